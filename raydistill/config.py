@@ -1,0 +1,202 @@
+"""The configuration tree: every setting of a run, its unit, default and bounds. Free of torch."""
+
+from __future__ import annotations
+
+import difflib
+import types
+import typing
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator
+
+from raydistill.options import METHODS, Options
+
+
+class ConfigError(ValueError):
+    """A setting is wrong; the message names the key, the value and what would be accepted."""
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+
+class Data(_Section):
+    """Which images, how they are split, and the order they come in. Learners share a pack when these agree."""
+
+    source: str = Field("digits", description="digits, torchvision:NAME, or the path of a folder or of Parquet")
+    root: str = Field("data", description="where torchvision keeps its downloads")
+    download: bool = Field(False, description="let torchvision download")
+    image_size: int | None = Field(None, ge=4, description="pixels; none picks the source's own size")
+    batch_size: int = Field(128, ge=2, description="images per optimisation step, over all workers")
+    validation_fraction: float = Field(0.2, gt=0, lt=1, description="of train, stratified")
+    split_seed: int = Field(0, ge=0)
+    stream_seed: int = Field(0, ge=0, description="order of the images and draws of the augmentations")
+    limit: int | None = Field(None, ge=1, description="keep at most this many images of each split")
+    on_bad_image: Literal["fail", "skip"] = "fail"
+    cache_gib: float = Field(2.0, ge=0, description="decode once and keep in memory up to this size")
+
+
+class Train(_Section):
+    """The optimisation of one learner. Defaults are DoGo's: Adam, constant 3e-4, weight decay 1e-6."""
+
+    epochs: int = Field(10, ge=1)
+    seed: int = Field(0, ge=0, description="initial weights and every draw inside the learner")
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    lr: float = Field(3e-4, gt=0)
+    lr_scaling: Literal["none", "linear"] = Field("none", description="linear multiplies by batch_size / 256")
+    weight_decay: float = Field(1e-6, ge=0)
+    momentum: float = Field(0.9, ge=0, lt=1, description="sgd only")
+    schedule: Literal["constant", "cosine"] = "constant"
+    warmup_epochs: float = Field(0, ge=0)
+    clip_norm: float | None = Field(None, gt=0)
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on a GPU, else fp32")
+    sync_batchnorm: bool = Field(True, description="on several GPUs; on CPU batch norm is per worker")
+    offsets: tuple[tuple[int, int], ...] = Field(
+        ((0, 0),), description="(e, k): from epoch e on, the stream's epoch is e + k; replays a late joiner"
+    )
+
+
+class Evaluation(_Section):
+    """How learners are scored while they train; on the validation split, never on test."""
+
+    every: int = Field(1, ge=1, description="epochs between two scores; the last epoch is always scored")
+    ks: tuple[int, ...] = Field((1, 2, 4, 8), min_length=1, description="k-NN: mean accuracy over these k")
+    bank_images: int | None = Field(None, ge=1, description="use at most this many training images")
+    probe_epochs: int = Field(100, ge=1, description="epochs of the linear probe at the end")
+
+    @field_validator("ks")
+    @classmethod
+    def _positive(cls, ks: tuple[int, ...]) -> tuple[int, ...]:
+        if min(ks) < 1:
+            raise ValueError("every k must be at least 1")
+        return ks
+
+
+class Config(_Section):
+    """One run, complete: what `raydistill train` takes and what every trial logs."""
+
+    method: SerializeAsAny[Options]
+    data: Data = Data()
+    train: Train = Train()
+    eval: Evaluation = Evaluation()
+
+    @field_validator("method", mode="before")
+    @classmethod
+    def _by_name(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            value = {"name": value}
+        if isinstance(value, dict):
+            return options_class(value.get("name")).model_validate(value)
+        return value
+
+
+def options_class(name: Any) -> type[Options]:
+    """The options of the method called `name`. Raises ConfigError for an unknown one."""
+    if name not in METHODS:
+        raise ConfigError(f"method {name!r} is unknown{nearest(str(name), METHODS)}")
+    return METHODS[name]
+
+
+def load(values: dict[str, Any]) -> Config:
+    """Validate a nested mapping. Raises ConfigError, naming the key, the value and the nearest valid name."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        method = values.get("method")
+        name = method.get("name") if isinstance(method, dict) else method
+        raise ConfigError(_explain(error, paths(name))) from None
+
+
+def dump(config: Config) -> dict[str, Any]:
+    """The configuration as plain nested values (lists, numbers, strings), ready for YAML or JSON."""
+    return config.model_dump(mode="json")
+
+
+def paths(method: str) -> dict[str, Any]:
+    """Every dotted path that a run of `method` can set, with its annotation."""
+    found: dict[str, Any] = {}
+    for section, model in {"method": options_class(method), "data": Data, "train": Train, "eval": Evaluation}.items():
+        for field, info in model.model_fields.items():
+            found[f"{section}.{field}"] = info.annotation
+    return found
+
+
+def assign(values: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
+    """A copy of nested `values` in which each dotted path of `settings` is set."""
+    merged = {key: dict(value) if isinstance(value, dict) else value for key, value in values.items()}
+    for path, value in settings.items():
+        section, _, field = path.partition(".")
+        branch = merged.setdefault(section, {})
+        if not field or not isinstance(branch, dict):
+            raise ConfigError(f"{path!r} is not a setting; write section.field, for instance train.lr")
+        branch[field] = value
+    return merged
+
+
+def parse_setting(text: str) -> tuple[str, Any]:
+    """`train.lr=1e-3` as a path and a value read as YAML (lists in brackets). Raises ConfigError."""
+    path, equals, value = text.partition("=")
+    if not equals or not path:
+        raise ConfigError(f"--set {text!r}: write section.field=value, for instance train.lr=0.001")
+    try:
+        return path.strip(), number(yaml.safe_load(value))
+    except yaml.YAMLError as error:
+        raise ConfigError(f"--set {text!r}: the value is not valid YAML ({error})") from None
+
+
+def number(value: Any) -> Any:
+    """YAML 1.1 reads 1e-3 as text; read it as the number that everybody means."""
+    if isinstance(value, str):
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    if isinstance(value, list):
+        return [number(item) for item in value]
+    return value
+
+
+def read_yaml(path: Path) -> Any:
+    """Plain YAML only. Raises ConfigError for tags, duplicate keys and syntax errors."""
+    try:
+        return yaml.load(path.read_text(), Loader=_StrictLoader)
+    except OSError as error:
+        raise ConfigError(f"{path}: {error.strerror}") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {' '.join(str(error).split())}") from None
+
+
+class _StrictLoader(yaml.SafeLoader):
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+def nearest(name: str, valid: typing.Iterable[str]) -> str:
+    """`; did you mean 'x'?` with the nearest valid name, or the list when nothing is near."""
+    names = sorted(valid)
+    close = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
+    return f"; did you mean {close[0]!r}?" if close else f"; valid: {', '.join(names)}"
+
+
+def is_integer(annotation: Any) -> bool:
+    """Whether a field takes whole numbers only (an optional one included)."""
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return all(is_integer(arg) for arg in typing.get_args(annotation) if arg is not type(None))
+    return annotation is int
+
+
+def _explain(error: ValidationError, valid: dict[str, Any]) -> str:
+    lines = []
+    for item in error.errors(include_url=False):
+        path = ".".join(map(str, item["loc"]))
+        if item["type"] == "extra_forbidden":
+            lines.append(f"{path} = {item['input']!r}: no such setting{nearest(path, valid)}")
+        else:
+            lines.append(f"{path} = {item['input']!r}: {item['msg']}")
+    return "; ".join(lines)

@@ -1,0 +1,125 @@
+"""What each method lets you choose: fields, bounds and the values the paper or the released code uses.
+
+Declarations only, free of torch, so that a mistyped option is reported before anything heavy is imported.
+The networks and losses are in `raydistill.methods`, one file per method.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+Objective = Literal["simclr", "simsiam"]
+Stem = Literal["auto", "imagenet", "small", "stride2"]
+
+
+class Options(BaseModel):
+    """Base of every method's options. `name` selects the method; `implementation` says where it lives."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    implementation: ClassVar[str]
+
+    name: str
+    stem: Stem = Field("auto", description="first layers of the backbone; auto picks by image size")
+
+    def baseline(self) -> Options:
+        """The same student trained without distillation, under the same settings."""
+        return self
+
+
+class SimCLROptions(Options):
+    """SimCLR as DoGo's released code has it (Linear without bias, BN, ReLU, Linear; tau_c 0.5)."""
+
+    implementation: ClassVar[str] = "raydistill.methods.simclr:SimCLR"
+
+    name: Literal["simclr"] = "simclr"
+    backbone: str = "resnet10_w16"
+    tau_c: float = Field(0.5, gt=0, description="contrastive temperature")
+    hidden_dim: int = Field(512, ge=1)
+    projection_dim: int = Field(128, ge=1)
+    recipe: str = "simclr"
+
+
+class SimSiamOptions(Options):
+    """SimSiam as DoGo's released code has it (three-layer projector with biases, two-layer predictor)."""
+
+    implementation: ClassVar[str] = "raydistill.methods.simsiam:SimSiam"
+
+    name: Literal["simsiam"] = "simsiam"
+    backbone: str = "resnet10_w16"
+    projection_dim: int = Field(2048, ge=1)
+    predictor_dim: int = Field(512, ge=1)
+    projector_layers: int = Field(3, ge=2, le=3, description="3 in branch dogo, 2 in branch main")
+    recipe: str = "simsiam_dogo"
+
+
+class DoGoOptions(Options):
+    """DoGo (arXiv 2104.09866): peers teach each other through their cross-view similarity matrices."""
+
+    implementation: ClassVar[str] = "raydistill.methods.dogo:DoGo"
+
+    name: Literal["dogo"] = "dogo"
+    backbones: tuple[str, ...] = Field(
+        ("resnet10_w16", "resnet10_w32"), min_length=2, description="one per peer; the first is the student"
+    )
+    objectives: tuple[Objective, ...] = Field(
+        ("simclr",), min_length=1, description="one for all peers, or one per peer"
+    )
+    lambda_kd: float = Field(100.0, ge=0, description="weight of the KL term of SimCLR peers")
+    lambda_simsiam: float = Field(1.0, ge=0, description="weight of the KL term of SimSiam peers")
+    tau_kd: float = Field(0.1, gt=0, description="temperature of the similarity matrices")
+    tau_c: float = Field(0.5, gt=0, description="contrastive temperature of SimCLR peers")
+    kd_reduction: Literal["element_mean", "batchmean"] = Field(
+        "element_mean", description="element_mean divides the KL by N*N (released code), batchmean by N"
+    )
+    kd_symmetric: bool = Field(False, description="also match the columns, and average (off in the paper)")
+    kd_target: Literal["pairwise", "ensemble"] = Field(
+        "pairwise", description="with more than two peers: mean of the KLs, or KL to the peers' mean"
+    )
+    simsiam_target: Literal["projection", "prediction"] = Field(
+        "projection", description="what a SimSiam peer shows to another: projection (code), prediction (paper)"
+    )
+    share_views: bool = Field(False, description="all peers see the same two views (off in paper and code)")
+    hidden_dim: int = Field(512, ge=1, description="hidden width of SimCLR's head")
+    projection_dim: int = Field(128, ge=1, description="output width of SimCLR's head")
+    simsiam_dim: int = Field(2048, ge=1, description="width of SimSiam's projector")
+    predictor_dim: int = Field(512, ge=1, description="hidden width of SimSiam's predictor")
+
+    @model_validator(mode="after")
+    def _one_objective_per_peer(self) -> DoGoOptions:
+        if len(self.objectives) not in (1, len(self.backbones)):
+            raise ValueError(
+                f"objectives has {len(self.objectives)} entries for {len(self.backbones)} backbones; "
+                "give one for all peers or one per peer"
+            )
+        if self.share_views and len(set(self.objectives)) > 1:
+            raise ValueError("share_views needs one objective for all peers, since each has its own recipe")
+        return self
+
+    def peers(self) -> tuple[SimCLROptions | SimSiamOptions, ...]:
+        """One self-supervised method per peer."""
+        objectives = self.objectives * len(self.backbones) if len(self.objectives) == 1 else self.objectives
+        return tuple(map(self._peer, objectives, self.backbones))
+
+    def _peer(self, objective: Objective, backbone: str) -> SimCLROptions | SimSiamOptions:
+        if objective == "simclr":
+            return SimCLROptions(
+                backbone=backbone, stem=self.stem, tau_c=self.tau_c,
+                hidden_dim=self.hidden_dim, projection_dim=self.projection_dim,
+            )  # fmt: skip
+        return SimSiamOptions(
+            backbone=backbone, stem=self.stem,
+            projection_dim=self.simsiam_dim, predictor_dim=self.predictor_dim,
+        )  # fmt: skip
+
+    def baseline(self) -> Options:
+        """The student (first peer) trained alone."""
+        return self.peers()[0]
+
+
+METHODS: dict[str, type[Options]] = {
+    "simclr": SimCLROptions,
+    "simsiam": SimSiamOptions,
+    "dogo": DoGoOptions,
+}
