@@ -117,7 +117,12 @@ def dump(config: Config) -> dict[str, Any]:
 def paths(method: str) -> dict[str, Any]:
     """Every dotted path that a run of `method` can set, with its annotation."""
     found: dict[str, Any] = {}
-    for section, model in {"method": options_class(method), "data": Data, "train": Train, "eval": Evaluation}.items():
+    for section, model in {
+        "method": options_class(method),
+        "data": Data,
+        "train": Train,
+        "eval": Evaluation,
+    }.items():
         for field, info in model.model_fields.items():
             found[f"{section}.{field}"] = info.annotation
     return found

@@ -78,7 +78,8 @@ class DoGoOptions(Options):
         "pairwise", description="with more than two peers: mean of the KLs, or KL to the peers' mean"
     )
     simsiam_target: Literal["projection", "prediction"] = Field(
-        "projection", description="what a SimSiam peer shows to another: projection (code), prediction (paper)"
+        "projection",
+        description="what a SimSiam peer shows to another: projection (code), prediction (paper)",
     )
     share_views: bool = Field(False, description="all peers see the same two views (off in paper and code)")
     hidden_dim: int = Field(512, ge=1, description="hidden width of SimCLR's head")

@@ -1,0 +1,27 @@
+"""Learning algorithms: the five methods and their baselines, one file each.
+
+Which methods there are, and what each lets you choose, is declared in `raydistill.options`.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+
+import torch
+
+from raydistill.methods.base import Batch, Method, Progress
+from raydistill.options import Options
+
+__all__ = ["Batch", "Method", "Progress", "build"]
+
+
+def build(options: Options, *, image_size: int, seed: int) -> Method:
+    """The method that `options` describe, its weights drawn from `seed` alone.
+
+    The caller's random state is left as it was. Raises ValueError for an unknown backbone or a stem that
+    it cannot take.
+    """
+    module, _, name = options.implementation.partition(":")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return getattr(import_module(module), name)(options, image_size=image_size)

@@ -1,0 +1,246 @@
+"""Commands and flags; nothing else knows them. Heavy imports wait until the settings are known to be right."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+
+from raydistill import config as configuration
+from raydistill.config import ConfigError
+from raydistill.sweep.settings import SweepSettings
+from raydistill.sweep.space import Space, default_space, load_space
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+    help="Find the hyperparameters that make self-supervised distillation work on your images.",
+)  # fmt: skip
+
+DEFAULT_TRIALS = 8
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="fix a setting, e.g. train.lr=0.001; repeatable"),
+]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line. Wrong settings and data exit with 2, failed runs with 1, no traceback."""
+    from click import ClickException
+
+    try:
+        app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
+    except ConfigError as error:
+        _fail(error, 2)
+    except ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (KeyboardInterrupt, typer.Abort):
+        _fail("interrupted; add --resume to go on", 130)
+    except _failures() as error:
+        _fail(error, 1)
+
+
+@app.command()
+def sweep(
+    method: Annotated[str, typer.Option(help="the method to explore, e.g. dogo")],
+    data: Annotated[str | None, typer.Option(help="digits, torchvision:NAME, or a path [digits]")] = None,
+    trials: Annotated[
+        int | None, typer.Option(min=1, help="configurations to try [run_cap of the space, else 8]")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="of each trial [10]")] = None,
+    settings: Set = None,
+    search_space: Annotated[Path | None, typer.Option(help="YAML file [search_spaces/METHOD.yaml]")] = None,
+    name: Annotated[str | None, typer.Option(help="of the sweep [METHOD-1, -2, ...]")] = None,
+    storage: Annotated[Path | None, typer.Option(help="where sweeps are kept [runs]")] = None,
+    tracking_uri: Annotated[
+        str | None, typer.Option(help="MLflow [MLFLOW_TRACKING_URI, else sqlite:///mlflow.db]")
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="seeds for the winner and its baseline")] = 3,
+    search_seed: Annotated[int, typer.Option(min=0, help="of the search itself")] = 0,
+    packs: Annotated[int, typer.Option(min=1, help="worker groups")] = 1,
+    learners: Annotated[int, typer.Option(min=1, help="trials side by side in each pack")] = 4,
+    workers: Annotated[int, typer.Option(min=1, help="workers (GPUs) of each pack")] = 1,
+    threads: Annotated[int | None, typer.Option(min=1, help="of torch in a CPU worker [all cores, shared]")] = None,
+    gpu: Annotated[bool | None, typer.Option("--gpu/--no-gpu", help="[GPUs if the cluster has any now]")] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="print what would run, and stop")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="go on with an interrupted sweep")] = False,
+) -> None:
+    """Explore a method's hyperparameters, then compare the winner with its un-distilled baseline."""
+    chosen = dict(map(configuration.parse_setting, settings or []))
+    if data is not None:
+        chosen["data.source"] = _source(data)
+    if epochs is not None:
+        chosen["train.epochs"] = epochs
+    if "method.name" in chosen:
+        raise ConfigError("method.name: choose the method with --method")
+    base = configuration.load(configuration.assign({"method": {"name": method}}, chosen))
+    space = load_space(search_space or default_space(method), method, chosen)
+    home = storage or _home() / "runs"
+    plan = SweepSettings(
+        name=name or _next_name(home, method, resume), storage=home.absolute(),
+        tracking_uri=tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{_home() / 'mlflow.db'}",
+        base=base, space=space, trials=_count(space, trials), seeds=seeds, search_seed=search_seed, packs=packs,
+        learners=learners, workers=workers, threads=threads, gpu=gpu,
+    )  # fmt: skip
+    plan.check_start(resume=resume)
+    images = _preflight(plan)
+    if dry_run:
+        typer.echo(_describe(plan, images))
+        return
+    _say_where(plan)
+    from raydistill.sweep.run import run_sweep
+
+    result = run_sweep(plan, resume=resume)
+    typer.echo(f"\n{result.table}\n")
+    typer.echo(
+        "val and test: k-NN accuracy (%) averaged over k = " + ", ".join(map(str, base.eval.ks))
+        + "; test_probe: linear probe; ± standard deviation over seeds; test was scored for selected rows only."
+    )  # fmt: skip
+    typer.echo(f"train the winner alone:  raydistill train {_shown(result.winner)}")
+    typer.echo(f"compare the trials:      mlflow ui --backend-store-uri {plan.tracking_uri}")
+
+
+@app.command()
+def train(
+    config: Annotated[Path, typer.Argument(help="a configuration in YAML, e.g. runs/dogo-1/winner.yaml")],
+    settings: Set = None,
+    out: Annotated[Path | None, typer.Option(help="keep checkpoints here, and resume from them")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="of torch on a CPU [all cores]")] = None,
+) -> None:
+    """Train one configuration alone: the same numbers, on a CPU bit for bit, as in the sweep."""
+    values = configuration.read_yaml(config)
+    if not isinstance(values, dict):
+        raise ConfigError(f"{config}: expected a mapping of sections, got {type(values).__name__}")
+    run = configuration.load(configuration.assign(values, dict(map(configuration.parse_setting, settings or []))))
+    import torch
+
+    from raydistill.evaluation.online import evaluate
+    from raydistill.training.pack import Report
+    from raydistill.training.single import train as train_alone
+
+    if threads is not None:
+        torch.set_num_threads(threads)
+
+    def show(report: Report) -> None:
+        scores = "  ".join(f"{k} {v:.4f}" for k, v in report.metrics.items() if k.startswith(("loss", "val")))
+        typer.echo(f"epoch {report.epoch}/{run.train.epochs}  {scores}")
+
+    with _data_errors():
+        train_alone(run, out, evaluate=evaluate, on_epoch=show)
+
+
+def _source(data: str) -> str:
+    """A path is made absolute, since workers may run elsewhere; names stay."""
+    path = Path(data).expanduser()
+    return str(path.resolve()) if path.exists() else data
+
+
+def _count(space: Space, trials: int | None) -> int:
+    wanted = trials or space.run_cap or (None if space.search == "grid" else DEFAULT_TRIALS)
+    if space.search != "grid":
+        return wanted or DEFAULT_TRIALS
+    size = len(space.grid())
+    return min(wanted, size) if wanted else size
+
+
+def _home() -> Path:
+    """Here; but a Ray job's working directory is a passing copy, so there the user's own directory."""
+    return Path.home() / "raydistill" if "RAY_JOB_ID" in os.environ or _in_job() else Path.cwd()
+
+
+def _in_job() -> bool:
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+
+
+def _next_name(home: Path, method: str, resume: bool) -> str:
+    taken = [int(p.name.rpartition("-")[2]) for p in home.glob(f"{method}-*") if p.name.rpartition("-")[2].isdigit()]
+    if resume and not taken:
+        raise ConfigError(f"--resume: there is no sweep of {method} in {home}; name it with --name")
+    return f"{method}-{max(taken, default=0) + (0 if resume else 1)}"
+
+
+def _preflight(plan: SweepSettings) -> int:
+    """Open the data and build the method once, so that what cannot work is said before Ray starts.
+
+    Returns: the number of training images.
+    """
+    from raydistill import methods
+    from raydistill.data.sources import load_dataset
+    from raydistill.data.stream import Stream
+
+    with _data_errors():
+        dataset = load_dataset(plan.base.data)
+        Stream(
+            dataset.train, size=dataset.image_size, batch_size=plan.base.data.batch_size, seed=0,
+            normalize=((0.5,) * 3, (0.5,) * 3), world=plan.workers,
+        )  # fmt: skip
+        methods.build(plan.base.method, image_size=dataset.image_size, seed=0)
+        labelled = dataset.train.labels is not None
+    if labelled == (plan.space.metric == "val_instance"):
+        wanted = "val_knn" if labelled else "val_instance"
+        raise ConfigError(
+            f"metric.name = {plan.space.metric!r}: {plan.base.data.source} has {'' if labelled else 'no '}labels; "
+            f"use {wanted!r}"
+        )
+    return len(dataset.train)
+
+
+def _describe(plan: SweepSettings, images: int) -> str:
+    steps = images // plan.base.data.batch_size
+    runs = plan.trials + 3 * plan.seeds - 1
+    work = {
+        "sweep": plan.name,
+        "directory": str(plan.directory),
+        "tracking_uri": plan.tracking_uri,
+        "configuration": configuration.dump(plan.base),
+        "search_space": plan.space.to_dict(),
+        "work": {
+            "trials": plan.trials,
+            "finalists at most": 3 * plan.seeds - 1,
+            "epochs of each": plan.epochs,
+            "training images": images,
+            "steps per epoch": steps,
+            "optimisation steps at most": runs * plan.epochs * steps,
+            "image passes at most": runs * plan.epochs * steps * plan.base.data.batch_size,
+        },
+    }
+    return yaml.safe_dump(work, sort_keys=False, width=100)
+
+
+def _say_where(plan: SweepSettings) -> None:
+    typer.echo(f"sweep {plan.name} in {_shown(plan.directory)}, tracked in {plan.tracking_uri}")
+
+
+def _shown(path: Path) -> str:
+    return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+class _data_errors:  # noqa: N801 - reads as the statement that it is
+    """What is wrong with data or method, known before training, is a wrong setting."""
+
+    def __enter__(self) -> None: ...
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
+        if isinstance(error, ValueError) and not isinstance(error, ConfigError):
+            raise ConfigError(str(error)) from None
+
+
+def _failures() -> tuple[type[BaseException], ...]:
+    """What a run can end with, of the parts that were loaded."""
+    names = {
+        "raydistill.sweep.run": "SweepFailed",
+        "raydistill.sweep.tracking": "TrackingError",
+        "raydistill.training.single": "TrainingFailed",
+        "raydistill.training.checkpoints": "CheckpointError",
+    }
+    return tuple(getattr(sys.modules[module], name) for module, name in names.items() if module in sys.modules)
+
+
+def _fail(message: object, code: int) -> None:
+    typer.echo(f"error: {message}", err=True)
+    sys.exit(code)

@@ -1,0 +1,253 @@
+"""Augmentation recipes and their random draws.
+
+Every random number is a hash of (seed, epoch, recipe, draw, purpose, image index), so a view does not depend
+on the batch, the worker or the neighbours, and any step can be replayed. B images, S pixels a side.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from raydistill.data import pixels
+from raydistill.data.pixels import Images
+
+Normalization = tuple[tuple[float, ...], tuple[float, ...]]
+Integers = NDArray[np.int64]
+
+_ATTEMPTS = 10
+_CACHE_BYTES = 4 << 20
+_GOLDEN = np.uint64(0x9E3779B97F4A7C15)
+_IMAGENET: Normalization = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_BY_SIZE: dict[int, Normalization] = {
+    32: ((0.4914, 0.4822, 0.4465), (0.247, 0.243, 0.261)),
+    64: ((0.4802, 0.4481, 0.3975), (0.2302, 0.2265, 0.2262)),
+    96: ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5)),
+}
+
+
+class View(NamedTuple):
+    """One augmented copy of each image: which recipe, and which of its independent draws."""
+
+    recipe: str
+    draw: int
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What is drawn for an image. Order: crop, grey if first, jitter, grey, blur, solarise, flip, normalise.
+
+    `scale` is the share of the image's area that a resized crop keeps and `ratio` its width over height;
+    "pad" pads by an eighth (4 at 32 px) and crops back; "none" is the evaluation view. `jitter` holds
+    brightness, contrast, saturation and hue. With `gray_twice` the image is grey if either of two draws of
+    `gray_p` says so. `blur_sigma` is in pixels; below `blur_min_size` output pixels nothing is blurred.
+    `size` overrides the caller's.
+    """
+
+    crop: Literal["resized", "pad", "none"] = "resized"
+    scale: tuple[float, float] = (0.08, 1.0)
+    ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    jitter: tuple[float, float, float, float] | None = None
+    jitter_p: float = 0.8
+    gray_p: float = 0.0
+    gray_first: bool = False
+    gray_twice: bool = False
+    blur_p: float = 0.0
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    blur_min_size: int = 0
+    solarize_p: float = 0.0
+    flip_p: float = 0.5
+    size: int | None = None
+
+
+_MILD = (0.4, 0.4, 0.4, 0.1)
+_BYOL = (0.4, 0.4, 0.2, 0.1)
+
+RECIPES: dict[str, Recipe] = {
+    "moco1": Recipe(scale=(0.2, 1), jitter=(0.4,) * 4, jitter_p=1.0, gray_p=0.2, gray_first=True),
+    "moco2": Recipe(scale=(0.2, 1), jitter=_MILD, gray_p=0.2, blur_p=0.5),
+    "byol1": Recipe(jitter=_BYOL, gray_p=0.2, blur_p=1.0),
+    "byol2": Recipe(jitter=_BYOL, gray_p=0.2, blur_p=0.1, solarize_p=0.2),
+    "simclr": Recipe(jitter=(0.8, 0.8, 0.8, 0.2), gray_p=0.2, blur_p=0.5, blur_min_size=224),
+    "simsiam_dogo": Recipe(jitter=_MILD, gray_p=0.2, gray_twice=True, blur_p=0.5, blur_min_size=224),
+    "swav": Recipe(scale=(0.14, 1), jitter=_MILD, gray_p=0.2, blur_p=0.5),
+    "swav_small": Recipe(scale=(0.05, 0.14), jitter=_MILD, gray_p=0.2, blur_p=0.5, size=96),
+    "weak": Recipe(scale=(0.2, 1)),
+    "rrcflip": Recipe(),
+    "cifar_sup": Recipe(crop="pad"),
+    "eval": Recipe(crop="none", flip_p=0.0),
+}
+
+
+def augment(
+    images: Images,
+    indices: Sequence[int] | Tensor | Integers,
+    view: View,
+    *,
+    size: int,
+    seed: int,
+    epoch: int,
+    normalize: Normalization,
+    device: str | torch.device = "cpu",
+) -> Tensor:
+    """Uint8 images, (B, 3, H, W) or B of (3, h, w), -> float32 (B, 3, S, S), normalised, channels last.
+
+    `indices` (B,) are the images' numbers in the data set. S is `size` pixels, or the recipe's own. Raises
+    ValueError for an unknown recipe, images that are not uint8 with three channels, or B != len(indices).
+    """
+    if view.recipe not in RECIPES:
+        raise ValueError(f"recipe {view.recipe!r} is unknown; valid: {', '.join(RECIPES)}")
+    recipe = RECIPES[view.recipe]
+    size = recipe.size or size
+    numbers = torch.as_tensor(indices).cpu().numpy()
+    shapes = _shapes(images)
+    if len(shapes) != len(numbers):
+        raise ValueError(f"{len(shapes)} images with {len(numbers)} indices; give one index per image")
+    out = torch.empty(len(numbers), 3, size, size, device=device, memory_format=torch.channels_last)
+    # On CPU as many images at a time as its cache holds; the result does not depend on it.
+    step = max(1, _CACHE_BYTES // (12 * size * size) if out.device.type == "cpu" else len(out))
+    for start in range(0, len(out), step):
+        part = slice(start, start + step)
+        draws = Draws(seed, epoch, view, numbers[part])
+        rows, columns = _windows(recipe, draws, shapes[part], size)
+        flip = draws("flip")[:, 0] < recipe.flip_p
+        planes = pixels.resample(images[part], rows, columns, size, flip, out.device)
+        _recolour(planes, recipe, draws)
+        pixels.normalized(planes, *normalize, out[part])
+    return out
+
+
+def evaluate_view(images: Images, *, size: int, normalize: Normalization, device: str | torch.device = "cpu") -> Tensor:
+    """The view without chance: up to 96 px resized to S x S; else short side to S * 256 / 224, centre crop.
+
+    Images and result as in `augment`.
+    """
+    everyone, view = range(len(images)), View("eval", 0)
+    return augment(images, everyone, view, size=size, seed=0, epoch=0, normalize=normalize, device=device)
+
+
+def normalization(source_name: str, size: int) -> Normalization:
+    """Mean and standard deviation of each channel: DoGo's code picks them by image size, else ImageNet's.
+
+    Raises ValueError, naming the source, for images below 4 pixels.
+    """
+    if size < 4:
+        raise ValueError(f"{source_name}: images of {size} px; at least 4 are needed")
+    return _BY_SIZE.get(size, _IMAGENET)
+
+
+@dataclass(frozen=True)
+class Draws:
+    """Uniform numbers of one view of some images, as a function of what they are for."""
+
+    seed: int
+    epoch: int
+    view: View
+    indices: Integers
+
+    def __call__(self, purpose: str, count: int = 1) -> pixels.Floats:
+        """(B, count) in [0, 1), of 53 random bits: splitmix64's finaliser over a hash of all the names."""
+        name = f"{self.seed}/{self.epoch}/{self.view.recipe}/{self.view.draw}/{purpose}"
+        key = np.frombuffer(hashlib.blake2b(name.encode(), digest_size=8).digest(), np.uint64)
+        image = _mix(self.indices.astype(np.uint64) * _GOLDEN + key)
+        bits = _mix(image[:, None] + np.arange(1, count + 1, dtype=np.uint64) * _GOLDEN)
+        return (bits >> np.uint64(11)).astype(np.float64) * 2.0**-53
+
+
+def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return x ^ (x >> np.uint64(31))
+
+
+def _windows(recipe: Recipe, draws: Draws, shapes: Integers, size: int) -> list[pixels.Window]:
+    """Rows and columns that each image is resampled from."""
+    if recipe.crop == "none":
+        return pixels.centre(shapes, size)
+    top, left, height, width = crop_boxes(recipe, draws, shapes).T
+    return [pixels.box(top, height, size), pixels.box(left, width, size)]
+
+
+def crop_boxes(recipe: Recipe, draws: Draws, shapes: Integers) -> Integers:
+    """(B, 4) top, left, height and width, in pixels, in images with `shapes` (B, 2): heights and widths.
+
+    The law is that of torchvision's RandomResizedCrop, or of its RandomCrop with padding.
+    """
+    corner = draws("corner", 2)
+    if recipe.crop == "pad":
+        padding = shapes // 8
+        start = np.floor(corner * (2 * padding + 1)).astype(np.int64) - padding
+        return np.concatenate([start, shapes], 1)
+    kept, drawn = _crop_shapes(recipe, draws, shapes)
+    room = shapes - kept
+    start = np.where(drawn, np.floor(corner * (room + 1)), room // 2).astype(np.int64)
+    return np.concatenate([start, kept], 1)
+
+
+def _crop_shapes(recipe: Recipe, draws: Draws, shapes: Integers) -> tuple[Integers, NDArray[np.bool_]]:
+    """Height and width (B, 2) of the first attempt that fits, and whether (B, 1) one did.
+
+    Where none does: the largest of the nearest allowed ratio, which is then centred.
+    """
+    heights, widths = shapes.T
+    area = (heights * widths)[:, None] * _between(draws("area", _ATTEMPTS), *recipe.scale)
+    ratio = np.exp(_between(draws("ratio", _ATTEMPTS), *np.log(recipe.ratio)))
+    width, height = np.rint(np.sqrt(area * ratio)), np.rint(np.sqrt(area / ratio))
+    fits = (width > 0) & (width <= widths[:, None]) & (height > 0) & (height <= heights[:, None])
+    first = (np.arange(len(shapes)), fits.argmax(1))
+    largest = np.stack([np.rint(widths / recipe.ratio[0]), np.rint(heights * recipe.ratio[1])], 1)
+    attempt = np.stack([height[first], width[first]], 1)
+    kept = np.where(fits[first][:, None], attempt, np.minimum(shapes, largest))
+    return kept.astype(np.int64), fits[first][:, None]
+
+
+def jitter_parameters(recipe: Recipe, draws: Draws) -> tuple[pixels.Floats, Integers]:
+    """Factors (B, 4) and order (B, 4) for `pixels.jitter`, by torchvision's law."""
+    assert recipe.jitter is not None
+    spread = np.array(recipe.jitter)
+    low, high = np.maximum(0, 1 - spread), 1 + spread
+    low[pixels.HUE], high[pixels.HUE] = -spread[pixels.HUE], spread[pixels.HUE]
+    return _between(draws("factor", 4), low, high), draws("order", 4).argsort(1)
+
+
+def is_grey(recipe: Recipe, draws: Draws) -> NDArray[np.bool_]:
+    """(B,) whether the image loses its colours."""
+    return draws("grey", 2 if recipe.gray_twice else 1).min(1) < recipe.gray_p
+
+
+def _between(uniform: pixels.Floats, low: float | NDArray, high: float | NDArray) -> pixels.Floats:
+    return low + (high - low) * uniform
+
+
+def _recolour(planes: Tensor, recipe: Recipe, draws: Draws) -> None:
+    """Everything but the crop and the flip, in place."""
+    grey = is_grey(recipe, draws)
+    if recipe.gray_first:
+        pixels.apply(planes, grey, lambda part, who: pixels.greyscale(part))
+    if recipe.jitter is not None:
+        factors, order = jitter_parameters(recipe, draws)
+        jittered = draws("jitter")[:, 0] < recipe.jitter_p
+        pixels.apply(planes, jittered, lambda part, who: pixels.jitter(part, factors[who], order[who]))
+    if not recipe.gray_first:
+        pixels.apply(planes, grey, lambda part, who: pixels.greyscale(part))
+    if planes.shape[-1] >= recipe.blur_min_size:
+        sigma = _between(draws("sigma")[:, 0], *recipe.blur_sigma)
+        blurred = draws("blur")[:, 0] < recipe.blur_p
+        pixels.apply(planes, blurred, lambda part, who: pixels.blur(part, sigma[who]))
+    solarized = draws("solarize")[:, 0] < recipe.solarize_p
+    pixels.apply(planes, solarized, lambda part, who: pixels.solarize(part))
+
+
+def _shapes(images: Images) -> Integers:
+    """Heights and widths (B, 2)."""
+    for image in images if isinstance(images, Sequence) else [images]:
+        if image.dtype != torch.uint8 or image.ndim < 3 or image.shape[-3] != 3:
+            raise ValueError(f"image {image.dtype}, {tuple(image.shape)}; accepted: uint8 of shape (3, h, w)")
+    return np.array([image.shape[-2:] for image in images], np.int64).reshape(-1, 2)

@@ -1,0 +1,243 @@
+"""Images that lie in files: folders, and Parquet in the Hugging Face image layout."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+from bisect import bisect_right
+from collections.abc import Sequence
+from functools import partial
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from raydistill.data.images import DataError, Raw
+
+EXTENSIONS = frozenset(
+    (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
+)
+_SPLIT_FOLDERS = {"train": "train", "val": "val", "validation": "val", "valid": "val", "test": "test"}
+_SPLIT_PREFIXES = ("train", "val", "test")
+_IMAGE_COLUMNS = ("image", "img")
+_LABEL_COLUMNS = ("label", "labels", "fine_label")
+
+
+def read_path(path: Path) -> dict[str, Raw]:
+    """The splits (train, and val and test where given) of a folder or of Parquet. Raises DataError."""
+    if path.is_file():
+        if path.suffix.lower() != ".parquet":
+            raise DataError(f"{path}: a file must be Parquet and end in .parquet; else give a folder")
+        return read_parquet({"train": [path]})
+    files = sorted([*path.glob("*.parquet"), *path.glob("data/*.parquet")])
+    return read_parquet(_by_split(path, files)) if files else read_folder(path)
+
+
+def known_labels(values: Sequence[int | None], place: str) -> Tensor | None:
+    """(N,) int64, or None when every value is missing (null or negative). Raises DataError when some are."""
+    missing = sum(value is None or value < 0 for value in values)
+    if missing == len(values):
+        return None
+    if missing:
+        raise DataError(f"{place}: {missing} of {len(values)} labels are missing; give all of them, or none")
+    return torch.tensor(values, dtype=torch.int64)
+
+
+# --- folders
+
+
+def read_folder(path: Path) -> dict[str, Raw]:
+    """`train/`, `val/`, `test/`, each with one folder per class or flat; or one such folder alone.
+
+    Files come in sorted order. Raises DataError for no images, two folders for one split, empty classes,
+    and classes that differ between splits.
+    """
+    found: dict[str, Path] = {}
+    for child in _folders(path):
+        split = _SPLIT_FOLDERS.get(child.name)
+        if split in found:
+            raise DataError(f"{child} and {found[split]} both claim to be the {split} split; keep one")
+        if split:
+            found[split] = child
+    if not found:
+        return {"train": _one_folder(path)}
+    if "train" not in found:
+        raise DataError(f"{path}: has {', '.join(sorted(found))} but no train folder")
+    splits = {split: _one_folder(folder) for split, folder in found.items()}
+    _same_classes({str(found[split]): raw.classes for split, raw in splits.items()})
+    return splits
+
+
+def _one_folder(path: Path) -> Raw:
+    classes = _folders(path)
+    flat = sorted(file for file in path.iterdir() if _is_image(file))
+    if flat and classes:
+        raise DataError(
+            f"{path}: holds both images ({flat[0].name}) and folders ({classes[0].name}); use one kind"
+        )
+    files, labels = list(flat), []
+    for label, folder in enumerate(classes):
+        inside = sorted(Path(top, name) for top, _, names in os.walk(folder) for name in names)
+        inside = [file for file in inside if _is_image(file)]
+        if not inside:
+            raise DataError(f"{folder}: no image; accepted: {', '.join(sorted(EXTENSIONS))}")
+        files += inside
+        labels += [label] * len(inside)
+    if not files:
+        raise DataError(
+            f"{path}: no image and no Parquet; accepted: .parquet, {', '.join(sorted(EXTENSIONS))}"
+        )
+    return Raw(
+        count=len(files),
+        open=lambda index: Image.open(files[index]),
+        name=lambda index: str(files[index]),
+        labels=torch.tensor(labels, dtype=torch.int64) if classes else None,
+        classes=tuple(folder.name for folder in classes),
+    )
+
+
+def _folders(path: Path) -> list[Path]:
+    return sorted(child for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
+
+
+def _is_image(file: Path) -> bool:
+    return file.suffix.lower() in EXTENSIONS and not file.name.startswith(".") and file.is_file()
+
+
+def _same_classes(classes: dict[str, tuple[str, ...]]) -> None:
+    labelled = {place: names for place, names in classes.items() if names}
+    first = next(iter(labelled), "")
+    for place, names in labelled.items():
+        if names != labelled[first]:
+            differ = sorted(set(names) ^ set(labelled[first])) or ["the order"]
+            raise DataError(f"{first} and {place} have different classes: {', '.join(differ[:5])}")
+
+
+# --- Parquet
+
+
+def read_parquet(files: dict[str, list[Path]]) -> dict[str, Raw]:
+    """Splits of Parquet shards: `image` or `img` (bytes, or a struct with `bytes`), and whole-number labels.
+
+    Class names come from the Hugging Face metadata, else they are the numbers. The encoded images are
+    held in memory, decoded when needed; `path` in the struct is never followed. Raises DataError.
+    """
+    shards = {split: [_table(path) for path in paths] for split, paths in files.items()}
+    names = {
+        str(files[split][i]): _class_names(t.schema) for split in files for i, t in enumerate(shards[split])
+    }
+    _same_classes(names)
+    labels = {split: _labels(files[split], shards[split]) for split in files}
+    count = max((int(found.max()) + 1 for found in labels.values() if found is not None), default=0)
+    classes = next((known for known in names.values() if known), tuple(map(str, range(count))))
+    if len(classes) < count:
+        raise DataError(
+            f"{next(iter(names))}: label {count - 1} for {len(classes)} class names in the schema"
+        )
+    return {
+        split: _raw_parquet(files[split], shards[split], labels[split], classes if count else ())
+        for split in files
+    }
+
+
+def _by_split(path: Path, files: list[Path]) -> dict[str, list[Path]]:
+    found: dict[str, list[Path]] = {}
+    for file in files:
+        split = next((prefix for prefix in _SPLIT_PREFIXES if file.name.startswith(prefix)), None)
+        if split:
+            found.setdefault(split, []).append(file)
+    if "train" not in found:
+        raise DataError(f"{path}: no train*.parquet among {', '.join(file.name for file in files[:5])}")
+    for split, shards in found.items():
+        _check_shards(split, shards)
+    return found
+
+
+def _check_shards(split: str, shards: list[Path]) -> None:
+    matches = [re.fullmatch(r"(.+)-(\d+)-of-(\d+)\.parquet", shard.name) for shard in shards]
+    kinds = {(shard.parent, m and m[1], m and m[3]) for shard, m in zip(shards, matches, strict=True)}
+    if len(kinds) > 1 or (matches[0] is None and len(shards) > 1):
+        raise DataError(f"{shards[0]} and {shards[-1]} both claim to be the {split} split; keep one")
+    if matches[0] and int(matches[0][3]) != len(shards):
+        raise DataError(
+            f"{shards[0]}: {len(shards)} of {int(matches[0][3])} shards of the {split} split are there"
+        )
+
+
+def _table(path: Path) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        schema = pq.read_schema(path)
+        image, label = _column(schema, _IMAGE_COLUMNS), _column(schema, _LABEL_COLUMNS)
+        if image is None:
+            raise DataError(f"{path}: no column image or img; it has {', '.join(schema.names)}")
+        kind = schema.field(image).type
+        nested = pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
+        if nested:
+            kind = kind.field("bytes").type
+        if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
+            raise DataError(f"{path}: column {image} is {kind}; accepted: binary, or a struct with bytes")
+        if label and not (
+            pa.types.is_integer(schema.field(label).type) or pa.types.is_null(schema.field(label).type)
+        ):
+            raise DataError(f"{path}: column {label} is {schema.field(label).type}; accepted: whole numbers")
+        wanted = [f"{image}.bytes" if nested else image, *([label] if label else [])]
+        return pq.ParquetFile(path, memory_map=True).read(columns=wanted)
+    except (pa.ArrowException, OSError) as error:
+        raise DataError(f"{path}: not readable as Parquet ({' '.join(str(error).split())})") from error
+
+
+def _column(schema: Any, names: Sequence[str]) -> str | None:
+    return next((name for name in names if name in schema.names), None)
+
+
+def _labels(files: list[Path], shards: list[Any]) -> Tensor | None:
+    values: list[int | None] = []
+    for table in shards:
+        column = _column(table.schema, _LABEL_COLUMNS)
+        values += table[column].to_pylist() if column else [None] * len(table)
+    return known_labels(values, str(files[0]))
+
+
+def _class_names(schema: Any) -> tuple[str, ...]:
+    try:
+        features = json.loads((schema.metadata or {})[b"huggingface"])["info"]["features"]
+        return tuple(map(str, features[_column(schema, _LABEL_COLUMNS)]["names"]))
+    except (KeyError, TypeError, ValueError):  # names are optional, and other writers use the key too
+        return ()
+
+
+def _raw_parquet(
+    files: list[Path], shards: list[Any], labels: Tensor | None, classes: tuple[str, ...]
+) -> Raw:
+    images = [table[_column(table.schema, _IMAGE_COLUMNS)] for table in shards]
+    ends = list(accumulate(map(len, images)))
+    if not ends[-1]:
+        raise DataError(f"{files[0]}: no rows")
+    return Raw(ends[-1], partial(_open_row, images, ends), partial(_row_name, files, ends), labels, classes)
+
+
+def _place(ends: list[int], index: int) -> tuple[int, int]:
+    shard = bisect_right(ends, index)
+    return shard, index - (ends[shard - 1] if shard else 0)
+
+
+def _open_row(images: list[Any], ends: list[int], index: int) -> Image.Image:
+    shard, row = _place(ends, index)
+    value = images[shard][row].as_py()
+    data = value.get("bytes") if isinstance(value, dict) else value
+    if not data:
+        raise ValueError("no bytes")
+    return Image.open(io.BytesIO(data))
+
+
+def _row_name(files: list[Path], ends: list[int], index: int) -> str:
+    shard, row = _place(ends, index)
+    return f"{files[shard]} row {row}"

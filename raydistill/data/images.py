@@ -1,0 +1,244 @@
+"""One split of images: decoding, the cache in memory, drawing splits. Legend: B batch, H height, W width."""
+
+from __future__ import annotations
+
+import functools
+import os
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+MAX_PIXELS = 89_478_485  # where Pillow starts to warn of decompression bombs
+_WIDE_GREY = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+
+
+class BadImage(ValueError):  # noqa: N818
+    """An image cannot be decoded; the message names the file, the Parquet row or the data set's index."""
+
+
+class DataError(ValueError):
+    """The data are missing, ambiguous or too few; the message names the place and what would be accepted."""
+
+
+@dataclass(frozen=True)
+class Raw:
+    """One split as its source gives it, nothing decoded yet.
+
+    `open(i)` gives image i in any of Pillow's modes and may raise; `name(i)` says where image i lies.
+    """
+
+    count: int
+    open: Callable[[int], Image.Image]
+    name: Callable[[int], str]
+    labels: Tensor | None
+    classes: tuple[str, ...]
+
+
+def decode(raw: Raw, index: int) -> Tensor:
+    """Image `index` as (3, H, W) uint8 RGB, upright (EXIF). Raises BadImage for whatever cannot be read."""
+    try:
+        with raw.open(index) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise ValueError(f"{image.width}x{image.height} pixels; at most {MAX_PIXELS} are accepted")
+            return (
+                torch.from_numpy(np.array(_rgb(ImageOps.exif_transpose(image)))).permute(2, 0, 1).contiguous()
+            )
+    except Exception as error:  # decoders raise nearly anything on hostile bytes
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise BadImage(f"{raw.name(index)}: unreadable image ({reason})") from error
+
+
+def _rgb(image: Image.Image) -> Image.Image:
+    if (
+        image.mode in _WIDE_GREY
+    ):  # Pillow would clip 16 bits at 255; keep the high byte, as it does for colour
+        return Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8)).convert("RGB")
+    if image.mode == "F":
+        raise ValueError("floating-point pixels have no defined range; store 8 or 16 bits")
+    if image.mode == "P":  # a palette may hold transparency, which only RGBA takes along without a warning
+        image = image.convert("RGBA")
+    return image.convert("RGB")
+
+
+@functools.cache
+def _pool() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="decode")
+
+
+class Decoder:
+    """The chosen rows of a source, decoded when asked for, or once for all where they fit in `cache_bytes`.
+
+    A split and its subsets share one. With `skip`, `image` gives None for a bad image and notes it in `bad`.
+    """
+
+    def __init__(self, raw: Raw, rows: np.ndarray, *, skip: bool, cache_bytes: float) -> None:
+        self.bad: set[int] = set()
+        self.stacked: Tensor | None = None  # (N, 3, H, W), where all images have one size
+        self.cached: list[Tensor | None] | None = None
+        self._raw, self._rows, self._skip, self._budget = raw, rows, skip, cache_bytes
+        self._prepared = False
+        self._lock = threading.Lock()
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def name(self, position: int) -> str:
+        """Where the image lies."""
+        return self._raw.name(int(self._rows[position]))
+
+    def image(self, position: int) -> Tensor | None:
+        """(3, H, W) uint8, from the cache where there is one."""
+        if self.cached is not None:
+            return self.cached[position]
+        return None if position in self.bad else self._decode(position)
+
+    def prepare(self) -> None:
+        """Fill the cache, once, if the budget allows. Raises BadImage."""
+        with self._lock:
+            if not self._prepared:
+                self._fill()
+                self._prepared = True
+
+    def first(self) -> Tensor:
+        """The first readable image. Raises BadImage when there is none."""
+        for position in range(len(self)):
+            image = self.image(position)
+            if image is not None:
+                return image
+        raise BadImage(f"all {len(self)} images are unreadable, the first of them {self.name(0)}")
+
+    def _decode(self, position: int) -> Tensor | None:
+        try:
+            return decode(self._raw, int(self._rows[position]))
+        except BadImage:
+            if not self._skip:
+                raise
+            self.bad.add(position)
+            return None
+
+    def _fill(self) -> None:
+        if self._budget <= 0 or (first := self.first()).nbytes * len(self) > self._budget:
+            return
+        stacked = torch.empty((len(self), *first.shape), dtype=torch.uint8)
+        images: list[Tensor | None] = []
+        uniform, used = True, 0
+        for place, image in zip(stacked, _pool().map(self._decode, range(len(self))), strict=True):
+            if image is not None:
+                used += image.nbytes
+                uniform = uniform and image.shape == place.shape
+                image = place.copy_(image) if image.shape == place.shape else image
+            images.append(image)
+            if used > self._budget:  # the first image was smaller than the others
+                return
+        self.cached, self.stacked = images, stacked if uniform else None
+
+
+class Images:
+    """One split: `len` images of (3, H, W) uint8 RGB, each in its own resolution.
+
+    `size` is the resolution to train at, in pixels; `labels` is (N,) int64, or None; label k is `classes[k]`.
+    """
+
+    def __init__(
+        self, decoder: Decoder, rows: Tensor, labels: Tensor | None, classes: tuple[str, ...], size: int
+    ) -> None:
+        self.labels, self.classes, self.size = labels, classes, size
+        self._decoder, self._rows = decoder, rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def bad(self) -> int:
+        """Unreadable images met so far, each counted once, over this split and all its subsets."""
+        return len(self._decoder.bad)
+
+    def fetch(self, indices: Sequence[int] | Tensor) -> tuple[list[Tensor] | Tensor, Tensor]:
+        """The images at `indices`, and the indices really used, (B,) int64.
+
+        One (B, 3, H, W) tensor when all have one size, else a list of (3, h, w). With on_bad_image=fail
+        an unreadable image raises BadImage; with skip the next readable one, wrapping, stands in for it.
+        Raises IndexError for an index outside 0..len-1.
+        """
+        wanted = self._checked(indices)
+        self._decoder.prepare()
+        if self._decoder.stacked is not None and not self._decoder.bad:
+            return self._decoder.stacked[self._rows[wanted]], wanted
+        over = map if self._decoder.cached is not None else _pool().map
+        pairs = list(over(self._load, wanted.tolist()))
+        images = [image for image, _ in pairs]
+        used = torch.tensor([index for _, index in pairs], dtype=torch.int64)
+        return torch.stack(images) if len({image.shape for image in images}) == 1 else images, used
+
+    def subset(self, indices: Sequence[int] | Tensor) -> Images:
+        """The images at `indices`, in that order; shares the cache. Raises IndexError."""
+        chosen = self._checked(indices)
+        labels = None if self.labels is None else self.labels[chosen]
+        return Images(self._decoder, self._rows[chosen], labels, self.classes, self.size)
+
+    def _load(self, index: int) -> tuple[Tensor, int]:
+        for step in range(len(self)):
+            used = (index + step) % len(self)
+            image = self._decoder.image(int(self._rows[used]))
+            if image is not None:
+                return image, used
+        first = self._decoder.name(int(self._rows[0]))
+        raise BadImage(f"all {len(self)} images are unreadable, the first of them {first}")
+
+    def _checked(self, indices: Sequence[int] | Tensor) -> Tensor:
+        wanted = torch.as_tensor(indices, dtype=torch.int64)
+        if len(wanted) and not 0 <= int(wanted.min()) <= int(wanted.max()) < len(self):
+            raise IndexError(
+                f"indices {int(wanted.min())}..{int(wanted.max())} of a split of {len(self)} images"
+            )
+        return wanted
+
+
+def apportion(counts: np.ndarray, total: int) -> np.ndarray:
+    """`total` places shared in proportion to `counts` (C,), by largest remainder; (C,) whole numbers."""
+    places, remainder = np.divmod(counts * total, max(1, counts.sum()))
+    places[np.argsort(-remainder, kind="stable")[: total - places.sum()]] += 1
+    return places
+
+
+def draw(
+    labels: Tensor | None, count: int, seed: Sequence[int], fraction: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Split range(count) at random into (kept, taken), both sorted, stratified when labelled.
+
+    About `fraction` is taken; a class of two images or more has at least one on each side, a single
+    image is kept. Without labels all images count as one class.
+    """
+    groups = _groups(labels, count)
+    counts = np.bincount(groups)
+    places = apportion(counts, round(fraction * count))
+    return _take(groups, places.clip(np.minimum(1, counts // 2), np.maximum(0, counts - 1)), seed)
+
+
+def limited(labels: Tensor | None, count: int, seed: Sequence[int], limit: int | None) -> np.ndarray:
+    """At most `limit` of range(count), sorted, at random and stratified when labelled."""
+    if limit is None or limit >= count:
+        return np.arange(count)
+    groups = _groups(labels, count)
+    return _take(groups, apportion(np.bincount(groups), limit), seed)[1]
+
+
+def _groups(labels: Tensor | None, count: int) -> np.ndarray:
+    if labels is None:
+        return np.zeros(count, dtype=np.int64)
+    return np.unique(labels.numpy(), return_inverse=True)[1]
+
+
+def _take(groups: np.ndarray, places: np.ndarray, seed: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
+    shuffled = np.random.default_rng(list(seed)).permutation(len(groups))
+    order = shuffled[np.argsort(groups[shuffled], kind="stable")]  # by class, at random inside each
+    counts = np.bincount(groups, minlength=len(places))
+    rank = np.arange(len(groups)) - np.repeat(np.cumsum(counts) - counts, counts)
+    taken = rank < np.repeat(places, counts)
+    return np.sort(order[~taken]), np.sort(order[taken])

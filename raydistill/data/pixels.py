@@ -1,0 +1,251 @@
+"""Batched image operations in which every image has parameters of its own.
+
+B images, S output pixels a side, K taps. `planes` are (3, B, height, width) float32 in [0, 1]: with the
+channels outermost each of them is one contiguous run, which makes colour arithmetic about twice as fast as
+NCHW.
+
+Results do not depend on the batch, to the last bit. So there are only element-wise products, sums and
+selections in a fixed order here: matrix products, convolutions, built-in means and fused multiply-adds all
+round differently with the batch size or an image's place in it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+Images = Tensor | Sequence[Tensor]
+Floats = NDArray[np.float64]
+BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
+_GREY = (0.2989, 0.587, 0.114)
+
+
+class Window(NamedTuple):
+    """Where the S outputs of one axis lie on the source axis, in pixels; each entry (B,) float64.
+
+    Output k is centred at origin + (k + 0.5) * step and sees the pixels of [low, high) only. Pixels of the
+    window that lie outside the image are black.
+    """
+
+    origin: Floats
+    step: Floats
+    low: Floats
+    high: Floats
+
+    def of(self, place: int) -> Window:
+        """The window of one image."""
+        return Window(*(value[place : place + 1] for value in self))
+
+
+def box(start: NDArray[np.int64], length: NDArray[np.int64], size: int) -> Window:
+    """The window that resizes the pixels [start, start + length) to `size`: crop first, then resize."""
+    return Window(start.astype(float), length / size, start.astype(float), (start + length).astype(float))
+
+
+def centre(shapes: NDArray[np.int64], size: int) -> list[Window]:
+    """Rows and columns of the evaluation view: all of the image up to 96 px, else its centre.
+
+    `shapes` (B, 2) are heights and widths. Centre: short side resized to size * 256 / 224, middle cut out.
+    """
+    if size <= 96:
+        return [box(np.zeros_like(extent), extent, size) for extent in shapes.T]
+    return [_centred(extent, shapes.min(1), size) for extent in shapes.T]
+
+
+def _centred(extent: NDArray[np.int64], short: NDArray[np.int64], size: int) -> Window:
+    resized = np.floor(size * 256 // 224 * extent / short)
+    step = extent / resized
+    return Window(np.rint((resized - size) / 2) * step, step, np.zeros(len(extent)), extent.astype(float))
+
+
+def resample(
+    images: Images, rows: Window, columns: Window, size: int, flip: NDArray[np.bool_], device: torch.device
+) -> Tensor:
+    """Antialiased bilinear resampling of images, 0 to 255, to planes (3, B, size, size) on `device`.
+
+    The triangle filter widens when it shrinks, as in `torchvision.transforms.v2.functional.resized_crop(...,
+    antialias=True)`. `flip` (B,) mirrors left and right. Images (B, 3, H, W), or (3, h, w) each of its own
+    size, which then go one by one.
+    """
+    if isinstance(images, Tensor):
+        return _resample(images.to(device), rows, columns, size, flip)
+    if len({image.shape for image in images}) == 1:
+        return _resample(torch.stack(list(images)).to(device), rows, columns, size, flip)
+    alone = (
+        _resample(image[None].to(device), rows.of(place), columns.of(place), size, flip[place : place + 1])
+        for place, image in enumerate(images)
+    )
+    return torch.cat(list(alone), 1)
+
+
+def _resample(images: Tensor, rows: Window, columns: Window, size: int, flip: NDArray[np.bool_]) -> Tensor:
+    height, width = images.shape[-2:]
+    index, weight = (_mirror(values, flip) for values in _taps(columns, size, width))
+    planes = images.permute(1, 0, 3, 2).to(torch.float32, memory_format=torch.contiguous_format)
+    planes = _combine_rows(planes, index, weight / 255)
+    planes = planes.transpose(2, 3).contiguous()
+    return _combine_rows(planes, *_taps(rows, size, height))
+
+
+def _taps(window: Window, size: int, extent: int) -> tuple[NDArray[np.int64], Floats]:
+    """Source pixels (B, S, K) and their weights, which sum to 1 over the window."""
+    # K comes from the image, not from this batch's widest window, lest the rounding depend on the batch.
+    count = math.ceil(2 * max(1.0, extent / size))
+    origin, step, low, high = (value[:, None] for value in window)
+    reach = np.maximum(step, 1.0)
+    centre = origin + (np.arange(size) + 0.5) * step
+    first = np.maximum(np.floor(centre - reach + 0.5), low)
+    index = first[..., None] + np.arange(count)
+    weight = np.maximum(0.0, 1 - np.abs(index + 0.5 - centre[..., None]) / reach[..., None])
+    weight *= index < high[..., None]
+    weight /= weight.sum(-1, keepdims=True)
+    weight *= (index >= 0) & (index < extent)
+    return np.clip(index, 0, extent - 1).astype(np.int64), weight
+
+
+def _mirror(values: np.ndarray, flip: NDArray[np.bool_]) -> np.ndarray:
+    return np.where(flip[:, None, None], values[:, ::-1], values)
+
+
+def _combine_rows(planes: Tensor, index: NDArray[np.int64], weight: Floats) -> Tensor:
+    """Weighted sums of rows: planes (3, B, N, M), index and weight (B, S, K) -> (3, B, S, M)."""
+    batch, rows, width = planes.shape[1:]
+    source = planes.view(-1, width)
+    index = np.arange(3 * batch).reshape(3, batch, 1, 1) * rows + index
+    total: Tensor | None = None
+    for tap in range(index.shape[-1]):
+        if tap and not weight[..., tap].any():
+            continue
+        chosen = source.index_select(0, _tensor(index[..., tap].ravel(), planes.device))
+        term = chosen.view(3, batch, -1, width).mul_(_scalars(weight[..., tap], planes.device))
+        total = term if total is None else total.add_(term)
+    assert total is not None
+    return total
+
+
+def jitter(planes: Tensor, factors: Floats, order: NDArray[np.int64]) -> Tensor:
+    """Brightness, contrast, saturation and hue in each image's own order, in place; as in ColorJitter.
+
+    `factors` (B, 4) in the order of the constants (1 leaves brightness, contrast and saturation as they are;
+    hue is added, in turns); `order` (B, 4) holds which of the four comes first, second, and so on.
+    """
+    images = np.arange(len(order))
+    for operation in order.T:
+        _blend(planes, operation, factors[images, operation])
+        apply(planes, operation == HUE, lambda part, who: rotate_hue(part, factors[who, HUE]))
+    return planes
+
+
+def _blend(planes: Tensor, operation: NDArray[np.int64], factor: Floats) -> None:
+    """One pass for the three operations that mix each image with black, its mean grey or its grey; in place.
+
+    Images whose turn is hue pass unchanged (times 1, plus 0), which is cheaper than taking the others out.
+    """
+    own = np.where(operation == HUE, 1.0, factor)
+    to_grey = _scalars(np.where(operation == SATURATION, 1 - own, 0.0), planes.device)
+    to_mean = _scalars(np.where(operation == CONTRAST, 1 - own, 0.0), planes.device)
+    grey = to_greyscale(planes)
+    mean = _mean(grey) * to_mean
+    planes.mul_(_scalars(own, planes.device)).add_(grey.mul_(to_grey).add_(mean)).clamp_(0, 1)
+
+
+def to_greyscale(planes: Tensor) -> Tensor:
+    """(3, B, h, w) -> (B, h, w) with ITU-R 601 weights as torchvision rounds them."""
+    red, green, blue = (plane * weight for plane, weight in zip(planes, _GREY, strict=True))
+    return red.add_(green).add_(blue)
+
+
+def _mean(grey: Tensor) -> Tensor:
+    """(B, h, w) -> (B, 1, 1), by halving: the same rounding for any batch and number of threads."""
+    values = grey.flatten(1)
+    while (count := values.shape[1]) > 1:
+        half = count // 2
+        odd = values[:, 2 * half :]
+        values = values[:, :half] + values[:, half : 2 * half]
+        if count % 2:
+            values[:, :1] += odd
+    return (values / grey[0].numel())[..., None]
+
+
+def rotate_hue(planes: Tensor, turns: Floats) -> Tensor:
+    """Hue shifted by `turns` (B,) of the colour circle: HSV and back, saturation and value kept."""
+    red, green, blue = planes
+    value = torch.maximum(torch.maximum(red, green), blue)
+    chroma = value - torch.minimum(torch.minimum(red, green), blue)
+    divisor = torch.where(chroma == 0, 1.0, chroma)
+    sector = torch.where(value == green, (blue - red) / divisor + 2, (red - green) / divisor + 4)
+    sector = torch.where(value == red, (green - blue) / divisor, sector).add_(
+        _scalars(turns * 6, planes.device)
+    )
+    offsets = torch.tensor([5.0, 3.0, 1.0], device=planes.device).view(3, 1, 1, 1)
+    place = sector + offsets
+    place -= (place * (1 / 6)).floor_().mul_(6)
+    return value - place.sub_(2).abs_().neg_().add_(2).clamp_(0, 1).mul_(chroma)
+
+
+def greyscale(planes: Tensor) -> Tensor:
+    """The grey image in all three channels."""
+    return to_greyscale(planes).expand_as(planes)
+
+
+def solarize(planes: Tensor) -> Tensor:
+    """Values from 0.5 up are inverted (128 and up, of 255)."""
+    return torch.where(planes >= 0.5, 1 - planes, planes)
+
+
+def blur_size(size: int) -> int:
+    """Taps of the Gaussian: a tenth of the image, made odd, at least 3 (SimCLR: 23 at 224 px)."""
+    return max(3, size // 10 | 1)
+
+
+def blur(planes: Tensor, sigma: Floats) -> Tensor:
+    """Gaussian blur with `sigma` (B,) in pixels, `blur_size` taps and reflected borders, as torchvision's."""
+    half = blur_size(planes.shape[-1]) // 2
+    kernel = np.exp(-0.5 * (np.arange(-half, half + 1) / sigma[:, None]) ** 2)
+    kernel /= kernel.sum(-1, keepdims=True)
+    weights = [_scalars(kernel[:, half + tap], planes.device) for tap in range(half + 1)]
+    padded = F.pad(planes, (half, half, half, half), mode="reflect")
+    return _smooth(_smooth(padded, weights, 2), weights, 3)
+
+
+def _smooth(padded: Tensor, weights: list[Tensor], dim: int) -> Tensor:
+    """The symmetric kernel along `dim`; pixels at the same distance share one product."""
+    half = len(weights) - 1
+    size = padded.shape[dim] - 2 * half
+    total = padded.narrow(dim, half, size) * weights[0]
+    for tap in range(1, half + 1):
+        pair = padded.narrow(dim, half - tap, size) + padded.narrow(dim, half + tap, size)
+        total.add_(pair.mul_(weights[tap]))
+    return total
+
+
+def apply(planes: Tensor, chosen: NDArray[np.bool_], operation: Callable[[Tensor, NDArray], Tensor]) -> None:
+    """Replace the chosen images (B,) by `operation(their planes, their positions)`, in place."""
+    who = np.flatnonzero(chosen)
+    if len(who) == len(chosen):
+        planes.copy_(operation(planes, who))
+    elif len(who):
+        index = _tensor(who, planes.device)
+        planes.index_copy_(1, index, operation(planes.index_select(1, index), who).contiguous())
+
+
+def normalized(planes: Tensor, mean: tuple[float, ...], std: tuple[float, ...], out: Tensor) -> None:
+    """Write (planes - mean) / std into `out` (B, 3, S, S)."""
+    for channel in range(3):
+        torch.div(planes[channel].sub_(mean[channel]), std[channel], out=out[:, channel])
+
+
+def _scalars(values: Floats, device: torch.device) -> Tensor:
+    """Float32 on the device, with axes appended up to (B, h, w), to multiply planes by."""
+    return _tensor(values.astype(np.float32), device).view(*values.shape, *(1,) * (3 - values.ndim))
+
+
+def _tensor(values: np.ndarray, device: torch.device) -> Tensor:
+    return torch.from_numpy(np.ascontiguousarray(values)).to(device, non_blocking=True)

@@ -1,0 +1,200 @@
+"""Open a data set: the digits, torchvision by name, image folders, Parquet; as train, validation and test."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from raydistill.config import Data, nearest
+from raydistill.data.files import known_labels, read_path
+from raydistill.data.images import DataError, Decoder, Images, Raw, draw, limited
+
+TEST_FRACTION = 0.2  # of train, for sources that bring no test split
+_SMALL = 64  # pixels; images up to here are trained at their own size
+_TWO = {"train": {"split": "train"}, "test": {"split": "test"}}
+_THREE = {**_TWO, "val": {"split": "val"}}
+_FLAG: dict[str, dict[str, Any]] = {"train": {"train": True}, "test": {"train": False}}
+
+TORCHVISION: dict[str, dict[str, dict[str, Any]]] = {
+    "CIFAR10": _FLAG,
+    "CIFAR100": _FLAG,
+    "DTD": _THREE,
+    "FashionMNIST": _FLAG,
+    "FGVCAircraft": _THREE,
+    "Flowers102": _THREE,
+    "Food101": _TWO,
+    "GTSRB": _TWO,
+    "KMNIST": _FLAG,
+    "MNIST": _FLAG,
+    "OxfordIIITPet": {"train": {"split": "trainval"}, "test": {"split": "test"}},
+    "PCAM": _THREE,
+    "StanfordCars": _TWO,
+    "STL10": _TWO,
+    "STL10-unlabeled": {"train": {"split": "unlabeled"}, "test": {"split": "test"}},
+    "SVHN": _TWO,
+}
+"""What may follow `torchvision:`, and the arguments that open each split."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A source, opened and split. `image_size` is the resolution to train at, in pixels."""
+
+    name: str
+    train: Images
+    val: Images
+    test: Images
+    classes: tuple[str, ...]
+    image_size: int
+
+
+def load_dataset(config: Data) -> Dataset:
+    """Open `config.source` and split it; nothing but the first image is decoded yet.
+
+    The source's test split is used, else its validation split stands in, else a fifth of train is held
+    out. Validation is the source's own only beside a test split, else `validation_fraction` of train.
+    Raises DataError (source unknown or missing, labels in part, too few images) and BadImage.
+    """
+    raws = _open(config)
+    parts = {
+        split: (raw, rows[limited(_at(raw.labels, rows), len(rows), (config.split_seed, 2), config.limit)])
+        for split, (raw, rows) in divide(raws, config.validation_fraction, config.split_seed).items()
+    }
+    _check_enough(config, {split: len(rows) for split, (_, rows) in parts.items()})
+    decoders = {split: _decoder(raw, rows, config) for split, (raw, rows) in parts.items()}
+    size = config.image_size or _default_size(config.source, decoders["train"])
+    classes = next((raw.classes for raw in raws.values() if raw.classes), ())
+    images = {
+        split: Images(decoders[split], torch.arange(len(rows)), _at(raw.labels, rows), classes, size)
+        for split, (raw, rows) in parts.items()
+    }
+    return Dataset(config.source, images["train"], images["val"], images["test"], classes, size)
+
+
+def divide(raws: dict[str, Raw], fraction: float, seed: int) -> dict[str, tuple[Raw, np.ndarray]]:
+    """For train, val and test: which source split to read, and its sorted rows. No row is in two of them."""
+    train = raws["train"]
+    rows = np.arange(train.count)
+    whole = {split: (raw, np.arange(raw.count)) for split, raw in raws.items()}
+    if "val" in raws and "test" in raws:
+        return whole
+    if "test" in raws or "val" in raws:
+        test = whole["test" if "test" in raws else "val"]
+    else:
+        rows, held_out = draw(train.labels, train.count, (seed, 0), TEST_FRACTION)
+        test = (train, held_out)
+    kept, taken = draw(_at(train.labels, rows), len(rows), (seed, 1), fraction)
+    return {"train": (train, rows[kept]), "val": (train, rows[taken]), "test": test}
+
+
+def _at(labels: Tensor | None, rows: np.ndarray) -> Tensor | None:
+    return None if labels is None else labels[torch.from_numpy(rows)]
+
+
+def _check_enough(config: Data, sizes: dict[str, int]) -> None:
+    for split, size in sizes.items():
+        if size == 0:
+            raise DataError(
+                f"data.source={config.source!r}: no image is left for {split} (sizes {sizes}); "
+                "a split is drawn from classes with at least two images"
+            )
+
+
+def _decoder(raw: Raw, rows: np.ndarray, config: Data) -> Decoder:
+    return Decoder(raw, rows, skip=config.on_bad_image == "skip", cache_bytes=config.cache_gib * 2**30)
+
+
+def _default_size(source: str, decoder: Decoder) -> int:
+    if source == "digits":
+        return 16  # 8 pixels are too few for the strides of a network
+    _, height, width = decoder.first().shape
+    return height if height == width <= _SMALL else 224
+
+
+def _open(config: Data) -> dict[str, Raw]:
+    source = config.source
+    if source == "digits":
+        return _digits()
+    if source.lower().startswith("torchvision:"):
+        return _torchvision(source.partition(":")[2], config)
+    path = Path(source).expanduser()
+    if not path.exists():
+        raise DataError(
+            f"data.source={source!r} is neither a known name nor a path that exists; accepted: digits, "
+            f"torchvision:NAME ({', '.join(TORCHVISION)}), a folder of images, a Parquet file or folder"
+        )
+    return read_path(path)
+
+
+def _digits() -> dict[str, Raw]:
+    from sklearn.datasets import load_digits
+
+    bunch = load_digits()
+    pixels = np.round(bunch.images * (255 / 16)).astype(np.uint8)  # 0..16 to 0..255
+    labels = torch.from_numpy(bunch.target).long()
+    rows = dict(zip(("train", "test"), draw(labels, len(labels), (0, 0), TEST_FRACTION), strict=True))
+    return {
+        split: _digits_split(split, pixels[chosen], _at(labels, chosen)) for split, chosen in rows.items()
+    }
+
+
+def _digits_split(split: str, pixels: np.ndarray, labels: Tensor | None) -> Raw:
+    return Raw(
+        count=len(pixels),
+        open=lambda index: Image.fromarray(pixels[index]),
+        name=lambda index: f"digits {split} image {index}",
+        labels=labels,
+        classes=tuple("0123456789"),
+    )
+
+
+def _torchvision(wanted: str, config: Data) -> dict[str, Raw]:
+    from torchvision import datasets
+
+    name = {known.lower(): known for known in TORCHVISION}.get(wanted.lower())
+    if name is None:
+        raise DataError(f"data.source='torchvision:{wanted}' is unknown{nearest(wanted, TORCHVISION)}")
+    root = Path(config.root).expanduser()
+    constructor = getattr(datasets, name.partition("-")[0])
+    try:
+        opened = {
+            split: constructor(str(root), download=config.download, **arguments)
+            for split, arguments in TORCHVISION[name].items()
+        }
+    except (RuntimeError, OSError, ValueError, ImportError) as error:
+        raise DataError(
+            f"torchvision:{name} cannot be opened under data.root={config.root!r} ({error}); "
+            "set data.download=true, or data.root to the folder that holds it"
+        ) from error
+    return {
+        split: _torchvision_split(f"torchvision:{name} {split}", found) for split, found in opened.items()
+    }
+
+
+def _torchvision_split(place: str, found: Any) -> Raw:
+    labels = known_labels(_torchvision_labels(found), place)
+    numbers = () if labels is None else tuple(map(str, range(int(labels.max()) + 1)))
+    return Raw(
+        count=len(found),
+        open=lambda index: found[index][0],
+        name=lambda index: f"{place} image {index}",
+        labels=labels,
+        classes=() if labels is None else tuple(map(str, getattr(found, "classes", numbers))),
+    )
+
+
+def _torchvision_labels(found: Any) -> list[int]:
+    """The labels, from wherever this data set keeps them, without decoding an image."""
+    for attribute in ("targets", "labels", "_labels"):
+        if hasattr(found, attribute):
+            return [int(value) for value in getattr(found, attribute)]
+    if hasattr(found, "_samples"):
+        return [int(label) for _, label in found._samples]
+    with found.h5py.File(found._base_folder / found._FILES[found._split]["targets"][0]) as file:  # PCAM
+        return [int(value) for value in file["y"][:].reshape(-1)]

@@ -1,0 +1,141 @@
+"""The stream: an endless, seeded supplier of augmented batches, addressed by (epoch, step)."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Iterator, Mapping
+from queue import Empty, Full, Queue
+from typing import TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from raydistill.data.augment import View, augment
+from raydistill.data.images import DataError, Images
+
+T = TypeVar("T")
+Views = Mapping[View, Tensor]
+Normalization = tuple[tuple[float, float, float], tuple[float, float, float]]
+
+
+class Stream:
+    """Batches that depend on (seed, epoch, step) and on nothing else.
+
+    Each epoch is a permutation of the images without the last, incomplete batch. Worker `rank` of `world`
+    gets its consecutive share of every global batch; an image's augmentation depends on the image, the
+    epoch and the draw, so any number of workers sees the same global batch.
+
+    Args:
+        images: the training split.
+        size: pixels of the views.
+        batch_size: images per global batch.
+        seed: of order and augmentations.
+        normalize: mean and standard deviation per channel.
+        prefetch: batches prepared ahead in a thread; 0 prepares each when asked.
+
+    Raises: DataError if a batch is larger than the data or does not divide among the workers.
+    """
+
+    def __init__(
+        self,
+        images: Images,
+        *,
+        size: int,
+        batch_size: int,
+        seed: int,
+        normalize: Normalization,
+        device: torch.device | str = "cpu",
+        rank: int = 0,
+        world: int = 1,
+        prefetch: int = 2,
+    ) -> None:
+        if batch_size > len(images):
+            raise DataError(
+                f"data.batch_size = {batch_size} is larger than the {len(images)} training images; "
+                f"use at most {len(images)}"
+            )
+        if batch_size % world:
+            raise DataError(f"data.batch_size = {batch_size} does not divide among {world} workers")
+        self.images = images
+        self.size = size
+        self.batch_size = batch_size
+        self.seed = seed
+        self.normalize = normalize
+        self.device = torch.device(device)
+        self.rank = rank
+        self.share = batch_size // world
+        self.prefetch = prefetch
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return len(self.images) // self.batch_size
+
+    def indices(self, epoch: int, step: int) -> Tensor:
+        """(share,) indices of this worker's images."""
+        start = step * self.batch_size + self.rank * self.share
+        return self._order(epoch)[start : start + self.share]
+
+    def batch(self, epoch: int, step: int, views: Iterable[View]) -> tuple[Views, Tensor]:
+        """The views (share, 3, size, size) of one step, and the indices of the images really used."""
+        images, indices = self.images.fetch(self.indices(epoch, step))
+        drawn = {
+            view: augment(
+                images, indices, view, size=self.size, seed=self.seed, epoch=epoch,
+                normalize=self.normalize, device=self.device,
+            )
+            for view in views
+        }  # fmt: skip
+        return drawn, indices
+
+    def epoch(self, epoch: int, views: Iterable[View]) -> Iterator[tuple[Views, Tensor]]:
+        """All batches of an epoch, prepared ahead of their use."""
+        views = tuple(views)
+        batches = (self.batch(epoch, step, views) for step in range(self.steps_per_epoch))
+        return _ahead(batches, self.prefetch) if self.prefetch else batches
+
+    def _order(self, epoch: int) -> Tensor:
+        generator = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))
+        return torch.from_numpy(generator.permutation(len(self.images)))
+
+
+def _ahead(items: Iterator[T], depth: int) -> Iterator[T]:
+    """Draw `items` in a thread, at most `depth` ahead; its exceptions are raised here."""
+    ready: Queue[tuple[str, T | BaseException | None]] = Queue(depth)
+    stopped = threading.Event()
+
+    def put(kind: str, item: T | BaseException | None) -> None:
+        while not stopped.is_set():
+            try:
+                return ready.put((kind, item), timeout=0.1)
+            except Full:
+                continue
+
+    def produce() -> None:
+        try:
+            for item in items:
+                put("item", item)
+                if stopped.is_set():
+                    return
+            put("end", None)
+        except BaseException as error:
+            put("error", error)
+
+    thread = threading.Thread(target=produce, name="stream", daemon=True)
+    thread.start()
+    try:
+        while True:
+            kind, item = ready.get()
+            if kind == "end":
+                return
+            if isinstance(item, BaseException):
+                raise item
+            yield item  # type: ignore[misc]
+    finally:
+        stopped.set()
+        while True:
+            try:
+                ready.get_nowait()
+            except Empty:
+                break
+        thread.join()

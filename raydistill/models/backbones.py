@@ -1,0 +1,102 @@
+"""Student and teacher backbones by name: timm, torchvision, and narrow ResNets that a CPU can train."""
+
+from __future__ import annotations
+
+import difflib
+import re
+
+import torch
+from torch import Tensor, nn
+
+NARROW = re.compile(r"resnet(10|18|34)_w(\d+)")
+NARROW_LAYERS = {"10": (1, 1, 1, 1), "18": (2, 2, 2, 2), "34": (3, 4, 6, 3)}
+SMALL_IMAGE = 96
+
+
+class Backbone(nn.Module):
+    """Images (N, 3, H, W) to pooled features (N, `dim`); the classifier is gone.
+
+    Args:
+        name: `resnet10_w16` (a ResNet-10 whose stages have 16, 32, 64 and 128 channels; also 18 and 34,
+            and any width), `torchvision:NAME`, `timm:NAME`, or a plain name, looked up in timm first.
+        stem: `imagenet` keeps the network's own first layers; `small` is a 3x3 convolution of stride 1 and
+            no pooling (DoGo's for 32 and 64 px), `stride2` the same with stride 2. `auto` is `small` up to
+            96 px and `imagenet` above, but `stride2` for narrow ResNets, made for two cores.
+        image_size: pixels.
+
+    Raises: ValueError for an unknown name, or a stem that the network cannot take.
+    """
+
+    def __init__(self, name: str, *, stem: str = "auto", image_size: int = 32) -> None:
+        super().__init__()
+        narrow = NARROW.fullmatch(name) is not None
+        if stem == "auto":
+            stem = "stride2" if narrow else "small" if image_size <= SMALL_IMAGE else "imagenet"
+            required = False
+        else:
+            required = True
+        self.net = _build(name, image_size)
+        if stem != "imagenet":
+            _small_stem(self.net, name, stride=1 if stem == "small" else 2, required=required)
+        self.dim = _output_dim(self.net, image_size)
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.net(images)
+
+
+def _build(name: str, image_size: int) -> nn.Module:
+    import timm
+
+    if match := NARROW.fullmatch(name):
+        from timm.models.resnet import BasicBlock, ResNet
+
+        width = int(match[2])
+        channels = tuple(width * factor for factor in (1, 2, 4, 8))
+        return ResNet(BasicBlock, NARROW_LAYERS[match[1]], channels=channels, num_classes=0)
+    library, _, short = name.rpartition(":")
+    if library in ("", "timm") and timm.is_model(short):
+        sized = {"img_size": image_size} if "vit" in short else {}
+        return timm.create_model(short, pretrained=False, num_classes=0, **sized)
+    if library in ("", "torchvision"):
+        return _torchvision(short)
+    raise _unknown(name, timm.list_models())
+
+
+def _torchvision(name: str) -> nn.Module:
+    from torchvision import models
+
+    if name not in models.list_models(module=models):
+        import timm
+
+        raise _unknown(name, timm.list_models() + models.list_models(module=models))
+    net = models.get_model(name, weights=None)
+    for head in ("fc", "classifier", "heads", "head"):
+        if hasattr(net, head):
+            setattr(net, head, nn.Identity())
+            return net
+    raise ValueError(f"backbone torchvision:{name} has no classifier that could be taken off")
+
+
+def _unknown(name: str, known: list[str]) -> ValueError:
+    close = difflib.get_close_matches(name, [*known, "resnet10_w16", "resnet18_w32"], n=3, cutoff=0.5)
+    return ValueError(f"backbone {name!r} is unknown to timm and torchvision; near: {', '.join(close) or 'none'}")
+
+
+def _small_stem(net: nn.Module, name: str, *, stride: int, required: bool) -> None:
+    """Replace a ResNet's 7x7 (or deep) stem and max-pool; other families have no such stem."""
+    if not hasattr(net, "conv1") or not hasattr(net, "maxpool"):
+        if required:
+            raise ValueError(f"backbone {name!r} has no ResNet stem; use method.stem=imagenet")
+        return
+    first = net.bn1.num_features
+    net.conv1 = nn.Conv2d(3, first, 3, stride=stride, padding=1, bias=False)
+    nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
+    net.maxpool = nn.Identity()
+
+
+def _output_dim(net: nn.Module, image_size: int) -> int:
+    training = net.training
+    with torch.no_grad():
+        dim = net.eval()(torch.zeros(1, 3, image_size, image_size)).shape[1]
+    net.train(training)
+    return int(dim)

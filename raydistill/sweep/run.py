@@ -1,0 +1,285 @@
+"""Runs a sweep: search, finalists over several seeds, test scores, table."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ray
+
+from raydistill import config as configuration
+from raydistill.evaluation.final import score
+from raydistill.sweep.broker import Broker
+from raydistill.sweep.driver import Driver, Phase, flatten, write_config
+from raydistill.sweep.finalists import Arm, final_key, make_arms, ranked, seeded
+from raydistill.sweep.group import GroupSettings, PackHost
+from raydistill.sweep.journal import Journal, TrialRecord
+from raydistill.sweep.progress import Progress
+from raydistill.sweep.scheduler import make_scheduler
+from raydistill.sweep.search import Listed, catch_up, make_proposer
+from raydistill.sweep.settings import SweepSettings
+from raydistill.sweep.table import Row, plain, render
+from raydistill.sweep.tracking import Tracker
+from raydistill.training.checkpoints import latest_checkpoint
+
+log = logging.getLogger(__name__)
+SHOWN = 5
+
+
+class SweepFailed(RuntimeError):  # noqa: N818 - it is the sweep that failed
+    """No trial finished; the message is the one-line cause."""
+
+
+@dataclass(frozen=True)
+class SweepResult:
+    rows: list[Row]
+    table: str
+    winner: Path
+
+
+def run_sweep(settings: SweepSettings, *, resume: bool = False) -> SweepResult:
+    """Run or resume a sweep to its end.
+
+    Raises: ConfigError if it may not start; TrackingError if the tracking server does not answer, before
+    Ray starts; SweepFailed if no trial finished.
+    """
+    settings.check_start(resume=resume)
+    settings.store()
+    tracker = Tracker(
+        settings.tracking_uri,
+        experiment="raydistill",
+        sweep=settings.name,
+        params=flatten(configuration.dump(settings.base)) | {"trials": settings.trials, "seeds": settings.seeds},
+        tags={"raydistill.method": settings.base.method.name},
+    )
+    outcome = "failed"
+    try:
+        with _cluster():
+            result = _run(settings, tracker)
+        outcome = "finished"
+        return result
+    except KeyboardInterrupt:
+        outcome = "interrupted"
+        raise
+    finally:
+        undelivered = tracker.close(outcome)
+        if undelivered:
+            log.warning("%d events were not delivered to %s", undelivered, settings.tracking_uri)
+
+
+def _run(settings: SweepSettings, tracker: Tracker) -> SweepResult:
+    space = settings.space
+    journal = Journal(settings.directory / "journal.jsonl")
+    broker_name = f"raydistill-broker-{settings.name}"
+    broker = ray.remote(Broker).options(name=broker_name, num_cpus=0, max_concurrency=1000).remote(settings.learners)
+    hosts = _start_packs(settings, broker)
+    progress = Progress(trials=settings.trials, epochs=settings.epochs, metric=space.metric, goal=space.goal)
+    driver = Driver(settings.directory, broker, broker_name, journal, tracker, progress)
+    try:
+        progress.note(
+            f"sweep {settings.name}: {settings.trials} trials of {settings.epochs} epochs, "
+            f"up to {settings.packs * settings.learners} side by side"
+        )
+        records = _search(settings, driver)
+        best = ranked(records, space.metric, space.goal)
+        if not best:
+            raise SweepFailed(_why_none(records))
+        arms = make_arms(best[0], settings)
+        finals = _finals(settings, driver, arms, best[0])
+        ray.get(broker.close.remote())
+        ray.get(hosts)
+        rows = _rows(settings, driver, best, arms, finals)
+    finally:
+        journal.close()
+    return _conclude(settings, tracker, progress, rows, best[0])
+
+
+def _start_packs(settings: SweepSettings, broker: Any) -> list[Any]:
+    gpu = settings.gpu if settings.gpu is not None else ray.cluster_resources().get("GPU", 0) > 0
+    threads = settings.threads or max(1, (os.cpu_count() or 1) // (settings.packs * settings.workers))
+    group = GroupSettings(workers=settings.workers, threads=threads, gpu=gpu)
+    storage = settings.directory / "ray" / f"train-{int(time.time())}"
+    return [PackHost.remote().run.remote(f"pack-{i}", broker, group, str(storage)) for i in range(settings.packs)]
+
+
+def _search(settings: SweepSettings, driver: Driver) -> list[TrialRecord]:
+    space = settings.space
+    proposer = make_proposer(
+        space, trials=settings.trials, seed=settings.search_seed, directory=settings.directory,
+        name=settings.name,
+    )  # fmt: skip
+    past = [record for key, record in driver.journal.trials.items() if not key.startswith("final-")]
+    catch_up(proposer, past, space.metric)
+    for record in past:
+        if record.outcome is not None:
+            driver.progress.already(record.key, record.epochs, record.last(space.metric))
+    return driver.run(
+        Phase(
+            role="search",
+            trials=settings.trials,
+            epochs=settings.epochs,
+            concurrent=settings.packs * settings.learners,
+            metric=space.metric,
+            goal=space.goal,
+            proposer=proposer,
+            key=lambda index: f"t{index:04d}",
+            resolve=settings.resolve,
+            scheduler=make_scheduler(space, settings.epochs, past),
+        )
+    )
+
+
+def _finals(
+    settings: SweepSettings, driver: Driver, arms: list[Arm], winner: TrialRecord
+) -> dict[tuple[str, int], TrialRecord]:
+    """Train every arm with every seed; the winner's first seed is the search's own trial."""
+    plan = [(arm, seed) for seed in range(settings.seeds) for arm in arms]
+    configs = {final_key(arm, seed): seeded(arm.config, seed) for arm, seed in plan}
+    own = final_key(arms[0], 0)
+    configs.pop(own)
+    keys = list(configs)
+    driver.progress.trials += len(keys)
+    if keys:
+        driver.progress.note(
+            f"best: {winner.key}; training {', '.join(arm.name for arm in arms)} with {settings.seeds} seeds"
+        )
+    for key in keys:
+        record = driver.journal.trials.get(key)
+        if record is not None and record.outcome is not None:
+            driver.progress.already(key, record.epochs, record.last(settings.space.metric))
+    proposer = Listed([{"final": key} for key in keys])
+    catch_up(proposer, [driver.journal.trials[key] for key in keys if key in driver.journal.trials], "")
+    records = driver.run(
+        Phase(
+            role="final",
+            trials=len(keys),
+            epochs=settings.epochs,
+            concurrent=settings.packs * settings.learners,
+            metric=settings.space.metric,
+            goal=settings.space.goal,
+            proposer=proposer,
+            key=lambda index: keys[index],
+            resolve=lambda chosen: configs[chosen["final"]],
+            scheduler=make_scheduler(_without_stopping(settings), settings.epochs, []),
+        )
+    )
+    by_key = {record.key: record for record in records} | {own: winner}
+    return {(arm.name, seed): by_key[final_key(arm, seed)] for arm, seed in plan if final_key(arm, seed) in by_key}
+
+
+def _without_stopping(settings: SweepSettings) -> Any:
+    from dataclasses import replace
+
+    return replace(settings.space, early_terminate=None)
+
+
+def _rows(
+    settings: SweepSettings,
+    driver: Driver,
+    best: list[TrialRecord],
+    arms: list[Arm],
+    finals: dict[tuple[str, int], TrialRecord],
+) -> list[Row]:
+    """Selected configurations with test scores, then the runners-up with validation only."""
+    metric, goal = settings.space.metric, settings.space.goal
+    driver.progress.note("scoring the selected configurations on the test split")
+    rows = {}
+    for arm in arms:
+        records = [r for (name, _), r in finals.items() if name == arm.name and r.outcome == "finished"]
+        scores = [_scored(driver, record, settings) for record in records]
+        rows[arm.name] = Row(arm.name, _differences(settings, arm.config), settings.epochs, scores)
+    baselines = [rows[arm.name] for arm in arms[1:] if rows[arm.name].mean(metric)]
+    sign = 1 if goal == "maximize" else -1
+    baselines.sort(key=lambda row: sign * (row.mean(metric) or (0.0,))[0], reverse=True)
+    others = [Row(record.key, record.settings, record.epochs, [_values(record)]) for record in best[1:SHOWN]]
+    return [rows[arms[0].name], *baselines, *others]
+
+
+def _scored(driver: Driver, record: TrialRecord, settings: SweepSettings) -> dict[str, float]:
+    directory = driver.trial_directory(record.key)
+    path = directory / "scores.json"
+    if path.exists():
+        return json.loads(path.read_text())
+    threads = settings.threads or (os.cpu_count() or 1)
+    gpu = bool(settings.gpu)
+    task = ray.remote(num_cpus=1, num_gpus=1 if gpu else 0)(score)
+    scores = _values(record) | ray.get(task.remote(record.config, str(directory), threads=threads, gpu=gpu))
+    path.write_text(json.dumps(scores))
+    driver.tracker.log(
+        record.key,
+        record.epochs,
+        {k: v for k, v in scores.items() if k not in record.results.get(record.epochs, {})},
+    )
+    driver.tracker.artifact(record.key, max(directory.glob("*.safetensors")), "checkpoint")
+    return scores
+
+
+def _values(record: TrialRecord) -> dict[str, float]:
+    wanted = ("val_knn", "val_instance", "loss")
+    return {name: value for name in wanted if (value := record.last(name)) is not None}
+
+
+def _differences(settings: SweepSettings, config: dict[str, Any]) -> dict[str, Any]:
+    """What the configuration sets otherwise than the defaults of its method and the sweep's base."""
+    default = configuration.dump(settings.base) | {
+        "method": configuration.dump(configuration.load({"method": config["method"]["name"]}))["method"]
+    }
+    base = flatten(default)
+    return {path: value for path, value in flatten(config).items() if base.get(path) != value}
+
+
+def _why_none(records: list[TrialRecord]) -> str:
+    causes = [record.message for record in records if record.outcome == "failed"]
+    if causes:
+        common = max(set(causes), key=causes.count)
+        return f"{len(causes)} of {len(records)} trials failed and none finished: {common}"
+    return f"none of {len(records)} trials finished"
+
+
+def _conclude(
+    settings: SweepSettings, tracker: Tracker, progress: Progress, rows: list[Row], winner: TrialRecord
+) -> SweepResult:
+    directory = settings.directory
+    state = latest_checkpoint(directory / "trials" / winner.key) or {}
+    config = configuration.assign(winner.config, {"train.offsets": state.get("offsets") or [[0, 0]]})
+    path = directory / "winner.yaml"
+    write_config(path, config)
+    table = render(rows, settings.space.metric)
+    (directory / "table.md").write_text(table + "\n")
+    (directory / "results.json").write_text(json.dumps(plain(rows), indent=1))
+    for file in (path, directory / "table.md", directory / "results.json", directory / "sweep.yaml"):
+        tracker.artifact(None, file)
+    for row, prefix in zip(rows[:2], ("winner", "baseline"), strict=False):
+        means = {m: row.mean(m) for m in ("val_knn", "val_instance", "test_knn", "test_probe")}
+        tracker.log_parent({f"{prefix}_{metric}": mean[0] for metric, mean in means.items() if mean})
+    tracker.tag_parent({"raydistill.winner": winner.key})
+    progress.note("done")
+    return SweepResult(rows, table, path)
+
+
+@contextmanager
+def _cluster() -> Iterator[None]:
+    """The cluster of RAY_ADDRESS (a job's own), else a private one on this machine."""
+    os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
+    os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "600")
+    os.environ.setdefault("TUNE_WARN_THRESHOLD_S", "10")
+    os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "64")
+    os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    already = ray.is_initialized()
+    if not already:
+        address = os.environ.get("RAY_ADDRESS")
+        local: dict[str, Any] = {} if address else {"address": "local", "include_dashboard": False}
+        ray.init(log_to_driver=False, logging_level=logging.ERROR, configure_logging=True, **local)
+    try:
+        yield
+    finally:
+        if not already:
+            ray.shutdown()

@@ -1,0 +1,92 @@
+"""What a sweep was asked to do, written beside it, and compared when it is resumed. Free of torch and Ray."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from raydistill import config as configuration
+from raydistill.config import Config, ConfigError
+from raydistill.sweep.names import check_name
+from raydistill.sweep.space import Space, difference
+
+FILE = "sweep.yaml"
+
+
+@dataclass(frozen=True)
+class SweepSettings:
+    """One sweep, fully resolved and validated.
+
+    `base` holds every setting that is not searched. `trials` configurations are tried for `base`'s epochs;
+    the winner and its baselines are then trained with `seeds` seeds in all. `packs` worker groups of
+    `workers` processes train up to `learners` configurations each, side by side.
+    """
+
+    name: str
+    storage: Path
+    tracking_uri: str
+    base: Config
+    space: Space
+    trials: int
+    seeds: int = 3
+    search_seed: int = 0
+    packs: int = 1
+    learners: int = 4
+    workers: int = 1
+    threads: int | None = None
+    gpu: bool | None = None
+    fixed: tuple[str, ...] = field(default=())
+
+    def __post_init__(self) -> None:
+        try:
+            check_name("sweep", self.name)
+        except ValueError as error:
+            raise ConfigError(str(error)) from None
+        if self.base.data.batch_size % self.workers:
+            raise ConfigError(
+                f"data.batch_size = {self.base.data.batch_size} does not divide among {self.workers} workers"
+            )
+
+    @property
+    def directory(self) -> Path:
+        return self.storage / self.name
+
+    @property
+    def epochs(self) -> int:
+        return self.base.train.epochs
+
+    def resolve(self, settings: dict[str, Any]) -> dict[str, Any]:
+        """The complete configuration of a trial with these searched settings."""
+        return configuration.dump(configuration.load(configuration.assign(configuration.dump(self.base), settings)))
+
+    def identity(self) -> dict[str, Any]:
+        """What must not change between start and resume."""
+        return {"base": configuration.dump(self.base), "space": self.space.to_dict(), "trials": self.trials,
+                "seeds": self.seeds, "search_seed": self.search_seed}  # fmt: skip
+
+    def store(self) -> None:
+        """Write the identity beside the sweep. Raises ConfigError if the storage refuses."""
+        try:
+            self.directory.mkdir(parents=True, exist_ok=True)
+            (self.directory / FILE).write_text(yaml.safe_dump(self.identity(), sort_keys=False))
+        except OSError as error:
+            raise ConfigError(f"storage {self.directory} cannot be written ({error.strerror})") from None
+
+    def check_start(self, *, resume: bool) -> None:
+        """Refuse to start over an existing sweep, or to resume a missing or a different one."""
+        path = self.directory / FILE
+        if not resume:
+            if path.exists():
+                raise ConfigError(
+                    f"sweep {self.name!r} exists in {self.storage}; add --resume to go on with it, "
+                    "or choose another --name"
+                )
+            return
+        if not path.exists():
+            raise ConfigError(f"--resume: there is no sweep {self.name!r} in {self.storage}")
+        changes = difference(configuration.read_yaml(path), self.identity())
+        if changes:
+            raise ConfigError(f"--resume: sweep {self.name!r} was started with other settings: {'; '.join(changes)}")

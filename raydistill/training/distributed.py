@@ -1,0 +1,61 @@
+"""What the workers of one pack do together: gather rows, sum gradients, agree on orders."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+T = TypeVar("T")
+
+
+class Workers:
+    """The process group of a pack, or a single process where none is initialised."""
+
+    def __init__(self) -> None:
+        active = dist.is_available() and dist.is_initialized()
+        self.rank = dist.get_rank() if active else 0
+        self.world = dist.get_world_size() if active else 1
+
+    def gather(self, rows: Tensor) -> Tensor:
+        """All workers' rows in rank order: (n, ...) to (world * n, ...), gradient for the own rows only.
+
+        Every worker computes the same global loss of the gathered rows; the sum of the workers'
+        gradients is then the gradient of that loss, with no communication in the backward pass.
+        """
+        if self.world == 1:
+            return rows
+        parts = [torch.empty_like(rows) for _ in range(self.world)]
+        dist.all_gather(parts, rows.detach().contiguous())
+        parts[self.rank] = rows
+        return torch.cat(parts)
+
+    def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Replace each gradient by its sum over the workers, in one transfer."""
+        grads = [p.grad for p in parameters if p.grad is not None]
+        if self.world == 1 or not grads:
+            return
+        flat = torch.cat([grad.flatten() for grad in grads])
+        dist.all_reduce(flat)
+        for grad, part in zip(grads, flat.split([grad.numel() for grad in grads]), strict=True):
+            grad.copy_(part.view_as(grad))
+
+    def average_buffers(self, module: nn.Module) -> None:
+        """Give all workers the mean of their floating-point buffers (batch-norm statistics)."""
+        if self.world == 1:
+            return
+        for buffer in module.buffers():
+            if buffer.is_floating_point():
+                dist.all_reduce(buffer)
+                buffer /= self.world
+
+    def broadcast(self, value: T) -> T:
+        """Worker 0's value, on every worker."""
+        if self.world == 1:
+            return value
+        box = [value]
+        dist.broadcast_object_list(box, src=0)
+        return box[0]

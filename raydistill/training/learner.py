@@ -1,0 +1,187 @@
+"""A learner: one configuration being trained. Knows neither Ray nor MLflow."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from raydistill import methods
+from raydistill.config import Config, Train
+from raydistill.methods import Batch, Progress
+from raydistill.training.distributed import Workers
+from raydistill.training.schedules import learning_rate
+
+
+class NonFiniteError(RuntimeError):
+    """A loss term or a gradient is NaN or infinite; the message names it."""
+
+
+class Learner:
+    """Method, optimizer, schedule and random state of one configuration.
+
+    Its numbers are the same alone and in company: weights are drawn from `train.seed`, and every draw
+    inside an epoch comes from a generator state seeded by (seed, epoch, rank) that no one else touches.
+
+    Raises: ValueError for an unknown backbone or a stem that it cannot take.
+    """
+
+    def __init__(
+        self,
+        config: Config,
+        *,
+        image_size: int,
+        steps_per_epoch: int,
+        device: torch.device | str = "cpu",
+        workers: Workers | None = None,
+    ) -> None:
+        self.config = config
+        self.device = torch.device(device)
+        self.workers = workers or Workers()
+        self.steps_per_epoch = steps_per_epoch
+        self.epoch = 0
+        self.step = 0
+        self.metrics: dict[str, float] = {}
+        self.offsets: list[tuple[int, int]] = []
+        method = methods.build(config.method, image_size=image_size, seed=config.train.seed)
+        if config.train.sync_batchnorm and self.workers.world > 1 and self.device.type == "cuda":
+            method = nn.SyncBatchNorm.convert_sync_batchnorm(method)
+        self.method = method.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.parameters = [p for p in self.method.parameters() if p.requires_grad]
+        self.optimizer = _optimizer(config.train, self.parameters)
+        self._random_state: dict[str, Tensor] = {}
+        self._sums: dict[str, Tensor] = {}
+        self._bf16 = config.train.precision == "bf16" or (
+            config.train.precision == "auto" and self.device.type == "cuda"
+        )
+
+    @property
+    def done(self) -> bool:
+        return self.epoch >= self.config.train.epochs
+
+    def start_epoch(self) -> None:
+        """Reset the running means and seed this epoch's draws."""
+        train = self.config.train
+        self.step = self.epoch * self.steps_per_epoch
+        self._sums = {}
+        with torch.random.fork_rng(devices=_cuda_devices(self.device)):
+            torch.manual_seed((train.seed * 1_000_003 + self.epoch) * 1_009 + self.workers.rank)
+            self._random_state = _random_state(self.device)
+
+    def train_step(self, batch: Batch) -> None:
+        """One optimisation step.
+
+        Raises: NonFiniteError before the update if the loss or a gradient is not finite.
+        """
+        total = self.config.train.epochs * self.steps_per_epoch
+        progress = Progress(self.step, total)
+        self.method.train()
+        with self._own_random_state():
+            with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._bf16):
+                terms = self.method.loss(batch, progress)
+            self.optimizer.zero_grad(set_to_none=True)
+            terms["loss"].backward()
+            self.workers.sum_gradients(self.parameters)
+            norm = self._gradient_norm()
+            if not torch.isfinite(terms["loss"].detach() + norm):
+                raise NonFiniteError(self._blame(terms))
+            for group in self.optimizer.param_groups:
+                group["lr"] = learning_rate(
+                    self.config.train, step=self.step, total=total, steps_per_epoch=self.steps_per_epoch,
+                    batch_size=self.config.data.batch_size,
+                )  # fmt: skip
+            self.optimizer.step()
+            self.method.after_step(progress)
+        for name, value in terms.items():
+            self._sums[name] = self._sums.get(name, 0) + value.detach()
+        self.step += 1
+
+    def finish_epoch(self) -> dict[str, float]:
+        """Count the epoch and return the mean of every loss term over it."""
+        self.workers.average_buffers(self.method)
+        self.epoch += 1
+        return {name: value.item() / self.steps_per_epoch for name, value in self._sums.items()}
+
+    def stream_epoch(self, epoch: int) -> int | None:
+        """The stream's epoch that this learner must see as its own epoch `epoch`; None: any."""
+        known = [k for e, k in self.offsets if e <= epoch]
+        return epoch + known[-1] if known else None
+
+    def see(self, stream_epoch: int) -> None:
+        """Record that the next epoch is trained on the stream's `stream_epoch`."""
+        if self.stream_epoch(self.epoch) != stream_epoch:
+            self.offsets.append((self.epoch, stream_epoch - self.epoch))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything the next epoch depends on, with the metrics of the last."""
+        return {
+            "method": self.method.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "epoch": self.epoch,
+            "offsets": [list(pair) for pair in self.offsets],
+            "metrics": self.metrics,
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from `state`. Raises RuntimeError if it belongs to another architecture."""
+        self.method.load_state_dict(state["method"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.epoch = state["epoch"]
+        self.offsets = [(epoch, offset) for epoch, offset in state["offsets"]]
+        self.metrics = dict(state["metrics"])
+
+    def _gradient_norm(self) -> Tensor:
+        grads = [p.grad for p in self.parameters if p.grad is not None]
+        norm = nn.utils.get_total_norm(grads, foreach=True)
+        if self.config.train.clip_norm is not None:
+            nn.utils.clip_grads_with_norm_(self.parameters, self.config.train.clip_norm, norm)
+        return norm
+
+    def _blame(self, terms: dict[str, Tensor]) -> str:
+        bad = [name for name, value in terms.items() if name != "loss" and not torch.isfinite(value)]
+        where = f"epoch {self.epoch}, step {self.step % self.steps_per_epoch}"
+        if not bad and not torch.isfinite(terms["loss"]):
+            bad = ["loss"]
+        if bad:
+            values = ", ".join(f"{name} = {terms[name].item()}" for name in bad)
+            return f"{values} at {where}"
+        return f"the gradient is not finite at {where}, though the loss is {terms['loss'].item():.4g}"
+
+    @contextmanager
+    def _own_random_state(self) -> Iterator[None]:
+        outside = _random_state(self.device)
+        _set_random_state(self._random_state)
+        try:
+            yield
+        finally:
+            self._random_state = _random_state(self.device)
+            _set_random_state(outside)
+
+
+def _optimizer(train: Train, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    common: dict[str, Any] = {"lr": train.lr, "weight_decay": train.weight_decay, "fused": True}
+    if train.optimizer == "sgd":
+        return torch.optim.SGD(parameters, momentum=train.momentum, **common)
+    return (torch.optim.Adam if train.optimizer == "adam" else torch.optim.AdamW)(parameters, **common)
+
+
+def _cuda_devices(device: torch.device) -> list[torch.device]:
+    return [device] if device.type == "cuda" else []
+
+
+def _random_state(device: torch.device) -> dict[str, Tensor]:
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state[str(device)] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def _set_random_state(state: dict[str, Tensor]) -> None:
+    for where, value in state.items():
+        if where == "cpu":
+            torch.set_rng_state(value)
+        else:
+            torch.cuda.set_rng_state(value, where)

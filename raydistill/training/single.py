@@ -1,0 +1,42 @@
+"""A single run: a pack of one, with no Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+
+from raydistill import config as configuration
+from raydistill.config import Config
+from raydistill.data.sources import load_dataset
+from raydistill.training.pack import Assignment, Evaluate, Pack, Report
+
+
+class TrainingFailed(RuntimeError):  # noqa: N818 - it is the training that failed
+    """The learner failed; the message is its one-line cause."""
+
+
+def train(
+    config: Config,
+    directory: Path | None,
+    *,
+    evaluate: Evaluate,
+    on_epoch: Callable[[Report], None] = lambda report: None,
+    device: torch.device | str | None = None,
+) -> Report:
+    """Train one configuration, from its newest checkpoint in `directory` if there is one.
+
+    Returns: the report of the last epoch. Raises: TrainingFailed, DataError.
+    """
+    device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    pack = Pack(load_dataset(config.data), config.data, evaluate=evaluate, device=device)
+    assignment = Assignment("train", configuration.dump(config), str(directory) if directory else None)
+    report = pack.add(assignment)
+    while report is None or not (report.done or report.error):
+        (report,) = pack.run_epoch()
+        if not report.error:
+            on_epoch(report)
+    if report.error:
+        raise TrainingFailed(report.error)
+    return report
