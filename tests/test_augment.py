@@ -241,6 +241,43 @@ def test_solarize_rate(recipe, rate):
     assert stats.binomtest(solarized, count, rate).pvalue > 1e-3
 
 
+@pytest.mark.parametrize("recipe,rate", [("moco1", 1.0), ("simclr", 0.8), ("weak", 0.0)])
+def test_jitter_rate(recipe, rate):
+    """One colour throughout: only jitter or grey can change it, and grey is told apart by its channels."""
+    count = 1500
+    olive = torch.tensor([120, 110, 40], dtype=torch.uint8).view(1, 3, 1, 1).expand(count, 3, 6, 6)
+    colour = view(olive, recipe, size=6)[..., 0, 0]
+    coloured = colour[(colour.amax(1) - colour.amin(1)) > 1e-6]
+    moved = (coloured - olive[0, :, 0, 0] / 255).abs().amax(1) > 1e-5
+    assert stats.binomtest(int(moved.sum()), len(moved), rate).pvalue > 1e-3
+
+
+@pytest.mark.parametrize("recipe", ["moco1", "byol2", "simsiam_dogo"])
+def test_order_of_the_steps(recipe):
+    """The whole view rebuilt from its parameters with torchvision's operations, in the published order."""
+    count, size, chosen, drawn = 40, 24, RECIPES[recipe], draws(recipe, 40)
+    images = noise(count, 30, 34)
+    boxes = crop_boxes(chosen, drawn, np.array([[30, 34]] * count))
+    factors, order = jitter_parameters(chosen, drawn)
+    operations = [tv.adjust_brightness, tv.adjust_contrast, tv.adjust_saturation, tv.adjust_hue]
+    ours = view(images, recipe)
+    for k in range(count):
+        x = tv.resized_crop(images[k].double() / 255, *boxes[k].tolist(), [size, size], antialias=True)
+        steps = [(drawn("jitter")[k, 0] < chosen.jitter_p, operations[i], float(factors[k, i])) for i in order[k]]
+        grey = (is_grey(chosen, drawn)[k], tv.rgb_to_grayscale, 3)
+        steps = [grey, *steps] if recipe == "moco1" else [*steps, grey]
+        for applied, operation, parameter in steps:
+            x = operation(x, parameter) if applied else x
+        if size >= chosen.blur_min_size and drawn("blur")[k, 0] < chosen.blur_p:
+            low, high = chosen.blur_sigma
+            x = tv.gaussian_blur(x, [3, 3], [low + (high - low) * drawn("sigma")[k, 0]])
+        if drawn("solarize")[k, 0] < chosen.solarize_p:
+            x = torch.where((x - 0.5).abs() < 1e-4, ours[k].flip(-1) if drawn("flip")[k, 0] < 0.5 else ours[k],
+                            tv.solarize(x, 0.5))  # fmt: skip
+        x = x.flip(-1) if drawn("flip")[k, 0] < chosen.flip_p else x
+        assert_close(ours[k], x, 1e-4)
+
+
 def test_flip_and_blur_rates():
     ramp = torch.arange(0, 256, 32, dtype=torch.uint8).expand(600, 3, 8, 8)
     out = view(ramp, "weak", size=8)
@@ -341,6 +378,16 @@ def test_replay_and_what_changes_a_view():
     assert torch.equal(view(images, indices=[7] * 6), base)
     for change in ({"draw": 1}, {"seed": 1}, {"epoch": 1}, {"indices": [8] * 6}, {"recipe": "byol2"}):
         assert not torch.equal(view(images, **{"indices": [7] * 6, **change}), base)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("recipe", ["byol2", "simclr", "eval"])
+def test_cuda_agrees_with_cpu(recipe):
+    images = noise(16, 32, 32)
+    settings_ = {"size": 24, "seed": 0, "epoch": 0, "normalize": PLAIN}
+    cuda = augment(images, range(16), View(recipe, 0), device="cuda", **settings_)
+    # Solarisation jumps at 0.5, so that a difference in the last bit can show in single pixels.
+    assert (cuda.cpu() - augment(images, range(16), View(recipe, 0), **settings_)).abs().mean() < 1e-5
 
 
 def test_form_of_the_result():

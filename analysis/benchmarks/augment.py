@@ -71,7 +71,7 @@ def torchvision_arm() -> Arm:
 
 
 def kornia_arm() -> Arm:
-    """kornia's batched augmentations, parameters drawn per image (it has no antialiasing)."""
+    """kornia's batched augmentations, parameters drawn per image."""
     pipeline = torch.nn.Sequential(
         kornia.RandomResizedCrop((SIZE, SIZE), RECIPE.scale, RECIPE.ratio),
         kornia.ColorJitter(*RECIPE.jitter, p=RECIPE.jitter_p),

@@ -23,7 +23,7 @@ Normalization = tuple[tuple[float, ...], tuple[float, ...]]
 Integers = NDArray[np.int64]
 
 _ATTEMPTS = 10
-_CACHE_BYTES = 4 << 20
+_CACHE_BYTES = 3 << 19
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _IMAGENET: Normalization = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _BY_SIZE: dict[int, Normalization] = {
@@ -111,7 +111,7 @@ def augment(
     if len(shapes) != len(numbers):
         raise ValueError(f"{len(shapes)} images with {len(numbers)} indices; give one index per image")
     out = torch.empty(len(numbers), 3, size, size, device=device, memory_format=torch.channels_last)
-    # On CPU as many images at a time as its cache holds; the result does not depend on it.
+    # On CPU a few images at a time: for cache, and lest every buffer be mapped afresh. The result is the same.
     step = max(1, _CACHE_BYTES // (12 * size * size) if out.device.type == "cpu" else len(out))
     for start in range(0, len(out), step):
         part = slice(start, start + step)
@@ -125,10 +125,7 @@ def augment(
 
 
 def evaluate_view(images: Images, *, size: int, normalize: Normalization, device: str | torch.device = "cpu") -> Tensor:
-    """The view without chance: up to 96 px resized to S x S; else short side to S * 256 / 224, centre crop.
-
-    Images and result as in `augment`.
-    """
+    """`augment` without chance: up to 96 px resized to S x S; else short side to S * 256 / 224, centre crop."""
     everyone, view = range(len(images)), View("eval", 0)
     return augment(images, everyone, view, size=size, seed=0, epoch=0, normalize=normalize, device=device)
 
@@ -136,7 +133,7 @@ def evaluate_view(images: Images, *, size: int, normalize: Normalization, device
 def normalization(source_name: str, size: int) -> Normalization:
     """Mean and standard deviation of each channel: DoGo's code picks them by image size, else ImageNet's.
 
-    Raises ValueError, naming the source, for images below 4 pixels.
+    Raises ValueError for images below 4 pixels.
     """
     if size < 4:
         raise ValueError(f"{source_name}: images of {size} px; at least 4 are needed")

@@ -112,6 +112,7 @@ def _ahead(items: Iterator[T], depth: int) -> Iterator[T]:
                 continue
 
     def produce() -> None:
+        torch.set_num_threads(1)  # of this thread alone: a second team of all cores would fight the learners'
         try:
             for item in items:
                 put("item", item)

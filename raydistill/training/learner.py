@@ -129,9 +129,17 @@ class Learner:
         """Continue from `state`. Raises RuntimeError if it belongs to another architecture."""
         self.method.load_state_dict(state["method"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self._match_memory_formats()
         self.epoch = state["epoch"]
         self.offsets = [(epoch, offset) for epoch, offset in state["offsets"]]
         self.metrics = dict(state["metrics"])
+
+    def _match_memory_formats(self) -> None:
+        """Loaded moments are contiguous; beside channels-last weights the fused step would mispair them."""
+        for parameter, moments in self.optimizer.state.items():
+            for name, value in moments.items():
+                if isinstance(value, Tensor) and value.shape == parameter.shape:
+                    moments[name] = torch.empty_like(parameter).copy_(value)
 
     def _gradient_norm(self) -> Tensor:
         grads = [p.grad for p in self.parameters if p.grad is not None]

@@ -1,0 +1,286 @@
+"""Search spaces: a strict subset of W&B's sweep files, and one extension, `when`. Free of torch and Ray.
+
+Reference of the keys: https://docs.wandb.ai/guides/sweeps/sweep-config-keys
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import math
+import random
+import sys
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Literal, NoReturn
+
+from raydistill.config import ConfigError, assign, dump, is_integer, load, nearest, number, paths, read_yaml
+
+Goal = Literal["maximize", "minimize"]
+Search = Literal["random", "grid", "bayes"]
+METRICS: dict[str, Goal] = {"val_knn": "maximize", "val_instance": "maximize", "loss": "minimize"}
+KEYS = {
+    "constant": ("value",),
+    "categorical": ("values",),
+    "uniform": ("min", "max"),
+    "log_uniform_values": ("min", "max"),
+    "int_uniform": ("min", "max"),
+    "q_uniform": ("min", "max", "q"),
+    "q_log_uniform_values": ("min", "max", "q"),
+}
+CONTINUOUS = ("uniform", "log_uniform_values")
+OTHER_IMAGES = "trials would be scored on different images"
+FORBIDDEN = {
+    "method.name": "a sweep explores one method; choose it with --method",
+    "train.epochs": "trials of different length do not compare; set it with --epochs",
+    "train.seed": "the search would pick the lucky seed; --seeds repeats the winner and its baseline",
+    "train.offsets": "it replays a late joiner, and the sweep sets it",
+    "data.source": OTHER_IMAGES,
+    "data.split_seed": OTHER_IMAGES,
+    "data.validation_fraction": OTHER_IMAGES,
+    "data.limit": OTHER_IMAGES,
+}
+MOST = 10_000
+Spec = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Parameter:
+    """One searched setting: `values` (constant, categorical) or a range `low`..`high`, both ends included.
+
+    With `q`, or as int_uniform, a range has the points low, low + q, low + 2q, ... up to high. `when` maps
+    other parameters to those of their values under which this one is active.
+    """
+
+    path: str
+    distribution: str
+    values: tuple[Any, ...] = ()
+    low: float | int | None = None
+    high: float | int | None = None
+    q: float | None = None
+    when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+
+    def sample(self, rng: random.Random) -> Any:
+        """A random value, by the distribution."""
+        if self.values:
+            return rng.choice(self.values)
+        if self.distribution in ("int_uniform", "q_uniform"):
+            return self._point(rng.randint(0, self._steps))
+        low, high = self._bounds
+        if self.distribution == "uniform":
+            return rng.uniform(low, high)
+        drawn = min(max(math.exp(rng.uniform(math.log(low), math.log(high))), low), high)
+        return drawn if self.q is None else self.round(drawn)
+
+    def grid(self) -> list[Any]:
+        """Every value, in order. Raises ValueError for a continuous range."""
+        return list(self.values) if self.values else [self._point(k) for k in range(self._steps + 1)]
+
+    def contains(self, value: Any) -> bool:
+        """Whether the parameter can take this value; points of a range up to rounding."""
+        if self.values:
+            return value in self.values
+        if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+            return False
+        low, high = self._bounds
+        if self.distribution in CONTINUOUS:
+            return low <= value <= high
+        return math.isclose(value, self.round(value), rel_tol=1e-9, abs_tol=1e-9 * self._step)
+
+    def round(self, value: float) -> float | int:
+        """The point of the range nearest to `value`. Raises ValueError for a continuous range."""
+        return self._point(min(max(round((value - self._bounds[0]) / self._step), 0), self._steps))
+
+    def to_dict(self) -> Spec:
+        """The parameter as a search-space file writes it, the distribution spelt out."""
+        content = dict(zip(("min", "max", "q"), (self.low, self.high, self.q), strict=True))
+        content |= {"value": self.values[0] if self.values else None, "values": list(self.values)}
+        plain = {"distribution": self.distribution} | {key: content[key] for key in KEYS[self.distribution]}
+        return plain | ({"when": {key: list(values) for key, values in self.when.items()}} if self.when else {})
+
+    @property
+    def _bounds(self) -> tuple[float, float]:
+        if self.low is None or self.high is None:
+            raise ValueError(f"{self.path} ({self.distribution}) is not a range")
+        return self.low, self.high
+
+    @property
+    def _step(self) -> float:
+        if self.distribution in CONTINUOUS:
+            raise ValueError(f"{self.path} ({self.distribution}) is continuous and has no points")
+        return 1 if self.q is None else self.q
+
+    @property
+    def _steps(self) -> int:
+        low, high = self._bounds
+        return int((_decimal(high) - _decimal(low)) // _decimal(self._step))
+
+    def _point(self, k: int) -> float | int:
+        low, step = self._bounds[0], self._step
+        point = _decimal(low) + k * _decimal(step)
+        return int(point) if isinstance(low, int) and isinstance(step, int) else float(point)
+
+
+@dataclass(frozen=True)
+class EarlyStop:
+    """Asynchronous successive halving: first rung after `min_iter` epochs, one in `eta` goes on."""
+
+    min_iter: int
+    eta: int
+
+
+@dataclass(frozen=True)
+class Space:
+    """What is searched, how, and for which metric. Parents come before the parameters that depend on them."""
+
+    search: Search
+    metric: str
+    goal: Goal
+    run_cap: int | None
+    early_terminate: EarlyStop | None
+    parameters: tuple[Parameter, ...]
+
+    def is_active(self, parameter: Parameter, chosen: Mapping[str, Any]) -> bool:
+        """Whether the values chosen so far ask for this parameter; else it keeps its default."""
+        return all(parent in chosen and chosen[parent] in values for parent, values in parameter.when.items())
+
+    def propose(self, suggest: Callable[[Parameter], Any]) -> dict[str, Any]:
+        """Ask `suggest` for each active parameter, in order. Returns: value by path."""
+        chosen: dict[str, Any] = {}
+        for parameter in self.parameters:
+            if self.is_active(parameter, chosen):
+                chosen[parameter.path] = suggest(parameter)
+        return chosen
+
+    def sample(self, rng: random.Random) -> dict[str, Any]:
+        """A random value for each active parameter, by path."""
+        return self.propose(lambda parameter: parameter.sample(rng))
+
+    def grid(self) -> list[dict[str, Any]]:
+        """All combinations, each once, the last parameter fastest. Raises ValueError for a continuous range."""
+        return list(self.combinations())
+
+    def combinations(self, chosen: dict[str, Any] | None = None, index: int = 0) -> Iterator[dict[str, Any]]:
+        """`grid`, one after the other: what the parameters from `index` on add to `chosen`."""
+        chosen = chosen or {}
+        if index == len(self.parameters):
+            yield chosen
+        elif not self.is_active(parameter := self.parameters[index], chosen):
+            yield from self.combinations(chosen, index + 1)
+        else:
+            for value in parameter.grid():
+                yield from self.combinations(chosen | {parameter.path: value}, index + 1)
+
+    def contains(self, settings: Mapping[str, Any]) -> bool:
+        """Whether `settings` has a possible value for every active parameter, and nothing else."""
+        active = {p.path: p for p in self.parameters if self.is_active(p, settings)}
+        return active.keys() == settings.keys() and all(p.contains(settings[path]) for path, p in active.items())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The space as a file would write it, in canonical order: what `load_space` reads back as the same."""
+        plain: dict[str, Any] = {"method": self.search, "metric": {"name": self.metric, "goal": self.goal}}
+        if self.run_cap is not None:
+            plain["run_cap"] = self.run_cap
+        if stop := self.early_terminate:
+            plain["early_terminate"] = {"type": "hyperband", "min_iter": stop.min_iter, "eta": stop.eta}
+        return plain | {"parameters": {parameter.path: parameter.to_dict() for parameter in self.parameters}}
+
+
+def load_space(path: Path, method: str, fixed: Mapping[str, Any]) -> Space:
+    """Read and check a search space for `method`, on top of the settings `fixed` (by dotted path).
+
+    Raises: ConfigError, which names the file, the key, the value and what would be accepted.
+    """
+    return _Reader(path, method, fixed).space()
+
+
+def difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """What changed between two nested mappings, one line per key (`a.b: 1 -> 2`); empty when equal."""
+    lines: list[str] = []
+    for key in dict.fromkeys([*old, *new]):
+        before, after = old.get(key), new.get(key)
+        if isinstance(before, Mapping) and isinstance(after, Mapping):
+            lines += difference(before, after, f"{prefix}{key}.")
+        elif before != after or (key in old) != (key in new):
+            shown = [str(side[key]) if key in side else "(absent)" for side in (old, new)]
+            lines.append(f"{prefix}{key}: {' -> '.join(shown)}")
+    return lines
+
+
+def default_space(method: str) -> Path:
+    """The file of `method` in search_spaces/. Raises ConfigError, which lists those there are."""
+    folder = Path(__file__).resolve().parents[2] / "search_spaces"
+    found = {path.stem: path for path in folder.glob("*.yaml")}
+    if method not in found:
+        there = ", ".join(sorted(found)) or "none"
+        raise ConfigError(f"no search space for method {method!r} in {folder} (there: {there}); give --search-space")
+    return found[method]
+
+
+def _decimal(value: float) -> Decimal:
+    return Decimal(str(value))
+
+
+class _Reader:
+    """Reads one file, for one method; every complaint names the file."""
+
+    def __init__(self, file: Path, method: str, fixed: Mapping[str, Any]) -> None:
+        self.file, self.fixed, self.fields = file, fixed, paths(method)
+        self.base = assign({"method": {"name": method}}, dict(fixed))
+        load(self.base)
+
+    def space(self) -> Space:
+        top = self.mapping("", read_yaml(self.file), ("method", "metric", "run_cap", "early_terminate", "parameters"))
+        search = self.choice("method", self.need("", top, "method"), typing.get_args(Search))
+        name, goal = self.metric(top.get("metric", {"name": "val_knn"}))
+        cap = self.whole("run_cap", top["run_cap"], 1) if "run_cap" in top else None
+        stop = self.early_stop(top["early_terminate"]) if "early_terminate" in top else None
+        specs = self.mapping("parameters", self.need("", top, "parameters"))
+        space = Space(search, name, goal, cap, stop, self.ordered(self.parameters(specs)))
+        self.check_combinations(space)
+        return space
+
+    def fail(self, key: str, value: Any, problem: str) -> NoReturn:
+        raise ConfigError(f"{self.file}: {key} = {value!r}: {problem}" if key else f"{self.file}: {problem}")
+
+    def mapping(self, key: str, value: Any, known: tuple[str, ...] = ()) -> Spec:
+        if not isinstance(value, dict) or not value:
+            kind = type(value).__name__ if value or isinstance(value, bool | int) else "nothing"
+            self.fail(key, value, f"expected a mapping, got {kind}{'; keys: ' + ', '.join(known) if known else ''}")
+        for name in value:
+            if known and name not in known:
+                inner = f"{key}.{name}" if key else str(name)
+                self.fail(inner, value[name], f"no such key{nearest(str(name), known)}")
+        return value
+
+    def need(self, key: str, spec: Spec, name: str) -> Any:
+        if name not in spec:
+            self.fail(key, spec, f"{name!r} is missing")
+        return spec[name]
+
+    def choice(self, key: str, value: Any, valid: typing.Iterable[str]) -> Any:
+        if value not in list(valid):
+            self.fail(key, value, f"unknown{nearest(str(value), valid)}")
+        return value
+
+    def whole(self, key: str, value: Any, least: int) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or value < least:
+            self.fail(key, value, f"must be a whole number, at least {least}")
+        return value
+
+    def metric(self, value: Any) -> tuple[str, Goal]:
+        spec = self.mapping("metric", value, ("name", "goal"))
+        name = self.choice("metric.name", self.need("metric", spec, "name"), METRICS)
+        if "goal" in spec and spec["goal"] != METRICS[name]:
+            self.fail("metric.goal", spec["goal"], f"{name} has the goal {METRICS[name]!r}")
+        return name, METRICS[name]
+
+    def early_stop(self, value: Any) -> EarlyStop:
+        key = "early_terminate"
+        spec = self.mapping(key, value, ("type", "min_iter", "eta"))
+        self.choice(f"{key}.type", self.need(key, spec, "type"), ("hyperband",))
+        first = self.whole(f"{key}.min_iter", self.need(key, spec, "min_iter"), 1)
+        return EarlyStop(first, self.whole(f"{key}.eta", spec.get("eta", 3), 2))

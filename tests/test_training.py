@@ -1,0 +1,321 @@
+"""Learner, pack, worker: bit-identical in company, alone, resumed and replayed; failures stay their own."""
+
+import math
+
+import pytest
+import torch
+
+from raydistill import config
+from raydistill.config import Data
+from raydistill.data.sources import load_dataset
+from raydistill.methods.simclr import SimCLR
+from raydistill.training.checkpoints import latest_checkpoint
+from raydistill.training.learner import Learner
+from raydistill.training.pack import Assignment, Pack
+from raydistill.training.schedules import learning_rate
+from raydistill.training.single import TrainingFailed, train
+from raydistill.training.worker import Orders, serve
+
+DATA = {"source": "digits", "limit": 48, "image_size": 8, "batch_size": 16}
+METHODS = {
+    "simclr": {"backbone": "resnet10_w4", "hidden_dim": 16, "projection_dim": 8},
+    "simsiam": {"backbone": "resnet10_w4", "projection_dim": 16, "predictor_dim": 8},
+    "dogo": {"backbones": ["resnet10_w4", "resnet10_w8"], "hidden_dim": 16, "projection_dim": 8},
+}
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return load_dataset(Data(**DATA))
+
+
+def settings(name="dogo", epochs=2, data=(), train=(), **options):
+    return config.dump(
+        config.load(
+            {
+                "method": {"name": name, **METHODS[name], **options},
+                "data": {**DATA, **dict(data)},
+                "train": {"epochs": epochs, "lr": 0.01, **dict(train)},
+            }
+        )
+    )
+
+
+def no_evaluation(*_):
+    return {}
+
+
+def make_pack(dataset, **data):
+    return Pack(dataset, Data(**{**DATA, **data}), evaluate=no_evaluation)
+
+
+def finish(pack, limit=20):
+    """Run until no learner is left; the reports by key."""
+    reports = {}
+    for _ in range(limit):
+        if not pack.learners:
+            return reports
+        for report in pack.run_epoch():
+            reports.setdefault(report.key, []).append(report)
+    raise AssertionError("the pack did not end")
+
+
+def same(a, b):
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b or (isinstance(a, float) and math.isclose(a, b))
+
+
+def weights(directory):
+    state = latest_checkpoint(directory)
+    return {"method": state["method"], "optimizer": state["optimizer"], "epoch": state["epoch"]}
+
+
+def alone(dataset, configuration, directory):
+    pack = make_pack(dataset)
+    assert pack.add(Assignment("alone", configuration, str(directory))) is None
+    finish(pack)
+    return weights(directory)
+
+
+class TestInCompany:
+    def test_a_trial_beside_three_others_is_bit_identical_to_the_same_trial_alone(self, dataset, tmp_path):
+        company = {
+            "a": settings("dogo", 3, tau_kd=0.2),
+            "b": settings("simsiam", 2),
+            "c": settings("dogo", 1, objectives=["simclr", "simsiam"], simsiam_dim=16, predictor_dim=8),
+            "d": settings("simclr", 3, train={"seed": 4}),
+        }
+        pack = make_pack(dataset)
+        for key, value in company.items():
+            pack.add(Assignment(key, value, str(tmp_path / key)))
+        finish(pack)
+        for key, value in company.items():
+            assert same(weights(tmp_path / key), alone(dataset, value, tmp_path / f"{key}-alone")), key
+
+    def test_a_late_joiner_can_be_replayed_alone_from_its_recorded_offset(self, dataset, tmp_path):
+        pack = make_pack(dataset)
+        pack.add(Assignment("first", settings("simclr", 4)))
+        pack.run_epoch()
+        pack.run_epoch()
+        pack.add(Assignment("late", settings("dogo", 2), str(tmp_path / "late")))
+        finish(pack)
+        state = latest_checkpoint(tmp_path / "late")
+        assert state["offsets"] == [[0, 2]]
+        replay = settings("dogo", 2, train={"offsets": state["offsets"]})
+        assert same(weights(tmp_path / "late"), alone(dataset, replay, tmp_path / "replayed"))
+        assert not same(weights(tmp_path / "late"), alone(dataset, settings("dogo", 2), tmp_path / "other"))
+
+    @pytest.mark.fault(1)
+    @pytest.mark.parametrize("term", ["ssl_1", "loss"])
+    def test_a_nan_ends_that_learner_before_its_update_and_no_other(self, dataset, tmp_path, monkeypatch, term):
+        pack = make_pack(dataset)
+        pack.add(Assignment("good", settings("simclr", 2), str(tmp_path / "good")))
+        pack.add(Assignment("bad", settings("dogo", 2), str(tmp_path / "bad")))
+        bad = pack.learners["bad"]
+        honest = bad.method.loss
+        steps = []
+
+        def poisoned(batch, progress):
+            terms = honest(batch, progress)
+            steps.append([p.detach().clone() for p in bad.parameters])
+            if len(steps) == 2:
+                terms[term] = terms[term] * math.nan
+                terms["loss"] = terms["loss"] * math.nan
+            return terms
+
+        monkeypatch.setattr(bad.method, "loss", poisoned)
+        reports = finish(pack)
+        (failed,) = reports["bad"]
+        assert f"{term} = nan" in failed.error
+        assert "epoch 0, step 1" in failed.error
+        assert len(steps) == 2
+        assert all(torch.equal(a, b) for a, b in zip(steps[-1], bad.parameters, strict=True))
+        assert [r.error for r in reports["good"]] == ["", ""]
+        assert same(weights(tmp_path / "good"), alone(dataset, settings("simclr", 2), tmp_path / "alone"))
+
+    def test_an_infinite_gradient_is_named_too(self, dataset, monkeypatch):
+        pack = make_pack(dataset)
+        pack.add(Assignment("bad", settings("simclr", 1)))
+        honest = pack.learners["bad"].method.loss
+
+        def steep(batch, progress):
+            loss = honest(batch, progress)["loss"]
+            return {"loss": loss.detach() + (loss - loss.detach()).abs().sqrt()}
+
+        monkeypatch.setattr(pack.learners["bad"].method, "loss", steep)
+        (report,) = pack.run_epoch()
+        assert "gradient is not finite" in report.error
+
+    @pytest.mark.fault(9)
+    def test_out_of_memory_ends_one_learner(self, dataset, monkeypatch):
+        pack = make_pack(dataset)
+        pack.add(Assignment("good", settings("simclr", 1)))
+        pack.add(Assignment("big", settings("simclr", 1)))
+
+        def too_much(batch, progress):
+            raise torch.OutOfMemoryError("CUDA out of memory (simulated)")
+
+        monkeypatch.setattr(pack.learners["big"].method, "loss", too_much)
+        reports = finish(pack)
+        assert "out of memory" in reports["big"][0].error
+        assert reports["good"][0].done
+
+    def test_a_learner_that_cannot_be_built_is_reported(self, dataset):
+        pack = make_pack(dataset)
+        report = pack.add(Assignment("x", settings("simclr", 1, backbone="resnet81")))
+        assert "resnet81" in report.error
+        assert pack.learners == {}
+
+
+class TestResume:
+    @pytest.mark.fault(3)
+    def test_resumed_is_bit_identical_to_uninterrupted(self, dataset, tmp_path):
+        value = settings("dogo", 3, train={"schedule": "cosine", "warmup_epochs": 1, "optimizer": "sgd"})
+        pack = make_pack(dataset)
+        pack.add(Assignment("x", value, str(tmp_path / "cut")))
+        pack.run_epoch()
+        again = make_pack(dataset)
+        assert again.add(Assignment("x", value, str(tmp_path / "cut"))) is None
+        finish(again)
+        assert same(weights(tmp_path / "cut"), alone(dataset, value, tmp_path / "whole"))
+
+    def test_neighbours_killed_between_their_checkpoints_meet_again_on_the_same_stream(self, dataset, tmp_path):
+        """One had written the checkpoint of epoch 2, the other had not: the first waits."""
+        values = {"a": settings("simclr", 3), "b": settings("dogo", 3)}
+        pack = make_pack(dataset)
+        for key, value in values.items():
+            pack.add(Assignment(key, value, str(tmp_path / key)))
+        pack.run_epoch()
+        pack.remove("b")
+        pack.run_epoch()
+        again = make_pack(dataset)
+        for key, value in values.items():
+            again.add(Assignment(key, value, str(tmp_path / key)))
+        assert [report.key for report in again.run_epoch()] == ["b"]
+        finish(again)
+        for key, value in values.items():
+            assert same(weights(tmp_path / key), alone(dataset, value, tmp_path / f"{key}-alone")), key
+
+    def test_a_finished_learner_reports_its_last_metrics_at_once(self, dataset, tmp_path):
+        value = settings("simclr", 1)
+        pack = make_pack(dataset)
+        pack.add(Assignment("x", value, str(tmp_path)))
+        (report,) = pack.run_epoch()
+        again = make_pack(dataset).add(Assignment("x", value, str(tmp_path)))
+        assert again.done
+        assert again.metrics == report.metrics
+
+
+class TestLearner:
+    def test_draws_inside_a_step_are_the_learners_own(self, dataset, monkeypatch):
+        drawn = []
+        honest = SimCLR.loss
+
+        def noisy(self, batch, progress):
+            drawn.append(torch.rand(1).item())
+            return honest(self, batch, progress)
+
+        monkeypatch.setattr(SimCLR, "loss", noisy)
+        outside = torch.get_rng_state()
+        for order in (("x",), ("y", "x"), ("x", "y")):
+            pack = make_pack(dataset)
+            for key in order:
+                pack.add(Assignment(key, settings("simclr", 1, train={"seed": ord(key)})))
+            drawn.append(order)
+            pack.run_epoch()
+        assert torch.equal(torch.get_rng_state(), outside)
+        steps = 3
+        x = drawn[1 : 1 + steps]
+        interleaved = drawn[drawn.index(("y", "x")) + 1 : drawn.index(("x", "y"))]
+        assert interleaved[1::2] == x
+        assert drawn[drawn.index(("x", "y")) + 1 :: 2] == x
+        assert len(set(interleaved)) == 2 * steps
+
+    @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+    def test_learns(self, dataset, optimizer):
+        reports = []
+        train(
+            config.load(settings("simclr", 8, train={"optimizer": optimizer, "lr": 0.03})),
+            None,
+            evaluate=no_evaluation,
+            on_epoch=reports.append,
+        )
+        assert reports[-1].metrics["loss"] < reports[0].metrics["loss"]
+
+    def test_clipping_bounds_the_gradient(self, dataset, monkeypatch):
+        learner = Learner(
+            config.load(settings("simclr", 1, train={"clip_norm": 1e-3})), image_size=8, steps_per_epoch=3
+        )
+        pack = make_pack(dataset)
+        pack.learners["x"] = learner
+        pack._directories["x"] = None
+        pack.run_epoch()
+        norm = torch.nn.utils.get_total_norm([p.grad for p in learner.parameters])
+        assert norm.item() == pytest.approx(1e-3, rel=1e-3)
+
+    def test_bf16_autocast_trains_with_float32_weights(self, dataset):
+        report = train(
+            config.load(settings("dogo", 1, data={"image_size": 16}, train={"precision": "bf16"})),
+            None,
+            evaluate=no_evaluation,
+        )
+        exact = train(config.load(settings("dogo", 1, data={"image_size": 16})), None, evaluate=no_evaluation)
+        assert report.metrics["loss"] != exact.metrics["loss"]
+        assert report.metrics["loss"] == pytest.approx(exact.metrics["loss"], rel=0.1)
+
+    def test_schedules(self):
+        def rates(**values):
+            options = config.Train(lr=0.1, **values)
+            return [learning_rate(options, step=s, total=100, steps_per_epoch=10, batch_size=512) for s in range(100)]
+
+        assert set(rates()) == {0.1}
+        assert rates(lr_scaling="linear")[0] == pytest.approx(0.2)
+        cosine = rates(schedule="cosine", warmup_epochs=2)
+        assert cosine[0] == pytest.approx(0.005)
+        assert cosine[19] == cosine[20] == pytest.approx(0.1)
+        assert cosine[60] == pytest.approx(0.05)
+        assert cosine == sorted(cosine[:20]) + sorted(cosine[20:], reverse=True)
+
+    def test_a_failed_single_run_says_why(self, monkeypatch):
+        monkeypatch.setattr(SimCLR, "loss", lambda self, batch, progress: {"loss": torch.tensor(math.nan).requires_grad_()})
+        with pytest.raises(TrainingFailed, match="loss = nan"):
+            train(config.load(settings("simclr", 1)), None, evaluate=no_evaluation)
+
+
+class Script:
+    """A control that plays a list of orders."""
+
+    def __init__(self, *orders):
+        self.orders, self.reports = list(orders), []
+
+    def boundary(self, reports):
+        self.reports.append(reports)
+        return self.orders.pop(0)
+
+
+class TestWorker:
+    def test_starts_stops_and_changes_data_between_epochs(self, dataset):
+        data, other = settings()["data"], {**settings()["data"], "batch_size": 8}
+        small = settings("simclr", 2, data={"batch_size": 8})
+        control = Script(
+            Orders(data, [Assignment("a", settings("simclr", 3)), Assignment("b", settings("simclr", 3))]),
+            Orders(data, stop=["a"]),
+            Orders(other, [Assignment("c", small)], stop=["b"]),
+            Orders(close=True),
+        )
+        serve(control, evaluate=no_evaluation, load=lambda _: dataset)
+        keys = [sorted((r.key, r.epoch) for r in reports) for reports in control.reports]
+        assert keys == [[], [("a", 1), ("b", 1)], [("b", 2)], [("c", 1)]]
+
+    @pytest.mark.fault(17)
+    def test_a_batch_larger_than_the_data_is_reported_to_its_trial(self, dataset):
+        value = settings("simclr", 1, data={"batch_size": 4096})
+        control = Script(Orders(value["data"], [Assignment("a", value)]), Orders(close=True))
+        serve(control, evaluate=no_evaluation, load=lambda _: dataset)
+        (report,) = control.reports[1]
+        assert "data.batch_size = 4096 is larger than the" in report.error
