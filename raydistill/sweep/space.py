@@ -77,7 +77,11 @@ class Parameter:
 
     def grid(self) -> list[Any]:
         """Every value, in order. Raises ValueError for a continuous range."""
-        return list(self.values) if self.values else [self._point(k) for k in range(self._steps + 1)]
+        return list(self.points())
+
+    def points(self) -> Iterator[Any]:
+        """`grid`, one after the other."""
+        return iter(self.values) if self.values else map(self._point, range(self._steps + 1))
 
     def contains(self, value: Any) -> bool:
         """Whether the parameter can take this value; points of a range up to rounding."""
@@ -96,8 +100,8 @@ class Parameter:
 
     def to_dict(self) -> Spec:
         """The parameter as a search-space file writes it, the distribution spelt out."""
-        content = dict(zip(("min", "max", "q"), (self.low, self.high, self.q), strict=True))
-        content |= {"value": self.values[0] if self.values else None, "values": list(self.values)}
+        content: Spec = {"min": self.low, "max": self.high, "q": self.q, "values": list(self.values)}
+        content["value"] = self.values[0] if self.values else None
         plain = {"distribution": self.distribution} | {key: content[key] for key in KEYS[self.distribution]}
         return plain | ({"when": {key: list(values) for key, values in self.when.items()}} if self.when else {})
 
@@ -171,7 +175,7 @@ class Space:
         elif not self.is_active(parameter := self.parameters[index], chosen):
             yield from self.combinations(chosen, index + 1)
         else:
-            for value in parameter.grid():
+            for value in parameter.points():
                 yield from self.combinations(chosen | {parameter.path: value}, index + 1)
 
     def contains(self, settings: Mapping[str, Any]) -> bool:
@@ -284,3 +288,156 @@ class _Reader:
         self.choice(f"{key}.type", self.need(key, spec, "type"), ("hyperband",))
         first = self.whole(f"{key}.min_iter", self.need(key, spec, "min_iter"), 1)
         return EarlyStop(first, self.whole(f"{key}.eta", spec.get("eta", 3), 2))
+
+    def parameters(self, specs: Spec) -> dict[str, Parameter]:
+        for path, spec in specs.items():
+            key, name = f"parameters.{path}", str(path)
+            reason = "trials would be scored differently" if name.startswith("eval.") else FORBIDDEN.get(name)
+            if reason:
+                self.fail(key, spec, f"may not be searched, since {reason}")
+            if path not in self.fields:
+                self.fail(key, spec, f"no such setting{nearest(name, self.fields)}")
+            if path in self.fixed:
+                self.fail(key, spec, f"also fixed by --set {path}={self.fixed[path]!r}; remove one of the two")
+            self.mapping(key, spec, (*dict.fromkeys(itertools.chain(*KEYS.values())), "distribution", "when"))
+        return {path: self.parameter(path, spec, specs) for path, spec in specs.items()}
+
+    def parameter(self, path: str, spec: Spec, specs: Mapping[str, Spec]) -> Parameter:
+        key = f"parameters.{path}"
+        distribution = self.distribution(path, spec)
+        keys = KEYS[distribution]
+        for name in spec:
+            if name not in (*keys, "distribution", "when"):
+                self.fail(f"{key}.{name}", spec[name], f"not a key of {distribution}; its keys: {', '.join(keys)}")
+        raw = {name: self.need(key, spec, name) for name in keys}
+        # Some values are possible only beside others (as many objectives as backbones).
+        beside = {other: _first(s) for other, s in specs.items() if "when" not in s and _first(s) is not None}
+        when = self.when(path, spec["when"], specs, beside) if "when" in spec else {}
+        beside |= {parent: values[0] for parent, values in when.items()}
+        if distribution == "constant":
+            return Parameter(path, distribution, (self.resolve(f"{key}.value", path, raw["value"], beside),), when=when)
+        if distribution == "categorical":
+            return Parameter(path, distribution, self.values(f"{key}.values", path, raw["values"], beside), when=when)
+        low, high, q = self.bounds(path, distribution, raw)
+        for name, end in (("min", low), ("max", high)):
+            self.resolve(f"{key}.{name}", path, end, beside)
+        return Parameter(path, distribution, low=low, high=high, q=q, when=when)
+
+    def distribution(self, path: str, spec: Spec) -> str:
+        key = f"parameters.{path}"
+        if "distribution" in spec:
+            return self.choice(f"{key}.distribution", spec["distribution"], KEYS)
+        if "value" in spec or "values" in spec:
+            return "constant" if "value" in spec else "categorical"
+        if "min" not in spec and "max" not in spec:
+            self.fail(key, spec, "give value, or values, or min and max")
+        if "q" in spec:
+            self.fail(f"{key}.q", spec["q"], "needs distribution: q_uniform or q_log_uniform_values")
+        whole = is_integer(self.fields[path]) and all(isinstance(spec.get(end, 0), int) for end in ("min", "max"))
+        return "int_uniform" if whole else "uniform"
+
+    def values(self, key: str, path: str, raw: Any, beside: Mapping[str, Any]) -> tuple[Any, ...]:
+        """A list of values as the field reads them, each once."""
+        if not isinstance(raw, list) or not raw:
+            self.fail(key, raw, "expected a list of at least one value")
+        values: list[Any] = []
+        for item in raw:
+            value = self.resolve(key, path, item, beside)
+            if value in values:
+                self.fail(key, raw, f"{item!r} is there twice")
+            values.append(value)
+        return tuple(values)
+
+    def resolve(self, key: str, path: str, raw: Any, beside: Mapping[str, Any]) -> Any:
+        """The value as the field reads it. `beside`: other settings to try it with if it fails alone."""
+        section, _, name = path.partition(".")
+        problem: object = "not a finite number"
+        for others in ({}, beside):
+            try:
+                json.dumps(number(raw), allow_nan=False, default=str)
+                return dump(load(assign(self.base, {**others, path: number(raw)})))[section][name]
+            except ConfigError as error:
+                problem = problem if others else error
+            except ValueError:
+                break
+        self.fail(key, raw, str(problem))
+
+    def bounds(self, path: str, distribution: str, raw: Spec) -> tuple[float, float, float | None]:
+        key, annotation = f"parameters.{path}", self.fields[path]
+        if not {int, float} & {annotation, *typing.get_args(annotation)}:
+            self.fail(key, raw, "takes no range; list its values")
+        if is_integer(annotation) and distribution in CONTINUOUS:
+            self.fail(f"{key}.distribution", distribution, "takes whole numbers; use int_uniform, or q: 1 with q_...")
+        whole = is_integer(annotation) or distribution == "int_uniform"
+        numbers = {name: self.number(f"{key}.{name}", value, whole=whole) for name, value in raw.items()}
+        low, high, q = numbers["min"], numbers["max"], numbers.get("q")
+        if low >= high:
+            self.fail(f"{key}.min", raw["min"], f"must be below max = {raw['max']!r}; for one value use value")
+        if "log" in distribution and low <= 0:
+            self.fail(f"{key}.min", raw["min"], "a log scale needs min > 0")
+        if q is not None and not 0 < q <= high - low:
+            self.fail(f"{key}.q", raw["q"], f"must be above 0 and at most max - min = {high - low!r}")
+        return (float(low), float(high), q) if distribution in CONTINUOUS else (low, high, q)
+
+    def number(self, key: str, raw: Any, *, whole: bool) -> float | int:
+        value = number(raw)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= sys.float_info.max:
+            self.fail(key, raw, "must be a finite number")
+        if whole and value != int(value):
+            self.fail(key, raw, "must be a whole number")
+        return int(value) if whole else value
+
+    def when(self, path: str, raw: Any, specs: Mapping[str, Spec], beside: Spec) -> dict[str, tuple[Any, ...]]:
+        key = f"parameters.{path}.when"
+        for parent, values in self.mapping(key, raw).items():
+            if parent not in specs:
+                self.fail(f"{key}.{parent}", values, f"not a parameter of this file{nearest(str(parent), specs)}")
+        return {
+            parent: self.values(f"{key}.{parent}", parent, values, beside) for parent, values in sorted(raw.items())
+        }
+
+    def ordered(self, parameters: dict[str, Parameter]) -> tuple[Parameter, ...]:
+        """By name, parents first, so that the order in the file changes nothing."""
+        done: dict[str, Parameter] = {}
+        rest = dict(sorted(parameters.items()))
+        while rest:
+            ready = next((path for path, p in rest.items() if p.when.keys() <= done.keys()), None)
+            if ready is None:
+                chain = {path: list(p.when) for path, p in rest.items()}
+                self.fail("parameters", chain, "these depend on each other in a circle (when)")
+            done[ready] = rest.pop(ready)
+        for path, parameter in done.items():
+            for parent, values in parameter.when.items():
+                self.check_condition(f"parameters.{path}.when.{parent}", done[parent], values)
+        return tuple(done.values())
+
+    def check_condition(self, key: str, parent: Parameter, values: tuple[Any, ...]) -> None:
+        if parent.distribution in CONTINUOUS:
+            self.fail(key, list(values), f"{parent.path} is continuous and never meets a value exactly")
+        for value in values:
+            if not parent.contains(value):
+                self.fail(key, value, f"{parent.path} never has this value; it has {parent.to_dict()}")
+
+    def check_combinations(self, space: Space) -> None:
+        """Refuse grids without end, and values that the method refuses beside each other."""
+        if space.search == "grid":
+            for parameter in space.parameters:
+                if parameter.distribution in CONTINUOUS:
+                    key = f"parameters.{parameter.path}.distribution"
+                    self.fail(key, parameter.distribution, "a grid needs values or q, not a continuous range")
+            if sum(1 for _ in itertools.islice(space.combinations(), MOST + 1)) > MOST:
+                self.fail("method", "grid", f"the grid has more than {MOST} points; use random or bayes")
+        probes = tuple(
+            p if p.values else replace(p, distribution="constant", values=(p.low,)) for p in space.parameters
+        )
+        for chosen in itertools.islice(replace(space, parameters=probes).combinations(), MOST):
+            try:
+                load(assign(self.base, chosen))
+            except ConfigError as error:
+                self.fail("parameters", chosen, f"do not go together: {error}")
+
+
+def _first(spec: Spec) -> Any:
+    """The constant or the first value of a parameter not yet checked; None for a range."""
+    values = spec.get("values")
+    return values[0] if isinstance(values, list) and values else spec.get("value")

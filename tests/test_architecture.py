@@ -1,0 +1,84 @@
+"""Arrows point one way, and the core runs without Ray, MLflow, Optuna and faiss."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "raydistill"
+FOUNDATION = {"config", "options"}
+MAY_IMPORT = {
+    "options": set(),
+    "config": {"options"},
+    "losses": set(),
+    "data": FOUNDATION,
+    "models": FOUNDATION,
+    "methods": FOUNDATION | {"losses", "models", "data"},
+    "training": FOUNDATION | {"methods", "data"},
+    "evaluation": FOUNDATION | {"methods", "data", "training"},
+    "sweep": FOUNDATION | {"training", "evaluation"},
+    "cli": FOUNDATION | {"sweep", "evaluation", "training", "methods", "data"},
+    "__main__": {"cli"},
+    "__init__": set(),
+}
+CORE = ("config", "options", "losses", "data", "models", "methods", "training")
+FORBIDDEN = ("ray", "mlflow", "optuna", "faiss", "lightning")
+
+
+def part_of(path):
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        names = []
+        if isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        for name in names:
+            if name.startswith("raydistill."):
+                yield name.split(".")[1]
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_go_down(path):
+    part = part_of(path)
+    known = {p.name.removesuffix(".py") for p in PACKAGE.iterdir()}
+    wrong = {name for name in imports(path) if name in known} - MAY_IMPORT[part] - {part}
+    assert not wrong, f"{path.name} may not import {sorted(wrong)}"
+
+
+def modules():
+    files = [p for p in PACKAGE.rglob("*.py") if part_of(p) in CORE]
+    return [".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for p in files]
+
+
+def test_the_core_imports_and_trains_without_ray_mlflow_optuna_and_faiss():
+    code = f"""
+import sys, importlib
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in {FORBIDDEN!r}:
+            raise ImportError("not in the core: " + name)
+sys.meta_path.insert(0, Refuse())
+for name in {modules()!r}:
+    importlib.import_module(name)
+from raydistill import config
+from raydistill.training.single import train
+options = {{"name": "dogo", "backbones": ["resnet10_w4", "resnet10_w4"]}}
+data = {{"limit": 40, "batch_size": 16, "image_size": 8}}
+values = {{"method": options, "data": data, "train": {{"epochs": 1}}}}
+print(train(config.load(values), None, evaluate=lambda *_: {{}}).metrics["loss"])
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) > 0
+
+
+def test_every_package_of_the_house_is_listed():
+    parts = {part_of(path) for path in PACKAGE.rglob("*.py")}
+    assert parts == set(MAY_IMPORT)

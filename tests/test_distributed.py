@@ -1,0 +1,106 @@
+"""Two CPU workers do what one does: the same losses, gradients and weights at the same global batch.
+
+The backbones' batch norm is replaced by group norm, which mixes no samples: on CPU each worker's batch
+norm sees its own rows only (torch's SyncBatchNorm needs a GPU).
+"""
+
+import os
+import socket
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch import nn
+
+from raydistill import config
+from raydistill.config import Data
+from raydistill.data.sources import load_dataset
+from raydistill.training.distributed import Workers
+from raydistill.training.pack import Assignment, Pack
+
+DATA = {"source": "digits", "limit": 48, "image_size": 8, "batch_size": 16}
+CASES = {
+    "simclr": {"backbone": "resnet10_w4", "hidden_dim": 16, "projection_dim": 8},
+    "simsiam": {"backbone": "resnet10_w4", "projection_dim": 16, "predictor_dim": 8},
+    "dogo": {
+        "backbones": ["resnet10_w4", "resnet10_w8"], "objectives": ["simclr", "simsiam"], "hidden_dim": 16,
+        "projection_dim": 8, "simsiam_dim": 16, "predictor_dim": 8,
+    },
+}  # fmt: skip
+
+
+def without_batch_norm(module):
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            setattr(module, name, nn.GroupNorm(1, child.num_features))
+        elif isinstance(child, nn.BatchNorm1d):
+            setattr(module, name, nn.LayerNorm(child.num_features))
+        else:
+            without_batch_norm(child)
+
+
+def train(rank, world, port, queue):
+    torch.set_num_threads(1)
+    if world > 1:
+        os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+        dist.init_process_group("gloo", rank=rank, world_size=world)
+    results = {}
+    for name, options in CASES.items():
+        pack = Pack(
+            load_dataset(Data(**DATA)), Data(**DATA), evaluate=lambda *_: {}, workers=Workers(), prefetch=0
+        )
+        values = {"method": {"name": name, **options}, "data": DATA, "train": {"epochs": 2, "optimizer": "sgd"}}
+        pack.add(Assignment(name, config.dump(config.load({**values}))))
+        learner = pack.learners[name]
+        without_batch_norm(learner.method)
+        learner.parameters = list(learner.method.parameters())
+        learner.optimizer = torch.optim.SGD(learner.parameters, lr=0.05)
+        (first,) = pack.run_epoch()
+        gradients = [p.grad.tolist() for p in learner.parameters]
+        (second,) = pack.run_epoch()
+        weights = [p.tolist() for p in learner.parameters]
+        losses = [report.metrics["loss"] for report in (first, second)]
+        results[name] = (losses, gradients, weights)
+    queue.put((rank, results))
+    if world > 1:
+        dist.destroy_process_group()
+
+
+def run(world):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    context = mp.get_context("spawn")
+    queue = context.Queue()
+    processes = [context.Process(target=train, args=(rank, world, port, queue)) for rank in range(world)]
+    for process in processes:
+        process.start()
+    results = dict(queue.get(timeout=120) for _ in processes)
+    for process in processes:
+        process.join(30)
+        assert process.exitcode == 0
+    return results
+
+
+@pytest.fixture(scope="module")
+def one_and_two():
+    return run(1)[0], run(2)
+
+
+@pytest.mark.slow
+@pytest.mark.fault(20)
+@pytest.mark.parametrize("name", CASES)
+def test_two_workers_give_one_workers_losses_gradients_and_weights(one_and_two, name):
+    one, two = one_and_two
+    for rank in (0, 1):
+        for mine, theirs in zip(one[name], two[rank][name], strict=True):
+            for a, b in zip(mine, theirs, strict=True):
+                torch.testing.assert_close(torch.tensor(a), torch.tensor(b), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+def test_both_workers_hold_the_same_weights(one_and_two, name):
+    _, two = one_and_two
+    assert two[0][name][2] == two[1][name][2]

@@ -1,0 +1,54 @@
+"""The journal: what a killed driver leaves behind is enough to go on."""
+
+import os
+
+import pytest
+
+from raydistill.sweep.journal import Journal
+
+
+def filled(path):
+    journal = Journal(path)
+    journal.propose("t0", {"x": 1}, {"method": {"name": "dogo"}})
+    journal.result("t0", 1, {"val_knn": 0.5})
+    journal.result("t0", 2, {"loss": 1.0})
+    journal.end("t0", "finished")
+    journal.propose("t1", {"x": 2}, {})
+    journal.result("t1", 1, {"val_knn": 0.25})
+    return journal
+
+
+def test_what_was_written_is_read_again(tmp_path):
+    path = tmp_path / "deep" / "journal.jsonl"
+    filled(path).close()
+    trials = Journal(path).trials
+    assert list(trials) == ["t0", "t1"]
+    assert trials["t0"].outcome == "finished"
+    assert trials["t0"].epochs == 2
+    assert trials["t0"].last("val_knn") == 0.5
+    assert trials["t0"].last("nothing") is None
+    assert trials["t1"].outcome is None
+    assert trials["t1"].config == {}
+
+
+@pytest.mark.fault(4)
+def test_any_cut_of_the_file_is_a_journal(tmp_path):
+    whole = tmp_path / "whole"
+    filled(whole).close()
+    content = whole.read_bytes()
+    for length in range(len(content)):
+        cut = tmp_path / "cut"
+        cut.write_bytes(content[:length])
+        journal = Journal(cut)
+        complete = content[:length].count(b"\n")
+        assert sum(1 + len(t.results) + (t.outcome is not None) for t in journal.trials.values()) == complete
+        journal.propose("next", {}, {})
+        journal.close()
+        assert "next" in Journal(cut).trials
+
+
+def test_events_are_synced(tmp_path, monkeypatch):
+    synced = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    filled(tmp_path / "journal")
+    assert len(synced) == 6
