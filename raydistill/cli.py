@@ -14,7 +14,8 @@ import yaml
 from raydistill import config as configuration
 from raydistill.config import ConfigError
 from raydistill.sweep.settings import SweepSettings
-from raydistill.sweep.space import Space, default_space, load_space
+from raydistill.sweep.space import Space, default_space
+from raydistill.sweep.space_file import load_space
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
@@ -30,17 +31,10 @@ Set = Annotated[
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line. Wrong settings and data exit with 2, failed runs with 1, no traceback."""
-    from click import ClickException
-
     try:
-        app(args=list(arguments) if arguments is not None else None, standalone_mode=False)
+        app(args=list(arguments) if arguments is not None else None)
     except ConfigError as error:
         _fail(error, 2)
-    except ClickException as error:
-        error.show()
-        sys.exit(error.exit_code)
-    except (KeyboardInterrupt, typer.Abort):
-        _fail("interrupted; add --resume to go on", 130)
     except _failures() as error:
         _fail(error, 1)
 

@@ -90,9 +90,7 @@ def test_digits_are_scikit_learns():
     assert len(data.train) + len(data.val) + len(data.test) == 1797
     assert abs(len(data.test) - 0.2 * 1797) < 1
     reference = load_digits()
-    expected = {
-        np.round(x / 16 * 255).astype(np.uint8).tobytes(): y for x, y in zip(*_xy(reference), strict=True)
-    }
+    expected = {np.round(x / 16 * 255).astype(np.uint8).tobytes(): y for x, y in zip(*_xy(reference), strict=True)}
     for part in (data.train, data.val, data.test):
         images, used = part.fetch(range(len(part)))
         assert images.shape == (len(part), 3, 8, 8)
@@ -488,9 +486,7 @@ def test_parquet_paths_are_not_followed(tmp_path):
 
 
 @pytest.mark.fault(15)
-@pytest.mark.parametrize(
-    "source", ["no/such/place", "../digits/..", "digits/../../etc/x", "digit", "a\0b", ""]
-)
+@pytest.mark.parametrize("source", ["no/such/place", "../digits/..", "digits/../../etc/x", "digit", "a\0b", ""])
 def test_unknown_source_lists_what_is_accepted(tmp_path, monkeypatch, source):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(DataError, match=r"(?s)accepted: .*torchvision:NAME.*Parquet|no image and no Parquet"):

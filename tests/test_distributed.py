@@ -47,9 +47,7 @@ def train(rank, world, port, queue):
         dist.init_process_group("gloo", rank=rank, world_size=world)
     results = {}
     for name, options in CASES.items():
-        pack = Pack(
-            load_dataset(Data(**DATA)), Data(**DATA), evaluate=lambda *_: {}, workers=Workers(), prefetch=0
-        )
+        pack = Pack(load_dataset(Data(**DATA)), Data(**DATA), evaluate=lambda *_: {}, workers=Workers(), prefetch=0)
         values = {"method": {"name": name, **options}, "data": DATA, "train": {"epochs": 2, "optimizer": "sgd"}}
         pack.add(Assignment(name, config.dump(config.load({**values}))))
         learner = pack.learners[name]

@@ -282,7 +282,9 @@ class TestLearner:
         assert cosine == sorted(cosine[:20]) + sorted(cosine[20:], reverse=True)
 
     def test_a_failed_single_run_says_why(self, monkeypatch):
-        monkeypatch.setattr(SimCLR, "loss", lambda self, batch, progress: {"loss": torch.tensor(math.nan).requires_grad_()})
+        monkeypatch.setattr(
+            SimCLR, "loss", lambda self, batch, progress: {"loss": torch.tensor(math.nan).requires_grad_()}
+        )
         with pytest.raises(TrainingFailed, match="loss = nan"):
             train(config.load(settings("simclr", 1)), None, evaluate=no_evaluation)
 

@@ -78,7 +78,7 @@ def _torchvision(name: str) -> nn.Module:
 
 
 def _unknown(name: str, known: list[str]) -> ValueError:
-    close = difflib.get_close_matches(name, [*known, "resnet10_w16", "resnet18_w32"], n=3, cutoff=0.5)
+    close = difflib.get_close_matches(name, {*known, "resnet10_w16", "resnet18_w32"}, n=3, cutoff=0.5)
     return ValueError(f"backbone {name!r} is unknown to timm and torchvision; near: {', '.join(close) or 'none'}")
 
 

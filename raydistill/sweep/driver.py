@@ -88,7 +88,15 @@ class Driver:
         return self.directory / "trials" / key
 
 
-class _Search(Searcher):
+class _Unstored:
+    """Tune stores its search and callbacks to restore from; ours hold files and threads, and the journal is
+    what a sweep resumes from, so an empty shell is stored in their place."""
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        return _Unstored, ()
+
+
+class _Search(_Unstored, Searcher):
     """Hands out the interrupted trials first, then new proposals, and tells the proposer what came of them."""
 
     def __init__(self, driver: Driver, phase: Phase, pending: list[TrialRecord], keys: list[str]) -> None:
@@ -132,7 +140,7 @@ class _Search(Searcher):
         """Nothing, as for `save`."""
 
 
-class _Callback(tune.Callback):
+class _Callback(_Unstored, tune.Callback):
     """Journal, MLflow, progress and broker, told of every trial's start, results and end."""
 
     def __init__(self, driver: Driver, phase: Phase) -> None:
