@@ -41,7 +41,7 @@ class Data(_Section):
 class Train(_Section):
     """The optimisation of one learner. Defaults are DoGo's: Adam, constant 3e-4, weight decay 1e-6."""
 
-    epochs: int = Field(10, ge=1)
+    epochs: int = Field(15, ge=1)
     seed: int = Field(0, ge=0, description="initial weights and every draw inside the learner")
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     lr: float = Field(3e-4, gt=0)
@@ -106,7 +106,7 @@ def load(values: dict[str, Any]) -> Config:
     except ValidationError as error:
         method = values.get("method")
         name = method.get("name") if isinstance(method, dict) else method
-        raise ConfigError(_explain(error, paths(name))) from None
+        raise ConfigError(_explain(error, paths(str(name)))) from None
 
 
 def dump(config: Config) -> dict[str, Any]:
@@ -117,12 +117,13 @@ def dump(config: Config) -> dict[str, Any]:
 def paths(method: str) -> dict[str, Any]:
     """Every dotted path that a run of `method` can set, with its annotation."""
     found: dict[str, Any] = {}
-    for section, model in {
+    sections: dict[str, type[BaseModel]] = {
         "method": options_class(method),
         "data": Data,
         "train": Train,
         "eval": Evaluation,
-    }.items():
+    }
+    for section, model in sections.items():
         for field, info in model.model_fields.items():
             found[f"{section}.{field}"] = info.annotation
     return found

@@ -61,7 +61,7 @@ class DoGoOptions(Options):
 
     name: Literal["dogo"] = "dogo"
     backbones: tuple[str, ...] = Field(
-        ("resnet10_w16", "resnet10_w32"), min_length=2, description="one per peer; the first is the student"
+        ("resnet10_w16", "resnet10_w16"), min_length=2, description="one per peer; the first is the student"
     )
     objectives: tuple[Objective, ...] = Field(
         ("simclr",), min_length=1, description="one for all peers, or one per peer"

@@ -19,9 +19,7 @@ from torch import Tensor
 
 from raydistill.data.images import DataError, Raw
 
-EXTENSIONS = frozenset(
-    (".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp")
-)
+EXTENSIONS = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"))
 _SPLIT_FOLDERS = {"train": "train", "val": "val", "validation": "val", "valid": "val", "test": "test"}
 _SPLIT_PREFIXES = ("train", "val", "test")
 _IMAGE_COLUMNS = ("image", "img")
@@ -77,9 +75,7 @@ def _one_folder(path: Path) -> Raw:
     classes = _folders(path)
     flat = sorted(file for file in path.iterdir() if _is_image(file))
     if flat and classes:
-        raise DataError(
-            f"{path}: holds both images ({flat[0].name}) and folders ({classes[0].name}); use one kind"
-        )
+        raise DataError(f"{path}: holds both images ({flat[0].name}) and folders ({classes[0].name}); use one kind")
     files, labels = list(flat), []
     for label, folder in enumerate(classes):
         inside = sorted(Path(top, name) for top, _, names in os.walk(folder) for name in names)
@@ -89,9 +85,7 @@ def _one_folder(path: Path) -> Raw:
         files += inside
         labels += [label] * len(inside)
     if not files:
-        raise DataError(
-            f"{path}: no image and no Parquet; accepted: .parquet, {', '.join(sorted(EXTENSIONS))}"
-        )
+        raise DataError(f"{path}: no image and no Parquet; accepted: .parquet, {', '.join(sorted(EXTENSIONS))}")
     return Raw(
         count=len(files),
         open=lambda index: Image.open(files[index]),
@@ -128,20 +122,15 @@ def read_parquet(files: dict[str, list[Path]]) -> dict[str, Raw]:
     held in memory, decoded when needed; `path` in the struct is never followed. Raises DataError.
     """
     shards = {split: [_table(path) for path in paths] for split, paths in files.items()}
-    names = {
-        str(files[split][i]): _class_names(t.schema) for split in files for i, t in enumerate(shards[split])
-    }
+    names = {str(files[split][i]): _class_names(t.schema) for split in files for i, t in enumerate(shards[split])}
     _same_classes(names)
     labels = {split: _labels(files[split], shards[split]) for split in files}
     count = max((int(found.max()) + 1 for found in labels.values() if found is not None), default=0)
     classes = next((known for known in names.values() if known), tuple(map(str, range(count))))
     if len(classes) < count:
-        raise DataError(
-            f"{next(iter(names))}: label {count - 1} for {len(classes)} class names in the schema"
-        )
+        raise DataError(f"{next(iter(names))}: label {count - 1} for {len(classes)} class names in the schema")
     return {
-        split: _raw_parquet(files[split], shards[split], labels[split], classes if count else ())
-        for split in files
+        split: _raw_parquet(files[split], shards[split], labels[split], classes if count else ()) for split in files
     }
 
 
@@ -164,9 +153,7 @@ def _check_shards(split: str, shards: list[Path]) -> None:
     if len(kinds) > 1 or (matches[0] is None and len(shards) > 1):
         raise DataError(f"{shards[0]} and {shards[-1]} both claim to be the {split} split; keep one")
     if matches[0] and int(matches[0][3]) != len(shards):
-        raise DataError(
-            f"{shards[0]}: {len(shards)} of {int(matches[0][3])} shards of the {split} split are there"
-        )
+        raise DataError(f"{shards[0]}: {len(shards)} of {int(matches[0][3])} shards of the {split} split are there")
 
 
 def _table(path: Path) -> Any:
@@ -184,9 +171,7 @@ def _table(path: Path) -> Any:
             kind = kind.field("bytes").type
         if not (pa.types.is_binary(kind) or pa.types.is_large_binary(kind)):
             raise DataError(f"{path}: column {image} is {kind}; accepted: binary, or a struct with bytes")
-        if label and not (
-            pa.types.is_integer(schema.field(label).type) or pa.types.is_null(schema.field(label).type)
-        ):
+        if label and not (pa.types.is_integer(schema.field(label).type) or pa.types.is_null(schema.field(label).type)):
             raise DataError(f"{path}: column {label} is {schema.field(label).type}; accepted: whole numbers")
         wanted = [f"{image}.bytes" if nested else image, *([label] if label else [])]
         return pq.ParquetFile(path, memory_map=True).read(columns=wanted)
@@ -214,9 +199,7 @@ def _class_names(schema: Any) -> tuple[str, ...]:
         return ()
 
 
-def _raw_parquet(
-    files: list[Path], shards: list[Any], labels: Tensor | None, classes: tuple[str, ...]
-) -> Raw:
+def _raw_parquet(files: list[Path], shards: list[Any], labels: Tensor | None, classes: tuple[str, ...]) -> Raw:
     images = [table[_column(table.schema, _IMAGE_COLUMNS)] for table in shards]
     ends = list(accumulate(map(len, images)))
     if not ends[-1]:

@@ -46,18 +46,14 @@ def decode(raw: Raw, index: int) -> Tensor:
         with raw.open(index) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise ValueError(f"{image.width}x{image.height} pixels; at most {MAX_PIXELS} are accepted")
-            return (
-                torch.from_numpy(np.array(_rgb(ImageOps.exif_transpose(image)))).permute(2, 0, 1).contiguous()
-            )
+            return torch.from_numpy(np.array(_rgb(ImageOps.exif_transpose(image)))).permute(2, 0, 1).contiguous()
     except Exception as error:  # decoders raise nearly anything on hostile bytes
         reason = " ".join(str(error).split()) or type(error).__name__
         raise BadImage(f"{raw.name(index)}: unreadable image ({reason})") from error
 
 
 def _rgb(image: Image.Image) -> Image.Image:
-    if (
-        image.mode in _WIDE_GREY
-    ):  # Pillow would clip 16 bits at 255; keep the high byte, as it does for colour
+    if image.mode in _WIDE_GREY:  # Pillow would clip 16 bits at 255; keep the high byte, as it does for colour
         return Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8)).convert("RGB")
     if image.mode == "F":
         raise ValueError("floating-point pixels have no defined range; store 8 or 16 bits")
@@ -194,9 +190,7 @@ class Images:
     def _checked(self, indices: Sequence[int] | Tensor) -> Tensor:
         wanted = torch.as_tensor(indices, dtype=torch.int64)
         if len(wanted) and not 0 <= int(wanted.min()) <= int(wanted.max()) < len(self):
-            raise IndexError(
-                f"indices {int(wanted.min())}..{int(wanted.max())} of a split of {len(self)} images"
-            )
+            raise IndexError(f"indices {int(wanted.min())}..{int(wanted.max())} of a split of {len(self)} images")
         return wanted
 
 
@@ -207,9 +201,7 @@ def apportion(counts: np.ndarray, total: int) -> np.ndarray:
     return places
 
 
-def draw(
-    labels: Tensor | None, count: int, seed: Sequence[int], fraction: float
-) -> tuple[np.ndarray, np.ndarray]:
+def draw(labels: Tensor | None, count: int, seed: Sequence[int], fraction: float) -> tuple[np.ndarray, np.ndarray]:
     """Split range(count) at random into (kept, taken), both sorted, stratified when labelled.
 
     About `fraction` is taken; a class of two images or more has at least one on each side, a single

@@ -139,9 +139,7 @@ def _digits() -> dict[str, Raw]:
     pixels = np.round(bunch.images * (255 / 16)).astype(np.uint8)  # 0..16 to 0..255
     labels = torch.from_numpy(bunch.target).long()
     rows = dict(zip(("train", "test"), draw(labels, len(labels), (0, 0), TEST_FRACTION), strict=True))
-    return {
-        split: _digits_split(split, pixels[chosen], _at(labels, chosen)) for split, chosen in rows.items()
-    }
+    return {split: _digits_split(split, pixels[chosen], _at(labels, chosen)) for split, chosen in rows.items()}
 
 
 def _digits_split(split: str, pixels: np.ndarray, labels: Tensor | None) -> Raw:
@@ -172,9 +170,7 @@ def _torchvision(wanted: str, config: Data) -> dict[str, Raw]:
             f"torchvision:{name} cannot be opened under data.root={config.root!r} ({error}); "
             "set data.download=true, or data.root to the folder that holds it"
         ) from error
-    return {
-        split: _torchvision_split(f"torchvision:{name} {split}", found) for split, found in opened.items()
-    }
+    return {split: _torchvision_split(f"torchvision:{name} {split}", found) for split, found in opened.items()}
 
 
 def _torchvision_split(place: str, found: Any) -> Raw:

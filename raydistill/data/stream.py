@@ -11,12 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raydistill.data.augment import View, augment
+from raydistill.data.augment import Normalization, View, augment
 from raydistill.data.images import DataError, Images
 
 T = TypeVar("T")
 Views = Mapping[View, Tensor]
-Normalization = tuple[tuple[float, float, float], tuple[float, float, float]]
 
 
 class Stream:

@@ -1,5 +1,25 @@
+"""Frozen features of an encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
 import torch
-def embed(encoder, batches, device):
-    training=encoder.training; encoder.eval()
-    with torch.inference_mode(): out=[encoder(b.to(device)).float().cpu() for b in batches]
-    encoder.train(training); return torch.cat(out)
+from torch import Tensor, nn
+
+
+def embed(encoder: nn.Module, batches: Iterable[Tensor], device: torch.device | str) -> Tensor:
+    """(N, D) float32 features on the CPU, in eval mode: batch-norm statistics are used, not moved.
+
+    The encoder's mode is restored. Raises: ValueError if there is no batch.
+    """
+    training = encoder.training
+    encoder.eval()
+    try:
+        with torch.inference_mode():
+            rows = [encoder(batch.to(device)).float().cpu() for batch in batches]
+    finally:
+        encoder.train(training)
+    if not rows:
+        raise ValueError("no images to embed")
+    return torch.cat(rows).clone()

@@ -1,6 +1,127 @@
-import torch, torch.nn.functional as F
-def knn_accuracy(train, tl, q, ql, *, ks, temperature=None, ties="nearest", seed=0):
-    s=F.normalize(q,dim=1)@F.normalize(train,dim=1).T
-    i=s.topk(max(ks),dim=1).indices
-    return {k: (tl[i[:,:k]].mode(dim=1).values==ql).float().mean().item() for k in ks}
-def instance_accuracy(a,b): return 0.0
+"""k-NN classification on frozen features (methods' protocols 8.1 A to D), exact, every k from one search."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+Ties = Literal["nearest", "random"]
+CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class KnnPreset:
+    """`temperature` none: majority vote, ties by `ties`; else votes weighted by exp(cos / temperature)."""
+
+    ks: tuple[int, ...]
+    temperature: float | None = None
+    ties: Ties = "nearest"
+
+
+PRESETS = {
+    "dino": KnnPreset((10, 20, 100, 200), temperature=0.07),
+    "simreg": KnnPreset((1, 20), ties="random"),
+    "seed": KnnPreset((10,)),
+    "dogo": KnnPreset((1, 2, 4, 8)),
+}
+
+
+def neighbours(train: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k nearest rows of `train` (N, D) for each of `queries` (M, D) by cosine, nearest first.
+
+    Returns: (M, k) similarities, float32, and (M, k) indices; k is cut to N. A feature of zero norm has
+    similarity 0 to everything. Raises: ValueError for empty, mismatched or non-finite features.
+    """
+    import faiss
+
+    _check(train, "training features")
+    _check(queries, "query features")
+    if train.shape[1] != queries.shape[1]:
+        raise ValueError(f"features have {train.shape[1]} and {queries.shape[1]} dimensions; they must agree")
+    index = faiss.IndexFlatIP(train.shape[1])
+    index.add(F.normalize(train.float(), dim=1).numpy())
+    unit = F.normalize(queries.float(), dim=1)
+    found = [index.search(part.numpy(), min(k, len(train))) for part in unit.split(CHUNK)]
+    similarities, indices = (torch.cat([torch.from_numpy(pair[i]) for pair in found]) for i in (0, 1))
+    return similarities, indices
+
+
+def vote(
+    similarities: Tensor,
+    labels: Tensor,
+    classes: int,
+    *,
+    k: int,
+    temperature: float | None = None,
+    ties: Ties = "nearest",
+    generator: torch.Generator | None = None,
+) -> Tensor:
+    """The class (M,) that the first k of (M, K) neighbours vote for, with their similarities and labels.
+
+    Majority when `temperature` is none: among tied classes the one whose member is nearest wins, or one at
+    random (SimReg, CompRess). With a temperature each vote weighs exp(cos / T) (DINO, eval_knn.py).
+    """
+    k = min(k, labels.shape[1])
+    near, labels = similarities[:, :k].double(), labels[:, :k]
+    weights = torch.ones_like(near) if temperature is None else torch.exp(near / temperature)
+    votes = torch.zeros(len(labels), classes, dtype=torch.float64).scatter_add_(1, labels, weights)
+    if temperature is not None:
+        return votes.argmax(dim=1)
+    tied = votes == votes.max(dim=1, keepdim=True).values
+    if ties == "random":
+        lot = torch.rand(votes.shape, generator=generator, dtype=torch.float64)
+        return torch.where(tied, lot, -1.0).argmax(dim=1)
+    first = tied.gather(1, labels).int().argmax(dim=1, keepdim=True)
+    return labels.gather(1, first).squeeze(1)
+
+
+def knn_accuracy(
+    train: Tensor,
+    train_labels: Tensor,
+    queries: Tensor,
+    query_labels: Tensor,
+    *,
+    ks: Sequence[int],
+    temperature: float | None = None,
+    ties: Ties = "nearest",
+    seed: int = 0,
+) -> dict[int, float]:
+    """Accuracy in [0, 1] for each k. Raises: ValueError for features or labels that do not fit together."""
+    for features, labels, name in ((train, train_labels, "training"), (queries, query_labels, "query")):
+        if len(features) != len(labels):
+            raise ValueError(f"{len(features)} {name} features but {len(labels)} labels")
+        if len(labels) and labels.min() < 0:
+            raise ValueError(f"{name} labels must be at least 0, got {int(labels.min())}")
+    similarities, indices = neighbours(train, queries, max(ks))
+    near = train_labels[indices]
+    classes = int(max(train_labels.max(), query_labels.max())) + 1
+    generator = torch.Generator().manual_seed(seed)
+    settings = {"temperature": temperature, "ties": ties, "generator": generator}
+    predicted = {k: vote(similarities, near, classes, k=k, **settings) for k in ks}  # type: ignore[arg-type]
+    return {k: (labels == query_labels).float().mean().item() for k, labels in predicted.items()}
+
+
+def instance_accuracy(first: Tensor, second: Tensor) -> float:
+    """How often the nearest of `first` (N, D) to a row of `second` (N, D) is the same image's row.
+
+    Needs no labels. A tie with another image counts as a miss, so that collapsed features score 0.
+    """
+    if first.shape != second.shape:
+        raise ValueError(f"views of shapes {tuple(first.shape)} and {tuple(second.shape)}; they must agree")
+    similarities, indices = neighbours(first, second, 2)
+    hit = indices[:, 0] == torch.arange(len(first))
+    if similarities.shape[1] > 1:
+        hit &= similarities[:, 0] - similarities[:, 1] > 1e-6
+    return hit.float().mean().item()
+
+
+def _check(features: Tensor, name: str) -> None:
+    if features.ndim != 2 or not len(features):
+        raise ValueError(f"{name} of shape {tuple(features.shape)}; expected (N, D) with N >= 1")
+    if not torch.isfinite(features).all():
+        raise ValueError(f"{name}: {int((~torch.isfinite(features)).any(dim=1).sum())} rows are not finite")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,7 +22,8 @@ class Backbone(nn.Module):
             and any width), `torchvision:NAME`, `timm:NAME`, or a plain name, looked up in timm first.
         stem: `imagenet` keeps the network's own first layers; `small` is a 3x3 convolution of stride 1 and
             no pooling (DoGo's for 32 and 64 px), `stride2` the same with stride 2. `auto` is `small` up to
-            96 px and `imagenet` above, but `stride2` for narrow ResNets, made for two cores.
+            96 px and `imagenet` above; narrow ResNets, made for two cores, have `small` up to 16 px and
+            `stride2` above.
         image_size: pixels.
 
     Raises: ValueError for an unknown name, or a stem that the network cannot take.
@@ -29,19 +31,20 @@ class Backbone(nn.Module):
 
     def __init__(self, name: str, *, stem: str = "auto", image_size: int = 32) -> None:
         super().__init__()
-        narrow = NARROW.fullmatch(name) is not None
-        if stem == "auto":
-            stem = "stride2" if narrow else "small" if image_size <= SMALL_IMAGE else "imagenet"
-            required = False
-        else:
-            required = True
+        chosen = _auto_stem(name, image_size) if stem == "auto" else stem
         self.net = _build(name, image_size)
-        if stem != "imagenet":
-            _small_stem(self.net, name, stride=1 if stem == "small" else 2, required=required)
+        if chosen != "imagenet":
+            _small_stem(self.net, name, stride=1 if chosen == "small" else 2, required=stem != "auto")
         self.dim = _output_dim(self.net, image_size)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.net(images)
+
+
+def _auto_stem(name: str, image_size: int) -> str:
+    if NARROW.fullmatch(name):
+        return "small" if image_size <= 16 else "stride2"
+    return "small" if image_size <= SMALL_IMAGE else "imagenet"
 
 
 def _build(name: str, image_size: int) -> nn.Module:
@@ -82,7 +85,7 @@ def _unknown(name: str, known: list[str]) -> ValueError:
     return ValueError(f"backbone {name!r} is unknown to timm and torchvision; near: {', '.join(close) or 'none'}")
 
 
-def _small_stem(net: nn.Module, name: str, *, stride: int, required: bool) -> None:
+def _small_stem(net: Any, name: str, *, stride: int, required: bool) -> None:
     """Replace a ResNet's 7x7 (or deep) stem and max-pool; other families have no such stem."""
     if not hasattr(net, "conv1") or not hasattr(net, "maxpool"):
         if required:

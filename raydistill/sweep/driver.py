@@ -61,6 +61,16 @@ class Driver:
             self._tune(phase, search, todo)
         return [self.journal.trials[key] for key in keys if key in self.journal.trials]
 
+    def retell(self) -> None:
+        """After a resume, tell the tracker what it may have missed; what it has it leaves out."""
+        for record in self.journal.trials.values():
+            role = "final" if record.key.startswith("final-") else "search"
+            self.tracker.start_trial(record.key, flatten(record.config), tags={"raydistill.role": role})
+            for epoch, metrics in record.results.items():
+                self.tracker.log(record.key, epoch, metrics)
+            if record.outcome is not None:
+                self.tracker.end_trial(record.key, record.outcome, record.message)
+
     def _tune(self, phase: Phase, search: Searcher, todo: int) -> None:
         tuner = tune.Tuner(
             tune.with_resources(Trial, {"CPU": 0.001}),

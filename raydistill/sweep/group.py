@@ -51,7 +51,6 @@ def train_loop(config: dict[str, Any]) -> None:
     serve(control, evaluate=evaluate, device=ray.train.torch.get_device(), workers=Workers())
 
 
-@ray.remote(num_cpus=0)
 class PackHost:
     """Keeps one worker group alive: Ray Train restarts it when a worker dies, learners resume."""
 

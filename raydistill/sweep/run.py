@@ -82,6 +82,7 @@ def _run(settings: SweepSettings, tracker: Tracker) -> SweepResult:
     hosts = _start_packs(settings, broker)
     progress = Progress(trials=settings.trials, epochs=settings.epochs, metric=space.metric, goal=space.goal)
     driver = Driver(settings.directory, broker, broker_name, journal, tracker, progress)
+    driver.retell()
     try:
         progress.note(
             f"sweep {settings.name}: {settings.trials} trials of {settings.epochs} epochs, "
@@ -106,7 +107,8 @@ def _start_packs(settings: SweepSettings, broker: Any) -> list[Any]:
     threads = settings.threads or max(1, (os.cpu_count() or 1) // (settings.packs * settings.workers))
     group = GroupSettings(workers=settings.workers, threads=threads, gpu=gpu)
     storage = settings.directory / "ray" / f"train-{int(time.time())}"
-    return [PackHost.remote().run.remote(f"pack-{i}", broker, group, str(storage)) for i in range(settings.packs)]
+    host = ray.remote(num_cpus=0)(PackHost)
+    return [host.remote().run.remote(f"pack-{i}", broker, group, str(storage)) for i in range(settings.packs)]
 
 
 def _search(settings: SweepSettings, driver: Driver) -> list[TrialRecord]:

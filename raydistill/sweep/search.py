@@ -123,8 +123,6 @@ def _suggest(trial: Any, parameter: Parameter) -> Any:
         return json.loads(trial.suggest_categorical(path, choices))
     if parameter.distribution == "int_uniform":
         return trial.suggest_int(path, low, high)
-    if parameter.distribution == "q_uniform":
-        return trial.suggest_float(path, low, high, step=parameter.q)
-    if parameter.distribution == "q_log_uniform_values":
-        return parameter.round(trial.suggest_float(path, low, high, log=True))
-    return trial.suggest_float(path, low, high, log=parameter.distribution == "log_uniform_values")
+    logarithmic = parameter.distribution in ("log_uniform_values", "q_log_uniform_values")
+    value = trial.suggest_float(path, low, high, log=logarithmic)
+    return value if parameter.q is None else parameter.round(value)

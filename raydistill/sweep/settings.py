@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -38,17 +38,12 @@ class SweepSettings:
     workers: int = 1
     threads: int | None = None
     gpu: bool | None = None
-    fixed: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
         try:
             check_name("sweep", self.name)
         except ValueError as error:
             raise ConfigError(str(error)) from None
-        if self.base.data.batch_size % self.workers:
-            raise ConfigError(
-                f"data.batch_size = {self.base.data.batch_size} does not divide among {self.workers} workers"
-            )
 
     @property
     def directory(self) -> Path:
@@ -87,6 +82,9 @@ class SweepSettings:
             return
         if not path.exists():
             raise ConfigError(f"--resume: there is no sweep {self.name!r} in {self.storage}")
-        changes = difference(configuration.read_yaml(path), self.identity())
+        stored = configuration.read_yaml(path)
+        if not isinstance(stored, dict):
+            raise ConfigError(f"--resume: {path} is damaged; it should hold the sweep's settings")
+        changes = difference(stored, self.identity())
         if changes:
             raise ConfigError(f"--resume: sweep {self.name!r} was started with other settings: {'; '.join(changes)}")

@@ -1,0 +1,169 @@
+"""k-NN and probe against the released code's numbers, brute force and hand-computed answers."""
+
+import json
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.datasets import load_digits
+from sklearn.linear_model import LogisticRegression
+from torch import nn
+
+from raydistill.evaluation.features import embed
+from raydistill.evaluation.knn import PRESETS, instance_accuracy, knn_accuracy, neighbours, vote
+from raydistill.evaluation.probe import linear_probe
+
+GOLDEN = json.loads((Path(__file__).parent / "golden" / "knn_weighted.json").read_text())
+
+
+def clusters(seed, n=60, classes=3, spread=0.8, dim=4):
+    generator = torch.Generator().manual_seed(seed)
+    labels = torch.arange(n) % classes
+    centres = torch.randn(classes, dim, generator=generator)
+    return centres[labels] + spread * torch.randn(n, dim, generator=generator), labels
+
+
+@pytest.mark.fault(18)
+@pytest.mark.parametrize("k", [10, 20, 100])
+def test_weighted_votes_are_dinos(k):
+    x = GOLDEN["inputs"]
+    train, test = torch.tensor(x["train"]), torch.tensor(x["test"])
+    labels, expected = torch.tensor(x["train_labels"]), GOLDEN["expected"][f"top1_k{k}"]
+    found = knn_accuracy(train, labels, test, torch.tensor(x["test_labels"]), ks=[k], temperature=0.07)
+    assert 100 * found[k] == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.mark.parametrize("k", [1, 2, 4, 8])
+def test_majority_against_brute_force(k):
+    train, labels = clusters(1)
+    queries, _ = clusters(2, n=40)
+    similarities, indices = neighbours(train, queries, 8)
+    found = vote(similarities, labels[indices], 3, k=k)
+    a, b = train.double().numpy(), queries.double().numpy()
+    for i, query in enumerate(b):
+        cosines = a @ query / (np.linalg.norm(a, axis=1) * np.linalg.norm(query))
+        near = labels.numpy()[np.argsort(-cosines)[:k]]
+        counts = Counter(near.tolist())
+        winners = {label for label, count in counts.items() if count == max(counts.values())}
+        assert found[i] == next(label for label in near if label in winners)
+
+
+def test_ties_by_hand():
+    similarities = torch.tensor([[0.9, 0.8, 0.7, 0.6]])
+    labels = torch.tensor([[2, 1, 1, 2]])
+    assert vote(similarities, labels, 3, k=1).item() == 2
+    assert vote(similarities, labels, 3, k=2).item() == 2
+    assert vote(similarities, labels, 3, k=3).item() == 1
+    assert vote(similarities, labels, 3, k=4).item() == 2
+    generator = torch.Generator().manual_seed(0)
+    random = [vote(similarities, labels, 3, k=4, ties="random", generator=generator).item() for _ in range(200)]
+    assert set(random) == {1, 2}
+    assert 60 < random.count(1) < 140
+
+
+@pytest.mark.fault(19)
+@settings(max_examples=200, deadline=None)
+@given(st.integers(0, 10**6), st.floats(0.01, 100))
+def test_order_and_scale_change_nothing(seed, scale):
+    train, labels = clusters(seed)
+    queries, wanted = clusters(seed + 1, n=20)
+    order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
+    before = knn_accuracy(train, labels, queries, wanted, ks=[1, 4])
+    after = knn_accuracy(train[order] * scale, labels[order], queries * 3, wanted, ks=[1, 4])
+    assert before == pytest.approx(after, abs=0.051)
+
+
+@pytest.mark.fault(17)
+def test_zero_norm_single_class_and_more_neighbours_than_images():
+    train, labels = clusters(3)
+    train[0] = 0
+    similarities, indices = neighbours(train, torch.zeros(2, 4), 200)
+    assert similarities.shape == indices.shape == (2, 60)
+    assert torch.equal(similarities, torch.zeros(2, 60))
+    one = torch.zeros_like(labels)
+    assert knn_accuracy(train, one, train, one, ks=[1, 500]) == {1: 1.0, 500: 1.0}
+    assert linear_probe(train, one, train, one, classes=1, epochs=1).val == 1.0
+
+
+@pytest.mark.fault(17)
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"train": torch.full((60, 4), torch.nan)}, "60 rows are not finite"),
+        ({"queries": torch.zeros(0, 4), "query_labels": torch.zeros(0, dtype=torch.long)}, r"\(0, 4\)"),
+        ({"queries": torch.zeros(60, 5)}, "4 and 5 dimensions"),
+        ({"train_labels": torch.zeros(3, dtype=torch.long)}, "60 training features but 3 labels"),
+        ({"query_labels": torch.full((60,), -1)}, "at least 0"),
+    ],
+)
+def test_what_does_not_fit_is_said(change, said):
+    train, labels = clusters(4)
+    arguments = {"train": train, "train_labels": labels, "queries": train, "query_labels": labels, **change}
+    with pytest.raises(ValueError, match=said):
+        knn_accuracy(**arguments, ks=[1])
+
+
+def test_instance_accuracy_finds_the_same_image_and_no_collapse():
+    first = torch.eye(6)
+    assert instance_accuracy(first, first + 0.1) == 1.0
+    assert instance_accuracy(first, first.roll(1, 0)) == 0.0
+    assert instance_accuracy(torch.ones(6, 3), torch.ones(6, 3)) == 0.0
+
+
+def test_the_probe_separates_and_repeats():
+    train, labels = clusters(5, n=120, spread=0.05)
+    train = 30 * train
+    arguments = {"test": train[60:], "test_labels": labels[60:], "classes": 3}
+    first = linear_probe(train, labels, train[:60], labels[:60], **arguments)
+    assert first.val == first.test == 1.0
+    assert linear_probe(train, labels, train[:60], labels[:60], **arguments) == first
+
+
+@pytest.mark.parametrize(("preset", "epochs"), [("dogo", 60), ("simreg", 400)])
+def test_the_probe_comes_near_logistic_regression_on_real_images(preset, epochs):
+    digits = load_digits()
+    features, labels = torch.tensor(digits.data, dtype=torch.float32), torch.tensor(digits.target)
+    train, val, test = slice(0, 1000), slice(1000, 1300), slice(1300, None)
+    found = linear_probe(
+        features[train], labels[train], features[val], labels[val], test=features[test], test_labels=labels[test],
+        classes=10, preset=preset, epochs=epochs,
+    )  # fmt: skip
+    reference = LogisticRegression(max_iter=2000).fit(features[train] / 16, labels[train])
+    assert found.test == pytest.approx(reference.score(features[test] / 16, labels[test]), abs=0.04)
+
+
+def test_the_weights_best_on_validation_are_the_ones_scored():
+    """Validation labels contradict training: the longer it trains, the worse it gets on them."""
+    train, labels = clusters(6, n=90, spread=0.1)
+    train = 30 * train
+    arguments = {"test": train, "test_labels": labels, "classes": 3}
+    early = linear_probe(train, labels, train, (labels + 1) % 3, **arguments)
+    late = linear_probe(train, labels, train, labels, **arguments)
+    assert late.test == 1.0
+    assert early.best_epoch < 100
+    assert early.test < late.test
+
+
+def test_embedding_leaves_the_encoder_as_it_was():
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(12, 3), nn.BatchNorm1d(3), nn.Dropout(0.5)).train()
+    before, state = {k: v.clone() for k, v in encoder.state_dict().items()}, torch.get_rng_state()
+    batches = [torch.randn(4, 3, 2, 2), torch.randn(2, 3, 2, 2)]
+    state = torch.get_rng_state()
+    features = embed(encoder, batches, "cpu")
+    assert torch.equal(torch.get_rng_state(), state)
+    assert features.shape == (6, 3)
+    assert encoder.training
+    assert all(torch.equal(before[k], v) for k, v in encoder.state_dict().items())
+    with pytest.raises(ValueError, match="no images"):
+        embed(encoder, [], "cpu")
+
+
+def test_presets_are_the_published_ones():
+    assert PRESETS["dogo"].ks == (1, 2, 4, 8)
+    assert PRESETS["dino"].temperature == 0.07
+    assert PRESETS["simreg"].ties == "random"
+    assert PRESETS["seed"].ks == (10,)
