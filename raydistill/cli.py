@@ -76,7 +76,7 @@ def sweep(
     space = load_space(search_space or default_space(method), method, chosen)
     home = storage or _home() / "runs"
     plan = SweepSettings(
-        name=name or _next_name(home, method, resume), storage=home.absolute(),
+        name=_next_name(home, method, resume) if name is None else name, storage=home.absolute(),
         tracking_uri=tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{_home() / 'mlflow.db'}",
         base=base, space=space, trials=_count(space, trials), seeds=seeds, search_seed=search_seed, packs=packs,
         learners=learners, workers=workers, threads=threads, gpu=gpu,

@@ -1,0 +1,136 @@
+"""The command line: wrong settings are explained in a line, with exit code 2, before anything starts."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from raydistill import config
+
+ROOT = Path(__file__).parent.parent
+TINY = ["--set", "data.limit=40", "--set", "data.batch_size=16", "--set", "data.image_size=8"]
+
+
+def run(*arguments, cwd, timeout=60, **environment):
+    import os
+
+    return subprocess.run(
+        [sys.executable, str(ROOT / "sweep.py"), *arguments],
+        capture_output=True, text=True, cwd=cwd, timeout=timeout, env=os.environ | environment,
+    )  # fmt: skip
+
+
+def refused(done, *said):
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    for text in said:
+        assert text in done.stderr
+
+
+@pytest.mark.fault(13)
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("method.lamda_kd: {values: [1]}", ["method.lamda_kd", "did you mean 'method.lambda_kd'"]),
+        ("method.lambda_kd: {min: 5, max: 1}", ["parameters.method.lambda_kd.min = 5", "max = 1"]),
+        (
+            "method.lambda_kd: {distribution: log_uniform_values, min: 0, max: 1}",
+            ["lambda_kd.min = 0", "log scale needs min > 0"],
+        ),
+        ("method.tau_kd: {values: []}", ["method.tau_kd.values = []"]),
+    ],
+)
+def test_a_bad_space_is_refused_in_two_seconds_before_ray(tmp_path, body, said):
+    path = tmp_path / "space.yaml"
+    path.write_text(f"method: random\nmetric: {{name: val_knn, goal: maximize}}\nparameters:\n  {body}\n")
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        done = run("--method", "dogo", "--search-space", str(path), cwd=tmp_path)
+        seconds.append(time.perf_counter() - began)
+        refused(done, "space.yaml", *said)
+        if seconds[-1] < 2:
+            break
+    assert min(seconds) < 2
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.fault(13)
+def test_an_unknown_metric_is_refused(tmp_path):
+    (tmp_path / "space.yaml").write_text("method: random\nmetric: {name: val_kn}\nparameters: {train.lr: {value: 1}}\n")
+    refused(run("--method", "dogo", "--search-space", "space.yaml", cwd=tmp_path), "val_kn", "val_knn")
+
+
+@pytest.mark.fault(14)
+def test_a_yaml_tag_is_refused_and_not_executed(tmp_path):
+    victim = tmp_path / "executed"
+    (tmp_path / "space.yaml").write_text(f"method: !!python/object/apply:pathlib.Path.touch [{victim}]\n")
+    refused(run("--method", "dogo", "--search-space", "space.yaml", cwd=tmp_path), "space.yaml", "python/object")
+    assert not victim.exists()
+
+
+@pytest.mark.fault(15)
+@pytest.mark.parametrize("name", ["../outside", "a/b", "/tmp/x", "", ".hidden"])
+def test_path_traversal_in_a_name_is_refused(tmp_path, name):
+    refused(run("--method", "dogo", "--name", name, cwd=tmp_path), "sweep name", "letters")
+
+
+@pytest.mark.fault(17)
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--set", "data.batch_size=5000"], "data.batch_size = 5000 is larger than the 1150 training images"),
+        (["--set", "data.batch_size=15", "--workers", "2"], "does not divide among 2 workers"),
+        (["--data", "nowhere"], "neither a known name nor a path"),
+        (["--set", "method.backbones=[resnet81, resnet18]"], "resnet18"),
+        (["--set", "train.lrr=1"], "did you mean 'train.lr'"),
+        (["--set", "train.lr"], "section.field=value"),
+        (["--set", "method.name=seed"], "--method"),
+        (["--trails", "3"], "--trials"),
+        (["--resume"], "no sweep of dogo"),
+    ],
+)
+def test_what_cannot_run_is_refused(tmp_path, arguments, said):
+    refused(run("--method", "dogo", *arguments, cwd=tmp_path), said)
+
+
+def test_an_unknown_method_is_refused(tmp_path):
+    refused(run("--method", "doggo", cwd=tmp_path), "did you mean 'dogo'")
+
+
+def test_a_dry_run_prints_the_plan_and_starts_nothing(tmp_path):
+    done = run("--method", "dogo", "--trials", "5", "--epochs", "3", *TINY, "--dry-run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    plan = yaml.safe_load(done.stdout)
+    assert plan["work"]["trials"] == 5
+    assert plan["work"]["epochs of each"] == 3
+    assert plan["configuration"]["data"]["limit"] == 40
+    assert plan["search_space"]["method"] == "bayes"
+    assert config.load(plan["configuration"]).train.epochs == 3
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_train_runs_a_configuration_file_and_resumes_it(tmp_path):
+    (tmp_path / "one.yaml").write_text(
+        "method: {name: simclr, backbone: resnet10_w4}\n"
+        "data: {limit: 40, batch_size: 16, image_size: 8}\ntrain: {epochs: 2, lr: 1e-2}\n"
+    )
+
+    def train(*arguments):
+        command = [sys.executable, "-m", "raydistill", "train", "one.yaml", "--out", "out", *arguments]
+        environment = {"PYTHONPATH": str(ROOT)}
+        import os
+
+        return subprocess.run(
+            command, capture_output=True, text=True, cwd=tmp_path, env=os.environ | environment, timeout=120
+        )
+
+    first = train()
+    assert first.returncode == 0, first.stderr
+    assert "epoch 2/2" in first.stdout
+    assert "val_knn" in first.stdout
+    assert "epoch 1/3" not in (again := train("--set", "train.epochs=3")).stdout
+    assert "epoch 3/3" in again.stdout
