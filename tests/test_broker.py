@@ -116,14 +116,14 @@ def test_a_restarted_group_starts_its_learners_again():
     play(scenario)
 
 
-def test_a_failed_learner_tells_its_trial_and_the_driver_why():
+def test_a_failed_learner_tells_its_trial_why():
     async def scenario():
         broker = Broker(capacity=2, gather_seconds=0)
         asks = await arrive(broker, "a")
         await broker.boundary("p", [])
         boundary = asyncio.create_task(broker.boundary("p", [Report("a", error="ssl_1 = nan")]))
         assert (await asks[0]).error == "ssl_1 = nan"
-        assert await broker.leave("a") == "ssl_1 = nan"
+        await broker.leave("a")
         await broker.close()
         assert (await boundary).close
 
@@ -169,6 +169,6 @@ def test_a_pack_closes_when_the_last_learner_has_left():
 def test_asking_for_an_unknown_trial_is_an_error():
     async def scenario():
         assert "not in the sweep" in (await Broker(1).next("nobody")).error
-        assert await Broker(1).leave("nobody") == ""
+        await Broker(1).leave("nobody")
 
     play(scenario)

@@ -24,7 +24,6 @@ class _Trial:
     pack: str | None = None
     wants_epoch: bool = False
     leaving: bool = False
-    error: str = ""
     reports: asyncio.Queue[Report] = field(default_factory=asyncio.Queue)
 
 
@@ -73,17 +72,14 @@ class Broker:
             self._changed.notify_all()
         return await trial.reports.get()
 
-    async def leave(self, key: str) -> str:
-        """The trial wants no more epochs. Returns the cause if its learner failed, else ""."""
+    async def leave(self, key: str) -> None:
+        """The trial wants no more epochs."""
         async with self._changed:
-            trial = self._trials.get(key)
-            if trial is None:
-                return ""
-            trial.leaving = True
-            if trial.pack is None:
-                self._forget(key)
-            self._changed.notify_all()
-            return trial.error
+            if trial := self._trials.get(key):
+                trial.leaving = True
+                if trial.pack is None:
+                    self._forget(key)
+                self._changed.notify_all()
 
     async def boundary(self, pack_id: str, reports: list[Report], fresh: bool = False) -> Orders:
         """What the pack does next. A `fresh` worker group starts all its learners again."""
@@ -113,7 +109,6 @@ class Broker:
                 self._failure = message
                 lost = [key for key, trial in self._trials.items() if not trial.leaving]
             for key in lost:
-                self._trials[key].error = message
                 self._trials[key].reports.put_nowait(Report(key, error=message))
             self._changed.notify_all()
 
@@ -135,7 +130,6 @@ class Broker:
         if trial is None or report.key not in pack.members:
             return
         trial.wants_epoch = False
-        trial.error = report.error
         trial.reports.put_nowait(report)
         if report.done or report.error:
             pack.members.remove(report.key)

@@ -140,7 +140,8 @@ class _Search(_Unstored, Searcher):
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         record = self._driver.journal.trials[self._key_of[trial_id]]
-        outcome = _outcome(record, self._phase.epochs, error)
+        failed = error or "failure" in (result or {})
+        outcome = _outcome(record, self._phase.epochs, failed)
         self._phase.proposer.finish(record.key, outcome, record.last(self._phase.metric))
 
     def save(self, checkpoint_path: str) -> None:
@@ -166,6 +167,8 @@ class _Callback(_Unstored, tune.Callback):
         self._driver.progress.started(record.key)
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict, **info: Any) -> None:
+        if "failure" in result:
+            return
         key, epoch = trial.config["key"], result["epoch"]
         known = self._driver.journal.trials[key].results
         metrics = reported(result)
@@ -175,19 +178,18 @@ class _Callback(_Unstored, tune.Callback):
             self._driver.progress.result(key, epoch, metrics.get(self._phase.metric))
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._end(trial.config["key"], error=False)
+        self._end(trial.config["key"], trial.last_result.get("failure", ""))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._end(trial.config["key"], error=True)
+        self._end(trial.config["key"], "its process died")
 
-    def _end(self, key: str, *, error: bool) -> None:
-        cause = ray.get(self._driver.broker.leave.remote(key))
+    def _end(self, key: str, failure: str) -> None:
+        ray.get(self._driver.broker.leave.remote(key))
         record = self._driver.journal.trials[key]
-        outcome = _outcome(record, self._phase.epochs, error)
-        message = (cause or "its process died") if error else ""
-        self._driver.journal.end(key, outcome, message)
-        self._driver.tracker.end_trial(key, outcome, message)
-        self._driver.progress.ended(key, outcome, message)
+        outcome = _outcome(record, self._phase.epochs, bool(failure))
+        self._driver.journal.end(key, outcome, failure)
+        self._driver.tracker.end_trial(key, outcome, failure)
+        self._driver.progress.ended(key, outcome, failure)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         self._driver.progress.tick()
@@ -211,7 +213,7 @@ def reported(result: dict[str, Any]) -> dict[str, float]:
     return {k: v for k, v in result.items() if isinstance(v, float) and k not in TUNE_KEYS}
 
 
-def _outcome(record: TrialRecord, epochs: int, error: bool) -> Outcome:
-    if error:
+def _outcome(record: TrialRecord, epochs: int, failed: bool) -> Outcome:
+    if failed:
         return "failed"
     return "finished" if record.epochs >= epochs else "stopped_early"

@@ -275,6 +275,7 @@ def _cluster() -> Iterator[None]:
     os.environ.setdefault("TUNE_WARN_THRESHOLD_S", "10")
     os.environ.setdefault("TUNE_MAX_PENDING_TRIALS_PG", "64")
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
+    logging.getLogger("ray.tune").setLevel(logging.ERROR)
     already = ray.is_initialized()
     if not already:
         address = os.environ.get("RAY_ADDRESS")

@@ -10,10 +10,6 @@ import ray
 from ray import tune
 
 
-class TrialFailed(RuntimeError):  # noqa: N818 - the name is what Tune prints
-    """The learner of this trial failed; the message is its one-line cause."""
-
-
 class Trial(tune.Trainable):
     """Config: `key`, `config` (resolved), `directory` (checkpoints), `broker` (the actor's name)."""
 
@@ -23,9 +19,11 @@ class Trial(tune.Trainable):
         ray.get(self.broker.join.remote(self.key, config["config"], config["directory"]))
 
     def step(self) -> dict[str, Any]:
+        """One epoch. A failed learner ends its trial in order, with the cause as `failure`: after an
+        exception Tune 2.60 may hand the actor to the next trial and never step it."""
         report = ray.get(self.broker.next.remote(self.key))
         if report.error:
-            raise TrialFailed(report.error)
+            return {"failure": report.error, "done": True}
         return {**report.metrics, "epoch": report.epoch, "done": report.done}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
