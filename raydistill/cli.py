@@ -144,11 +144,7 @@ def _count(space: Space, trials: int | None) -> int:
 
 def _home() -> Path:
     """Here; but a Ray job's working directory is a passing copy, so there the user's own directory."""
-    return Path.home() / "raydistill" if "RAY_JOB_ID" in os.environ or _in_job() else Path.cwd()
-
-
-def _in_job() -> bool:
-    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+    return Path.home() / "raydistill" if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else Path.cwd()
 
 
 def _next_name(home: Path, method: str, resume: bool) -> str:

@@ -129,13 +129,16 @@ class TestAWholeSweep:
         assert states == {k: told[t.outcome] for k, t in trials.items() if not k.startswith("final-")}
 
     def test_metrics_parameters_and_artifacts_are_in_mlflow(self, done):
-        folder, settings, result = done
+        folder, settings, _ = done
         client, parent, children = runs_of(folder)
         trials = Journal(settings.directory / "journal.jsonl").trials
         for key, trial in trials.items():
             run = children[key]
-            assert run.data.params["method.tau_kd"] == str(trial.config["method"]["tau_kd"])
-            for metric in ("loss", "ssl_1", "kd_2", "val_knn", "val_knn_peer_2"):
+            options = trial.config["method"]
+            peers = options["name"] == "dogo"
+            assert run.data.params["train.lr"] == str(trial.config["train"]["lr"])
+            assert run.data.params.get("method.tau_kd") == (str(options["tau_kd"]) if peers else None)
+            for metric in ("loss", "val_knn", *(("ssl_1", "kd_2", "val_knn_peer_2") if peers else ())):
                 history = client.get_metric_history(run.info.run_id, metric)
                 assert [(p.step, p.value) for p in history] == [
                     (e, pytest.approx(m[metric])) for e, m in trial.results.items() if metric in m

@@ -6,9 +6,10 @@ import json
 import logging
 import os
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,11 @@ from raydistill.sweep.search import Listed, catch_up, make_proposer
 from raydistill.sweep.settings import SweepSettings
 from raydistill.sweep.table import Row, plain, render
 from raydistill.sweep.tracking import Tracker
-from raydistill.training.checkpoints import latest_checkpoint
+from raydistill.training.checkpoints import latest_checkpoint, write_atomically
 
 log = logging.getLogger(__name__)
 SHOWN = 5
+SCORES = "scores.json"
 
 
 class SweepFailed(RuntimeError):  # noqa: N818 - it is the sweep that failed
@@ -75,11 +77,13 @@ def run_sweep(settings: SweepSettings, *, resume: bool = False) -> SweepResult:
 
 
 def _run(settings: SweepSettings, tracker: Tracker) -> SweepResult:
+    if settings.gpu is None:
+        settings = replace(settings, gpu=ray.cluster_resources().get("GPU", 0) > 0)
     space = settings.space
     journal = Journal(settings.directory / "journal.jsonl")
-    broker_name = f"raydistill-broker-{settings.name}"
+    broker_name = f"raydistill-broker-{settings.name}-{uuid.uuid4().hex[:8]}"
     broker = ray.remote(Broker).options(name=broker_name, num_cpus=0, max_concurrency=1000).remote(settings.learners)
-    hosts = _start_packs(settings, broker)
+    hosts, packs = _start_packs(settings, broker)
     progress = Progress(trials=settings.trials, epochs=settings.epochs, metric=space.metric, goal=space.goal)
     driver = Driver(settings.directory, broker, broker_name, journal, tracker, progress)
     driver.retell()
@@ -95,20 +99,22 @@ def _run(settings: SweepSettings, tracker: Tracker) -> SweepResult:
         arms = make_arms(best[0], settings)
         finals = _finals(settings, driver, arms, best[0])
         ray.get(broker.close.remote())
-        ray.get(hosts)
+        ray.get(packs)
         rows = _rows(settings, driver, best, arms, finals)
     finally:
         journal.close()
+        for actor in (broker, *hosts):
+            ray.kill(actor)
     return _conclude(settings, tracker, progress, rows, best[0])
 
 
-def _start_packs(settings: SweepSettings, broker: Any) -> list[Any]:
-    gpu = settings.gpu if settings.gpu is not None else ray.cluster_resources().get("GPU", 0) > 0
+def _start_packs(settings: SweepSettings, broker: Any) -> tuple[list[Any], list[Any]]:
+    """The hosts of the packs, and what each will return once its pack is closed."""
     threads = settings.threads or max(1, (os.cpu_count() or 1) // (settings.packs * settings.workers))
-    group = GroupSettings(workers=settings.workers, threads=threads, gpu=gpu)
+    group = GroupSettings(workers=settings.workers, threads=threads, gpu=bool(settings.gpu))
     storage = settings.directory / "ray" / f"train-{int(time.time())}"
-    host = ray.remote(num_cpus=0)(PackHost)
-    return [host.remote().run.remote(f"pack-{i}", broker, group, str(storage)) for i in range(settings.packs)]
+    hosts = [ray.remote(num_cpus=0)(PackHost).remote() for _ in range(settings.packs)]
+    return hosts, [host.run.remote(f"pack-{i}", broker, group, str(storage)) for i, host in enumerate(hosts)]
 
 
 def _search(settings: SweepSettings, driver: Driver) -> list[TrialRecord]:
@@ -169,17 +175,11 @@ def _finals(
             proposer=proposer,
             key=lambda index: keys[index],
             resolve=lambda chosen: configs[chosen["final"]],
-            scheduler=make_scheduler(_without_stopping(settings), settings.epochs, []),
+            scheduler=make_scheduler(replace(settings.space, early_terminate=None), settings.epochs, []),
         )
     )
     by_key = {record.key: record for record in records} | {own: winner}
     return {(arm.name, seed): by_key[final_key(arm, seed)] for arm, seed in plan if final_key(arm, seed) in by_key}
-
-
-def _without_stopping(settings: SweepSettings) -> Any:
-    from dataclasses import replace
-
-    return replace(settings.space, early_terminate=None)
 
 
 def _rows(
@@ -192,11 +192,17 @@ def _rows(
     """Selected configurations with test scores, then the runners-up with validation only."""
     metric, goal = settings.space.metric, settings.space.goal
     driver.progress.note("scoring the selected configurations on the test split")
-    rows = {}
-    for arm in arms:
-        records = [r for (name, _), r in finals.items() if name == arm.name and r.outcome == "finished"]
-        scores = [_scored(driver, record, settings) for record in records]
-        rows[arm.name] = Row(arm.name, _differences(settings, arm.config), settings.epochs, scores)
+    ended = {run: record for run, record in finals.items() if record.outcome == "finished"}
+    scores = _scored(driver, list(ended.values()), settings)
+    rows = {
+        arm.name: Row(
+            arm.name,
+            _differences(settings, arm.config),
+            settings.epochs,
+            [scores[record.key] for (name, _), record in ended.items() if name == arm.name],
+        )
+        for arm in arms
+    }
     baselines = [rows[arm.name] for arm in arms[1:] if rows[arm.name].mean(metric)]
     sign = 1 if goal == "maximize" else -1
     baselines.sort(key=lambda row: sign * (row.mean(metric) or (0.0,))[0], reverse=True)
@@ -204,22 +210,24 @@ def _rows(
     return [rows[arms[0].name], *baselines, *others]
 
 
-def _scored(driver: Driver, record: TrialRecord, settings: SweepSettings) -> dict[str, float]:
-    directory = driver.trial_directory(record.key)
-    path = directory / "scores.json"
-    if path.exists():
-        return json.loads(path.read_text())
-    threads = settings.threads or (os.cpu_count() or 1)
-    gpu = bool(settings.gpu)
-    task = ray.remote(num_cpus=1, num_gpus=1 if gpu else 0)(score)
-    scores = _values(record) | ray.get(task.remote(record.config, str(directory), threads=threads, gpu=gpu))
-    path.write_text(json.dumps(scores))
-    driver.tracker.log(
-        record.key,
-        record.epochs,
-        {k: v for k, v in scores.items() if k not in record.results.get(record.epochs, {})},
-    )
-    driver.tracker.artifact(record.key, max(directory.glob("*.safetensors")), "checkpoint")
+def _scored(driver: Driver, records: list[TrialRecord], settings: SweepSettings) -> dict[str, dict[str, float]]:
+    """Scores of each trial by its key, all at once; those of before a resume are read again."""
+    task = ray.remote(num_cpus=1, num_gpus=1 if settings.gpu else 0)(score)
+    pending, scores = {}, {}
+    for record in records:
+        directory = driver.trial_directory(record.key)
+        if (directory / SCORES).exists():
+            scores[record.key] = json.loads((directory / SCORES).read_text())
+        else:
+            pending[record.key] = task.remote(record.config, str(directory), threads=1, gpu=bool(settings.gpu))
+    for record in records:
+        if record.key in pending:
+            known, found = _values(record), ray.get(pending[record.key])
+            scores[record.key] = known | found
+            directory = driver.trial_directory(record.key)
+            write_atomically(directory / SCORES, json.dumps(scores[record.key]).encode())
+            driver.tracker.log(record.key, record.epochs, {k: v for k, v in found.items() if k not in known})
+            driver.tracker.artifact(record.key, max(directory.glob("*.safetensors")), "checkpoint")
     return scores
 
 

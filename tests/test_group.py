@@ -1,0 +1,89 @@
+"""Worker groups on a real Ray: a killed worker costs no trial, and several workers train one pack."""
+
+import os
+import signal
+import threading
+import time
+
+import psutil
+import pytest
+
+from raydistill import config
+from raydistill.sweep.journal import Journal
+from raydistill.sweep.settings import SweepSettings
+from raydistill.sweep.space_file import load_space
+from raydistill.training.checkpoints import latest_checkpoint
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow]
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    import ray
+
+    ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()
+
+
+def sweep(folder, name, *, epochs, **values):
+    from raydistill.sweep.run import run_sweep
+
+    space = folder / "space.yaml"
+    space.write_text("method: grid\nparameters: {method.tau_c: {values: [0.1, 0.5]}}\n")
+    base = config.load(
+        {
+            "method": {"name": "simclr", "backbone": "resnet10_w4"},
+            "data": {"limit": 60, "batch_size": 16, "image_size": 8},
+            "train": {"epochs": epochs, "lr": 0.01},
+            "eval": {"probe_epochs": 1},
+        }
+    )
+    settings = SweepSettings(
+        name=name, storage=folder / "runs", tracking_uri=f"sqlite:///{folder}/mlflow.db", base=base,
+        space=load_space(space, "simclr", {}), trials=2, seeds=1, threads=1, **values,
+    )  # fmt: skip
+    run_sweep(settings)
+    trials = Journal(settings.directory / "journal.jsonl").trials
+    states = {key: latest_checkpoint(settings.directory / "trials" / key) for key in trials}
+    return settings, trials, states
+
+
+def train_workers():
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if "RayTrainWorker" in " ".join(process.cmdline()):
+                found.append(process.pid)
+        except psutil.Error:
+            continue
+    return found
+
+
+@pytest.mark.fault(3)
+def test_a_worker_killed_in_mid_epoch_costs_no_trial_and_changes_no_bit(cluster, tmp_path):
+    _, _, whole = sweep(tmp_path, "whole", epochs=12)
+    journal = tmp_path / "runs" / "cut" / "journal.jsonl"
+    killed = []
+
+    def kill():
+        while not killed:
+            if journal.exists() and '"epoch": 4' in journal.read_text():
+                for pid in train_workers():
+                    os.kill(pid, signal.SIGKILL)
+                    killed.append(pid)
+            time.sleep(0.01)
+
+    thread = threading.Thread(target=kill, daemon=True)
+    thread.start()
+    _, trials, cut = sweep(tmp_path, "cut", epochs=12)
+    assert killed
+    assert all(trial.outcome == "finished" and trial.epochs == 12 for trial in trials.values())
+    for key, state in cut.items():
+        assert all((state["method"][name] == whole[key]["method"][name]).all() for name in state["method"])
+
+
+def test_two_workers_train_one_pack(cluster, tmp_path):
+    _, trials, states = sweep(tmp_path, "two", epochs=2, workers=2)
+    assert all(trial.outcome == "finished" for trial in trials.values())
+    assert all(state["epoch"] == 2 for state in states.values())
