@@ -79,7 +79,7 @@ def test_a_sweep_runs_as_a_job_and_only_with_the_token(head, tmp_path):
     tiny = ["method.backbones=[resnet10_w4, resnet10_w4]", "data.limit=40", "data.batch_size=16", "data.image_size=8"]
     sweep = [
         "python", "sweep.py", "--method", "dogo", "--trials", "2", "--epochs", "1", "--seeds", "1", "--name", "job",
-        *(f"--set={setting!r}" for setting in tiny),
+        *(f"--set={setting}" for setting in tiny),
     ]  # fmt: skip
     done = submit(environment, address, *sweep)
     assert done.returncode == 0, done.stdout + done.stderr
