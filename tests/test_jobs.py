@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from raydistill.sweep.journal import Journal
@@ -48,8 +49,12 @@ def head(tmp_path):
     with (tmp_path / "head.log").open("w") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
         yield environment, f"http://127.0.0.1:{dashboard}"
+        children = psutil.Process(process.pid).children(recursive=True)
         process.terminate()
-        process.wait(30)
+        _, alive = psutil.wait_procs([*children, process], timeout=10)
+        for each in alive:
+            each.kill()
+        process.wait(10)
     shutil.rmtree(folder, ignore_errors=True)
 
 
