@@ -293,7 +293,10 @@ class Script:
     """A control that plays a list of orders."""
 
     def __init__(self, *orders):
-        self.orders, self.reports = list(orders), []
+        self.orders, self.reports, self.shares = list(orders), [], []
+
+    def tick(self, share):
+        self.shares.append(share)
 
     def boundary(self, reports):
         self.reports.append(reports)
@@ -313,6 +316,7 @@ class TestWorker:
         serve(control, evaluate=no_evaluation, load=lambda _: dataset)
         keys = [sorted((r.key, r.epoch) for r in reports) for reports in control.reports]
         assert keys == [[], [("a", 1), ("b", 1)], [("b", 2)], [("c", 1)]]
+        assert control.shares[:3] == pytest.approx([1 / 3, 2 / 3, 1])
 
     @pytest.mark.fault(17)
     def test_a_batch_larger_than_the_data_is_reported_to_its_trial(self, dataset):

@@ -31,6 +31,7 @@ class _Trial:
 class _Pack:
     data: dict[str, Any] | None = None
     members: list[str] = field(default_factory=list)
+    share: float = 0.0
 
 
 class Broker:
@@ -87,6 +88,7 @@ class Broker:
             pack = self._packs.setdefault(pack_id, _Pack())
             if fresh:
                 self._release(pack)
+            pack.share = 0.0
             for report in reports:
                 self._deliver(pack, report)
             started: list[Assignment] = []
@@ -99,6 +101,15 @@ class Broker:
                 if not pack.members and self._closing:
                     return Orders(close=True)
                 await self._wait()
+
+    async def tick(self, pack_id: str, share: float) -> None:
+        """A pack has done this share of its epoch."""
+        if pack := self._packs.get(pack_id):
+            pack.share = share
+
+    async def shares(self) -> list[float]:
+        """How far each pack that has learners is in its epoch."""
+        return [pack.share for pack in self._packs.values() if pack.members]
 
     async def pack_failed(self, pack_id: str, message: str) -> None:
         """A worker group is gone for good: its trials fail, and with the last group everything does."""

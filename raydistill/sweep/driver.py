@@ -192,7 +192,7 @@ class _Callback(_Unstored, tune.Callback):
         self._driver.progress.ended(key, outcome, failure)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        self._driver.progress.tick()
+        self._driver.progress.tick(lambda: ray.get(self._driver.broker.shares.remote()))
 
 
 def flatten(config: dict[str, Any]) -> dict[str, Any]:

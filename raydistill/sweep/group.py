@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,8 @@ from raydistill.evaluation.online import evaluate
 from raydistill.training.distributed import Workers
 from raydistill.training.pack import Report
 from raydistill.training.worker import Orders, serve
+
+SECONDS_BETWEEN_TICKS = 2.0
 
 
 @dataclass(frozen=True)
@@ -34,11 +37,17 @@ class BrokerControl:
         self.broker = broker
         self.pack_id = pack_id
         self.fresh = True
+        self.told = time.monotonic()
 
     def boundary(self, reports: list[Report]) -> Orders:
         orders = ray.get(self.broker.boundary.remote(self.pack_id, reports, self.fresh))
         self.fresh = False
         return orders
+
+    def tick(self, share: float) -> None:
+        if time.monotonic() - self.told > SECONDS_BETWEEN_TICKS:
+            self.told = time.monotonic()
+            self.broker.tick.remote(self.pack_id, share)
 
 
 def train_loop(config: dict[str, Any]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from raydistill.sweep.journal import Outcome
 
@@ -57,16 +57,18 @@ class Progress:
         text = f"{key} {outcome.replace('_', ' ')} after {self._ended[key]} of {self.epochs} epochs"
         self.note(f"{text}: {message}" if message else text)
 
-    def tick(self) -> None:
-        """Say where the sweep stands, every `every` seconds."""
+    def tick(self, shares: Callable[[], list[float]] = list) -> None:
+        """Say where the sweep stands, every `every` seconds; `shares` of the running epochs are done."""
         if self.clock() - self._said >= self.every:
             self._said = self.clock()
-            self.note(self.status())
+            self.note(self.status(shares()))
 
-    def status(self) -> str:
+    def status(self, shares: Sequence[float] = ()) -> str:
         epochs = sum(self._ended.values()) + sum(self._running.values())
         parts = [f"{len(self._ended)} of {self.trials} trials", f"{len(self._running)} running",
                  f"{epochs} trial-epochs"]  # fmt: skip
+        if any(shares):
+            parts[-1] += f" (epoch {', '.join(f'{share:.0%}' for share in shares)} done)"
         if self._best:
             parts.append(f"best {self.metric} {self._best[0]:.4f} ({self._best[1]})")
         parts.append(self._time_left())

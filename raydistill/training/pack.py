@@ -109,12 +109,15 @@ class Pack:
         self.learners.pop(key, None)
         self._directories.pop(key, None)
 
-    def run_epoch(self) -> list[Report]:
-        """One epoch of the stream for every learner that is due; one report each."""
+    def run_epoch(self, on_step: Callable[[float], None] = lambda share: None) -> list[Report]:
+        """One epoch of the stream for every learner that is due; one report each.
+
+        `on_step` is told after every step what share of the epoch's steps is done.
+        """
         epoch = self._next_epoch
         due = {key: learner for key, learner in self.learners.items() if self._is_due(learner, epoch)}
         self._next_epoch += 1
-        reports = self._train(due, epoch)
+        reports = self._train(due, epoch, on_step)
         reports += [self._finish(key, learner) for key, learner in due.items() if key in self.learners]
         for report in reports:
             if report.done or report.error:
@@ -138,7 +141,7 @@ class Pack:
         wanted = learner.stream_epoch(learner.epoch)
         return wanted is None or wanted - epoch != 1
 
-    def _train(self, due: dict[str, Learner], epoch: int) -> list[Report]:
+    def _train(self, due: dict[str, Learner], epoch: int, on_step: Callable[[float], None]) -> list[Report]:
         reports: list[Report] = []
         for learner in due.values():
             learner.see(epoch)
@@ -146,7 +149,7 @@ class Pack:
         self._seconds = dict.fromkeys(due, 0.0)
         views = dict.fromkeys(view for learner in due.values() for view in learner.method.views)
         started = time.perf_counter()
-        for drawn, indices in self.stream.epoch(epoch, views):
+        for step, (drawn, indices) in enumerate(self.stream.epoch(epoch, views), 1):
             for key, learner in list(due.items()):
                 began = time.perf_counter()
                 try:
@@ -156,6 +159,7 @@ class Pack:
                     reports.append(Report(key, learner.epoch, error=_cause(error)))
                     del due[key]
                 self._seconds[key] += time.perf_counter() - began
+            on_step(step / self.stream.steps_per_epoch)
             if not due:
                 break
         self._wall = time.perf_counter() - started

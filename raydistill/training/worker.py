@@ -29,6 +29,9 @@ class Control(Protocol):
 
     def boundary(self, reports: list[Report]) -> Orders: ...
 
+    def tick(self, share: float) -> None:
+        """Told after every step what share of the epoch is done; must return at once."""
+
 
 def serve(
     control: Control,
@@ -68,7 +71,7 @@ def serve(
                 reports.append(report)
         if pack is not None and pack.learners:
             try:
-                reports += pack.run_epoch()
+                reports += pack.run_epoch(control.tick if workers.rank == 0 else lambda share: None)
             except (ValueError, OSError) as error:
                 reports += [Report(key, error=str(error)) for key in pack.learners]
                 pack = None

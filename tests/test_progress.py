@@ -1,0 +1,65 @@
+"""Progress lines say what a person wants to know."""
+
+from raydistill.sweep.progress import Progress
+
+
+def make(**values):
+    lines, now = [], [0.0]
+    progress = Progress(
+        trials=4, epochs=10, metric="val_knn", goal="maximize", write=lines.append, clock=lambda: now[0], **values
+    )
+    return progress, lines, now
+
+
+def test_trials_epochs_best_and_time_left():
+    progress, lines, now = make()
+    progress.started("a")
+    progress.started("b")
+    now[0] = 12
+    progress.tick(lambda: [0.25])
+    assert lines[-1] == (
+        "[00:12] 0 of 4 trials, 2 running, 0 trial-epochs (epoch 25% done), waiting for the first epoch"
+    )
+    progress.result("a", 1, 0.5)
+    progress.result("b", 1, 0.25)
+    now[0] = 20
+    progress.ended("b", "stopped_early")
+    assert lines[-1] == "[00:20] b stopped early after 1 of 10 epochs"
+    for epoch in range(2, 11):
+        progress.result("a", epoch, 0.5 + epoch / 100)
+    now[0] = 110
+    progress.ended("a", "finished")
+    progress.tick()
+    # Two trials of 5.5 epochs on average are left, at 110 s for 11 epochs.
+    assert lines[-1] == "[01:50] 2 of 4 trials, 0 running, 11 trial-epochs, best val_knn 0.6000 (a), about 2 min left"
+
+
+def test_it_speaks_only_now_and_then_and_names_causes():
+    progress, lines, now = make(every=10)
+    progress.tick()
+    now[0] = 9
+    progress.tick()
+    assert lines == []
+    now[0] = 11
+    progress.tick()
+    progress.tick()
+    assert len(lines) == 1
+    progress.ended("x", "failed", "ssl_1 = nan")
+    assert lines[-1].endswith("x failed after 0 of 10 epochs: ssl_1 = nan")
+
+
+def test_what_ended_before_a_resume_counts_but_not_in_the_pace():
+    progress, _, now = make()
+    progress.already("a", 10, 0.7)
+    now[0] = 5
+    assert (
+        progress.status()
+        == "1 of 4 trials, 0 running, 10 trial-epochs, best val_knn 0.7000 (a), waiting for the first epoch"
+    )
+
+
+def test_minimising():
+    progress = Progress(trials=2, epochs=1, metric="loss", goal="minimize", write=print)
+    progress.result("a", 1, 3.0)
+    progress.result("b", 1, 2.0)
+    assert "best loss 2.0000 (b)" in progress.status()
