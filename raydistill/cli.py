@@ -6,7 +6,7 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 import yaml
@@ -89,7 +89,10 @@ def sweep(
     _say_where(plan)
     from raydistill.sweep.run import run_sweep
 
-    result = run_sweep(plan, resume=resume)
+    try:
+        result = run_sweep(plan, resume=resume)
+    except KeyboardInterrupt:
+        _fail(f"interrupted; go on with --name {plan.name} --resume", 130)
     typer.echo(f"\n{result.table}\n")
     typer.echo(
         "val and test: k-NN accuracy (%) averaged over k = " + ", ".join(map(str, base.eval.ks))
@@ -231,6 +234,6 @@ def _failures() -> tuple[type[BaseException], ...]:
     return tuple(getattr(sys.modules[module], name) for module, name in names.items() if module in sys.modules)
 
 
-def _fail(message: object, code: int) -> None:
+def _fail(message: object, code: int) -> NoReturn:
     typer.echo(f"error: {message}", err=True)
     sys.exit(code)

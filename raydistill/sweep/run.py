@@ -278,6 +278,7 @@ def _conclude(
 def _cluster() -> Iterator[None]:
     """The cluster of RAY_ADDRESS (a job's own), else a private one on this machine."""
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
+    os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
     os.environ.setdefault("TUNE_DISABLE_STRICT_METRIC_CHECKING", "1")
     os.environ.setdefault("TUNE_GLOBAL_CHECKPOINT_S", "600")
     os.environ.setdefault("TUNE_WARN_THRESHOLD_S", "10")
