@@ -46,7 +46,7 @@ def sweep(
     trials: Annotated[
         int | None, typer.Option(min=1, help="configurations to try [run_cap of the space, else 8]")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="of each trial [15]")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="of each trial [10]")] = None,
     settings: Set = None,
     search_space: Annotated[Path | None, typer.Option(help="YAML file [search_spaces/METHOD.yaml]")] = None,
     name: Annotated[str | None, typer.Option(help="of the sweep [METHOD-1, -2, ...]")] = None,

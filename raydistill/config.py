@@ -41,7 +41,7 @@ class Data(_Section):
 class Train(_Section):
     """The optimisation of one learner. Defaults are DoGo's: Adam, constant 3e-4, weight decay 1e-6."""
 
-    epochs: int = Field(15, ge=1)
+    epochs: int = Field(10, ge=1)
     seed: int = Field(0, ge=0, description="initial weights and every draw inside the learner")
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
     lr: float = Field(3e-4, gt=0)

@@ -86,7 +86,7 @@ def test_digits_are_scikit_learns():
     from sklearn.datasets import load_digits
 
     data = opened("digits")
-    assert (data.image_size, data.train.size, data.classes) == (16, 16, tuple("0123456789"))
+    assert (data.image_size, data.train.size, data.classes) == (12, 12, tuple("0123456789"))
     assert len(data.train) + len(data.val) + len(data.test) == 1797
     assert abs(len(data.test) - 0.2 * 1797) < 1
     reference = load_digits()

@@ -112,7 +112,7 @@ def _decoder(raw: Raw, rows: np.ndarray, config: Data) -> Decoder:
 
 def _default_size(source: str, decoder: Decoder) -> int:
     if source == "digits":
-        return 16  # 8 pixels are too few for the strides of a network
+        return 12  # 8 pixels are too few for the strides of a network
     _, height, width = decoder.first().shape
     return height if height == width <= _SMALL else 224
 
