@@ -15,9 +15,18 @@ from torch import nn
 
 from raydistill.evaluation.features import embed
 from raydistill.evaluation.knn import PRESETS, instance_accuracy, knn_accuracy, neighbours, vote
-from raydistill.evaluation.probe import linear_probe
+from raydistill.evaluation.probe import _gradients, linear_probe
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "knn_weighted.json").read_text())
+
+
+@pytest.fixture(autouse=True, scope="module")
+def one_thread():
+    """Steps of microseconds wait milliseconds for a second thread where other programs hold the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 def clusters(seed, n=60, classes=3, spread=0.8, dim=4):
@@ -67,14 +76,34 @@ def test_ties_by_hand():
 
 @pytest.mark.fault(19)
 @settings(max_examples=200, deadline=None)
-@given(st.integers(0, 10**6), st.floats(0.01, 100))
-def test_order_and_scale_change_nothing(seed, scale):
+@given(st.integers(0, 10**6), st.floats(-30, 30))
+def test_order_and_scale_change_nothing(seed, exponent):
     train, labels = clusters(seed)
     queries, wanted = clusters(seed + 1, n=20)
     order = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))
     before = knn_accuracy(train, labels, queries, wanted, ks=[1, 4])
-    after = knn_accuracy(train[order] * scale, labels[order], queries * 3, wanted, ks=[1, 4])
+    after = knn_accuracy(train[order] * 10**exponent, labels[order], queries * 3, wanted, ks=[1, 4])
     assert before == pytest.approx(after, abs=0.051)
+
+
+def test_no_row_is_its_own_neighbour():
+    rows = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]])
+    similarities, indices = neighbours(rows, rows, 2, exclude_self=True)
+    assert indices.tolist() == [[1, 2], [0, 2], [1, 0]]
+    assert similarities[0].tolist() == pytest.approx([1 / 1.01**0.5, 0])
+    assert neighbours(rows, rows, 9, exclude_self=True)[1].shape == (3, 2)
+    _, indices = neighbours(torch.ones(50, 3), torch.ones(50, 3), 2, exclude_self=True)
+    assert indices.shape == (50, 2)
+    assert not (indices == torch.arange(50)[:, None]).any()
+    with pytest.raises(ValueError, match="3 rows and 2 queries"):
+        neighbours(rows, rows[:2], 1, exclude_self=True)
+
+
+@pytest.mark.parametrize("nearest", [0.9, -0.9])
+def test_a_tiny_temperature_follows_the_nearest(nearest):
+    similarities = torch.tensor([[nearest, nearest - 0.05, nearest - 0.06]])
+    assert vote(similarities, torch.tensor([[1, 0, 0]]), 2, k=3, temperature=1e-4).item() == 1
+    assert vote(similarities, torch.tensor([[1, 0, 0]]), 2, k=3, temperature=1.0).item() == 0
 
 
 @pytest.mark.fault(17)
@@ -87,6 +116,8 @@ def test_zero_norm_single_class_and_more_neighbours_than_images():
     one = torch.zeros_like(labels)
     assert knn_accuracy(train, one, train, one, ks=[1, 500]) == {1: 1.0, 500: 1.0}
     assert linear_probe(train, one, train, one, classes=1, epochs=1).val == 1.0
+    lone = (train[1:2], torch.tensor([1]))
+    assert linear_probe(*lone, *lone, classes=2, preset="simreg").val == 1.0
 
 
 @pytest.mark.fault(17)
@@ -98,13 +129,50 @@ def test_zero_norm_single_class_and_more_neighbours_than_images():
         ({"queries": torch.zeros(60, 5)}, "4 and 5 dimensions"),
         ({"train_labels": torch.zeros(3, dtype=torch.long)}, "60 training features but 3 labels"),
         ({"query_labels": torch.full((60,), -1)}, "at least 0"),
+        ({"ks": []}, "ks is empty"),
+        ({"ks": [0, 1]}, "k = 0; expected at least 1"),
+        ({"temperature": 0.0}, "temperature = 0.0"),
+        ({"ties": "first"}, "'first'; expected one of nearest, random"),
     ],
 )
 def test_what_does_not_fit_is_said(change, said):
     train, labels = clusters(4)
-    arguments = {"train": train, "train_labels": labels, "queries": train, "query_labels": labels, **change}
+    arguments = {"train": train, "train_labels": labels, "queries": train, "query_labels": labels, "ks": [1]}
     with pytest.raises(ValueError, match=said):
-        knn_accuracy(**arguments, ks=[1])
+        knn_accuracy(**arguments | change)
+
+
+@pytest.mark.fault(17)
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"val": torch.full((60, 4), torch.inf)}, "val: 60 feature rows are not finite"),
+        ({"train": torch.zeros(60, 4).index_fill(0, torch.tensor([7]), torch.nan)}, "train: 1 feature rows"),
+        ({"val": torch.zeros(60, 5)}, "val: 5 dimensions, train has 4"),
+        ({"test": torch.zeros(0, 4), "test_labels": torch.zeros(0)}, r"test: features of shape \(0, 4\)"),
+        ({"test": torch.zeros(60, 4)}, "one of them is missing"),
+        ({"val_labels": torch.zeros(3)}, r"val: .* labels of shape \(3,\)"),
+        ({"test": torch.zeros(2, 4), "test_labels": torch.tensor([0, 3])}, "test: labels from 0 to 3 with 3 classes"),
+        ({"epochs": 0}, "epochs = 0; expected at least 1"),
+        ({"preset": "dgo"}, "'dgo' is unknown; valid: dogo, simreg"),
+    ],
+)
+def test_the_probe_says_what_does_not_fit(change, said):
+    train, labels = clusters(4)
+    arguments = {"train": train, "train_labels": labels, "val": train, "val_labels": labels, "classes": 3}
+    with pytest.raises(ValueError, match=said):
+        linear_probe(**arguments | change)
+
+
+def test_the_probes_gradient_is_autograds():
+    (features, labels), generator = clusters(7), torch.Generator().manual_seed(7)
+    layer = nn.Linear(4, 3).double()
+    for parameter in layer.parameters():
+        parameter.data.normal_(generator=generator)
+    nn.functional.cross_entropy(layer(features.double()), labels).backward()
+    found = _gradients(features.double(), labels, layer.weight.data, layer.bias.data)
+    assert torch.allclose(found[0], layer.weight.grad, rtol=1e-10, atol=1e-14)
+    assert torch.allclose(found[1], layer.bias.grad, rtol=1e-10, atol=1e-14)
 
 
 def test_instance_accuracy_finds_the_same_image_and_no_collapse():
@@ -150,13 +218,16 @@ def test_the_weights_best_on_validation_are_the_ones_scored():
 
 def test_embedding_leaves_the_encoder_as_it_was():
     encoder = nn.Sequential(nn.Flatten(), nn.Linear(12, 3), nn.BatchNorm1d(3), nn.Dropout(0.5)).train()
-    before, state = {k: v.clone() for k, v in encoder.state_dict().items()}, torch.get_rng_state()
+    encoder[2].eval()
+    before = {k: v.clone() for k, v in encoder.state_dict().items()}
     batches = [torch.randn(4, 3, 2, 2), torch.randn(2, 3, 2, 2)]
     state = torch.get_rng_state()
     features = embed(encoder, batches, "cpu")
     assert torch.equal(torch.get_rng_state(), state)
     assert features.shape == (6, 3)
-    assert encoder.training
+    assert not features.is_inference()
+    assert encoder.training and encoder[3].training
+    assert not encoder[2].training
     assert all(torch.equal(before[k], v) for k, v in encoder.state_dict().items())
     with pytest.raises(ValueError, match="no images"):
         embed(encoder, [], "cpu")

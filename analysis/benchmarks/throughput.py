@@ -70,7 +70,7 @@ def ours(backbone: str, images: torch.Tensor) -> Callable[[], float]:
     raw = Raw(len(images), lambda i: to_pil_image(images[i]), lambda i: f"image {i}", None, ())
     decoder = Decoder(raw, torch.arange(len(images)).numpy(), skip=False, cache_bytes=2**30)
     split = Images(decoder, torch.arange(len(images)), None, (), SIZE)
-    stream = Stream(split, size=SIZE, batch_size=BATCH, seed=0, normalize=(MEAN, STD))
+    stream = Stream(split, size=SIZE, batch_size=BATCH, seed=0, normalize=(MEAN, STD), prefetch=0)
     learner = Learner(settings(backbone), image_size=SIZE, steps_per_epoch=stream.steps_per_epoch)
     epochs = iter(range(10_000))
 

@@ -11,15 +11,16 @@ from torch import Tensor, nn
 def embed(encoder: nn.Module, batches: Iterable[Tensor], device: torch.device | str) -> Tensor:
     """(N, D) float32 features on the CPU, in eval mode: batch-norm statistics are used, not moved.
 
-    The encoder's mode is restored. Raises: ValueError if there is no batch.
+    The mode of every submodule is restored. Raises: ValueError if there is no batch.
     """
-    training = encoder.training
+    modes = [(module, module.training) for module in encoder.modules()]
     encoder.eval()
     try:
         with torch.inference_mode():
             rows = [encoder(batch.to(device)).float().cpu() for batch in batches]
     finally:
-        encoder.train(training)
+        for module, training in modes:
+            module.training = training
     if not rows:
         raise ValueError("no images to embed")
-    return torch.cat(rows).clone()
+    return torch.cat(rows)

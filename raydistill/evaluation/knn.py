@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
@@ -31,24 +31,29 @@ PRESETS = {
 }
 
 
-def neighbours(train: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def neighbours(train: Tensor, queries: Tensor, k: int, *, exclude_self: bool = False) -> tuple[Tensor, Tensor]:
     """The k nearest rows of `train` (N, D) for each of `queries` (M, D) by cosine, nearest first.
 
-    Returns: (M, k) similarities, float32, and (M, k) indices; k is cut to N. A feature of zero norm has
-    similarity 0 to everything. Raises: ValueError for empty, mismatched or non-finite features.
+    With `exclude_self` the queries are the training rows, and none is its own neighbour.
+
+    Returns: (M, k) similarities, float32, and (M, k) indices; k is cut to the rows there are. A feature of
+    zero norm has similarity 0 to everything. Raises: ValueError for empty, mismatched or non-finite features
+    and for k < 1.
     """
     import faiss
 
-    _check(train, "training features")
-    _check(queries, "query features")
-    if train.shape[1] != queries.shape[1]:
-        raise ValueError(f"features have {train.shape[1]} and {queries.shape[1]} dimensions; they must agree")
-    index = faiss.IndexFlatIP(train.shape[1])
-    index.add(F.normalize(train.float(), dim=1).numpy())
-    unit = F.normalize(queries.float(), dim=1)
-    found = [index.search(part.numpy(), min(k, len(train))) for part in unit.split(CHUNK)]
+    bank, asked = _unit(train, "training features"), _unit(queries, "query features")
+    if bank.shape[1] != asked.shape[1]:
+        raise ValueError(f"features have {bank.shape[1]} and {asked.shape[1]} dimensions; they must agree")
+    if k < 1:
+        raise ValueError(f"k = {k}; expected at least 1")
+    if exclude_self and not len(bank) == len(asked) > 1:
+        raise ValueError(f"exclude_self with {len(bank)} rows and {len(asked)} queries; expected as many, and two")
+    index = faiss.IndexFlatIP(bank.shape[1])
+    index.add(bank.numpy())
+    found = [index.search(part.numpy(), min(k + exclude_self, len(bank))) for part in asked.split(CHUNK)]
     similarities, indices = (torch.cat([torch.from_numpy(pair[i]) for pair in found]) for i in (0, 1))
-    return similarities, indices
+    return _without_self(similarities, indices) if exclude_self else (similarities, indices)
 
 
 def vote(
@@ -65,10 +70,20 @@ def vote(
 
     Majority when `temperature` is none: among tied classes the one whose member is nearest wins, or one at
     random (SimReg, CompRess). With a temperature each vote weighs exp(cos / T) (DINO, eval_knn.py).
+
+    Raises: ValueError for k < 1, a temperature that is not positive, or an unknown rule for ties.
     """
+    if k < 1:
+        raise ValueError(f"k = {k}; expected at least 1")
+    if temperature is not None and not temperature > 0:
+        raise ValueError(f"temperature = {temperature}; expected more than 0, or none for a majority vote")
+    if ties not in get_args(Ties):
+        raise ValueError(f"ties = {ties!r}; expected one of {', '.join(get_args(Ties))}")
     k = min(k, labels.shape[1])
-    near, labels = similarities[:, :k].double(), labels[:, :k]
-    weights = torch.ones_like(near) if temperature is None else torch.exp(near / temperature)
+    near, labels = similarities[:, :k].double(), labels[:, :k].long()
+    # Relative to the nearest, which changes no winner: exp(1 / T) alone overflows for T < 0.0015. In a majority
+    # vote T is infinite: every vote weighs 1.
+    weights = torch.exp((near - near.amax(dim=1, keepdim=True)) / (temperature or torch.inf))
     votes = torch.zeros(len(labels), classes, dtype=torch.float64).scatter_add_(1, labels, weights)
     if temperature is not None:
         return votes.argmax(dim=1)
@@ -92,6 +107,8 @@ def knn_accuracy(
     seed: int = 0,
 ) -> dict[int, float]:
     """Accuracy in [0, 1] for each k. Raises: ValueError for features or labels that do not fit together."""
+    if not ks:
+        raise ValueError("ks is empty; expected at least one number of neighbours")
     for features, labels, name in ((train, train_labels, "training"), (queries, query_labels, "query")):
         if len(features) != len(labels):
             raise ValueError(f"{len(features)} {name} features but {len(labels)} labels")
@@ -103,13 +120,14 @@ def knn_accuracy(
     generator = torch.Generator().manual_seed(seed)
     settings = {"temperature": temperature, "ties": ties, "generator": generator}
     predicted = {k: vote(similarities, near, classes, k=k, **settings) for k in ks}  # type: ignore[arg-type]
-    return {k: (labels == query_labels).float().mean().item() for k, labels in predicted.items()}
+    return {k: (labels == query_labels).double().mean().item() for k, labels in predicted.items()}
 
 
 def instance_accuracy(first: Tensor, second: Tensor) -> float:
     """How often the nearest of `first` (N, D) to a row of `second` (N, D) is the same image's row.
 
-    Needs no labels. A tie with another image counts as a miss, so that collapsed features score 0.
+    Needs no labels. A tie with another image counts as a miss, so that collapsed features score 0;
+    so do cosines that differ by less than 1e-6, which float32 cannot tell apart.
     """
     if first.shape != second.shape:
         raise ValueError(f"views of shapes {tuple(first.shape)} and {tuple(second.shape)}; they must agree")
@@ -117,11 +135,24 @@ def instance_accuracy(first: Tensor, second: Tensor) -> float:
     hit = indices[:, 0] == torch.arange(len(first))
     if similarities.shape[1] > 1:
         hit &= similarities[:, 0] - similarities[:, 1] > 1e-6
-    return hit.float().mean().item()
+    return hit.double().mean().item()
 
 
-def _check(features: Tensor, name: str) -> None:
+def _unit(features: Tensor, name: str) -> Tensor:
+    """Rows of unit length, float32; rows of zeros stay zeros."""
+    features = features.detach().float()
     if features.ndim != 2 or not len(features):
         raise ValueError(f"{name} of shape {tuple(features.shape)}; expected (N, D) with N >= 1")
     if not torch.isfinite(features).all():
         raise ValueError(f"{name}: {int((~torch.isfinite(features)).any(dim=1).sum())} rows are not finite")
+    # Divided by the largest entry first: squares of very large or small entries leave float32's range.
+    largest = features.abs().amax(dim=1, keepdim=True)
+    return F.normalize(features / largest.where(largest > 0, 1.0), dim=1)
+
+
+def _without_self(similarities: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+    """Drops each row's own index, or its last neighbour where copies of the row came first."""
+    own = indices == torch.arange(len(indices))[:, None]
+    own[:, -1] |= ~own.any(dim=1)
+    shape = (len(indices), indices.shape[1] - 1)
+    return similarities[~own].view(shape), indices[~own].view(shape)

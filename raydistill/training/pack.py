@@ -55,6 +55,8 @@ class Pack:
         evaluate: scores a learner's encoders; returns metrics, finite numbers.
         device: of every learner and batch.
         workers: the process group.
+        prefetch: batches prepared ahead in a thread. None: two beside a GPU, none on a CPU, where training
+            has all cores, a third thread gained nothing, and now and then stalled its barriers for seconds.
     """
 
     def __init__(
@@ -65,7 +67,7 @@ class Pack:
         evaluate: Evaluate,
         device: torch.device | str = "cpu",
         workers: Workers | None = None,
-        prefetch: int = 2,
+        prefetch: int | None = None,
     ) -> None:
         self.dataset = dataset
         self.device = torch.device(device)
@@ -83,8 +85,11 @@ class Pack:
             device=device,
             rank=self.workers.rank,
             world=self.workers.world,
-            prefetch=prefetch,
+            prefetch=self._prefetch() if prefetch is None else prefetch,
         )
+
+    def _prefetch(self) -> int:
+        return 2 if self.device.type == "cuda" else 0
 
     def add(self, assignment: Assignment) -> Report | None:
         """Take a learner in, from its newest checkpoint if it has one.
