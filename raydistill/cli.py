@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -12,8 +14,11 @@ import typer
 import yaml
 
 from raydistill import config as configuration
+from raydistill.artifacts.store import MANIFEST, ArtifactError, Store, listing
 from raydistill.config import ConfigError
-from raydistill.sweep.settings import SweepSettings
+from raydistill.presets import load_preset
+from raydistill.sweep.checks import check_batch_sizes
+from raydistill.sweep.settings import SweepSettings, with_own_teacher
 from raydistill.sweep.space import Space, default_space
 from raydistill.sweep.space_file import load_space
 
@@ -46,7 +51,12 @@ def sweep(
     trials: Annotated[
         int | None, typer.Option(min=1, help="configurations to try [run_cap of the space, else 8]")
     ] = None,
-    epochs: Annotated[int | None, typer.Option(min=1, help="of each trial [10]")] = None,
+    epochs: Annotated[int | None, typer.Option(min=1, help="of each trial [the preset's]")] = None,
+    preset: Annotated[str, typer.Option(help="default (two cores), small (small images), paper, ...")] = "default",
+    teacher: Annotated[
+        list[str] | None,
+        typer.Option(help="a run's folder, a checkpoint file, timm:NAME, ...; repeatable [one is trained first]"),
+    ] = None,
     settings: Set = None,
     search_space: Annotated[Path | None, typer.Option(help="YAML file [search_spaces/METHOD.yaml]")] = None,
     name: Annotated[str | None, typer.Option(help="of the sweep [METHOD-1, -2, ...]")] = None,
@@ -61,6 +71,8 @@ def sweep(
     workers: Annotated[int, typer.Option(min=1, help="workers (GPUs) of each pack")] = 1,
     threads: Annotated[int | None, typer.Option(min=1, help="of torch in a CPU worker [all cores, shared]")] = None,
     gpu: Annotated[bool | None, typer.Option("--gpu/--no-gpu", help="[GPUs if the cluster has any now]")] = None,
+    artifacts: Annotated[Path | None, typer.Option(help="teachers, banks and pseudo labels [artifacts]")] = None,
+    artifacts_gib: Annotated[float | None, typer.Option(min=0, help="remove the longest unused beyond this")] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print what would run, and stop")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="go on with an interrupted sweep")] = False,
 ) -> None:
@@ -72,17 +84,22 @@ def sweep(
         chosen["train.epochs"] = epochs
     if "method.name" in chosen:
         raise ConfigError("method.name: choose the method with --method")
-    base = configuration.load(configuration.assign({"method": {"name": method}}, chosen))
-    space = load_space(search_space or default_space(method), method, chosen)
+    if teacher:
+        chosen["teacher.sources"] = list(map(_source, teacher))
+    configuration.options_class(method)
+    values = load_preset(method, preset)
+    base = with_own_teacher(configuration.load(configuration.assign(values, {"method.name": method} | chosen)))
+    space = load_space(search_space or default_space(method), method, chosen, values)
     home = storage or _home() / "runs"
     plan = SweepSettings(
         name=_next_name(home, method, resume) if name is None else name, storage=home.absolute(),
         tracking_uri=tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{_home() / 'mlflow.db'}",
         base=base, space=space, trials=_count(space, trials), seeds=seeds, search_seed=search_seed, packs=packs,
-        learners=learners, workers=workers, threads=threads, gpu=gpu,
+        learners=learners, workers=workers, threads=threads, gpu=gpu, preset=preset,
+        artifacts=(artifacts or _home() / "artifacts").absolute(), artifacts_gib=artifacts_gib,
     )  # fmt: skip
+    plan, images = _preflight(plan)
     plan.check_start(resume=resume)
-    images = _preflight(plan)
     if dry_run:
         typer.echo(_describe(plan, images))
         return
@@ -108,6 +125,7 @@ def train(
     settings: Set = None,
     out: Annotated[Path | None, typer.Option(help="keep checkpoints here, and resume from them")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="of torch on a CPU [all cores]")] = None,
+    artifacts: Annotated[Path | None, typer.Option(help="teachers, banks and pseudo labels [artifacts]")] = None,
 ) -> None:
     """Train one configuration alone: the same numbers, on a CPU bit for bit, as in the sweep."""
     values = configuration.read_yaml(config)
@@ -116,19 +134,50 @@ def train(
     run = configuration.load(configuration.assign(values, dict(map(configuration.parse_setting, settings or []))))
     import torch
 
+    from raydistill.data.sources import load_dataset
     from raydistill.evaluation.online import evaluate
     from raydistill.training.pack import Report
+    from raydistill.training.prepare import ensure_teachers, located
     from raydistill.training.single import train as train_alone
 
     if threads is not None:
         torch.set_num_threads(threads)
 
-    def show(report: Report) -> None:
+    def show(report: Report, what: str = "") -> None:
         scores = "  ".join(f"{k} {v:.4f}" for k, v in report.metrics.items() if k.startswith(("loss", "val")))
-        typer.echo(f"epoch {report.epoch}/{run.train.epochs}  {scores}")
+        typer.echo(f"{what}epoch {report.epoch}  {scores}")
 
+    store = Store((artifacts or _home() / "artifacts").absolute())
     with _data_errors():
-        train_alone(run, out, evaluate=evaluate, on_epoch=show)
+        run = located(run, store, load_dataset(run.data).image_size)
+        ensure_teachers(
+            run, store, store.root / ".training", evaluate=evaluate, on_epoch=partial(show, what="teacher ")
+        )
+        train_alone(run, out, evaluate=evaluate, on_epoch=show, store=store)
+
+
+@app.command()
+def artifacts(
+    root: Annotated[Path | None, typer.Option("--artifacts", help="the store [artifacts]")] = None,
+    show: Annotated[str | None, typer.Option(help="print what the artifact with this key was made from")] = None,
+    remove: Annotated[str | None, typer.Option(help="delete the artifact with this key")] = None,
+    prune_gib: Annotated[float | None, typer.Option(min=0, help="delete the longest unused beyond this size")] = None,
+) -> None:
+    """List teachers, teacher banks and pseudo labels; look into one, remove it, or make room."""
+    store = Store((root or _home() / "artifacts").absolute())
+    try:
+        if show is not None:
+            typer.echo((store.open(show) / MANIFEST).read_text())
+            return
+        if remove is not None:
+            key = store.open(remove).name
+            store.remove(next(entry for entry in store.entries() if entry.key == key))
+        if prune_gib is not None:
+            for entry in store.prune(prune_gib):
+                typer.echo(f"removed {entry.kind} {entry.key}")
+    except ArtifactError as error:
+        raise ConfigError(str(error)) from None
+    typer.echo(listing(store.entries()))
 
 
 def _source(data: str) -> str:
@@ -157,22 +206,29 @@ def _next_name(home: Path, method: str, resume: bool) -> str:
     return f"{method}-{max(taken, default=0) + (0 if resume else 1)}"
 
 
-def _preflight(plan: SweepSettings) -> int:
-    """Open the data and build the method once, so that what cannot work is said before Ray starts.
+def _preflight(plan: SweepSettings) -> tuple[SweepSettings, int]:
+    """Open the data, take the teachers in and build the method once, so that what cannot work is said before
+    Ray starts.
 
-    Returns: the number of training images.
+    Returns: the plan, its teachers named by their keys in the store, and the number of training images.
     """
     from raydistill import methods
     from raydistill.data.sources import load_dataset
     from raydistill.data.stream import Stream
+    from raydistill.sweep.prerequisites import wanted_configs
+    from raydistill.training.prepare import located, promised
 
+    store = Store(plan.artifacts, plan.artifacts_gib)
     with _data_errors():
         dataset = load_dataset(plan.base.data)
         Stream(
             dataset.train, size=dataset.image_size, batch_size=plan.base.data.batch_size, seed=0,
             normalize=((0.5,) * 3, (0.5,) * 3), world=plan.workers,
         )  # fmt: skip
-        methods.build(plan.base.method, image_size=dataset.image_size, seed=0)
+        check_batch_sizes(plan.space, plan.workers, len(dataset.train))
+        plan = replace(plan, base=located(plan.base, store, dataset.image_size))
+        for config in wanted_configs(plan):
+            methods.build(config.method, promised(config, dataset, store), seed=0)
         labelled = dataset.train.labels is not None
     if labelled == (plan.space.metric == "val_instance"):
         wanted = "val_knn" if labelled else "val_instance"
@@ -180,11 +236,15 @@ def _preflight(plan: SweepSettings) -> int:
             f"metric.name = {plan.space.metric!r}: {plan.base.data.source} has {'' if labelled else 'no '}labels; "
             f"use {wanted!r}"
         )
-    return len(dataset.train)
+    return plan, len(dataset.train)
 
 
 def _describe(plan: SweepSettings, images: int) -> str:
     steps = images // plan.base.data.batch_size
+    from raydistill.data.sources import load_dataset
+    from raydistill.sweep.prerequisites import missing
+
+    teachers = missing(plan, Store(plan.artifacts), load_dataset(plan.base.data))
     runs = plan.trials + 3 * plan.seeds - 1
     work = {
         "sweep": plan.name,
@@ -193,6 +253,7 @@ def _describe(plan: SweepSettings, images: int) -> str:
         "configuration": configuration.dump(plan.base),
         "search_space": plan.space.to_dict(),
         "work": {
+            "teachers to train first": len(teachers),
             "trials": plan.trials,
             "finalists at most": 3 * plan.seeds - 1,
             "epochs of each": plan.epochs,

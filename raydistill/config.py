@@ -11,7 +11,8 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator
 
-from raydistill.options import METHODS, Options
+from raydistill.options import METHODS, Options, find
+from raydistill.options.base import Stem
 
 
 class ConfigError(ValueError):
@@ -34,6 +35,9 @@ class Data(_Section):
     split_seed: int = Field(0, ge=0)
     stream_seed: int = Field(0, ge=0, description="order of the images and draws of the augmentations")
     limit: int | None = Field(None, ge=1, description="keep at most this many images of each split")
+    fixed_views: int | None = Field(
+        None, ge=1, description="draw so many augmentations of each image and repeat them; none: fresh every epoch"
+    )
     on_bad_image: Literal["fail", "skip"] = "fail"
     cache_gib: float = Field(2.0, ge=0, description="decode once and keep in memory up to this size")
 
@@ -43,13 +47,23 @@ class Train(_Section):
 
     epochs: int = Field(10, ge=1)
     seed: int = Field(0, ge=0, description="initial weights and every draw inside the learner")
-    optimizer: Literal["adam", "adamw", "sgd"] = "adam"
+    optimizer: Literal["adam", "adamw", "sgd", "lars"] = "adam"
     lr: float = Field(3e-4, gt=0)
     lr_scaling: Literal["none", "linear"] = Field("none", description="linear multiplies by batch_size / 256")
     weight_decay: float = Field(1e-6, ge=0)
-    momentum: float = Field(0.9, ge=0, lt=1, description="sgd only")
-    schedule: Literal["constant", "cosine"] = "constant"
-    warmup_epochs: float = Field(0, ge=0)
+    decay: Literal["all", "matrices"] = Field(
+        "all", description="what weight decay applies to; matrices: not to biases and norms (SDSSL, LARS recipes)"
+    )
+    momentum: float = Field(0.9, ge=0, lt=1, description="sgd and lars only")
+    nesterov: bool = Field(False, description="sgd and lars only")
+    lars_eta: float = Field(0.001, gt=0, description="trust coefficient of lars")
+    schedule: Literal["constant", "cosine", "step"] = "constant"
+    milestones: tuple[float, ...] = Field(
+        (0.6, 0.8), description="of schedule step: shares of training after which lr is multiplied by gamma"
+    )
+    gamma: float = Field(0.1, gt=0, le=1)
+    schedule_unit: Literal["step", "epoch"] = Field("step", description="epoch: the rate changes between epochs only")
+    warmup_epochs: float = Field(0, ge=0, description="linear, from 0")
     clip_norm: float | None = Field(None, gt=0)
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on a GPU, else fp32")
     sync_batchnorm: bool = Field(True, description="on several GPUs; on CPU batch norm is per worker")
@@ -58,11 +72,36 @@ class Train(_Section):
     )
 
 
+class Teacher(_Section):
+    """The frozen teachers of methods that have any. Without `sources` they are trained first, once."""
+
+    sources: tuple[str, ...] = Field(
+        (), description="a run's folder, artifact:KEY, timm:NAME, torchvision:NAME, or a released checkpoint file"
+    )
+    format: Literal["auto", "mocov2", "swav", "byol", "simclr", "dino", "seed", "plain"] = Field(
+        "auto", description="layout of a released checkpoint file"
+    )
+    backbone: str = Field("resnet18_w32", description="of a teacher trained here, or of a released file")
+    stem: Stem = Field("auto", description="as for the student")
+    method: Literal["simclr", "simsiam", "byol", "mocov2", "mocov3"] = Field(
+        "simclr", description="the baseline that trains it"
+    )
+    preset: str = Field("default", description="of that baseline: its heads and its optimisation")
+    count: int = Field(1, ge=1, description="how many to train, with seeds of their own")
+    epochs: int | None = Field(None, ge=1, description="of its training; none: as many as the student's")
+    batch_size: int | None = Field(None, ge=2, description="of its training; none: the student's")
+    seed: int = Field(0, ge=0)
+    bank: bool = Field(True, description="with data.fixed_views: keep its embeddings, and train without running it")
+
+
 class Evaluation(_Section):
     """How learners are scored while they train; on the validation split, never on test."""
 
     every: int = Field(1, ge=1, description="epochs between two scores; the last epoch is always scored")
     ks: tuple[int, ...] = Field((1, 2, 4, 8), min_length=1, description="k-NN: mean accuracy over these k")
+    encoders: Literal["student", "all"] = Field(
+        "student", description="all: also DoGo's peers, SDSSL's blocks, SSSD's exits"
+    )
     bank_images: int | None = Field(None, ge=1, description="use at most this many training images")
     probe_epochs: int = Field(100, ge=1, description="epochs of the linear probe at the end")
 
@@ -79,6 +118,7 @@ class Config(_Section):
 
     method: SerializeAsAny[Options]
     data: Data = Data()
+    teacher: Teacher = Teacher()
     train: Train = Train()
     eval: Evaluation = Evaluation()
 
@@ -94,9 +134,9 @@ class Config(_Section):
 
 def options_class(name: Any) -> type[Options]:
     """The options of the method called `name`. Raises ConfigError for an unknown one."""
-    if name not in METHODS:
+    if not isinstance(name, str) or name not in METHODS:
         raise ConfigError(f"method {name!r} is unknown{nearest(str(name), METHODS)}")
-    return METHODS[name]
+    return find(name)
 
 
 def load(values: dict[str, Any]) -> Config:
@@ -120,6 +160,7 @@ def paths(method: str) -> dict[str, Any]:
     sections: dict[str, type[BaseModel]] = {
         "method": options_class(method),
         "data": Data,
+        "teacher": Teacher,
         "train": Train,
         "eval": Evaluation,
     }

@@ -17,14 +17,16 @@ MAY_IMPORT = {
     "data": FOUNDATION,
     "models": FOUNDATION,
     "methods": FOUNDATION | {"losses", "models", "data"},
-    "training": FOUNDATION | {"methods", "data"},
-    "evaluation": FOUNDATION | {"methods", "data", "training"},
-    "sweep": FOUNDATION | {"training", "evaluation"},
-    "cli": FOUNDATION | {"sweep", "evaluation", "training", "methods", "data"},
+    "presets": {"config"},
+    "artifacts": FOUNDATION | {"presets", "data", "models", "methods"},
+    "training": FOUNDATION | {"artifacts", "methods", "models", "data"},
+    "evaluation": FOUNDATION | {"artifacts", "methods", "data", "training"},
+    "sweep": FOUNDATION | {"presets", "artifacts", "data", "training", "evaluation"},
+    "cli": FOUNDATION | {"presets", "artifacts", "sweep", "evaluation", "training", "methods", "data"},
     "__main__": {"cli"},
     "__init__": set(),
 }
-CORE = ("config", "options", "losses", "data", "models", "methods", "training")
+CORE = ("config", "options", "losses", "data", "models", "methods", "presets", "artifacts", "training")
 FORBIDDEN = ("ray", "mlflow", "optuna", "faiss", "lightning")
 
 

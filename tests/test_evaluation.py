@@ -86,19 +86,6 @@ def test_order_and_scale_change_nothing(seed, exponent):
     assert before == pytest.approx(after, abs=0.051)
 
 
-def test_no_row_is_its_own_neighbour():
-    rows = torch.tensor([[1.0, 0.0], [1.0, 0.1], [0.0, 1.0]])
-    similarities, indices = neighbours(rows, rows, 2, exclude_self=True)
-    assert indices.tolist() == [[1, 2], [0, 2], [1, 0]]
-    assert similarities[0].tolist() == pytest.approx([1 / 1.01**0.5, 0])
-    assert neighbours(rows, rows, 9, exclude_self=True)[1].shape == (3, 2)
-    _, indices = neighbours(torch.ones(50, 3), torch.ones(50, 3), 2, exclude_self=True)
-    assert indices.shape == (50, 2)
-    assert not (indices == torch.arange(50)[:, None]).any()
-    with pytest.raises(ValueError, match="3 rows and 2 queries"):
-        neighbours(rows, rows[:2], 1, exclude_self=True)
-
-
 @pytest.mark.parametrize("nearest", [0.9, -0.9])
 def test_a_tiny_temperature_follows_the_nearest(nearest):
     similarities = torch.tensor([[nearest, nearest - 0.05, nearest - 0.06]])

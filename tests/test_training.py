@@ -8,12 +8,14 @@ import torch
 from raydistill import config
 from raydistill.config import Data
 from raydistill.data.sources import load_dataset
+from raydistill.methods import Given
 from raydistill.methods.simclr import SimCLR
 from raydistill.training.checkpoints import latest_checkpoint
 from raydistill.training.learner import Learner
 from raydistill.training.pack import Assignment, Pack
 from raydistill.training.schedules import learning_rate
 from raydistill.training.single import TrainingFailed, train
+from raydistill.training.supplies import Supply
 from raydistill.training.worker import Orders, serve
 
 DATA = {"source": "digits", "limit": 48, "image_size": 8, "batch_size": 16}
@@ -236,7 +238,7 @@ class TestLearner:
         assert drawn[drawn.index(("x", "y")) + 1 :: 2] == x
         assert len(set(interleaved)) == 2 * steps
 
-    @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd"])
+    @pytest.mark.parametrize("optimizer", ["adam", "adamw", "sgd", "lars"])
     def test_learns(self, dataset, optimizer):
         reports = []
         train(
@@ -249,7 +251,7 @@ class TestLearner:
 
     def test_clipping_bounds_the_gradient(self, dataset, monkeypatch):
         learner = Learner(
-            config.load(settings("simclr", 1, train={"clip_norm": 1e-3})), image_size=8, steps_per_epoch=3
+            config.load(settings("simclr", 1, train={"clip_norm": 1e-3})), Supply(Given(8)), steps_per_epoch=3
         )
         pack = make_pack(dataset)
         pack.learners["x"] = learner

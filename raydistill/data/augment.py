@@ -81,6 +81,7 @@ RECIPES: dict[str, Recipe] = {
     "swav_small": Recipe(scale=(0.05, 0.14), jitter=_MILD, gray_p=0.2, blur_p=0.5, size=96),
     "weak": Recipe(scale=(0.2, 1)),
     "rrcflip": Recipe(),
+    "clusterfit": Recipe(jitter=(0.4, 0.4, 0.4, 0.2), jitter_p=1.0),
     "cifar_sup": Recipe(crop="pad"),
     "eval": Recipe(crop="none", flip_p=0.0),
 }

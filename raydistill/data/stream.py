@@ -15,6 +15,7 @@ from raydistill.data.augment import Normalization, View, augment
 from raydistill.data.images import DataError, Images
 
 T = TypeVar("T")
+VIEW_SEED = 0  # of fixed views, so that one teacher bank serves every seed
 Views = Mapping[View, Tensor]
 
 
@@ -32,6 +33,7 @@ class Stream:
         seed: of order and augmentations.
         normalize: mean and standard deviation per channel.
         prefetch: batches prepared ahead in a thread; 0 prepares each when asked.
+        fixed_views: the augmentations of epoch e are those of epoch e modulo this, whatever the seed.
 
     Raises: DataError if a batch is larger than the data or does not divide among the workers.
     """
@@ -48,6 +50,7 @@ class Stream:
         rank: int = 0,
         world: int = 1,
         prefetch: int = 2,
+        fixed_views: int | None = None,
     ) -> None:
         if batch_size > len(images):
             raise DataError(
@@ -65,6 +68,7 @@ class Stream:
         self.rank = rank
         self.share = batch_size // world
         self.prefetch = prefetch
+        self.fixed_views = fixed_views
 
     @property
     def steps_per_epoch(self) -> int:
@@ -78,9 +82,10 @@ class Stream:
     def batch(self, epoch: int, step: int, views: Iterable[View]) -> tuple[Views, Tensor]:
         """The views (share, 3, size, size) of one step, and the indices of the images really used."""
         images, indices = self.images.fetch(self.indices(epoch, step))
+        seed, version = (VIEW_SEED, epoch % self.fixed_views) if self.fixed_views else (self.seed, epoch)
         drawn = {
             view: augment(
-                images, indices, view, size=self.size, seed=self.seed, epoch=epoch,
+                images, indices, view, size=self.size, seed=seed, epoch=version,
                 normalize=self.normalize, device=self.device,
             )
             for view in views

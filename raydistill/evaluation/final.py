@@ -6,21 +6,25 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from raydistill import config as configuration
 from raydistill import methods
+from raydistill.artifacts.teachers import given_from
 from raydistill.data.sources import Dataset, load_dataset
 from raydistill.evaluation.knn import knn_accuracy
 from raydistill.evaluation.online import embed_split
 from raydistill.evaluation.probe import linear_probe
 from raydistill.training.checkpoints import CheckpointError, latest_checkpoint
+from raydistill.training.pack import scored_encoders
 
 
 def score(config: dict[str, Any], directory: str, *, threads: int, gpu: bool = False) -> dict[str, float]:
-    """Scores of the student in the newest checkpoint of `directory`.
+    """Scores of the student in the newest checkpoint of `directory`; with `eval.encoders: all` of every encoder.
 
     DoGo's presets: accuracy averaged over `eval.ks` by k-NN against the training split, and a linear probe
-    trained on it, chosen on validation. Without labels there is nothing to score: empty.
+    trained on it, chosen on validation. Where there are several encoders also `test_probe_ensemble`, of the
+    mean of their probes' logits. Without labels there is nothing to score: empty.
 
     Raises: CheckpointError when there is no whole checkpoint.
     """
@@ -32,16 +36,27 @@ def score(config: dict[str, Any], directory: str, *, threads: int, gpu: bool = F
     dataset = load_dataset(settings.data)
     if any(split.labels is None for split in (dataset.train, dataset.val, dataset.test)):
         return {}
-    method = methods.build(settings.method, image_size=dataset.image_size, seed=0)
+    method = methods.build(settings.method, given_from(state), seed=0)
     method.load_state_dict(state["method"])
     device = torch.device("cuda" if gpu else "cpu")
-    encoder = method.encoders()["student"].to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return _score(encoder, dataset, settings, device)
+    scores: dict[str, float] = {}
+    logits: list[Tensor] = []
+    for name, encoder in scored_encoders(method, settings.eval.encoders).items():
+        encoder.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        found, test_logits = _score(encoder, dataset, settings, device)
+        scores |= {metric + ("" if name == "student" else f"_{name}"): value for metric, value in found.items()}
+        logits.append(test_logits)
+    if len(logits) > 1:
+        mean = torch.stack(logits).mean(0)
+        assert dataset.test.labels is not None
+        scores["test_probe_ensemble"] = torch.eq(mean.argmax(1), dataset.test.labels).double().mean().item()
+    return scores
 
 
 def _score(
     encoder: torch.nn.Module, dataset: Dataset, settings: configuration.Config, device: torch.device
-) -> dict[str, float]:
+) -> tuple[dict[str, float], Tensor]:
+    """Scores of one encoder, and its probe's logits (M, classes) on the test split."""
     train, train_labels = embed_split(encoder, dataset, dataset.train, device)
     val, val_labels = embed_split(encoder, dataset, dataset.val, device)
     test, test_labels = embed_split(encoder, dataset, dataset.test, device)
@@ -55,5 +70,5 @@ def _score(
         classes=len(dataset.classes), epochs=settings.eval.probe_epochs, seed=settings.train.seed,
     )  # fmt: skip
     scores = {name: sum(values.values()) / len(values) for name, values in nearest.items()}
-    scores |= {"val_probe": probe.val}
-    return scores | ({"test_probe": probe.test} if probe.test is not None else {})
+    assert probe.test is not None and probe.test_logits is not None
+    return scores | {"val_probe": probe.val, "test_probe": probe.test}, probe.test_logits

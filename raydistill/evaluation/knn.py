@@ -31,10 +31,8 @@ PRESETS = {
 }
 
 
-def neighbours(train: Tensor, queries: Tensor, k: int, *, exclude_self: bool = False) -> tuple[Tensor, Tensor]:
+def neighbours(train: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """The k nearest rows of `train` (N, D) for each of `queries` (M, D) by cosine, nearest first.
-
-    With `exclude_self` the queries are the training rows, and none is its own neighbour.
 
     Returns: (M, k) similarities, float32, and (M, k) indices; k is cut to the rows there are. A feature of
     zero norm has similarity 0 to everything. Raises: ValueError for empty, mismatched or non-finite features
@@ -47,13 +45,11 @@ def neighbours(train: Tensor, queries: Tensor, k: int, *, exclude_self: bool = F
         raise ValueError(f"features have {bank.shape[1]} and {asked.shape[1]} dimensions; they must agree")
     if k < 1:
         raise ValueError(f"k = {k}; expected at least 1")
-    if exclude_self and not len(bank) == len(asked) > 1:
-        raise ValueError(f"exclude_self with {len(bank)} rows and {len(asked)} queries; expected as many, and two")
     index = faiss.IndexFlatIP(bank.shape[1])
     index.add(bank.numpy())
-    found = [index.search(part.numpy(), min(k + exclude_self, len(bank))) for part in asked.split(CHUNK)]
+    found = [index.search(part.numpy(), min(k, len(bank))) for part in asked.split(CHUNK)]
     similarities, indices = (torch.cat([torch.from_numpy(pair[i]) for pair in found]) for i in (0, 1))
-    return _without_self(similarities, indices) if exclude_self else (similarities, indices)
+    return similarities, indices
 
 
 def vote(
@@ -148,11 +144,3 @@ def _unit(features: Tensor, name: str) -> Tensor:
     # Divided by the largest entry first: squares of very large or small entries leave float32's range.
     largest = features.abs().amax(dim=1, keepdim=True)
     return F.normalize(features / largest.where(largest > 0, 1.0), dim=1)
-
-
-def _without_self(similarities: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
-    """Drops each row's own index, or its last neighbour where copies of the row came first."""
-    own = indices == torch.arange(len(indices))[:, None]
-    own[:, -1] |= ~own.any(dim=1)
-    shape = (len(indices), indices.shape[1] - 1)
-    return similarities[~own].view(shape), indices[~own].view(shape)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 import torch.nn.functional as F
@@ -36,11 +36,15 @@ PRESETS = {
 
 @dataclass(frozen=True)
 class ProbeResult:
-    """Accuracies in [0, 1] of the weights that were best on validation, and their epoch, counted from 1."""
+    """Accuracies in [0, 1] of the weights that were best on validation, and their epoch, counted from 1.
+
+    `test_logits` (M, classes) are those of the test rows, where there are any.
+    """
 
     val: float
     test: float | None
     best_epoch: int
+    test_logits: Tensor | None = field(default=None, compare=False)
 
 
 def linear_probe(
@@ -83,7 +87,9 @@ def linear_probe(
         fit, chosen = (scale(fit[0]), fit[1]), (scale(chosen[0]), chosen[1])
         scored = (scale(scored[0]), scored[1]) if scored is not None else None
     best, epoch, kept = _fit(fit, chosen, classes, settings, epochs, seed)
-    return ProbeResult(best, _accuracy(scored, kept) if scored is not None else None, epoch)
+    if scored is None:
+        return ProbeResult(best, None, epoch)
+    return ProbeResult(best, _accuracy(scored, kept), epoch, F.linear(scored[0], *kept))
 
 
 def _split(name: str, features: Tensor, labels: Tensor, classes: int) -> Split:

@@ -9,19 +9,19 @@ from importlib import import_module
 
 import torch
 
-from raydistill.methods.base import Batch, Method, Progress
+from raydistill.methods.base import Batch, Given, Method, Progress, Widths
 from raydistill.options import Options
 
-__all__ = ["Batch", "Method", "Progress", "build"]
+__all__ = ["Batch", "Given", "Method", "Progress", "Widths", "build"]
 
 
-def build(options: Options, *, image_size: int, seed: int) -> Method:
+def build(options: Options, given: Given, *, seed: int) -> Method:
     """The method that `options` describe, its weights drawn from `seed` alone.
 
-    The caller's random state is left as it was. Raises ValueError for an unknown backbone or a stem that
-    it cannot take.
+    The caller's random state is left as it was. Raises ValueError for an unknown backbone, a stem that it
+    cannot take, or a teacher or classes that are not as the method needs them.
     """
     module, _, name = options.implementation.partition(":")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return getattr(import_module(module), name)(options, image_size=image_size)
+        return getattr(import_module(module), name)(options, given)

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from torch import Tensor, nn
 
 from raydistill.data.augment import View
+from raydistill.options import Output
 
 Gather = Callable[[Tensor], Tensor]
+Embed = Callable[[View, Output], Tensor]
 
 
 def alone(tensor: Tensor) -> Tensor:
@@ -19,16 +22,23 @@ def alone(tensor: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Batch:
-    """What a step sees: its views of the images, and which images they are.
+    """What a step sees: its views of the images, and which images they are. n rows of this worker.
 
     `gather` joins the rows of all workers, in the order of the global batch, with gradient for the own
     rows. A method computes its loss on gathered rows, so that the loss is the global one on every worker
     and the sum of the workers' gradients is its gradient.
+
+    `teachers[i](view, output)` is what the i-th frozen teacher makes of this worker's rows of a view,
+    (n, D), without gradient; computed once for all learners, or read from a teacher bank. The view
+    `View("eval", 0)`, the plain image, may be asked for without being in `views`. `labels` (n,) are the
+    classes of the images under the method's label source.
     """
 
     views: Mapping[View, Tensor]
     indices: Tensor
     gather: Gather = field(default=alone)
+    teachers: Sequence[Embed] = ()
+    labels: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -39,11 +49,37 @@ class Progress:
     total: int
 
 
+class Widths(NamedTuple):
+    """Dimensions of a teacher's outputs: its pooled backbone features, and its SSL head if it has one."""
+
+    features: int
+    head: int | None
+
+
+@dataclass(frozen=True)
+class Given:
+    """What a method is built for: pixels, training images, images per class, and the teachers' widths."""
+
+    image_size: int
+    images: int = 0
+    class_counts: tuple[int, ...] = ()
+    teachers: tuple[Widths, ...] = ()
+
+    def teacher_width(self, output: Output, index: int = 0) -> int:
+        """Width of what the method looks at. Raises ValueError where the teacher has no such output."""
+        if index >= len(self.teachers):
+            raise ValueError("this method needs a teacher and none is given")
+        width = self.teachers[index].head if output == "head" else self.teachers[index].features
+        if width is None:
+            raise ValueError("the teacher has no head; set method.teacher=features to use its backbone")
+        return width
+
+
 class Method(nn.Module):
     """A learning algorithm; all its state is in `state_dict`.
 
-    Constructed as `Method(options, image_size=...)`. It asks for what it needs (`views`) and never loads
-    data or teachers itself.
+    Constructed as `Method(options, given)`. It asks for what it needs (`views`; its options name the
+    teacher output and the label source) and never loads data or teachers itself.
     """
 
     views: tuple[View, ...]
@@ -53,8 +89,12 @@ class Method(nn.Module):
         raise TypeError(f"{type(self).__name__} must define loss")
 
     def after_step(self, progress: Progress) -> None:
-        """Move what is not moved by gradients: EMA, queues."""
+        """Move what is not moved by gradients: EMA, queues. Called after every optimisation step."""
 
     def encoders(self) -> dict[str, nn.Module]:
-        """The encoders to evaluate and export; the first is the student."""
+        """The encoders to evaluate and export; the first is the student. Each has `dim`, its output width."""
         raise TypeError(f"{type(self).__name__} must define encoders")
+
+    def head(self) -> nn.Sequential | None:
+        """The SSL head that belongs to the student, if this method can be a teacher with one."""
+        return None

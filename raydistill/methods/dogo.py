@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from raydistill.data.augment import View
 from raydistill.losses.similarity import cross_view_logits, mean_distribution, row_kl
-from raydistill.methods.base import Batch, Method, Progress
+from raydistill.methods.base import Batch, Given, Method, Progress
 from raydistill.methods.peer import Embedding, Peer
 from raydistill.methods.simclr import SimCLR
 from raydistill.methods.simsiam import SimSiam
-from raydistill.options import DoGoOptions, SimCLROptions
+from raydistill.options.peers import DoGoOptions, SimCLROptions
 
 Pair = tuple[Embedding, Embedding]
 
@@ -27,13 +27,13 @@ Pair = tuple[Embedding, Embedding]
 class DoGo(Method):
     """Two or more SimCLR or SimSiam peers, each drawing its own two views of the same images."""
 
-    def __init__(self, options: DoGoOptions, *, image_size: int) -> None:
+    def __init__(self, options: DoGoOptions, given: Given) -> None:
         super().__init__()
         self.options = options
         self.peers = nn.ModuleList()
         for peer in options.peers():
             build = SimCLR if isinstance(peer, SimCLROptions) else SimSiam
-            self.peers.append(build(peer, image_size=image_size))  # type: ignore[arg-type]
+            self.peers.append(build(peer, given))  # type: ignore[arg-type]
         self.peer_views = [self._views_of(index) for index in range(len(self.peers))]
         self.views = tuple(dict.fromkeys(view for views in self.peer_views for view in views))
 

@@ -21,11 +21,12 @@ class Peer(Method):
     """A two-view method whose embeddings another peer may look at."""
 
     backbone: nn.Module
+    projector: nn.Sequential
     predicts: bool
 
-    def __init__(self, recipe: str) -> None:
+    def __init__(self, recipe: str, second_recipe: str | None = None) -> None:
         super().__init__()
-        self.views = (View(recipe, 0), View(recipe, 1))
+        self.views = (View(recipe, 0), View(second_recipe or recipe, 1))
 
     def embed(self, images: Tensor) -> Embedding:
         """Embeddings of this worker's rows."""
@@ -46,6 +47,9 @@ class Peer(Method):
 
     def encoders(self) -> dict[str, nn.Module]:
         return {"student": self.backbone}
+
+    def head(self) -> nn.Sequential:
+        return self.projector
 
 
 def _gathered(embedding: Embedding, batch: Batch) -> Embedding:

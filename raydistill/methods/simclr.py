@@ -1,14 +1,15 @@
-"""SimCLR (arXiv 2002.05709) in the form of DoGo's released code."""
+"""SimCLR (arXiv 2002.05709) in the form of DoGo's released code, or with the head of SDSSL's."""
 
 from __future__ import annotations
 
 from torch import Tensor
 
 from raydistill.losses.contrastive import nt_xent
+from raydistill.methods.base import Given
 from raydistill.methods.peer import Embedding, Peer
 from raydistill.models.backbones import Backbone
-from raydistill.models.heads import simclr_projector
-from raydistill.options import SimCLROptions
+from raydistill.models.heads import mlp_head, simclr_projector
+from raydistill.options.peers import SimCLROptions
 
 
 class SimCLR(Peer):
@@ -16,11 +17,15 @@ class SimCLR(Peer):
 
     predicts = False
 
-    def __init__(self, options: SimCLROptions, *, image_size: int) -> None:
-        super().__init__(options.recipe)
+    def __init__(self, options: SimCLROptions, given: Given) -> None:
+        super().__init__(options.recipe, options.second_recipe)
         self.tau = options.tau_c
-        self.backbone = Backbone(options.backbone, stem=options.stem, image_size=image_size)
-        self.projector = simclr_projector(self.backbone.dim, options.hidden_dim, options.projection_dim)
+        self.backbone = Backbone(options.backbone, stem=options.stem, image_size=given.image_size)
+        self.projector = (
+            simclr_projector(self.backbone.dim, options.hidden_dim, options.projection_dim)
+            if options.head == "dogo"
+            else mlp_head(self.backbone.dim, options.sdssl_dim, options.projection_dim, 3, output_batchnorm=True)
+        )
 
     def embed(self, images: Tensor) -> Embedding:
         z = self.projector(self.backbone(images))

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from raydistill.models import vit
+
 NARROW = re.compile(r"resnet(10|18|34)_w(\d+)")
 NARROW_LAYERS = {"10": (1, 1, 1, 1), "18": (2, 2, 2, 2), "34": (3, 4, 6, 3)}
 SMALL_IMAGE = 96
@@ -19,22 +21,25 @@ class Backbone(nn.Module):
 
     Args:
         name: `resnet10_w16` (a ResNet-10 whose stages have 16, 32, 64 and 128 channels; also 18 and 34,
-            and any width), `torchvision:NAME`, `timm:NAME`, or a plain name, looked up in timm first.
+            and any width), `vit_w64_d4` (see `vit.build_vit`), `torchvision:NAME`, `timm:NAME`, or a plain
+            name, looked up in timm first.
         stem: `imagenet` keeps the network's own first layers; `small` is a 3x3 convolution of stride 1 and
             no pooling (DoGo's for 32 and 64 px), `stride2` the same with stride 2. `auto` is `small` up to
             96 px and `imagenet` above; narrow ResNets, made for two cores, have `small` up to 16 px and
             `stride2` above.
         image_size: pixels.
+        pretrained: with the weights that timm or torchvision publishes; narrow networks have none.
 
     Raises: ValueError for an unknown name, or a stem that the network cannot take.
     """
 
-    def __init__(self, name: str, *, stem: str = "auto", image_size: int = 32) -> None:
+    def __init__(self, name: str, *, stem: str = "auto", image_size: int = 32, pretrained: bool = False) -> None:
         super().__init__()
-        chosen = _auto_stem(name, image_size) if stem == "auto" else stem
-        self.net = _build(name, image_size)
-        if chosen != "imagenet":
-            _small_stem(self.net, name, stride=1 if chosen == "small" else 2, required=stem != "auto")
+        self.name, self.image_size = name, image_size
+        self.stem = _auto_stem(name, image_size) if stem == "auto" else stem
+        self.net = _build(name, image_size, pretrained)
+        if self.stem != "imagenet":
+            _small_stem(self.net, name, stride=1 if self.stem == "small" else 2, required=stem != "auto")
         self.dim = _output_dim(self.net, image_size)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -47,7 +52,7 @@ def _auto_stem(name: str, image_size: int) -> str:
     return "small" if image_size <= SMALL_IMAGE else "imagenet"
 
 
-def _build(name: str, image_size: int) -> nn.Module:
+def _build(name: str, image_size: int, pretrained: bool) -> nn.Module:
     import timm
 
     if match := NARROW.fullmatch(name):
@@ -56,23 +61,25 @@ def _build(name: str, image_size: int) -> nn.Module:
         width = int(match[2])
         channels = tuple(width * factor for factor in (1, 2, 4, 8))
         return ResNet(BasicBlock, NARROW_LAYERS[match[1]], channels=channels, num_classes=0)
+    if vit.NAME.fullmatch(name):
+        return vit.build_vit(name, image_size)
     library, _, short = name.rpartition(":")
     if library in ("", "timm") and timm.is_model(short):
         sized = {"img_size": image_size} if "vit" in short else {}
-        return timm.create_model(short, pretrained=False, num_classes=0, **sized)
+        return timm.create_model(short, pretrained=pretrained, num_classes=0, **sized)
     if library in ("", "torchvision"):
-        return _torchvision(short)
+        return _torchvision(short, pretrained)
     raise _unknown(name, timm.list_models())
 
 
-def _torchvision(name: str) -> nn.Module:
+def _torchvision(name: str, pretrained: bool) -> nn.Module:
     from torchvision import models
 
     if name not in models.list_models(module=models):
         import timm
 
         raise _unknown(name, timm.list_models() + models.list_models(module=models))
-    net = models.get_model(name, weights=None)
+    net = models.get_model(name, weights="DEFAULT" if pretrained else None)
     for head in ("fc", "classifier", "heads", "head"):
         if hasattr(net, head):
             setattr(net, head, nn.Identity())

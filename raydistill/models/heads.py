@@ -26,3 +26,25 @@ def simsiam_projector(dim: int, out: int, layers: int = 3) -> nn.Sequential:
 def simsiam_predictor(dim: int, hidden: int) -> nn.Sequential:
     """Linear, BN, ReLU, Linear back to `dim`."""
     return nn.Sequential(nn.Linear(dim, hidden), nn.BatchNorm1d(hidden), nn.ReLU(inplace=True), nn.Linear(hidden, dim))
+
+
+def relu_head(dim: int, hidden: int | None, out: int) -> nn.Sequential:
+    """Linear, ReLU, Linear, no batch norm (MoCo v2's and SEED's); `hidden` None: as wide as the backbone."""
+    width = hidden or dim
+    return nn.Sequential(nn.Linear(dim, width), nn.ReLU(inplace=True), nn.Linear(width, out))
+
+
+def mlp_head(dim: int, hidden: int, out: int, layers: int, *, output_batchnorm: bool) -> nn.Sequential:
+    """Linear layers without bias, BN and ReLU after the hidden ones, at the output BN without affine or nothing.
+
+    Source: facebookresearch/moco-v3, moco/builder.py; the same in hagiss/SDSSL.
+    """
+    widths = [dim, *[hidden] * (layers - 1), out]
+    modules: list[nn.Module] = []
+    for layer in range(layers):
+        modules.append(nn.Linear(widths[layer], widths[layer + 1], bias=False))
+        if layer < layers - 1:
+            modules += [nn.BatchNorm1d(widths[layer + 1]), nn.ReLU(inplace=True)]
+    if output_batchnorm:
+        modules.append(nn.BatchNorm1d(out, affine=False))
+    return nn.Sequential(*modules)

@@ -22,9 +22,13 @@ from raydistill.sweep.trial import Trial
 TUNE_KEYS = {"time_this_iter_s", "time_total_s", "time_since_restore"}
 
 
+class SweepFailed(RuntimeError):  # noqa: N818 - it is the sweep that failed
+    """A sweep cannot go on, or no trial finished; the message is the one-line cause."""
+
+
 @dataclass
 class Phase:
-    """A set of trials run to their end: the search, or the finalists."""
+    """A set of trials run to their end: the teachers, the search, or the finalists."""
 
     role: str
     trials: int
@@ -64,8 +68,8 @@ class Driver:
     def retell(self) -> None:
         """After a resume, tell the tracker what it may have missed; what it has it leaves out."""
         for record in self.journal.trials.values():
-            role = "final" if record.key.startswith("final-") else "search"
-            self.tracker.start_trial(record.key, flatten(record.config), tags={"raydistill.role": role})
+            tags = {"raydistill.role": role_of(record.key)}
+            self.tracker.start_trial(record.key, flatten(record.config), tags=tags)
             for epoch, metrics in record.results.items():
                 self.tracker.log(record.key, epoch, metrics)
             if record.outcome is not None:
@@ -141,7 +145,7 @@ class _Search(_Unstored, Searcher):
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         record = self._driver.journal.trials[self._key_of[trial_id]]
         failed = error or "failure" in (result or {})
-        outcome = _outcome(record, self._phase.epochs, failed)
+        outcome = _outcome(record, failed)
         self._phase.proposer.finish(record.key, outcome, record.last(self._phase.metric))
 
     def save(self, checkpoint_path: str) -> None:
@@ -186,7 +190,7 @@ class _Callback(_Unstored, tune.Callback):
     def _end(self, key: str, failure: str) -> None:
         ray.get(self._driver.broker.leave.remote(key))
         record = self._driver.journal.trials[key]
-        outcome = _outcome(record, self._phase.epochs, bool(failure))
+        outcome = _outcome(record, bool(failure))
         self._driver.journal.end(key, outcome, failure)
         self._driver.tracker.end_trial(key, outcome, failure)
         self._driver.progress.ended(key, outcome, failure)
@@ -213,7 +217,12 @@ def reported(result: dict[str, Any]) -> dict[str, float]:
     return {k: v for k, v in result.items() if isinstance(v, float) and k not in TUNE_KEYS}
 
 
-def _outcome(record: TrialRecord, epochs: int, failed: bool) -> Outcome:
+def role_of(key: str) -> str:
+    """What a trial is for, by its name: teacher, final or search."""
+    return next((role for role in ("teacher", "final") if key.startswith(f"{role}-")), "search")
+
+
+def _outcome(record: TrialRecord, failed: bool) -> Outcome:
     if failed:
         return "failed"
-    return "finished" if record.epochs >= epochs else "stopped_early"
+    return "finished" if record.epochs >= record.config["train"]["epochs"] else "stopped_early"

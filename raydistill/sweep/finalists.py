@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from raydistill import config as configuration
+from raydistill.config import Train
+from raydistill.presets import load_preset, preset_names
 from raydistill.sweep.journal import TrialRecord
 from raydistill.sweep.settings import SweepSettings
 
@@ -26,14 +28,16 @@ def ranked(records: list[TrialRecord], metric: str, goal: str) -> list[TrialReco
 
 
 def make_arms(winner: TrialRecord, settings: SweepSettings) -> list[Arm]:
-    """The winner, and its baseline twice: with the winner's settings and with the sweep's own defaults.
+    """The winner, and its baseline twice: with the winner's settings and with its own preset's.
 
     The search tuned the distilled method; the better of two baselines on validation keeps the comparison
     from resting on a learning rate that suits the winner alone.
     """
     best = configuration.load(winner.config)
     tuned = best.model_copy(update={"method": best.method.baseline()})
-    default = settings.base.model_copy(update={"method": settings.base.method.baseline()})
+    default = settings.base.model_copy(
+        update={"method": settings.base.method.baseline(), "train": _own_train(settings)}
+    )
     arms = [Arm(best.method.name, configuration.dump(best))]
     if tuned.method == best.method:
         return arms
@@ -41,6 +45,15 @@ def make_arms(winner: TrialRecord, settings: SweepSettings) -> list[Arm]:
     if default != tuned:
         arms.append(Arm(f"{default.method.name}-default", configuration.dump(default)))
     return arms
+
+
+def _own_train(settings: SweepSettings) -> Train:
+    """How the baseline's own preset optimises, for as long as the sweep's trials."""
+    method = settings.base.method.baseline().name
+    preset = load_preset(method, settings.preset if settings.preset in preset_names(method) else "default")
+    own = configuration.load({"method": method, "train": preset.get("train", {})}).train
+    kept = {name: getattr(settings.base.train, name) for name in ("epochs", "seed", "precision", "sync_batchnorm")}
+    return own.model_copy(update=kept)
 
 
 def seeded(config: dict[str, Any], seed: int) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from typing import Any
 import ray
 import torch
 
+from raydistill.artifacts.store import Store
 from raydistill.evaluation.online import evaluate
 from raydistill.training.distributed import Workers
 from raydistill.training.pack import Report
@@ -28,6 +29,8 @@ class GroupSettings:
     threads: int = 1
     gpu: bool = False
     max_failures: int = 3
+    artifacts: str = "artifacts"
+    artifacts_gib: float | None = None
 
 
 class BrokerControl:
@@ -57,7 +60,8 @@ def train_loop(config: dict[str, Any]) -> None:
     torch.set_num_threads(config["threads"])
     logging.getLogger("raydistill").setLevel(os.environ.get("RAYDISTILL_LOG", "WARNING"))
     control = BrokerControl(config["broker"], config["pack_id"])
-    serve(control, evaluate=evaluate, device=ray.train.torch.get_device(), workers=Workers())
+    store = Store(Path(config["artifacts"]), config["artifacts_gib"])
+    serve(control, evaluate=evaluate, device=ray.train.torch.get_device(), workers=Workers(), store=store)
 
 
 class PackHost:
@@ -70,7 +74,13 @@ class PackHost:
 
         trainer = TorchTrainer(
             train_loop,
-            train_loop_config={"broker": broker, "pack_id": pack_id, "threads": settings.threads},
+            train_loop_config={
+                "broker": broker,
+                "pack_id": pack_id,
+                "threads": settings.threads,
+                "artifacts": settings.artifacts,
+                "artifacts_gib": settings.artifacts_gib,
+            },
             scaling_config=ScalingConfig(
                 num_workers=settings.workers,
                 use_gpu=settings.gpu,

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import logging
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from raydistill.sweep.names import check_name
 from raydistill.sweep.outbox import Point
@@ -24,6 +25,7 @@ OUTCOME, MESSAGE = "raydistill.outcome", "raydistill.message"
 PARAMS_PER_CALL, PARAM_LENGTH, TAG_LENGTH = 100, 6000, 5000
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 PROBE = {RETRIES: "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
+LOCK_TIMEOUT = 120.0  # seconds; creating the tables takes a few of them
 
 
 class TrackingError(RuntimeError):
@@ -125,11 +127,15 @@ class Runs:
 
 
 def connect(uri: str, experiment: str) -> Any:
-    """A client whose store is known to answer; SQLite tables are created on first use."""
+    """A client whose store is known to answer; SQLite tables are created on first use, by one process at a time.
+
+    Raises: TrackingError if the database cannot be opened, or is locked for more than `LOCK_TIMEOUT`.
+    """
     os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
-    if database := _database(uri):
+    database = _database(uri)
+    if database:
         _check_database(database)
     from mlflow import MlflowClient
 
@@ -137,7 +143,7 @@ def connect(uri: str, experiment: str) -> Any:
         logging.getLogger(name).setLevel(logging.WARNING)
     # It prints a traceback at each retry of what the outbox reports in a line.
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.CRITICAL)
-    with _environment(PROBE):
+    with _environment(PROBE), locked(database) if database else nullcontext():
         client = MlflowClient(uri)
         client.get_experiment_by_name(experiment)
     # The outbox waits and repeats; MLflow's own retries would sleep through the server's return and could
@@ -181,6 +187,37 @@ def _check_database(path: Path) -> None:
             connection.execute("PRAGMA schema_version")
     except sqlite3.Error as error:
         raise TrackingError(f"{path}: {error}") from error
+
+
+@contextmanager
+def locked(database: Path) -> Iterator[None]:
+    """Alone with a SQLite file among the processes of this machine, by a lock file beside it, which stays.
+
+    Raises: TrackingError if the lock cannot be had.
+    """
+    path = database.with_name(f"{database.name}.lock")
+    try:
+        file = path.open("w")
+    except OSError as error:
+        raise TrackingError(f"{path}: {error.strerror}") from error
+    with file:
+        end = time.monotonic() + LOCK_TIMEOUT
+        while not _lock(file):
+            if time.monotonic() > end:
+                raise TrackingError(f"{path}: held by another process for {LOCK_TIMEOUT:g} s; end it, or wait for it")
+            time.sleep(0.05)
+        yield
+
+
+def _lock(file: IO[str]) -> bool:
+    """Whether the lock could be had at once."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        raise TrackingError(f"{file.name}: {error.strerror}") from error
+    return True
 
 
 @contextmanager

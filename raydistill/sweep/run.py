@@ -16,12 +16,14 @@ from typing import Any
 import ray
 
 from raydistill import config as configuration
+from raydistill.artifacts.store import Store
 from raydistill.evaluation.final import score
 from raydistill.sweep.broker import Broker
-from raydistill.sweep.driver import Driver, Phase, flatten, write_config
+from raydistill.sweep.driver import Driver, Phase, SweepFailed, flatten, role_of, write_config
 from raydistill.sweep.finalists import Arm, final_key, make_arms, ranked, seeded
 from raydistill.sweep.group import GroupSettings, PackHost
 from raydistill.sweep.journal import Journal, TrialRecord
+from raydistill.sweep.prerequisites import make_teachers
 from raydistill.sweep.progress import Progress
 from raydistill.sweep.scheduler import make_scheduler
 from raydistill.sweep.search import Listed, catch_up, make_proposer
@@ -33,10 +35,6 @@ from raydistill.training.checkpoints import latest_checkpoint, write_atomically
 log = logging.getLogger(__name__)
 SHOWN = 5
 SCORES = "scores.json"
-
-
-class SweepFailed(RuntimeError):  # noqa: N818 - it is the sweep that failed
-    """No trial finished; the message is the one-line cause."""
 
 
 @dataclass(frozen=True)
@@ -92,6 +90,7 @@ def _run(settings: SweepSettings, tracker: Tracker) -> SweepResult:
             f"sweep {settings.name}: {settings.trials} trials of {settings.epochs} epochs, "
             f"up to {settings.packs * settings.learners} side by side"
         )
+        make_teachers(settings, driver, Store(settings.artifacts, settings.artifacts_gib))
         records = _search(settings, driver)
         best = ranked(records, space.metric, space.goal)
         if not best:
@@ -111,7 +110,10 @@ def _run(settings: SweepSettings, tracker: Tracker) -> SweepResult:
 def _start_packs(settings: SweepSettings, broker: Any) -> tuple[list[Any], list[Any]]:
     """The hosts of the packs, and what each will return once its pack is closed."""
     threads = settings.threads or max(1, (os.cpu_count() or 1) // (settings.packs * settings.workers))
-    group = GroupSettings(workers=settings.workers, threads=threads, gpu=bool(settings.gpu))
+    group = GroupSettings(
+        workers=settings.workers, threads=threads, gpu=bool(settings.gpu),
+        artifacts=str(settings.artifacts), artifacts_gib=settings.artifacts_gib,
+    )  # fmt: skip
     storage = settings.directory / "ray" / f"train-{int(time.time())}"
     hosts = [ray.remote(num_cpus=0)(PackHost).remote() for _ in range(settings.packs)]
     return hosts, [host.run.remote(f"pack-{i}", broker, group, str(storage)) for i, host in enumerate(hosts)]
@@ -123,7 +125,7 @@ def _search(settings: SweepSettings, driver: Driver) -> list[TrialRecord]:
         space, trials=settings.trials, seed=settings.search_seed, directory=settings.directory,
         name=settings.name,
     )  # fmt: skip
-    past = [record for key, record in driver.journal.trials.items() if not key.startswith("final-")]
+    past = [record for key, record in driver.journal.trials.items() if role_of(key) == "search"]
     catch_up(proposer, past, space.metric)
     for record in past:
         if record.outcome is not None:
@@ -175,7 +177,7 @@ def _finals(
             proposer=proposer,
             key=lambda index: keys[index],
             resolve=lambda chosen: configs[chosen["final"]],
-            scheduler=make_scheduler(replace(settings.space, early_terminate=None), settings.epochs, []),
+            scheduler=make_scheduler(settings.without_early_stop(), settings.epochs, []),
         )
     )
     by_key = {record.key: record for record in records} | {own: winner}
@@ -264,6 +266,9 @@ def _conclude(
     table = render(rows, settings.space.metric)
     (directory / "table.md").write_text(table + "\n")
     (directory / "results.json").write_text(json.dumps(plain(rows), indent=1))
+    link = directory / "winner"
+    link.unlink(missing_ok=True)
+    link.symlink_to(Path("trials") / winner.key)
     for file in (path, directory / "table.md", directory / "results.json", directory / "sweep.yaml"):
         tracker.artifact(None, file)
     for row, prefix in zip(rows[:2], ("winner", "baseline"), strict=False):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,28 @@ from raydistill.sweep.space import Space, difference
 FILE = "sweep.yaml"
 
 
+def with_own_teacher(config: Config) -> Config:
+    """`config` with the length and the batches of its teacher's training spelt out.
+
+    So the teacher stays the same whatever the trials make of `train.epochs` and `data.batch_size`.
+    """
+    if config.method.teacher_output() is None or config.teacher.sources:
+        return config
+    spelt = {
+        "epochs": config.teacher.epochs or config.train.epochs,
+        "batch_size": config.teacher.batch_size or config.data.batch_size,
+    }
+    return config.model_copy(update={"teacher": config.teacher.model_copy(update=spelt)})
+
+
 @dataclass(frozen=True)
 class SweepSettings:
     """One sweep, fully resolved and validated.
 
     `base` holds every setting that is not searched. `trials` configurations are tried for `base`'s epochs;
     the winner and its baselines are then trained with `seeds` seeds in all. `packs` worker groups of
-    `workers` processes train up to `learners` configurations each, side by side.
+    `workers` processes train up to `learners` configurations each, side by side. Teachers, teacher banks
+    and pseudo labels are kept in `artifacts`, within `artifacts_gib` if that is given.
     """
 
     name: str
@@ -38,6 +53,9 @@ class SweepSettings:
     workers: int = 1
     threads: int | None = None
     gpu: bool | None = None
+    preset: str = "default"
+    artifacts: Path = Path("artifacts")
+    artifacts_gib: float | None = None
 
     def __post_init__(self) -> None:
         try:
@@ -57,10 +75,16 @@ class SweepSettings:
         """The complete configuration of a trial with these searched settings."""
         return configuration.dump(configuration.load(configuration.assign(configuration.dump(self.base), settings)))
 
+    def without_early_stop(self) -> Space:
+        """The space for trials that all run to their end."""
+        return replace(self.space, early_terminate=None)
+
     def identity(self) -> dict[str, Any]:
         """What must not change between start and resume."""
-        return {"base": configuration.dump(self.base), "space": self.space.to_dict(), "trials": self.trials,
-                "seeds": self.seeds, "search_seed": self.search_seed}  # fmt: skip
+        return {
+            "base": configuration.dump(self.base), "preset": self.preset, "space": self.space.to_dict(),
+            "trials": self.trials, "seeds": self.seeds, "search_seed": self.search_seed,
+        }  # fmt: skip
 
     def store(self) -> None:
         """Write the identity beside the sweep. Raises ConfigError if the storage refuses."""

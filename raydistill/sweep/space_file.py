@@ -28,22 +28,22 @@ FORBIDDEN = {
 MOST = 10_000
 
 
-def load_space(path: Path, method: str, fixed: Mapping[str, Any]) -> Space:
-    """Read and check a search space for `method`, on top of the settings `fixed` (by dotted path).
+def load_space(path: Path, method: str, fixed: Mapping[str, Any], preset: Mapping[str, Any] | None = None) -> Space:
+    """Read and check a search space for `method`, on top of a preset and of the settings `fixed` (by dotted path).
 
-    A searched parameter that is also fixed keeps the fixed value.
+    A searched parameter that is also fixed keeps the fixed value; one that the preset sets is searched.
 
     Raises: ConfigError, which names the file, the key, the value and what would be accepted.
     """
-    return _Reader(path, method, fixed).space()
+    return _Reader(path, method, fixed, preset or {}).space()
 
 
 class _Reader:
     """Reads one file, for one method; every complaint names the file."""
 
-    def __init__(self, file: Path, method: str, fixed: Mapping[str, Any]) -> None:
+    def __init__(self, file: Path, method: str, fixed: Mapping[str, Any], preset: Mapping[str, Any]) -> None:
         self.file, self.fixed, self.fields = file, fixed, paths(method)
-        self.base = assign({"method": {"name": method}}, dict(fixed))
+        self.base = assign(dict(preset), {"method.name": method, **fixed})
         load(self.base)
 
     def space(self) -> Space:

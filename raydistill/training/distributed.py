@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TypeVar
 
 import torch
@@ -51,6 +51,25 @@ class Workers:
             if buffer.is_floating_point():
                 dist.all_reduce(buffer)
                 buffer /= self.world
+
+    def first_alone(self, work: Callable[[], T]) -> T:
+        """`work()` by worker 0 first; by the others after it, when what it makes is there.
+
+        Raises: what it raised on worker 0, as a RuntimeError on the others.
+        """
+        if self.world == 1:
+            return work()
+        error = ""
+        if self.rank == 0:
+            try:
+                result = work()
+            except Exception as failure:
+                self.broadcast(f"{type(failure).__name__}: {failure}")
+                raise
+        error = self.broadcast(error)
+        if error:
+            raise RuntimeError(error)
+        return result if self.rank == 0 else work()
 
     def broadcast(self, value: T) -> T:
         """Worker 0's value, on every worker."""

@@ -10,10 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from raydistill import methods
-from raydistill.config import Config, Train
+from raydistill.config import Config
 from raydistill.methods import Batch, Progress
 from raydistill.training.distributed import Workers
+from raydistill.training.optimizers import make_optimizer
 from raydistill.training.schedules import learning_rate
+from raydistill.training.supplies import Step, Supply, plain_given
 
 
 class NonFiniteError(RuntimeError):
@@ -26,19 +28,23 @@ class Learner:
     Its numbers are the same alone and in company: weights are drawn from `train.seed`, and every draw
     inside an epoch comes from a generator state seeded by (seed, epoch, rank) that no one else touches.
 
-    Raises: ValueError for an unknown backbone or a stem that it cannot take.
+    Args:
+        supply: the teachers, labels and widths that the pack has for it.
+
+    Raises: ValueError for an unknown backbone, a stem that it cannot take, or a teacher that does not fit.
     """
 
     def __init__(
         self,
         config: Config,
+        supply: Supply,
         *,
-        image_size: int,
         steps_per_epoch: int,
         device: torch.device | str = "cpu",
         workers: Workers | None = None,
     ) -> None:
         self.config = config
+        self.supply = supply
         self.device = torch.device(device)
         self.workers = workers or Workers()
         self.steps_per_epoch = steps_per_epoch
@@ -46,12 +52,12 @@ class Learner:
         self.step = 0
         self.metrics: dict[str, float] = {}
         self.offsets: list[tuple[int, int]] = []
-        method = methods.build(config.method, image_size=image_size, seed=config.train.seed)
+        method = methods.build(config.method, supply.given, seed=config.train.seed)
         if config.train.sync_batchnorm and self.workers.world > 1 and self.device.type == "cuda":
             method = nn.SyncBatchNorm.convert_sync_batchnorm(method)
         self.method = method.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.parameters = [p for p in self.method.parameters() if p.requires_grad]
-        self.optimizer = _optimizer(config.train, self.parameters)
+        self.optimizer = make_optimizer(config.train, self.parameters)
         self._random_state: dict[str, Tensor] = {}
         self._sums: dict[str, Tensor] = {}
         self._bf16 = config.train.precision == "bf16" or (
@@ -70,6 +76,12 @@ class Learner:
         with torch.random.fork_rng(devices=_cuda_devices(self.device)):
             torch.manual_seed((train.seed * 1_000_003 + self.epoch) * 1_009 + self.workers.rank)
             self._random_state = _random_state(self.device)
+
+    def batch(self, step: Step) -> Batch:
+        """What this learner sees of a step that all learners of the pack share."""
+        return Batch(
+            step.views, step.indices, self.workers.gather, step.teachers(self.supply), step.labels(self.supply)
+        )
 
     def train_step(self, batch: Batch) -> None:
         """One optimisation step.
@@ -118,6 +130,7 @@ class Learner:
     def state_dict(self) -> dict[str, Any]:
         """Everything the next epoch depends on, with the metrics of the last."""
         return {
+            "given": plain_given(self.supply.given),
             "method": self.method.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "epoch": self.epoch,
@@ -167,13 +180,6 @@ class Learner:
         finally:
             self._random_state = _random_state(self.device)
             _set_random_state(outside)
-
-
-def _optimizer(train: Train, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    common: dict[str, Any] = {"lr": train.lr, "weight_decay": train.weight_decay, "fused": True}
-    if train.optimizer == "sgd":
-        return torch.optim.SGD(parameters, momentum=train.momentum, **common)
-    return (torch.optim.Adam if train.optimizer == "adam" else torch.optim.AdamW)(parameters, **common)
 
 
 def _cuda_devices(device: torch.device) -> list[torch.device]:

@@ -13,14 +13,16 @@ import torch
 from torch import nn
 
 from raydistill import config as configuration
+from raydistill.artifacts.store import Store
 from raydistill.config import Config, Data
 from raydistill.data.augment import normalization
 from raydistill.data.sources import Dataset
 from raydistill.data.stream import Stream
-from raydistill.methods import Batch
+from raydistill.methods import Method
 from raydistill.training.checkpoints import latest_checkpoint, to_device, write_checkpoint
 from raydistill.training.distributed import Workers
 from raydistill.training.learner import Learner
+from raydistill.training.supplies import Supplies
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +57,7 @@ class Pack:
         evaluate: scores a learner's encoders; returns metrics, finite numbers.
         device: of every learner and batch.
         workers: the process group.
+        store: where teachers, teacher banks and labels are kept.
         prefetch: batches prepared ahead in a thread. None: two beside a GPU, none on a CPU, where training
             has all cores, a third thread gained nothing, and now and then stalled its barriers for seconds.
     """
@@ -67,6 +70,7 @@ class Pack:
         evaluate: Evaluate,
         device: torch.device | str = "cpu",
         workers: Workers | None = None,
+        store: Store | None = None,
         prefetch: int | None = None,
     ) -> None:
         self.dataset = dataset
@@ -86,7 +90,9 @@ class Pack:
             rank=self.workers.rank,
             world=self.workers.world,
             prefetch=self._prefetch() if prefetch is None else prefetch,
+            fixed_views=data.fixed_views,
         )
+        self.supplies = Supplies(store, dataset, data, device=self.device, workers=self.workers)
 
     def _prefetch(self) -> int:
         return 2 if self.device.type == "cuda" else 0
@@ -132,7 +138,7 @@ class Pack:
     def _build(self, assignment: Assignment) -> Learner:
         config = configuration.load(assignment.config)
         learner = Learner(
-            config, image_size=self.dataset.image_size, steps_per_epoch=self.stream.steps_per_epoch,
+            config, self.supplies.supply(config), steps_per_epoch=self.stream.steps_per_epoch,
             device=self.device, workers=self.workers,
         )  # fmt: skip
         learner.offsets = [pair for pair in config.train.offsets if pair != (0, 0)]
@@ -154,17 +160,18 @@ class Pack:
         self._seconds = dict.fromkeys(due, 0.0)
         views = dict.fromkeys(view for learner in due.values() for view in learner.method.views)
         started = time.perf_counter()
-        for step, (drawn, indices) in enumerate(self.stream.epoch(epoch, views), 1):
+        for number, (drawn, indices) in enumerate(self.stream.epoch(epoch, views), 1):
+            step = self.supplies.step(drawn, indices, epoch)
             for key, learner in list(due.items()):
                 began = time.perf_counter()
                 try:
-                    learner.train_step(Batch(drawn, indices, self.workers.gather))
+                    learner.train_step(learner.batch(step))
                 except Exception as error:
                     log.debug("learner %s failed", key, exc_info=True)
                     reports.append(Report(key, learner.epoch, error=_cause(error)))
                     del due[key]
                 self._seconds[key] += time.perf_counter() - began
-            on_step(step / self.stream.steps_per_epoch)
+            on_step(number / self.stream.steps_per_epoch)
             if not due:
                 break
         self._wall = time.perf_counter() - started
@@ -176,7 +183,7 @@ class Pack:
             metrics |= self._speed(key)
             if learner.done or learner.epoch % learner.config.eval.every == 0:
                 if self.workers.rank == 0:
-                    encoders = learner.method.encoders()
+                    encoders = scored_encoders(learner.method, learner.config.eval.encoders)
                     metrics |= self.evaluate(encoders, self.dataset, learner.config, self.device)
                 metrics = self.workers.broadcast(metrics)
             metrics["bad_images"] = float(self.dataset.train.bad)
@@ -196,6 +203,12 @@ class Pack:
             "step_seconds": self._seconds[key] / self.stream.steps_per_epoch,
             "pack_learners": float(len(self._seconds)),
         }
+
+
+def scored_encoders(method: Method, which: str) -> dict[str, nn.Module]:
+    """The student's encoder, or with `all` every one of the method's."""
+    encoders = method.encoders()
+    return encoders if which == "all" else {"student": encoders["student"]}
 
 
 def _cause(error: BaseException) -> str:

@@ -10,13 +10,19 @@ from raydistill.config import Train
 def learning_rate(train: Train, *, step: int, total: int, steps_per_epoch: int, batch_size: int) -> float:
     """The rate of optimisation step `step` of `total`, counted from 0.
 
-    Linear warm-up from 0, then constant or a cosine to 0 over the remaining steps. With
-    `lr_scaling: linear` the rate is multiplied by batch_size / 256.
+    Linear warm-up from 0, then constant, a cosine to 0 over the remaining steps, or a multiplication by
+    `gamma` at each of the `milestones`, which are shares of the whole training. With `schedule_unit: epoch`
+    cosine and milestones see the first step of the epoch. With `lr_scaling: linear` the rate is multiplied
+    by batch_size / 256.
     """
     peak = train.lr * (batch_size / 256 if train.lr_scaling == "linear" else 1)
     warmup = round(train.warmup_epochs * steps_per_epoch)
     if step < warmup:
         return peak * (step + 1) / warmup
+    if train.schedule_unit == "epoch":
+        step -= step % steps_per_epoch
     if train.schedule == "constant":
         return peak
-    return peak * 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, total - warmup)))
+    if train.schedule == "step":
+        return peak * train.gamma ** sum(step >= milestone * total for milestone in train.milestones)
+    return peak * 0.5 * (1 + math.cos(math.pi * max(0, step - warmup) / max(1, total - warmup)))

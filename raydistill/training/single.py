@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from raydistill import config as configuration
+from raydistill.artifacts.store import Store
 from raydistill.config import Config
 from raydistill.data.sources import load_dataset
 from raydistill.training.pack import Assignment, Evaluate, Pack, Report
@@ -24,13 +25,15 @@ def train(
     evaluate: Evaluate,
     on_epoch: Callable[[Report], None] = lambda report: None,
     device: torch.device | str | None = None,
+    store: Store | None = None,
 ) -> Report:
     """Train one configuration, from its newest checkpoint in `directory` if there is one.
 
-    Returns: the report of the last epoch. Raises: TrainingFailed, DataError.
+    Its teachers must be in `store` already (`prepare.ensure_teachers`). Returns: the report of the last epoch.
+    Raises: TrainingFailed, DataError.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    pack = Pack(load_dataset(config.data), config.data, evaluate=evaluate, device=device)
+    pack = Pack(load_dataset(config.data), config.data, evaluate=evaluate, device=device, store=store)
     assignment = Assignment("train", configuration.dump(config), str(directory) if directory else None)
     report = pack.add(assignment)
     while report is None or not (report.done or report.error):

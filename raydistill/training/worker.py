@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 import torch
 
+from raydistill.artifacts.store import Store
 from raydistill.config import Data
 from raydistill.data.sources import Dataset, load_dataset
 from raydistill.training.distributed import Workers
@@ -39,6 +40,7 @@ def serve(
     evaluate: Evaluate,
     device: torch.device | str = "cpu",
     workers: Workers | None = None,
+    store: Store | None = None,
     load: Callable[[Data], Dataset] = load_dataset,
 ) -> None:
     """Run packs until told to close. Every worker of the group calls this; worker 0 asks `control`."""
@@ -62,7 +64,7 @@ def serve(
                 if pack is None:
                     settings = Data.model_validate(data)
                     dataset = _cached(settings, datasets, load)
-                    pack = Pack(dataset, settings, evaluate=evaluate, device=device, workers=workers)
+                    pack = Pack(dataset, settings, evaluate=evaluate, device=device, workers=workers, store=store)
             except (ValueError, OSError) as error:
                 reports.append(Report(assignment.key, error=str(error)))
                 continue
@@ -80,7 +82,7 @@ def serve(
 
 def _cached(settings: Data, datasets: dict[str, Dataset], load: Callable[[Data], Dataset]) -> Dataset:
     """The images, decoded once per worker whatever the batch size or the order."""
-    key = settings.model_copy(update={"batch_size": 2, "stream_seed": 0}).model_dump_json()
+    key = settings.model_copy(update={"batch_size": 2, "stream_seed": 0, "fixed_views": None}).model_dump_json()
     if key not in datasets:
         datasets[key] = load(settings)
     return datasets[key]

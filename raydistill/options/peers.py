@@ -1,31 +1,14 @@
-"""What each method lets you choose: fields, bounds and the values the paper or the released code uses.
-
-Declarations only, free of torch, so that a mistyped option is reported before anything heavy is imported.
-The networks and losses are in `raydistill.methods`, one file per method.
-"""
+"""SimCLR, SimSiam, and DoGo, which makes them peers."""
 
 from __future__ import annotations
 
 from typing import ClassVar, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from raydistill.options.base import Options, Recipe
 
 Objective = Literal["simclr", "simsiam"]
-Stem = Literal["auto", "imagenet", "small", "stride2"]
-
-
-class Options(BaseModel):
-    """Base of every method's options. `name` selects the method; `implementation` says where it lives."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
-    implementation: ClassVar[str]
-
-    name: str
-    stem: Stem = Field("auto", description="first layers of the backbone; auto picks by image size")
-
-    def baseline(self) -> Options:
-        """The same student trained without distillation, under the same settings."""
-        return self
 
 
 class SimCLROptions(Options):
@@ -38,7 +21,12 @@ class SimCLROptions(Options):
     tau_c: float = Field(0.5, gt=0, description="contrastive temperature")
     hidden_dim: int = Field(512, ge=1)
     projection_dim: int = Field(128, ge=1)
-    recipe: str = "simclr"
+    recipe: Recipe = "simclr"
+    second_recipe: Recipe | None = Field(None, description="of the second view; none: as the first")
+    head: Literal["dogo", "sdssl"] = Field(
+        "dogo", description="dogo: two layers; sdssl: three of sdssl_dim without bias, batch norm at the output"
+    )
+    sdssl_dim: int = Field(4096, ge=1, description="hidden width of the sdssl head")
 
 
 class SimSiamOptions(Options):
@@ -51,7 +39,7 @@ class SimSiamOptions(Options):
     projection_dim: int = Field(2048, ge=1)
     predictor_dim: int = Field(512, ge=1)
     projector_layers: int = Field(3, ge=2, le=3, description="3 in branch dogo, 2 in branch main")
-    recipe: str = "simsiam_dogo"
+    recipe: Recipe = "simsiam_dogo"
 
 
 class DoGoOptions(Options):
@@ -117,10 +105,3 @@ class DoGoOptions(Options):
     def baseline(self) -> Options:
         """The student (first peer) trained alone."""
         return self.peers()[0]
-
-
-METHODS: dict[str, type[Options]] = {
-    "simclr": SimCLROptions,
-    "simsiam": SimSiamOptions,
-    "dogo": DoGoOptions,
-}

@@ -1,0 +1,92 @@
+"""The teacher bank: a teacher's embeddings of fixed views of every training image, in half precision.
+
+With `data.fixed_views = V` the augmentations of epoch e are those of epoch e mod V, drawn from a seed of
+their own. So the embeddings can be kept, one array (N, D) for each view and each of the V versions, and an
+epoch reads its rows by image index instead of running the teacher. The plain image has one version.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from raydistill.artifacts.store import ArtifactError, Store
+from raydistill.data.augment import RECIPES, Normalization, View, augment
+from raydistill.data.images import Images
+from raydistill.data.stream import VIEW_SEED
+from raydistill.options import Output
+
+FILE = "embeddings.npy"
+BATCH = 256
+
+
+@dataclass(frozen=True, eq=True)
+class BankPage:
+    """Which embeddings: of what teacher and images, of which view, in which of its versions."""
+
+    teacher: str
+    images: dict[str, Any]
+    view: View
+    version: int
+    output: Output
+
+    def made_of(self) -> dict[str, Any]:
+        """What is needed to draw the very same views again and to embed them with the same teacher."""
+        recipe = asdict(RECIPES[self.view.recipe])
+        return {
+            "teacher": self.teacher, "images": self.images, "view": list(self.view), "recipe": _plain(recipe),
+            "version": self.version, "view_seed": VIEW_SEED, "output": self.output,
+        }  # fmt: skip
+
+
+def open_page(
+    store: Store,
+    page: BankPage,
+    images: Images,
+    embed: Callable[[Tensor], Tensor],
+    *,
+    size: int,
+    normalize: Normalization,
+    device: torch.device,
+) -> np.ndarray:
+    """The page's (N, D) float16 rows, memory-mapped; made first if there are none.
+
+    Raises: ArtifactError if the storage refuses, or if an embedding does not fit in half precision.
+    """
+
+    def make(folder: Path) -> None:
+        rows: np.memmap[Any, Any] | None = None
+        for start in range(0, len(images), BATCH):
+            wanted = torch.arange(start, min(start + BATCH, len(images)))
+            pixels, used = images.fetch(wanted)
+            drawn = augment(
+                pixels, used, page.view, size=size, seed=VIEW_SEED, epoch=page.version,
+                normalize=normalize, device=device,
+            )  # fmt: skip
+            half = embed(drawn).half().cpu().numpy()
+            if not np.isfinite(half).all():
+                raise ArtifactError("the teacher's embeddings exceed half precision; set teacher.bank=false")
+            if rows is None:
+                rows = np.lib.format.open_memmap(
+                    folder / FILE, mode="w+", dtype=np.float16, shape=(len(images), half.shape[1])
+                )
+            rows[start : start + len(half)] = half
+        assert rows is not None
+        rows.flush()
+
+    folder = store.get("bank", page.made_of(), make)
+    try:
+        found: np.ndarray = np.load(folder / FILE, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise ArtifactError(f"{folder / FILE} is damaged ({error}); remove it with `raydistill artifacts`") from None
+    return found
+
+
+def _plain(recipe: dict[str, Any]) -> dict[str, Any]:
+    return {name: list(value) if isinstance(value, tuple) else value for name, value in recipe.items()}

@@ -1,0 +1,35 @@
+"""What an artifact was made from: the images, told apart by a fingerprint of their content."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+import numpy as np
+import torch
+
+from raydistill.config import Data
+from raydistill.data.images import Images
+from raydistill.data.sources import Dataset
+
+SAMPLES = 16
+NOT_PART = ("source", "root", "download", "cache_gib", "batch_size", "stream_seed", "fixed_views")
+
+
+def images_identity(dataset: Dataset, data: Data) -> dict[str, Any]:
+    """The settings that choose and split the images, and a fingerprint of the training split."""
+    settings = data.model_dump(mode="json", exclude=set(NOT_PART))
+    return settings | {"image_size": dataset.image_size, "fingerprint": fingerprint(dataset.train)}
+
+
+def fingerprint(images: Images) -> str:
+    """SHA-256 of the number of images, their labels, and 16 of the decoded images, evenly spaced."""
+    digest = hashlib.sha256(str(len(images)).encode())
+    if images.labels is not None:
+        digest.update(images.labels.numpy().tobytes())
+    chosen = np.unique(np.linspace(0, len(images) - 1, SAMPLES).astype(int))
+    for index in chosen.tolist():
+        image, _ = images.subset([index]).fetch([0])
+        pixels = image[0] if isinstance(image, list) else image
+        digest.update(pixels.to(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()[:32]

@@ -1,0 +1,194 @@
+"""The store of artifacts: things made once and found again by the hash of what they were made from.
+
+One folder per artifact, `KIND/KEY/`, with its files and `artifact.json` (what it was made from, when, its
+size). It is made in a temporary folder under a lock and renamed, so that a reader sees all of it or nothing.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger(__name__)
+
+KINDS = ("teacher", "bank", "labels")
+MANIFEST = "artifact.json"
+KEY_LENGTH = 16
+
+
+class ArtifactError(ValueError):
+    """An artifact is missing, damaged or cannot be written; the message names it."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One artifact: `created` and `used` in seconds since 1970, `size` in bytes."""
+
+    kind: str
+    key: str
+    path: Path
+    size: int
+    created: float
+    used: float
+    made_of: dict[str, Any]
+
+
+def key_of(kind: str, made_of: Mapping[str, Any]) -> str:
+    """The first 16 hexadecimal digits of the SHA-256 of kind and content, independent of the keys' order."""
+    text = json.dumps([kind, made_of], sort_keys=True)
+    return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
+
+
+class Store:
+    """Args:
+    root: its folder, created when first written to.
+    limit_gib: after making something, the artifacts longest unused are removed until all fit.
+    """
+
+    def __init__(self, root: Path, limit_gib: float | None = None) -> None:
+        self.root = root
+        self.limit_gib = limit_gib
+
+    def find(self, kind: str, made_of: Mapping[str, Any]) -> Path | None:
+        """The folder of what was made of `made_of`, noted as used now; None if it was never made."""
+        return self._whole(kind, key_of(kind, made_of))
+
+    def open(self, key: str) -> Path:
+        """The folder of the artifact called `key`, or by its first digits. Raises ArtifactError."""
+        found = [entry for entry in self.entries() if key and entry.key.startswith(key)]
+        if len(found) != 1:
+            what = "is not in" if not found else "is not unique in"
+            raise ArtifactError(f"artifact {key!r} {what} {self.root}; `raydistill artifacts` lists what there is")
+        return self._whole(found[0].kind, found[0].key) or found[0].path
+
+    def get(self, kind: str, made_of: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
+        """The artifact's folder; if there is none, `make` fills one, while others that want it wait.
+
+        Raises: ArtifactError when the storage refuses; what `make` raises, and then nothing is left behind.
+        """
+        key = key_of(kind, made_of)
+        if (found := self._whole(kind, key)) is not None:
+            return found
+        with self._lock(key):
+            if (found := self._whole(kind, key)) is not None:
+                return found
+            return self._make(kind, key, made_of, make)
+
+    def entries(self) -> list[Entry]:
+        """All artifacts, the most recently used first."""
+        manifests = [path for kind in KINDS for path in self.root.glob(f"{kind}/*/{MANIFEST}")]
+        return sorted(filter(None, map(_entry, manifests)), key=lambda entry: -entry.used)
+
+    def remove(self, entry: Entry) -> None:
+        """Delete an artifact. Who has its files open keeps them."""
+        with self._lock(entry.key):
+            (entry.path / MANIFEST).unlink(missing_ok=True)
+            shutil.rmtree(entry.path, ignore_errors=True)
+
+    def prune(self, limit_gib: float, keep: str = "") -> list[Entry]:
+        """Remove the artifacts longest unused until the rest fits in `limit_gib`. Returns: those removed."""
+        removed: list[Entry] = []
+        entries = self.entries()
+        total = sum(entry.size for entry in entries)
+        for entry in reversed(entries):
+            if total <= limit_gib * 2**30:
+                break
+            if entry.key != keep:
+                self.remove(entry)
+                removed.append(entry)
+                total -= entry.size
+        return removed
+
+    def _whole(self, kind: str, key: str) -> Path | None:
+        path = self.root / kind / key
+        try:
+            os.utime(path / MANIFEST)
+        except OSError:
+            return path if (path / MANIFEST).exists() else None
+        return path
+
+    def _make(self, kind: str, key: str, made_of: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
+        final = self.root / kind / key
+        temporary = self.root / ".making" / f"{key}-{os.getpid()}"
+        shutil.rmtree(temporary, ignore_errors=True)
+        try:
+            temporary.mkdir(parents=True)
+            make(temporary)
+            size = sum(file.stat().st_size for file in temporary.rglob("*") if file.is_file())
+            manifest = {"kind": kind, "key": key, "bytes": size, "created": time.time(), "made_of": made_of}
+            (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1))
+            _sync(temporary)
+            final.parent.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(final, ignore_errors=True)
+            temporary.rename(final)
+        except OSError as error:
+            raise ArtifactError(f"{kind} {key} cannot be written to {self.root} ({error})") from error
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+        if self.limit_gib is not None:
+            for entry in self.prune(self.limit_gib, keep=key):
+                log.warning("artifact %s %s was removed to stay within %s GiB", entry.kind, entry.key, self.limit_gib)
+        return final
+
+    @contextmanager
+    def _lock(self, key: str) -> Iterator[None]:
+        path = self.root / ".locks" / key
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            file = path.open("w")
+        except OSError as error:
+            raise ArtifactError(f"{self.root} cannot be written ({error.strerror})") from error
+        with file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
+
+
+def listing(entries: list[Entry]) -> str:
+    """A table of artifacts for people."""
+    if not entries:
+        return "no artifacts"
+    lines = [f"{'kind':8} {'key':{KEY_LENGTH}} {'MiB':>9}  last used         what"]
+    for entry in entries:
+        used = time.strftime("%Y-%m-%d %H:%M", time.localtime(entry.used))
+        lines.append(f"{entry.kind:8} {entry.key} {entry.size / 2**20:9.2f}  {used}  {_described(entry)}")
+    return "\n".join(lines)
+
+
+def _described(entry: Entry) -> str:
+    made = entry.made_of
+    if entry.kind == "bank":
+        recipe, draw = made["view"]
+        view = f"{recipe} {draw}"
+        return f"{made['output']} of teacher {made['teacher']}, view {view}, version {made['version']}"
+    if entry.kind == "labels":
+        return f"{made['source']['kind']}, {made['source']['clusters']} classes, teacher {made['teacher'] or '-'}"
+    if "method" in made:
+        return f"{made['method']['name']} on {made['method']['backbone']}, {made['train']['epochs']} epochs"
+    return str(made.get("source") or made.get("format") or "a run")
+
+
+def _entry(manifest: Path) -> Entry | None:
+    try:
+        content = json.loads(manifest.read_text())
+        return Entry(
+            content["kind"], content["key"], manifest.parent, content["bytes"], content["created"],
+            manifest.stat().st_mtime, content["made_of"],
+        )  # fmt: skip
+    except (OSError, ValueError, KeyError):
+        return None
+
+
+def _sync(folder: Path) -> None:
+    for path in folder.iterdir():
+        with path.open("rb") as file:
+            os.fsync(file.fileno())

@@ -1,0 +1,103 @@
+"""Where a configuration's frozen teachers come from, and how they get into the store."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from raydistill import config as configuration
+from raydistill import methods
+from raydistill.artifacts.identity import images_identity
+from raydistill.artifacts.store import ArtifactError, Store, key_of
+from raydistill.config import Config, ConfigError
+from raydistill.data.augment import Normalization, normalization
+from raydistill.data.sources import Dataset
+from raydistill.models.backbones import Backbone
+from raydistill.models.teacher import FrozenTeacher, load_teacher, save_teacher
+from raydistill.presets import load_preset
+
+FILE = "teacher.safetensors"
+PREFIX = "artifact:"
+
+
+def recipes(config: Config) -> list[Config]:
+    """The runs that make the teachers of `config`; none if it needs none, or names where they are."""
+    if config.method.teacher_output() is None or config.teacher.sources:
+        return []
+    return [_recipe(config, index) for index in range(config.teacher.count)]
+
+
+def _recipe(config: Config, index: int) -> Config:
+    teacher = config.teacher
+    preset = load_preset(teacher.method, teacher.preset)
+    preset.pop("teacher", None)
+    settings = {
+        "method.name": teacher.method,
+        "method.backbone": teacher.backbone,
+        "method.stem": teacher.stem,
+        "train.epochs": teacher.epochs or config.train.epochs,
+        "train.seed": teacher.seed + index,
+        "train.precision": config.train.precision,
+    }
+    values = configuration.assign(preset, settings)
+    batch_size = teacher.batch_size or config.data.batch_size
+    data = config.data.model_copy(update={"batch_size": batch_size, "stream_seed": 0, "fixed_views": None})
+    return configuration.load(values | {"data": data.model_dump(mode="json"), "eval": config.eval.model_dump()})
+
+
+def made_of(recipe: Config, dataset: Dataset) -> dict[str, Any]:
+    """What tells one trained teacher from another."""
+    settings = configuration.dump(recipe)
+    data = images_identity(dataset, recipe.data) | {"batch_size": recipe.data.batch_size}
+    return {"method": settings["method"], "train": settings["train"], "images": data}
+
+
+def publish(store: Store, made: dict[str, Any], config: Config, state: dict[str, Any]) -> Path:
+    """Keep the student of a finished run, with its SSL head, as a teacher.
+
+    `state` is the run's last checkpoint. Raises: ValueError if its encoder is no plain backbone.
+    """
+    given = given_from(state)
+    method = methods.build(config.method, given, seed=0)
+    method.load_state_dict(state["method"])
+    backbone = method.encoders()["student"]
+    if not isinstance(backbone, Backbone):
+        raise ArtifactError(f"a run of {config.method.name} cannot be a teacher: its encoder is not a plain backbone")
+    size = given.image_size
+    teacher = FrozenTeacher(backbone, method.head(), normalization("", size), normalization("", size))
+
+    def make(folder: Path) -> None:
+        save_teacher(teacher, folder / FILE, provenance={"config": configuration.dump(config)})
+
+    return store.get("teacher", made, make)
+
+
+def given_from(state: dict[str, Any]) -> methods.Given:
+    """What the method of a checkpoint was built for."""
+    plain = state["given"]
+    return methods.Given(
+        plain["image_size"], plain["images"], tuple(plain["class_counts"]),
+        tuple(methods.Widths(*pair) for pair in plain["teachers"]),
+    )  # fmt: skip
+
+
+def keys(config: Config, dataset: Dataset) -> list[str]:
+    """The store's key of each teacher that `config` needs. Raises: ConfigError for a source not yet located."""
+    if config.method.teacher_output() is None:
+        return []
+    if not config.teacher.sources:
+        return [key_of("teacher", made_of(recipe, dataset)) for recipe in recipes(config)]
+    for source in config.teacher.sources:
+        if not source.startswith(PREFIX):
+            raise ConfigError(f"teacher.sources: {source!r} has not been taken into the store")
+    return [source.removeprefix(PREFIX) for source in config.teacher.sources]
+
+
+def load(store: Store, key: str, shown: Normalization, device: torch.device) -> FrozenTeacher:
+    """The teacher called `key`, for batches normalised as `shown`. Raises: ArtifactError, TeacherError."""
+    folder = store.root / "teacher" / key
+    if not (folder / FILE).exists():
+        raise ArtifactError(f"teacher {key} is not in {store.root}; start the sweep, or `raydistill train`, to make it")
+    return load_teacher(folder / FILE, shown).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -1,0 +1,105 @@
+"""Losses against a queue of embeddings. Pure functions. N images, D dimensions, K entries of the queue."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from raydistill.losses.precision import full_precision
+
+
+@full_precision
+def seed_loss(
+    student: Tensor, teacher: Tensor, queue: Tensor, tau_s: float, tau_t: float, own_positive: bool = True
+) -> Tensor:
+    """Cross-entropy between the teacher's and the student's similarities to the queue.
+
+    Args:
+        student, teacher: (N, D) embeddings, normalised here; no gradient reaches the teacher.
+        queue: (K, D) unit vectors, without this batch.
+        own_positive: the teacher's embedding of the same image is candidate 0; other images of the batch never are.
+
+    Returns: scalar, mean over N of -Σ_j p_T(j) log p_S(j).
+    Source: SEED eq. 5 to 7, jacobswan1/SEED, seed/builder.py and tools/utils.py.
+    """
+    student, teacher = F.normalize(student, dim=1), F.normalize(teacher.detach(), dim=1)
+    logits_s, logits_t = student @ queue.T, teacher @ queue.T
+    if own_positive:
+        logits_s = torch.cat([(student * teacher).sum(1, keepdim=True), logits_s], 1)
+        logits_t = torch.cat([(teacher * teacher).sum(1, keepdim=True), logits_t], 1)
+    target = F.softmax(logits_t / tau_t, dim=1)
+    return -(target * F.log_softmax(logits_s / tau_s, dim=1)).sum(1).mean()
+
+
+@full_precision
+def moco(queries: Tensor, keys: Tensor, queue: Tensor, tau: float) -> Tensor:
+    """InfoNCE with one positive key each and the queue as negatives.
+
+    Args:
+        queries, keys: (N, D), normalised here; no gradient reaches the keys.
+        queue: (K, D) unit vectors.
+
+    Returns: scalar. Source: MoCo eq. 1, facebookresearch/moco, moco/builder.py.
+    """
+    queries, keys = F.normalize(queries, dim=1), F.normalize(keys.detach(), dim=1)
+    logits = torch.cat([(queries * keys).sum(1, keepdim=True), queries @ queue.T], 1) / tau
+    return F.cross_entropy(logits, torch.zeros(len(logits), dtype=torch.int64, device=logits.device))
+
+
+@full_precision
+def compress(student: Tensor, teacher: Tensor, student_queue: Tensor, teacher_queue: Tensor, tau: float) -> Tensor:
+    """KL between the networks' similarities, each to its queue, at one temperature; batch mean.
+
+    Args:
+        student (N, D_s), teacher (N, D_t): normalised here; no gradient reaches the teacher.
+        student_queue (K, D_s), teacher_queue (K, D_t): entry k of both belongs to the same image. With one
+            queue both are the teacher's.
+
+    Returns: scalar >= 0. Source: CompRess eq. 1 and 2, UMBCvision/CompRess, nn/compress_loss.py.
+    """
+    own = F.normalize(student, dim=1) @ student_queue.T / tau
+    target = F.normalize(teacher.detach(), dim=1) @ teacher_queue.T / tau
+    return F.kl_div(F.log_softmax(own, 1), F.log_softmax(target, 1), reduction="batchmean", log_target=True)
+
+
+@full_precision
+def binary_contrastive(student: Tensor, teacher: Tensor, queue: Tensor, tau: float, images: int) -> Tensor:
+    """Tell the teacher's embedding of the own image from those of others: -log h⁺ - Σ_k log(1 - h_k).
+
+    h(s, d) = e^{s·d/tau} / (e^{s·d/tau} + K/M) with K negatives of M images, which is CRD's critic; the K
+    negatives stand for K times their expectation.
+
+    Args:
+        student, teacher: (N, D), normalised here; no gradient reaches the teacher.
+        queue: (K, D) unit vectors, the negatives.
+        images: M, the number of training images.
+
+    Returns: scalar >= 0, mean over N. Source: CRD eq. 18 and 19; SEED, table 4 (binary contrastive).
+    """
+    student, teacher = F.normalize(student, dim=1), F.normalize(teacher.detach(), dim=1)
+    prior = math.log(len(queue) / max(images, 1))
+    positive = (student * teacher).sum(1) / tau - prior
+    negative = student @ queue.T / tau - prior
+    return -(F.logsigmoid(positive) + F.logsigmoid(-negative).sum(1)).mean()
+
+
+@full_precision
+def squared_distance(student: Tensor, teacher: Tensor) -> Tensor:
+    """Mean over N of ‖nrm(student) - nrm(teacher)‖², in [0, 4]; the teacher is detached. SEED, table 4 (l2)."""
+    gap = F.normalize(student, dim=1) - F.normalize(teacher.detach(), dim=1)
+    return gap.square().sum(1).mean()
+
+
+@full_precision
+def centroid_cross_entropy(student: Tensor, centroids: Tensor, assigned: Tensor, tau: float) -> Tensor:
+    """Cross-entropy of the student's similarities to centroids with the teacher's assignment.
+
+    Args:
+        student: (N, D), normalised here; centroids: (C, D) unit vectors; assigned: (N,) indices.
+
+    Returns: scalar. Source: SEED, appendix A (online clustering).
+    """
+    return F.cross_entropy(F.normalize(student, dim=1) @ centroids.T / tau, assigned)

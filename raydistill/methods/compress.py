@@ -1,0 +1,82 @@
+"""CompRess (arXiv 2010.14713): the student's similarities to a queue follow the teacher's, by KL.
+
+One queue: both networks are compared with the teacher's. Two queues: each with its own, the student's filled
+by a momentum copy of it. Unlike SEED the own sample is no candidate and the temperature is common.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from raydistill.data.augment import View
+from raydistill.losses.queues import compress
+from raydistill.methods.base import Batch, Given, Method, Progress
+from raydistill.models.backbones import Backbone
+from raydistill.models.ema import follow, frozen_copy
+from raydistill.models.queue import Queue, check_length
+from raydistill.models.regression_head import regression_head
+from raydistill.options.queues import CompRessOptions
+
+
+class CompRess(Method):
+    """Backbone with an optional head, the teacher's queue, and with two queues the student's."""
+
+    def __init__(self, options: CompRessOptions, given: Given) -> None:
+        super().__init__()
+        check_length("method.queue_size", options.queue_size, given.images)
+        self.options = options
+        width = given.teacher_width(options.teacher)
+        self.backbone = Backbone(options.backbone, stem=options.stem, image_size=given.image_size)
+        self.student_head = _head(options.head, self.backbone.dim, width)
+        own_width = self.backbone.dim if options.head == "none" else width
+        self.teacher_queue = Queue(options.queue_size, width, bound=(3 / width) ** 0.5)
+        if options.queues == 2:
+            self.student_queue = Queue(options.queue_size, own_width, bound=(3 / own_width) ** 0.5)
+            if options.student_momentum is not None:
+                self.momentum_backbone = frozen_copy(self.backbone)
+                self.momentum_head = frozen_copy(self.student_head)
+        self.views = (View(options.recipe, 0),)
+        self._rows: tuple[Tensor, Tensor] | None = None
+
+    def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        images = batch.views[self.views[0]]
+        student = batch.gather(self.student_head(self.backbone(images)))
+        teacher = batch.gather(batch.teachers[0](self.views[0], self.options.teacher))
+        kept = student.detach()
+        if self._has_momentum:
+            with torch.no_grad():
+                kept = batch.gather(self.momentum_head(self.momentum_backbone(images)))
+        return {"loss": self.compare(student, teacher, kept)}
+
+    def compare(self, student: Tensor, teacher: Tensor, kept: Tensor) -> Tensor:
+        """The loss of embeddings (N, ·); `kept` is what the student's queue takes after the step."""
+        self._rows = (F.normalize(teacher.float(), dim=1), F.normalize(kept.float(), dim=1))
+        own = self.student_queue if self.options.queues == 2 else self.teacher_queue
+        return compress(student, teacher, own.rows, self.teacher_queue.rows, self.options.tau)
+
+    def after_step(self, progress: Progress) -> None:
+        if self._has_momentum:
+            assert self.options.student_momentum is not None
+            follow(self.momentum_backbone, self.backbone, self.options.student_momentum)
+            follow(self.momentum_head, self.student_head, self.options.student_momentum)
+        if self._rows is not None:
+            teacher, student = self._rows
+            self.teacher_queue.push(teacher)
+            if self.options.queues == 2:
+                self.student_queue.push(student)
+            self._rows = None
+
+    @property
+    def _has_momentum(self) -> bool:
+        return self.options.queues == 2 and self.options.student_momentum is not None
+
+    def encoders(self) -> dict[str, nn.Module]:
+        return {"student": self.backbone}
+
+
+def _head(kind: str, dim: int, width: int) -> nn.Module:
+    if kind == "none":
+        return nn.Identity()
+    return nn.Linear(dim, width) if kind == "linear" else regression_head(dim, width, depth=4)

@@ -1,0 +1,57 @@
+"""CRD (arXiv 1910.10699): contrast the teacher's embedding of the image with a memory of others.
+
+Both networks' features go through a trained linear layer to a common width; the memory is a queue of the
+teacher's mapped features, where the paper has one entry per image.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from raydistill.data.augment import View
+from raydistill.losses.queues import binary_contrastive
+from raydistill.methods.base import Batch, Given, Method, Progress
+from raydistill.models.backbones import Backbone
+from raydistill.models.queue import Queue, check_length
+from raydistill.options.queues import CRDOptions
+
+
+class CRD(Method):
+    """Student and teacher mapped to one space, each contrasted with a queue of the other's rows.
+
+    As published the loss has two halves, one for each network; the map of the teacher learns from its own.
+    """
+
+    def __init__(self, options: CRDOptions, given: Given) -> None:
+        super().__init__()
+        check_length("method.negatives", options.negatives, given.images)
+        self.options, self.images = options, given.images
+        self.backbone = Backbone(options.backbone, stem=options.stem, image_size=given.image_size)
+        self.student_map = nn.Linear(self.backbone.dim, options.embedding_dim)
+        self.teacher_map = nn.Linear(given.teacher_width(options.teacher), options.embedding_dim)
+        self.teacher_queue = Queue(options.negatives, options.embedding_dim)
+        self.student_queue = Queue(options.negatives, options.embedding_dim)
+        self.views = (View(options.recipe, 0),)
+        self._rows: tuple[Tensor, Tensor] | None = None
+
+    def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        (view,) = self.views
+        student = batch.gather(self.student_map(self.backbone(batch.views[view])))
+        teacher = batch.gather(self.teacher_map(batch.teachers[0](view, self.options.teacher)))
+        self._rows = tuple(F.normalize(rows.detach().float(), dim=1) for rows in (student, teacher))  # type: ignore[assignment]
+        tau = self.options.tau
+        terms = {
+            "student": binary_contrastive(student, teacher, self.teacher_queue.rows, tau, self.images),
+            "teacher": binary_contrastive(teacher, student, self.student_queue.rows, tau, self.images),
+        }
+        return {"loss": terms["student"] + terms["teacher"], **terms}
+
+    def after_step(self, progress: Progress) -> None:
+        if self._rows is not None:
+            self.student_queue.push(self._rows[0])
+            self.teacher_queue.push(self._rows[1])
+            self._rows = None
+
+    def encoders(self) -> dict[str, nn.Module]:
+        return {"student": self.backbone}

@@ -1,0 +1,109 @@
+"""SEED (arXiv 2101.04731): the student's similarities to a queue of teacher embeddings follow the teacher's.
+
+L = -(1/N) Σ_i Σ_j p_T(j) log p_S(j) over the queue and the teacher's embedding of the same image, softmax at
+tau_t and tau_s. The batch enters the queue after the step, so other images of the batch are no candidates.
+View strategies (a) to (d) are those of appendix A.3, the alternatives those of table 4 and appendix A.5.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from raydistill.data.augment import View
+from raydistill.losses.queues import moco, seed_loss
+from raydistill.methods.base import Batch, Given, Method, Progress
+from raydistill.methods.seed_alternatives import Alternative, make_alternative
+from raydistill.models.backbones import Backbone
+from raydistill.models.ema import follow, frozen_copy
+from raydistill.models.heads import relu_head
+from raydistill.models.queue import Queue, check_length
+from raydistill.options.queues import SEEDOptions
+
+
+class SEED(Method):
+    """Backbone with a two-layer head as wide as the teacher's output, and a queue of the teacher's embeddings.
+
+    Raises: ValueError for a queue longer than the data or a teacher without the output that is asked for.
+    """
+
+    def __init__(self, options: SEEDOptions, given: Given) -> None:
+        super().__init__()
+        check_length("method.queue_size", options.queue_size, given.images)
+        self.options = options
+        width = given.teacher_width(options.teacher)
+        self.backbone = Backbone(options.backbone, stem=options.stem, image_size=given.image_size)
+        self.projector = relu_head(self.backbone.dim, options.hidden_dim, width)
+        self.queue = Queue(options.queue_size, width)
+        self.alternative: Alternative | None = make_alternative(options, given, self.backbone.dim, width)
+        self.large = View(options.recipe, 0)
+        self.student_view = View(options.recipe, 1) if options.strategy == "cross" else self.large
+        patched = options.strategy in ("large_small_cross", "large_small")
+        self.small = tuple(View("swav_small", draw) for draw in range(options.small_views if patched else 0))
+        if options.strategy == "large_small":
+            self.small_queue = Queue(options.queue_size, width)
+        if options.loss == "seed_moco":
+            self.key_backbone, self.key_projector = frozen_copy(self.backbone), frozen_copy(self.projector)
+            self.moco_queue = Queue(options.queue_size, width)
+            self.key_view = View(options.recipe, 2)
+        extra = (self.key_view,) if options.loss == "seed_moco" else ()
+        self.views = tuple(dict.fromkeys((self.large, self.student_view, *self.small, *extra)))
+        self._rows: dict[str, Tensor] = {}
+
+    def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        teacher = batch.gather(batch.teachers[0](self.large, self.options.teacher))
+        features = self.backbone(batch.views[self.student_view])
+        self._keep("queue", teacher)
+        if self.alternative is not None:
+            return self.alternative(self, features, teacher, batch)
+        large = self.against_queue(batch.gather(self.projector(features)), teacher)
+        if self.options.loss == "seed_moco":
+            own = self._moco(features, batch)
+            return {"loss": large + own, "seed": large, "moco": own}
+        if not self.small:
+            return {"loss": large}
+        small = self._small(batch, teacher)
+        return {"loss": large + small, "large": large, "small": small}
+
+    def against_queue(self, student: Tensor, teacher: Tensor, queue: Queue | None = None) -> Tensor:
+        """The loss of embeddings (N, D) against the main queue, or another."""
+        options = self.options
+        rows = (queue or self.queue).rows
+        return seed_loss(student, teacher, rows, options.tau_s, options.tau_t, options.own_positive)
+
+    def _small(self, batch: Batch, large_teacher: Tensor) -> Tensor:
+        """The small patches' loss, averaged over all of them: against the teacher's large view (c) or its own (d)."""
+        students = [batch.gather(self.projector(self.backbone(batch.views[view]))) for view in self.small]
+        if self.options.strategy == "large_small_cross":
+            return torch.stack([self.against_queue(student, large_teacher) for student in students]).mean()
+        teachers = [batch.gather(batch.teachers[0](view, self.options.teacher)) for view in self.small]
+        self._keep("small_queue", teachers[0])
+        pairs = zip(students, teachers, strict=True)
+        return torch.stack([self.against_queue(s, t, self.small_queue) for s, t in pairs]).mean()
+
+    def _moco(self, features: Tensor, batch: Batch) -> Tensor:
+        """The student's own MoCo v2 loss, with its key network and queue."""
+        with torch.no_grad():
+            keys = batch.gather(self.key_projector(self.key_backbone(batch.views[self.key_view])))
+        self._keep("moco_queue", keys)
+        return moco(batch.gather(self.projector(features)), keys, self.moco_queue.rows, self.options.tau_s)
+
+    def _keep(self, queue: str, rows: Tensor) -> None:
+        self._rows[queue] = F.normalize(rows.detach().float(), dim=1)
+
+    def after_step(self, progress: Progress) -> None:
+        if self.options.loss == "seed_moco":
+            follow(self.key_backbone, self.backbone, self.options.momentum)
+            follow(self.key_projector, self.projector, self.options.momentum)
+        for name, rows in self._rows.items():
+            getattr(self, name).push(rows)
+        self._rows = {}
+        if self.alternative is not None:
+            self.alternative.after_step()
+
+    def encoders(self) -> dict[str, nn.Module]:
+        return {"student": self.backbone}
+
+    def head(self) -> nn.Sequential:
+        return self.projector

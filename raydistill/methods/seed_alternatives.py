@@ -1,0 +1,129 @@
+"""SEED's alternatives (table 4 and appendix A.5 of arXiv 2101.04731), each a loss in place of SEED's own."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from raydistill.losses.queues import binary_contrastive, centroid_cross_entropy, seed_loss, squared_distance
+from raydistill.losses.regression import cross_entropy
+from raydistill.methods.base import Batch, Given
+from raydistill.options.queues import SEEDOptions
+
+if TYPE_CHECKING:
+    from raydistill.methods.seed import SEED
+
+CENTROID_MOMENTUM = 0.9
+
+
+class Alternative(nn.Module):
+    """Called with the method, the student's features (n, m) and the teacher's gathered embeddings (N, D)."""
+
+    def forward(self, method: SEED, features: Tensor, teacher: Tensor, batch: Batch) -> dict[str, Tensor]:
+        raise TypeError(f"{type(self).__name__} must define forward")
+
+    def after_step(self) -> None:
+        """Move what is not moved by gradients."""
+
+
+class L2(Alternative):
+    """Squared distance of the normalised embeddings."""
+
+    def forward(self, method: SEED, features: Tensor, teacher: Tensor, batch: Batch) -> dict[str, Tensor]:
+        return {"loss": squared_distance(batch.gather(method.projector(features)), teacher)}
+
+
+class BinaryContrastive(Alternative):
+    """CRD's binary form, the queue's entries as negatives."""
+
+    def __init__(self, images: int) -> None:
+        super().__init__()
+        self.images = images
+
+    def forward(self, method: SEED, features: Tensor, teacher: Tensor, batch: Batch) -> dict[str, Tensor]:
+        student = batch.gather(method.projector(features))
+        return {"loss": binary_contrastive(student, teacher, method.queue.rows, method.options.tau_s, self.images)}
+
+
+class A5(Alternative):
+    """lambda_a ‖z_T - z_S‖² + lambda_b times SEED's cross-entropy without the own positive (appendix A.5)."""
+
+    def forward(self, method: SEED, features: Tensor, teacher: Tensor, batch: Batch) -> dict[str, Tensor]:
+        options = method.options
+        student = batch.gather(method.projector(features))
+        near = squared_distance(student, teacher)
+        far = seed_loss(student, teacher, method.queue.rows, options.tau_s, options.tau_t, False)
+        return {"loss": options.lambda_a * near + options.lambda_b * far, "l2": near, "queue": far}
+
+
+class KMeans(Alternative):
+    """Cross-entropy with the clusters of the teacher's embeddings of plain images.
+
+    The paper draws images uniformly over clusters. The stream is shared, so each image is weighted by
+    N / (K n_c) instead, which has the same expectation.
+    """
+
+    weights: Tensor
+
+    def __init__(self, dim: int, counts: tuple[int, ...]) -> None:
+        super().__init__()
+        self.classifier = nn.Linear(dim, len(counts))
+        sizes = torch.tensor(counts, dtype=torch.float32)
+        self.register_buffer("weights", sizes.sum() / (len(counts) * sizes.clamp(min=1)), persistent=False)
+
+    def forward(self, method: SEED, features: Tensor, teacher: Tensor, batch: Batch) -> dict[str, Tensor]:
+        assert batch.labels is not None
+        return {
+            "loss": cross_entropy(batch.gather(self.classifier(features)), batch.gather(batch.labels), self.weights)
+        }
+
+
+class OnlineClustering(Alternative):
+    """Cross-entropy with the nearest of centroids that follow the teacher's embeddings of each batch.
+
+    A centroid moves by `CENTROID_MOMENTUM` towards the mean of its rows; the paper gives no rate.
+    """
+
+    centroids: Tensor
+
+    def __init__(self, clusters: int, width: int) -> None:
+        super().__init__()
+        self.register_buffer("centroids", F.normalize(torch.randn(clusters, width), dim=1))
+        self._moved: Tensor | None = None
+
+    def forward(self, method: SEED, features: Tensor, teacher: Tensor, batch: Batch) -> dict[str, Tensor]:
+        rows = F.normalize(teacher.float(), dim=1)
+        assigned = (rows @ self.centroids.T).argmax(1)
+        self._moved = self._follow(rows, assigned)
+        student = batch.gather(method.projector(features))
+        return {"loss": centroid_cross_entropy(student, self.centroids, assigned, method.options.tau_s)}
+
+    @torch.no_grad()
+    def _follow(self, rows: Tensor, assigned: Tensor) -> Tensor:
+        member = F.one_hot(assigned, len(self.centroids)).to(rows.dtype)
+        counts = member.sum(0)[:, None]
+        moved = self.centroids.lerp(member.T @ rows / counts.clamp(min=1), 1 - CENTROID_MOMENTUM)
+        return torch.where(counts > 0, F.normalize(moved, dim=1), self.centroids)
+
+    def after_step(self) -> None:
+        if self._moved is not None:
+            self.centroids.copy_(self._moved)
+            self._moved = None
+
+
+def make_alternative(options: SEEDOptions, given: Given, dim: int, width: int) -> Alternative | None:
+    """The loss that stands in for SEED's; None for SEED's own, alone or beside MoCo v2's."""
+    if options.loss == "l2":
+        return L2()
+    if options.loss == "a5":
+        return A5()
+    if options.loss == "binary_contrastive":
+        return BinaryContrastive(given.images)
+    if options.loss == "kmeans":
+        return KMeans(dim, given.class_counts)
+    if options.loss == "online_clustering":
+        return OnlineClustering(options.clusters, width)
+    return None

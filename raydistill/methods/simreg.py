@@ -1,0 +1,71 @@
+"""SimReg (arXiv 2201.05131): regress the frozen teacher's normalised feature through an MLP head.
+
+L = ‖nrm g(S(x_s)) - nrm T(x_t)‖², mean over the batch; with K teachers one head each, and the mean of the K.
+The head is dropped afterwards, or kept up to `inference_layer`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from raydistill.data.augment import View
+from raydistill.losses.regression import normalized_regression, raw_regression
+from raydistill.methods.base import Batch, Given, Method, Progress
+from raydistill.models.backbones import Backbone
+from raydistill.models.regression_head import first_layers, regression_head
+from raydistill.options.regression import SimRegOptions
+
+
+class SimReg(Method):
+    """One backbone, one regression head for each teacher."""
+
+    def __init__(self, options: SimRegOptions, given: Given) -> None:
+        super().__init__()
+        self.options = options
+        self.backbone = Backbone(options.backbone, stem=options.stem, image_size=given.image_size)
+        self.heads = nn.ModuleList(
+            regression_head(
+                self.backbone.dim, given.teacher_width(options.teacher, index), depth=options.head_depth,
+                width=options.head_width, hidden=options.head_hidden, bn_relu=options.bn_relu,
+            )
+            for index in range(max(1, len(given.teachers)))
+        )  # fmt: skip
+        self.student_view = View(options.student_recipe, 0)
+        self.teacher_view = {
+            "same": self.student_view,
+            "different": View(options.teacher_recipe, 1),
+            "eval": View("eval", 0),
+        }[options.views]
+        drawn = (self.student_view,) if options.views == "eval" else (self.student_view, self.teacher_view)
+        self.views = tuple(dict.fromkeys(drawn))
+
+    def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+        features = self.backbone(batch.views[self.student_view])
+        distance = normalized_regression if self.options.normalize else raw_regression
+        losses = [
+            distance(batch.gather(head(features)), batch.gather(teacher(self.teacher_view, self.options.teacher)))
+            for head, teacher in zip(self.heads, batch.teachers, strict=True)
+        ]
+        terms = {f"teacher_{i}": loss for i, loss in enumerate(losses, 1)} if len(losses) > 1 else {}
+        return {"loss": torch.stack(losses).mean(), **terms}
+
+    def encoders(self) -> dict[str, nn.Module]:
+        if self.options.inference_layer == 0:
+            return {"student": self.backbone}
+        head = self.heads[0]
+        assert isinstance(head, nn.Sequential)
+        return {"student": Truncated(self.backbone, first_layers(head, self.options.inference_layer))}
+
+
+class Truncated(nn.Module):
+    """A backbone with the first layers of its head."""
+
+    def __init__(self, backbone: Backbone, layers: nn.Sequential) -> None:
+        super().__init__()
+        self.backbone, self.layers = backbone, layers
+        self.dim = [layer for layer in layers if isinstance(layer, nn.Linear)][-1].out_features
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (N, 3, H, W) -> (N, dim)."""
+        return self.layers(self.backbone(images))

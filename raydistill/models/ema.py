@@ -1,0 +1,33 @@
+"""Momentum encoders: copies that follow a network without gradient."""
+
+from __future__ import annotations
+
+import copy
+import math
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+M = TypeVar("M", bound=nn.Module)
+
+
+def frozen_copy(module: M) -> M:
+    """A copy that starts at the same weights and takes no gradient."""
+    return copy.deepcopy(module).requires_grad_(False)
+
+
+@torch.no_grad()
+def follow(target: nn.Module, source: nn.Module, momentum: float) -> None:
+    """target <- momentum * target + (1 - momentum) * source, for every parameter; buffers are not copied.
+
+    A momentum network runs in train mode with batch statistics of its own (SDSSL and MoCo, released code).
+    """
+    targets, sources = [[p.detach() for p in module.parameters()] for module in (target, source)]
+    if targets:
+        torch._foreach_lerp_(targets, sources, 1 - momentum)
+
+
+def rising(momentum: float, step: int, total: int) -> float:
+    """From `momentum` at step 0 to 1 at `total` on a half cosine (BYOL, MoCo v3, SDSSL)."""
+    return 1 - (1 - momentum) * 0.5 * (1 + math.cos(math.pi * step / total))

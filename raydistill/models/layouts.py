@@ -1,0 +1,101 @@
+"""Where the checkpoint files of released methods keep the backbone and its SSL head. Names only, no weights."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+PLAIN_PIXELS = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
+
+CONTAINERS = ("state_dict", "model", "model_state_dict")
+WRAPPERS = {"module", "_orig_mod"}
+CLASSIFIERS = ("fc.", "classifier.", "head.", "heads.", "prototypes.")
+
+
+class Place(NamedTuple):
+    """The prefix of the backbone's names, that of its head's, and the normalisation of its images.
+
+    `mlp`: a head of one linear layer, named like torchvision's classifier, is a classifier.
+    """
+
+    backbone: str
+    head: str | None = None
+    normalization: tuple[tuple[float, ...], tuple[float, ...]] = IMAGENET
+    mlp: bool = False
+
+
+PLACES: dict[str, tuple[Place, ...]] = {
+    # facebookresearch/moco; v1 has one linear layer.
+    "mocov2": (Place("encoder_q.", "encoder_q.fc."), Place("encoder_q.")),
+    # facebookresearch/swav; the prototypes are no part of the head.
+    "swav": (Place("", "projection_head."), Place("")),
+    "byol": (
+        Place("online_encoder.net.", "online_encoder.projector."),  # lucidrains/byol-pytorch
+        Place("online_network.encoder.", "online_network.projetion."),  # yaox12/BYOL-PyTorch, its spelling
+        Place(  # sthalles/PyTorch-BYOL, trained on pixels in [0, 1]
+            "online_network_state_dict.encoder.", "online_network_state_dict.projetion.net.", PLAIN_PIXELS
+        ),
+        Place("online_encoder.net."),
+        Place("online_network.encoder."),
+        Place("online_network_state_dict.encoder.", None, PLAIN_PIXELS),
+        Place("online_network."),
+        Place(""),  # ajtejankar/byol-convert: DeepMind's backbone under torchvision's names
+    ),
+    # Google's and both PyTorch versions were trained on pixels in [0, 1] without further normalisation.
+    "simclr": (
+        Place("backbone.", "backbone.fc.", PLAIN_PIXELS, mlp=True),  # sthalles/SimCLR
+        Place("encoder.", "projector.", PLAIN_PIXELS),  # Spijkervet/SimCLR
+        Place("", "fc.", IMAGENET, mlp=True),  # the SimCLR teachers of jacobswan1/SEED
+        Place("backbone.", None, PLAIN_PIXELS),
+        Place("encoder.", None, PLAIN_PIXELS),
+        Place("", None, PLAIN_PIXELS),  # tonylins/simclr-converter
+    ),
+    # facebookresearch/dino: full checkpoints hold both networks, released backbones are bare.
+    "dino": (
+        Place("teacher.backbone.", "teacher.head.mlp."),
+        Place("teacher.backbone."),
+        Place("student.backbone.", "student.head.mlp."),
+        Place("student.backbone."),
+        Place("backbone.", "head.mlp."),
+        Place("backbone."),
+        Place(""),
+    ),
+    # jacobswan1/SEED
+    "seed": (Place("student.", "student.fc."), Place("student."), Place("", "fc.", mlp=True), Place("")),
+    "plain": (Place(""), Place("backbone."), Place("encoder."), Place("net.")),
+}
+
+# What nn.Sequential(*resnet.children()) makes of torchvision's names, and a head whose layers have names of their own.
+RESNET_CHILDREN = {"0": "conv1", "1": "bn1", **{str(4 + stage): f"layer{1 + stage}" for stage in range(4)}}
+NAMED_HEAD = {"l1": "0", "bn1": "1", "l2": "3"}
+
+
+def bare(name: str) -> str:
+    """A tensor's name without what data-parallel and compiled networks add to it."""
+    return ".".join(part for part in name.split(".") if part not in WRAPPERS)
+
+
+def detect_format(names: Iterable[str]) -> str:
+    """The layout of a file with tensors of these names; `plain` where nothing tells.
+
+    SimCLR weights converted from TensorFlow look plain; only `format: simclr` gives them their normalisation.
+    """
+    tensors = [bare(name) for name in names]
+
+    def has(*prefixes: str) -> bool:
+        return any(name.startswith(prefixes) for name in tensors)
+
+    if has("encoder_q."):
+        return "mocov2"
+    if has("teacher.backbone.", "student.backbone.", "head.mlp."):
+        return "dino"
+    if has("student."):
+        return "seed"
+    if has("online_encoder.", "online_network.", "online_network_state_dict."):
+        return "byol"
+    if has("prototypes.") or (has("projection_head.") and has("conv1.")):
+        return "swav"
+    if has("backbone.fc.0.") or (has("encoder.") and has("projector.")) or (has("fc.0.") and has("fc.3.")):
+        return "simclr"
+    return "seed" if has("fc.0.") else "plain"

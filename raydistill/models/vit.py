@@ -1,0 +1,102 @@
+"""Vision transformers as MoCo v3 and SDSSL build them, on timm's, and the class token after every block."""
+
+from __future__ import annotations
+
+import math
+import re
+from functools import partial
+
+import torch
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+NAME = re.compile(r"vit_(?:(tiny|small|base)|w(\d+))(?:_p(\d+))?(?:_d(\d+))?")
+SIZES = {"tiny": (192, 6), "small": (384, 12), "base": (768, 12)}
+BLOCKS = 12
+TEMPERATURE = 10_000.0
+
+
+def build_vit(name: str, image_size: int) -> VisionTransformer:
+    """`vit_{tiny,small,base,wWIDTH}[_pPATCH][_dBLOCKS]`: class token, fixed 2-D sin-cos positions, frozen patches.
+
+    Args:
+        name: width in dimensions (one head for 32), patch in pixels (a quarter of the image), 12 blocks.
+        image_size: pixels.
+
+    Raises: ValueError for a patch that does not divide the image, or a width that its heads do not divide.
+    Source: facebookresearch/moco-v3, vits.py; hagiss/SDSSL, whose tiny has 6 heads.
+    """
+    match = NAME.fullmatch(name)
+    if match is None:
+        raise ValueError(f"backbone {name!r}: write vit_tiny, vit_small, vit_base or vit_w64, then _p8 and _d6")
+    dim, heads = SIZES[match[1]] if match[1] else (int(match[2]), max(1, int(match[2]) // 32))
+    patch = int(match[3]) if match[3] else max(1, image_size // 4)
+    if image_size % patch:
+        raise ValueError(f"backbone {name!r}: patches of {patch} px do not divide images of {image_size} px")
+    if dim % heads or dim % 4:
+        raise ValueError(f"backbone {name!r}: width {dim} must be a multiple of 4 and of its {heads} heads")
+    net = VisionTransformer(
+        img_size=image_size, patch_size=patch, embed_dim=dim, depth=int(match[4] or BLOCKS), num_heads=heads,
+        num_classes=0, global_pool="token", norm_layer=partial(nn.LayerNorm, eps=1e-6),
+    )  # fmt: skip
+    _initialize(net, patch)
+    net.pos_embed = nn.Parameter(sincos_positions(image_size // patch, dim), requires_grad=False)
+    return net
+
+
+def sincos_positions(side: int, dim: int) -> Tensor:
+    """(1, 1 + side², dim): zeros for the class token, then sines and cosines of column and row."""
+    grid = torch.arange(side, dtype=torch.float32)
+    rows, columns = torch.meshgrid(grid, grid, indexing="ij")
+    omega = TEMPERATURE ** -(torch.arange(dim // 4, dtype=torch.float32) / (dim // 4))
+    parts = [f(axis.flatten()[:, None] * omega) for axis in (columns, rows) for f in (torch.sin, torch.cos)]
+    return torch.cat([torch.zeros(1, dim), torch.cat(parts, dim=1)])[None]
+
+
+def _initialize(net: VisionTransformer, patch: int) -> None:
+    for name, module in net.named_modules():
+        if isinstance(module, nn.Linear):
+            if name.endswith("qkv"):  # three matrices in one
+                bound = math.sqrt(6 / (module.out_features // 3 + module.in_features))
+                nn.init.uniform_(module.weight, -bound, bound)
+            else:
+                nn.init.xavier_uniform_(module.weight)
+            nn.init.zeros_(module.bias)
+    projection = net.patch_embed.proj
+    bound = math.sqrt(6 / (3 * patch**2 + net.embed_dim))
+    nn.init.uniform_(projection.weight, -bound, bound)
+    nn.init.zeros_(projection.bias)
+    projection.requires_grad_(False)
+    nn.init.normal_(net.cls_token, std=1e-6)
+
+
+def block_count(net: nn.Module) -> int:
+    """Blocks of a ViT. Raises: ValueError for a network without a class token after each block."""
+    if not hasattr(net, "forward_intermediates") or getattr(net, "cls_token", None) is None:
+        raise ValueError(f"{type(net).__name__} is no ViT with a class token")
+    return len(net.blocks)  # type: ignore[arg-type]
+
+
+def class_tokens(net: nn.Module, images: Tensor, blocks: list[int] | None = None) -> list[Tensor]:
+    """The class token (N, dim) after each of `blocks` (all, counted from 0) through the one final norm.
+
+    The last block's is what the network itself gives. Source: SDSSL section 3.2 and its released code: the
+    norm is shared by all blocks.
+    """
+    found = net.forward_intermediates(  # type: ignore[operator]
+        images, indices=blocks, return_prefix_tokens=True, norm=True, stop_early=True, output_fmt="NLC",
+        intermediates_only=True,
+    )  # fmt: skip
+    return [prefix[:, 0] for _, prefix in found]
+
+
+class BlockEncoder(nn.Module):
+    """A ViT cut after one of its blocks; shares its modules."""
+
+    def __init__(self, net: nn.Module, block: int, dim: int) -> None:
+        super().__init__()
+        self.net, self.block, self.dim = net, block, dim
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (N, 3, H, W) -> the class token (N, dim) after the block, through the final norm."""
+        return class_tokens(self.net, images, [self.block])[0]

@@ -1,0 +1,53 @@
+"""What all methods' options have in common, and what a method may ask of the pack that trains it."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Stem = Literal["auto", "imagenet", "small", "stride2"]
+Output = Literal["features", "head"]
+Recipe = Literal[
+    "moco1", "moco2", "byol1", "byol2", "simclr", "simsiam_dogo", "swav", "swav_small", "weak", "rrcflip",
+    "cifar_sup", "cifar_auto", "clusterfit", "eval",
+]  # fmt: skip
+LabelKind = Literal["kmeans", "random", "prototypes", "true"]
+
+
+class LabelSource(BaseModel):
+    """Where the class of each training image comes from.
+
+    `kmeans`: the cluster of the first teacher's features of the un-augmented image; `prototypes`: the same
+    with no iteration, the centroids being `clusters` images drawn at random; `random`: a uniform draw;
+    `true`: the data set's labels.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    kind: LabelKind
+    clusters: int = 0
+    iterations: int = 20
+    seed: int = 0
+
+
+class Options(BaseModel):
+    """Base of every method's options. `name` selects the method; `implementation` says where it lives."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+    implementation: ClassVar[str]
+
+    name: str
+    stem: Stem = Field("auto", description="first layers of the backbone; auto picks by image size")
+
+    def baseline(self) -> Options:
+        """The same student trained without distillation, under the same settings."""
+        return self
+
+    def teacher_output(self) -> Output | None:
+        """What the method looks at of its frozen teachers; None: it has none."""
+        return None
+
+    def label_source(self) -> LabelSource | None:
+        """The classes that the method trains on; None: it trains on none."""
+        return None

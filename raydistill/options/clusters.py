@@ -1,0 +1,79 @@
+"""Classification of pseudo labels: SSSD, ClusterFit, CC."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field
+
+from raydistill.options.base import LabelKind, LabelSource, Options, Output, Recipe
+from raydistill.options.peers import SimCLROptions
+
+
+class SSSDOptions(Options):
+    """SSSD (WACV 2023): a four-exit ResNet learns cluster ids, its shallow exits also from its deepest."""
+
+    implementation: ClassVar[str] = "raydistill.methods.sssd:SSSD"
+
+    name: Literal["sssd"] = "sssd"
+    backbone: str = Field("resnet10_w16", description="a ResNet of timm's or a narrow one, with four stages")
+    labels: LabelKind = Field("kmeans", description="random is the paper's control")
+    clusters: int = Field(50, ge=2, description="K: 1000 on CIFAR-10, 500 on CIFAR-100, 5000 on ImageNet")
+    kmeans_iterations: int = Field(20, ge=1)
+    label_seed: int = Field(0, ge=0)
+    bottleneck: Literal["conference", "journal"] = Field("conference", description="form of the shallow exits")
+    alpha: float = Field(0.3, ge=0, le=1, description="1 - alpha weighs the shallow cross-entropies, alpha the KLs")
+    lambda_features: float = Field(0.003, ge=0, description="weight of the feature distances")
+    tau: float = Field(1.0, gt=0, description="temperature of the KLs: 1 as printed, 3 in BYOT's code")
+    tau_squared: bool = Field(False, description="multiply the KLs by tau squared")
+    deepest_ce: Literal["one", "one_minus_alpha"] = Field("one", description="weight of the deepest cross-entropy")
+    feature_distance: Literal["squared", "norm", "sum_where_positive"] = Field(
+        "squared", description="mean squared L2 norm of a row; L2 norm of the batch; sum of squares where positive"
+    )
+    detach_deepest: bool = Field(True, description="no gradient of KL and feature terms reaches the deepest exit")
+    recipe: Recipe = Field("cifar_sup", description="cifar_auto adds AutoAugment and Cutout")
+
+    def baseline(self) -> Options:
+        return SimCLROptions(backbone=self.backbone, stem=self.stem)
+
+    def teacher_output(self) -> Output | None:
+        return "features" if self.labels in ("kmeans", "prototypes") else None
+
+    def label_source(self) -> LabelSource | None:
+        return LabelSource(
+            kind=self.labels, clusters=self.clusters, iterations=self.kmeans_iterations, seed=self.label_seed
+        )
+
+
+class ClusterFitOptions(Options):
+    """ClusterFit (arXiv 1912.03330): a plain network learns the cluster ids of the teacher's features."""
+
+    implementation: ClassVar[str] = "raydistill.methods.clusterfit:ClusterFit"
+
+    name: Literal["clusterfit"] = "clusterfit"
+    backbone: str = "resnet10_w16"
+    labels: LabelKind = "kmeans"
+    clusters: int = Field(50, ge=2, description="16000 on ImageNet")
+    kmeans_iterations: int = Field(50, ge=1)
+    label_seed: int = Field(0, ge=0)
+    recipe: Recipe = "clusterfit"
+
+    def baseline(self) -> Options:
+        return SimCLROptions(backbone=self.backbone, stem=self.stem)
+
+    def teacher_output(self) -> Output | None:
+        return "features" if self.labels in ("kmeans", "prototypes") else None
+
+    def label_source(self) -> LabelSource | None:
+        return LabelSource(
+            kind=self.labels, clusters=self.clusters, iterations=self.kmeans_iterations, seed=self.label_seed
+        )
+
+
+class CCOptions(ClusterFitOptions):
+    """CC, cluster classification (CompRess's baseline): ClusterFit with fewer clusters and iterations."""
+
+    name: Literal["cc"] = "cc"  # type: ignore[assignment]
+    clusters: int = Field(50, ge=2, description="2000 on ImageNet")
+    kmeans_iterations: int = Field(20, ge=1)
+    recipe: Recipe = "rrcflip"

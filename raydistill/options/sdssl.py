@@ -1,0 +1,61 @@
+"""SDSSL."""
+
+from __future__ import annotations
+
+from typing import ClassVar, Literal
+
+from pydantic import Field, model_validator
+
+from raydistill.options.base import Options, Recipe
+from raydistill.options.momentum import BYOLOptions, MoCoV3Options
+from raydistill.options.peers import SimCLROptions
+
+
+class SDSSLOptions(Options):
+    """SDSSL (arXiv 2111.12958): a ViT's intermediate blocks learn from its own last one."""
+
+    implementation: ClassVar[str] = "raydistill.methods.sdssl:SDSSL"
+
+    name: Literal["sdssl"] = "sdssl"
+    backbone: str = Field("vit_w64_d4", description="a ViT: vit_{tiny,small,base,wWIDTH}[_pPATCH][_dBLOCKS]")
+    framework: Literal["simclr", "byol", "mocov3"] = "mocov3"
+    alpha: float = Field(0.8, ge=0, description="largest weight of L_isd: 0.8 (ViT-B/16), 0.6 (ViT-S/32)")
+    alpha_schedule: Literal["cosine", "linear", "constant", "step"] = Field(
+        "cosine", description="cosine and linear rise from 0 at the first step to alpha at the last"
+    )
+    alpha_step: float = Field(0.5, ge=0, le=1, description="share of training after which `step` jumps from 0 to alpha")
+    beta: float = Field(1.0, ge=0, description="weight of L_pred; only frameworks with predictors have it")
+    target_view: Literal["other", "same"] = Field("other", description="`same`: ablation of the paper's appendix C")
+    layers: Literal["all", "last", "first", "every_second"] = Field(
+        "all", description="which intermediate blocks are distilled; `last` and `first`: layer_count of them"
+    )
+    layer_count: int = Field(1, ge=1, description="of layers: last or first")
+    tau: float = Field(0.2, gt=0, description="of the contrastive frameworks")
+    hidden_dim: int = Field(4096, ge=1, description="of the last block's projector and of every predictor")
+    intermediate_dim: int = Field(2048, ge=1, description="hidden width of the intermediate blocks' projectors")
+    projection_dim: int = Field(256, ge=1)
+    momentum: float = Field(0.996, ge=0, le=1, description="of the EMA teacher at the first step; rises to 1")
+    recipes: tuple[Recipe, Recipe] = Field(("byol1", "byol2"), description="of the two views")
+    encoder: Literal["student", "ema"] = Field(
+        "ema", description="which network is scored and exported; simclr has no EMA and takes the student"
+    )
+
+    @model_validator(mode="after")
+    def _vit(self) -> SDSSLOptions:
+        if "vit" not in self.backbone:
+            raise ValueError(f"backbone {self.backbone!r} is no ViT; SDSSL distils the class token of ViT blocks")
+        return self
+
+    def baseline(self) -> Options:
+        """The framework alone: alpha = beta = 0."""
+        common = {"backbone": self.backbone, "stem": self.stem, "projection_dim": self.projection_dim}
+        if self.framework == "simclr":
+            first, second = self.recipes
+            return SimCLROptions(
+                head="sdssl", sdssl_dim=self.hidden_dim, tau_c=self.tau, recipe=first, second_recipe=second, **common
+            )
+        if self.framework == "byol":
+            return BYOLOptions(hidden_dim=self.hidden_dim, momentum=self.momentum, recipes=self.recipes, **common)
+        return MoCoV3Options(
+            hidden_dim=self.hidden_dim, tau=self.tau, momentum=self.momentum, recipes=self.recipes, **common
+        )

@@ -1,0 +1,29 @@
+"""Presets: settings that belong together, per method; the paper's, and smaller ones that keep its structure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from raydistill.config import ConfigError, nearest, read_yaml
+
+HERE = Path(__file__).parent
+
+
+def preset_names(method: str) -> list[str]:
+    """The presets of a method, in the order of its file."""
+    return list(_presets(method))
+
+
+def load_preset(method: str, name: str) -> dict[str, Any]:
+    """Nested settings, the method's name included. Raises ConfigError, naming the presets there are."""
+    presets = _presets(method)
+    if name not in presets:
+        raise ConfigError(f"preset {name!r} of method {method!r} is unknown{nearest(name, presets)}")
+    values: dict[str, Any] = presets[name] or {}
+    return values | {"method": {"name": method, **values.get("method", {})}}
+
+
+def _presets(method: str) -> dict[str, Any]:
+    path = HERE / f"{method}.yaml"
+    return read_yaml(path) if path.exists() else {"default": {}}

@@ -1,0 +1,88 @@
+"""What a sweep makes before it searches: the teachers that nobody gave, each once, as trials of their own."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from raydistill import config as configuration
+from raydistill.artifacts import teachers
+from raydistill.artifacts.store import Store, key_of
+from raydistill.config import Config, ConfigError
+from raydistill.data.sources import Dataset, load_dataset
+from raydistill.sweep.driver import Driver, Phase, SweepFailed
+from raydistill.sweep.scheduler import make_scheduler
+from raydistill.sweep.search import Listed, catch_up
+from raydistill.sweep.settings import SweepSettings
+from raydistill.sweep.space import CONTINUOUS
+from raydistill.training.checkpoints import latest_checkpoint
+
+PREFIX = "teacher-"
+
+
+def wanted_configs(settings: SweepSettings) -> list[Config]:
+    """The base configuration under every combination of searched teacher settings.
+
+    Raises: ConfigError for a range where a teacher's setting needs values.
+    """
+    searched = [p for p in settings.space.parameters if p.path.startswith("teacher.")]
+    for parameter in searched:
+        if parameter.distribution in CONTINUOUS:
+            raise ConfigError(f"parameters.{parameter.path}: each value trains a teacher; give values, not a range")
+    paths = [parameter.path for parameter in searched]
+    base = configuration.dump(settings.base)
+    combinations = itertools.product(*(parameter.grid() for parameter in searched))
+    return [configuration.load(configuration.assign(base, dict(zip(paths, c, strict=True)))) for c in combinations]
+
+
+def missing(settings: SweepSettings, store: Store, dataset: Dataset) -> dict[str, Config]:
+    """The runs that the sweep's teachers still need, by the name of their trial."""
+    found: dict[str, Config] = {}
+    for config in wanted_configs(settings):
+        for recipe in teachers.recipes(config):
+            made = teachers.made_of(recipe, dataset)
+            if store.find("teacher", made) is None:
+                found[PREFIX + key_of("teacher", made)] = recipe
+    return found
+
+
+def make_teachers(settings: SweepSettings, driver: Driver, store: Store) -> None:
+    """Train what is missing, as trials that MLflow shows like any other, and keep it as artifacts.
+
+    Raises: SweepFailed.
+    """
+    dataset = load_dataset(settings.base.data)
+    recipes = missing(settings, store, dataset)
+    if not recipes:
+        return
+    keys = list(recipes)
+    driver.progress.trials += len(keys)
+    driver.progress.note(f"training {len(keys)} teacher(s) first: {', '.join(_described(r) for r in recipes.values())}")
+    proposer = Listed([{"teacher": key} for key in keys])
+    catch_up(proposer, [driver.journal.trials[key] for key in keys if key in driver.journal.trials], "")
+    epochs = max(recipe.train.epochs for recipe in recipes.values())
+    records = driver.run(
+        Phase(
+            role="teacher",
+            trials=len(keys),
+            epochs=epochs,
+            concurrent=settings.packs * settings.learners,
+            metric=settings.space.metric,
+            goal=settings.space.goal,
+            proposer=proposer,
+            key=lambda index: keys[index],
+            resolve=lambda chosen: configuration.dump(recipes[chosen["teacher"]]),
+            scheduler=make_scheduler(settings.without_early_stop(), epochs, []),
+        )
+    )
+    for record in records:
+        state = latest_checkpoint(driver.trial_directory(record.key)) if record.outcome == "finished" else None
+        if state is None:
+            raise SweepFailed(f"the teacher {record.key} failed: {record.message or record.outcome}")
+        recipe = recipes[record.key]
+        teachers.publish(store, teachers.made_of(recipe, dataset), recipe, state)
+
+
+def _described(recipe: Config) -> str:
+    options: Any = recipe.method
+    return f"{options.name} on {options.backbone}, {recipe.train.epochs} epochs"

@@ -1,0 +1,166 @@
+"""Makes what a run needs before it starts: its teachers, trained here or taken in from elsewhere."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from raydistill import config as configuration
+from raydistill import methods
+from raydistill.artifacts import teachers
+from raydistill.artifacts.labels import class_counts
+from raydistill.artifacts.store import Store, key_of
+from raydistill.config import Config, ConfigError, Teacher
+from raydistill.data.augment import normalization
+from raydistill.data.sources import Dataset, load_dataset
+from raydistill.methods import Given, Method, Widths
+from raydistill.models.backbones import Backbone
+from raydistill.models.released import load_released
+from raydistill.models.teacher import FrozenTeacher, save_teacher
+from raydistill.training.checkpoints import CheckpointError, latest_checkpoint
+from raydistill.training.pack import Evaluate, Report
+from raydistill.training.single import train
+
+IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+_LIBRARY = re.compile(r"(timm|torchvision):\S+")
+
+
+def located(config: Config, store: Store, image_size: int) -> Config:
+    """`config` with every teacher source taken into the store and named by its key there."""
+    sources = tuple(locate(store, source, config.teacher, image_size) for source in config.teacher.sources)
+    return config.model_copy(update={"teacher": config.teacher.model_copy(update={"sources": sources})})
+
+
+def locate(store: Store, source: str, settings: Teacher, image_size: int) -> str:
+    """`artifact:KEY` for anything that `teacher.sources` accepts; converted and kept in the store.
+
+    Raises: ConfigError naming the source and what would be accepted; TeacherError for a file that is damaged,
+    of another layout, or a pickle that holds more than tensors.
+    """
+    if source.startswith(teachers.PREFIX):
+        return teachers.PREFIX + store.open(source.removeprefix(teachers.PREFIX)).name
+    if _LIBRARY.fullmatch(source):
+        return teachers.PREFIX + _library(store, source, image_size).name
+    path = Path(source).expanduser()
+    if path.is_dir():
+        return teachers.PREFIX + _run(store, path).name
+    if path.is_file():
+        return teachers.PREFIX + _released(store, path, settings, image_size).name
+    raise ConfigError(
+        f"teacher.sources: {source!r} does not exist; accepted: the folder of a run or of a sweep, artifact:KEY, "
+        "timm:NAME, torchvision:NAME, or a checkpoint file of MoCo v2, SwAV, BYOL, SimCLR, DINO or SEED"
+    )
+
+
+def _library(store: Store, source: str, image_size: int) -> Path:
+    """A network with its library's pretrained weights, in ImageNet's normalisation unless it says otherwise."""
+    made = {"source": source, "image_size": image_size}
+
+    def make(folder: Path) -> None:
+        backbone = Backbone(source, stem="imagenet", image_size=image_size, pretrained=True)
+        published = getattr(backbone.net, "pretrained_cfg", {})
+        own = (tuple(published.get("mean", IMAGENET[0])), tuple(published.get("std", IMAGENET[1])))
+        save_teacher(FrozenTeacher(backbone, None, own, own), folder / teachers.FILE, provenance=made)
+
+    return store.get("teacher", made, make)
+
+
+def _released(store: Store, path: Path, settings: Teacher, image_size: int) -> Path:
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    made = {
+        "sha256": digest, "format": settings.format, "backbone": settings.backbone, "stem": settings.stem,
+        "image_size": image_size,
+    }  # fmt: skip
+
+    def make(folder: Path) -> None:
+        backbone, head, own = load_released(
+            path, format=settings.format, backbone=settings.backbone, stem=settings.stem, image_size=image_size
+        )
+        save_teacher(
+            FrozenTeacher(backbone, head, own, own), folder / teachers.FILE, provenance=made | {"file": path.name}
+        )
+
+    return store.get("teacher", made, make)
+
+
+def _run(store: Store, folder: Path) -> Path:
+    """The newest checkpoint of a trial's folder, or of a sweep's winner."""
+    trial = folder / "winner" if (folder / "winner").is_dir() else folder
+    if not (trial / "config.yaml").exists():
+        raise ConfigError(f"teacher.sources: {folder} holds no config.yaml; give the folder of a run or of a sweep")
+    config = configuration.load(configuration.read_yaml(trial / "config.yaml"))
+    try:
+        state = latest_checkpoint(trial)
+    except CheckpointError as error:
+        raise ConfigError(f"teacher.sources: {error}") from None
+    if state is None:
+        raise ConfigError(f"teacher.sources: {trial} holds no checkpoint")
+    newest = max(trial.glob("epoch-*.safetensors"))
+    made = {"run": configuration.dump(config), "sha256": hashlib.sha256(newest.read_bytes()).hexdigest()}
+    return teachers.publish(store, made, config, state)
+
+
+def promised(config: Config, dataset: Dataset, store: Store) -> Given:
+    """What the method will be built for, before its teachers are trained and its labels are made.
+
+    Raises: ValueError for labels that cannot be, and whatever building the teacher's method raises.
+    """
+    images = len(dataset.train)
+    if config.method.teacher_output() is None:
+        widths = []
+    elif config.teacher.sources:
+        shown = normalization(dataset.name, dataset.image_size)
+        loaded = [teachers.load(store, key, shown, torch.device("cpu")) for key in teachers.keys(config, dataset)]
+        widths = [Widths(*teacher.widths) for teacher in loaded]
+    else:
+        given = Given(dataset.image_size, images)
+        widths = [_widths(methods.build(recipe.method, given, seed=0)) for recipe in teachers.recipes(config)]
+    source = config.method.label_source()
+    counts: tuple[int, ...] = ()
+    if source is not None and source.kind == "true":
+        if dataset.train.labels is None:
+            raise ValueError(f"{config.data.source} has no labels, and this method learns from labels")
+        counts = class_counts(dataset.train.labels, len(dataset.classes))
+    elif source is not None:
+        if source.clusters > images:
+            raise ValueError(f"method.clusters = {source.clusters} with {images} training images; use at most {images}")
+        counts = (images // source.clusters,) * source.clusters
+    return Given(dataset.image_size, images, counts, tuple(widths))
+
+
+def _widths(method: Method) -> Widths:
+    head = method.head()
+    linear = [layer for layer in head or () if isinstance(layer, nn.Linear)]
+    return Widths(int(method.encoders()["student"].dim), linear[-1].out_features if linear else None)  # type: ignore[arg-type]
+
+
+def ensure_teachers(
+    config: Config,
+    store: Store,
+    scratch: Path,
+    *,
+    evaluate: Evaluate,
+    on_epoch: Callable[[Report], None] = lambda report: None,
+) -> list[str]:
+    """Train the teachers that `config` needs and the store lacks, here and now. Returns: their keys.
+
+    Checkpoints of an unfinished one are kept under `scratch` and resumed. Raises: TrainingFailed.
+    """
+    if config.method.teacher_output() is None:
+        return []
+    dataset = load_dataset(config.data)
+    for recipe in teachers.recipes(config):
+        made = teachers.made_of(recipe, dataset)
+        if store.find("teacher", made) is None:
+            directory = scratch / key_of("teacher", made)
+            train(recipe, directory, evaluate=evaluate, on_epoch=on_epoch)
+            state = latest_checkpoint(directory)
+            assert state is not None
+            teachers.publish(store, made, recipe, state)
+    return teachers.keys(config, dataset)

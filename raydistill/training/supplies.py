@@ -1,0 +1,165 @@
+"""What learners ask of their pack beside views: frozen teachers, teacher banks, labels; each loaded once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from raydistill.artifacts import teachers
+from raydistill.artifacts.bank import BankPage, open_page
+from raydistill.artifacts.identity import images_identity
+from raydistill.artifacts.labels import class_counts, open_labels
+from raydistill.artifacts.store import Store
+from raydistill.config import Config, Data
+from raydistill.data.augment import RECIPES, View, normalization
+from raydistill.data.sources import Dataset
+from raydistill.methods import Given, Widths
+from raydistill.methods.base import Embed
+from raydistill.models.teacher import FrozenTeacher
+from raydistill.options import LabelSource, Output
+from raydistill.training.distributed import Workers
+
+PLAIN = View("eval", 0)
+
+
+@dataclass(frozen=True)
+class Supply:
+    """What one learner was promised: the keys of its teachers, whether from the bank, and its labels (N,)."""
+
+    given: Given
+    teachers: tuple[str, ...] = ()
+    bank: bool = True
+    labels: Tensor | None = None
+
+
+class Supplies:
+    """The teachers, banks and labels of one pack.
+
+    Args:
+        store: where they are kept; None: there are none, and a method that needs one is refused.
+        dataset, data: the images of the pack.
+    """
+
+    def __init__(
+        self, store: Store | None, dataset: Dataset, data: Data, *, device: torch.device, workers: Workers
+    ) -> None:
+        self.store, self.dataset, self.data = store, dataset, data
+        self.device, self.workers = device, workers
+        self.normalize = normalization(dataset.name, dataset.image_size)
+        self._teachers: dict[str, FrozenTeacher] = {}
+        self._pages: dict[tuple[str, View, int, Output], np.ndarray] = {}
+        self._identity: dict[str, Any] | None = None
+
+    def supply(self, config: Config) -> Supply:
+        """Everything that a learner with this configuration needs.
+
+        Raises: ValueError (ConfigError, ArtifactError) naming what is missing.
+        """
+        keys = tuple(teachers.keys(config, self.dataset))
+        widths = tuple(Widths(*self._teacher(key).widths) for key in keys)
+        labels, counts = self._labels(config.method.label_source(), keys)
+        given = Given(self.dataset.image_size, len(self.dataset.train), counts, widths)
+        return Supply(given, keys, config.teacher.bank, labels)
+
+    def step(self, views: Mapping[View, Tensor], indices: Tensor, epoch: int) -> Step:
+        """The frozen side of one step, shared by all learners."""
+        return Step(self, views, indices, epoch)
+
+    def page(self, key: str, view: View, output: Output, epoch: int) -> np.ndarray:
+        """The bank's rows for one view; made by worker 0 on first use, while the others wait."""
+        version = 0 if _has_no_chance(view) else epoch % (self.data.fixed_views or 1)
+        name = (key, view, version, output)
+        if name not in self._pages:
+            page = BankPage(key, self._images(), view, version, output)
+            open_it = partial(
+                open_page, self._kept(), page, self.dataset.train, partial(self.embed, key, output),
+                size=self.dataset.image_size, normalize=self.normalize, device=self.device,
+            )  # fmt: skip
+            self._pages[name] = self.workers.first_alone(open_it)
+        return self._pages[name]
+
+    def banked(self, view: View, wanted: bool) -> bool:
+        """Whether a view repeats itself, so that its embeddings are worth keeping."""
+        return _has_no_chance(view) or (wanted and self.data.fixed_views is not None)
+
+    def embed(self, key: str, output: Output, images: Tensor) -> Tensor:
+        """(n, D) float32 of a teacher, outside any learner's precision and without gradient."""
+        device = images.device.type
+        with torch.no_grad(), torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
+            return self._teacher(key)(images, output).float()
+
+    def _teacher(self, key: str) -> FrozenTeacher:
+        if key not in self._teachers:
+            self._teachers[key] = teachers.load(self._kept(), key, self.normalize, self.device)
+        return self._teachers[key]
+
+    def _labels(self, source: LabelSource | None, keys: tuple[str, ...]) -> tuple[Tensor | None, tuple[int, ...]]:
+        if source is None:
+            return None, ()
+        train = self.dataset.train
+        if source.kind == "true":
+            if train.labels is None:
+                raise ValueError(f"{self.data.source} has no labels, and this method learns from labels")
+            return train.labels, class_counts(train.labels, len(self.dataset.classes))
+        made = {"images": self._images(), "teacher": keys[0] if keys else None}
+        open_it = partial(
+            open_labels, self._kept(), source, made, partial(self._plain_features, keys), len(train)
+        )  # fmt: skip
+        labels = self.workers.first_alone(open_it)
+        return labels, class_counts(labels, source.clusters)
+
+    def _plain_features(self, keys: tuple[str, ...]) -> Tensor:
+        return torch.from_numpy(np.asarray(self.page(keys[0], PLAIN, "features", 0), dtype=np.float32))
+
+    def _images(self) -> dict[str, Any]:
+        if self._identity is None:
+            self._identity = images_identity(self.dataset, self.data)
+        return self._identity
+
+    def _kept(self) -> Store:
+        if self.store is None:
+            raise ValueError("this method needs a store of artifacts (its teacher, its labels) and none is given")
+        return self.store
+
+
+class Step:
+    """One step's views, and what teachers make of them, computed on first use and kept for all learners."""
+
+    def __init__(self, supplies: Supplies, views: Mapping[View, Tensor], indices: Tensor, epoch: int) -> None:
+        self._supplies, self.views, self.indices, self._epoch = supplies, views, indices, epoch
+        self._known: dict[tuple[str, View, Output], Tensor] = {}
+
+    def teachers(self, supply: Supply) -> tuple[Embed, ...]:
+        """One function for each of a learner's teachers."""
+        return tuple(partial(self._embed, key, supply.bank) for key in supply.teachers)
+
+    def labels(self, supply: Supply) -> Tensor | None:
+        return None if supply.labels is None else supply.labels[self.indices].to(self._supplies.device)
+
+    def _embed(self, key: str, bank: bool, view: View, output: Output) -> Tensor:
+        name = (key, view, output)
+        if name not in self._known:
+            self._known[name] = self._looked_up(*name) if self._supplies.banked(view, bank) else self._computed(*name)
+        return self._known[name]
+
+    def _looked_up(self, key: str, view: View, output: Output) -> Tensor:
+        page = self._supplies.page(key, view, output, self._epoch)
+        return torch.from_numpy(page[self.indices.numpy()]).to(self._supplies.device, torch.float32)
+
+    def _computed(self, key: str, view: View, output: Output) -> Tensor:
+        return self._supplies.embed(key, output, self.views[view])
+
+
+def _has_no_chance(view: View) -> bool:
+    return RECIPES[view.recipe].crop == "none"
+
+
+def plain_given(given: Given) -> dict[str, Any]:
+    """As a checkpoint keeps it."""
+    return asdict(given)

@@ -1,0 +1,236 @@
+"""Teachers, teacher banks and labels in a pack; every method in company, alone and resumed."""
+
+import pytest
+import torch
+from rows import ROWS
+
+from raydistill import config
+from raydistill.artifacts import teachers
+from raydistill.artifacts.store import Store
+from raydistill.config import Data
+from raydistill.data.augment import View
+from raydistill.data.sources import load_dataset
+from raydistill.training.checkpoints import latest_checkpoint
+from raydistill.training.pack import Assignment, Pack
+from raydistill.training.prepare import ensure_teachers, promised
+
+DATA = {"source": "digits", "limit": 48, "image_size": 8, "batch_size": 16}
+TEACHER = {"backbone": "resnet10_w4", "epochs": 1, "batch_size": 16}
+
+
+def no_evaluation(*_):
+    return {}
+
+
+@pytest.fixture(scope="module")
+def dataset():
+    return load_dataset(Data(**DATA))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    """A store that holds the teachers (two, with seeds of their own) of every test here."""
+    root = tmp_path_factory.mktemp("artifacts")
+    store = Store(root)
+    ensure_teachers(settings("simreg", teacher={"count": 2}), store, root / "runs", evaluate=no_evaluation)
+    return store
+
+
+def settings(name, epochs=2, data=(), teacher=(), train=(), **options):
+    return config.load(
+        {
+            "method": {"name": name, **ROWS[name], **options},
+            "data": {**DATA, **dict(data)},
+            "teacher": {**TEACHER, **dict(teacher)},
+            "train": {"epochs": epochs, "lr": 0.01, **dict(train)},
+        }
+    )
+
+
+def make_pack(dataset, store, **data):
+    return Pack(dataset, Data(**{**DATA, **data}), evaluate=no_evaluation, store=store)
+
+
+def run(pack, limit=20):
+    reports = {}
+    for _ in range(limit):
+        if not pack.learners:
+            return reports
+        for report in pack.run_epoch():
+            assert report.error == "", report
+            reports.setdefault(report.key, []).append(report)
+    raise AssertionError("the pack did not end")
+
+
+def join(pack, key, configuration, directory=None):
+    failed = pack.add(Assignment(key, config.dump(configuration), str(directory) if directory else None))
+    assert failed is None, failed
+
+
+def weights(directory):
+    state = latest_checkpoint(directory)
+    return {"method": state["method"], "optimizer": state["optimizer"], "epoch": state["epoch"]}
+
+
+def same(a, b):
+    if isinstance(a, torch.Tensor):
+        return torch.equal(a, b)
+    if isinstance(a, dict):
+        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
+    if isinstance(a, list):
+        return len(a) == len(b) and all(map(same, a, b))
+    return a == b
+
+
+@pytest.mark.parametrize("name", ROWS)
+class TestEveryMethod:
+    def test_in_company_alone_and_resumed_are_bit_identical(self, dataset, store, tmp_path, name):
+        neighbour = "seed" if name != "seed" else "simreg"
+        pack = make_pack(dataset, store)
+        join(pack, "neighbour", settings(neighbour, 1))
+        join(pack, "x", settings(name), tmp_path / "company")
+        run(pack)
+        pack = make_pack(dataset, store)
+        join(pack, "x", settings(name), tmp_path / "alone")
+        run(pack)
+        pack = make_pack(dataset, store)
+        join(pack, "x", settings(name), tmp_path / "cut")
+        pack.run_epoch()
+        pack = make_pack(dataset, store)
+        join(pack, "x", settings(name), tmp_path / "cut")
+        run(pack)
+        assert same(weights(tmp_path / "company"), weights(tmp_path / "alone"))
+        assert same(weights(tmp_path / "cut"), weights(tmp_path / "alone"))
+
+    def test_learns(self, dataset, store, tmp_path, name):
+        pack = make_pack(dataset, store, fixed_views=1)
+        join(pack, "x", settings(name, 12, data={"fixed_views": 1}, teacher={"bank": False}))
+        reports = run(pack)["x"]
+        first, last = (sum(r.metrics["loss"] for r in part) for part in (reports[:3], reports[-3:]))
+        assert last < first
+
+    def test_what_preflight_promises_is_what_the_pack_gives(self, dataset, store, name):
+        configuration = settings(name)
+        pack = make_pack(dataset, store)
+        join(pack, "x", configuration)
+        given = pack.learners["x"].supply.given
+        before = promised(configuration, dataset, store)
+        assert (before.teachers, len(before.class_counts)) == (given.teachers, len(given.class_counts))
+
+
+class TestTeachers:
+    def test_one_forward_a_batch_for_all_learners(self, dataset, store):
+        pack = make_pack(dataset, store)
+        for key in "abc":
+            join(pack, key, settings("simreg", 1, head_depth=ord(key) - 96))
+        calls = []
+        honest = pack.supplies.embed
+        pack.supplies.embed = lambda *a: calls.append(a) or honest(*a)
+        run(pack)
+        assert len(calls) == pack.stream.steps_per_epoch
+
+    def test_never_moved_by_training(self, dataset, store):
+        pack = make_pack(dataset, store)
+        join(pack, "x", settings("seed"))
+        (teacher,) = pack.supplies._teachers.values()
+        before = {name: value.clone() for name, value in teacher.state_dict().items()}
+        run(pack)
+        assert same(before, teacher.state_dict())
+        assert not any(p.requires_grad for p in teacher.parameters())
+        assert not teacher.training
+
+    def test_found_again_whatever_the_students_settings(self, dataset, store, tmp_path):
+        keys = teachers.keys(settings("seed"), dataset)
+        assert keys == teachers.keys(settings("simreg", train={"seed": 9}, data={"stream_seed": 3}), dataset)
+        assert keys != teachers.keys(settings("seed", teacher={"seed": 1}), dataset)
+        assert keys != teachers.keys(settings("seed", teacher={"backbone": "resnet10_w8"}), dataset)
+
+        def refuse(*_):
+            raise AssertionError("trained again")
+
+        assert ensure_teachers(settings("seed"), store, tmp_path, evaluate=refuse) == keys
+
+    def test_several_teachers_have_a_head_each(self, dataset, store):
+        pack = make_pack(dataset, store)
+        join(pack, "x", settings("simreg", 1, teacher={"count": 2}))
+        assert len(pack.learners["x"].supply.teachers) == 2
+        run(pack)
+
+    def test_a_teacher_that_is_not_there_is_named(self, dataset, tmp_path):
+        report = make_pack(dataset, Store(tmp_path)).add(Assignment("x", config.dump(settings("seed"))))
+        assert "is not in" in report.error
+        assert "raydistill train" in report.error
+
+
+class TestBank:
+    @pytest.mark.parametrize("name", ["seed", "simreg", "compress_1q", "compress_2q", "crd", "regress"])
+    def test_trains_without_the_teacher_to_the_same_losses(self, dataset, store, name):
+        losses = {}
+        for bank in (False, True):
+            pack = make_pack(dataset, store, fixed_views=2)
+            join(pack, "x", settings(name, 4, data={"fixed_views": 2}, teacher={"bank": bank}, train={"lr": 1e-5}))
+            if bank:
+                pack.run_epoch(), pack.run_epoch()
+                pack.supplies.embed = None
+            else:
+                first = pack.run_epoch() + pack.run_epoch()
+                assert first[0].metrics["loss"] > 0
+            losses[bank] = [r.metrics["loss"] for r in run(pack)["x"]]
+        assert losses[True] == pytest.approx(losses[False], rel=5e-3)
+
+    def test_rows_are_the_live_teachers_of_the_very_same_views(self, dataset, store):
+        pack = make_pack(dataset, store, fixed_views=3)
+        join(pack, "x", settings("seed", data={"fixed_views": 3}))
+        (key,) = pack.learners["x"].supply.teachers
+        view = View("moco2", 0)
+        for epoch in (0, 2, 4):
+            views, indices = pack.stream.batch(epoch, 1, [view])
+            page = pack.supplies.page(key, view, "head", epoch)
+            live = pack.supplies.embed(key, "head", views[view])
+            torch.testing.assert_close(torch.from_numpy(page[indices.numpy()]).float(), live, rtol=2e-3, atol=2e-3)
+
+    def test_one_bank_serves_every_seed(self, dataset, store):
+        for seed in (0, 1):
+            pack = make_pack(dataset, store, fixed_views=1, stream_seed=seed)
+            join(pack, "x", settings("seed", 1, data={"fixed_views": 1, "stream_seed": seed}, train={"seed": seed}))
+            before = len(store.entries())
+            run(pack)
+        assert len(store.entries()) == before
+
+    def test_fixed_views_repeat_and_fresh_ones_do_not(self, dataset, store):
+        view = View("moco2", 0)
+        fixed, fresh = make_pack(dataset, store, fixed_views=2).stream, make_pack(dataset, store).stream
+
+        def by_index(stream, epoch):
+            views, indices = zip(*((v[view], i) for v, i in stream.epoch(epoch, [view])), strict=True)
+            return torch.cat(views)[torch.cat(indices).argsort()], torch.cat(indices).sort().values
+
+        def shared(stream, a, b):
+            (x, i), (y, j) = by_index(stream, a), by_index(stream, b)
+            both = sorted(set(i.tolist()) & set(j.tolist()))
+            return all(torch.equal(x[i == n], y[j == n]) for n in both)
+
+        assert shared(fixed, 0, 2)
+        assert shared(fixed, 1, 3)
+        assert not shared(fixed, 0, 1)
+        assert not shared(fresh, 0, 2)
+
+
+class TestLabels:
+    @pytest.mark.parametrize("kind", ["kmeans", "prototypes", "random", "true"])
+    def test_every_source_gives_each_image_a_class(self, dataset, store, kind):
+        pack = make_pack(dataset, store)
+        join(pack, "x", settings("sssd", 1, labels=kind))
+        labels = pack.learners["x"].supply.labels
+        assert labels.shape == (len(dataset.train),)
+        assert len(labels.unique()) == (10 if kind == "true" else 4)
+        again = make_pack(dataset, store)
+        join(again, "y", settings("sssd", 1, labels=kind))
+        assert torch.equal(labels, again.learners["y"].supply.labels)
+        run(pack)
+
+    @pytest.mark.fault(17)
+    def test_more_clusters_than_images(self, dataset, store):
+        report = make_pack(dataset, store).add(Assignment("x", config.dump(settings("sssd", clusters=4000))))
+        assert "4000" in report.error
+        assert str(len(dataset.train)) in report.error
