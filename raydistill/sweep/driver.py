@@ -179,7 +179,8 @@ class _Callback(_Unstored, tune.Callback):
         if epoch not in known:
             self._driver.journal.result(key, epoch, metrics)
             self._driver.tracker.log(key, epoch, metrics)
-            self._driver.progress.result(key, epoch, metrics.get(self._phase.metric))
+            shown = metrics.get(self._phase.metric) if self._phase.role != "teacher" else None
+            self._driver.progress.result(key, epoch, shown)
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._end(trial.config["key"], trial.last_result.get("failure", ""))
