@@ -24,7 +24,7 @@ DATA = {"limit": 60, "batch_size": 16, "image_size": 8}
 TINY = {
     "method": {"name": "dogo", "backbones": ["resnet10_w4", "resnet10_w4"], "hidden_dim": 16, "projection_dim": 8},
     "data": DATA,
-    "eval": {"probe_epochs": 3},
+    "eval": {"probe_epochs": 3, "encoders": "all"},
 }
 GOOD, FATAL = 0.01, 1e30  # Such a learning rate makes the weights infinite with the first update.
 

@@ -79,6 +79,7 @@ RECIPES: dict[str, Recipe] = {
     "simsiam_dogo": Recipe(jitter=_MILD, gray_p=0.2, gray_twice=True, blur_p=0.5, blur_min_size=224),
     "swav": Recipe(scale=(0.14, 1), jitter=_MILD, gray_p=0.2, blur_p=0.5),
     "swav_small": Recipe(scale=(0.05, 0.14), jitter=_MILD, gray_p=0.2, blur_p=0.5, size=96),
+    "small": Recipe(scale=(0.2, 1), jitter=_MILD, gray_p=0.2, blur_p=0.5, blur_min_size=224),
     "weak": Recipe(scale=(0.2, 1)),
     "rrcflip": Recipe(),
     "clusterfit": Recipe(jitter=(0.4, 0.4, 0.4, 0.2), jitter_p=1.0),

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 Stem = Literal["auto", "imagenet", "small", "stride2"]
 Output = Literal["features", "head"]
 Recipe = Literal[
-    "moco1", "moco2", "byol1", "byol2", "simclr", "simsiam_dogo", "swav", "swav_small", "weak", "rrcflip",
+    "moco1", "moco2", "byol1", "byol2", "simclr", "simsiam_dogo", "swav", "swav_small", "weak", "small", "rrcflip",
     "cifar_sup", "cifar_auto", "clusterfit", "eval",
 ]  # fmt: skip
 LabelKind = Literal["kmeans", "random", "prototypes", "true"]
