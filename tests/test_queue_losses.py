@@ -214,7 +214,9 @@ def test_zero_norm_embeddings_give_finite_losses():
 def test_a_queue_longer_than_the_data_is_refused(name, option):
     from rows import options
 
-    with pytest.raises(ValueError, match=rf"method.{option} = 65 is longer than the 64 training images; use at most 64"):
+    with pytest.raises(
+        ValueError, match=rf"method.{option} = 65 is longer than the 64 training images; use at most 64"
+    ):
         methods.build(options(name, **{option: 65}), given_for(), seed=0)
 
 

@@ -100,7 +100,9 @@ class TestMomentum:
     @pytest.mark.parametrize("name", ["byol", "mocov3", "mocov2"])
     def test_the_momentum_network_uses_its_own_batch_statistics(self, name):
         method = make(name).train()
-        ema = [m for n, m in method.named_modules() if isinstance(m, nn.BatchNorm2d) and n.startswith(("key", "target"))]
+        ema = [
+            m for n, m in method.named_modules() if isinstance(m, nn.BatchNorm2d) and n.startswith(("key", "target"))
+        ]
         assert ema
         before = [m.running_mean.clone() for m in ema]
         method.loss(batch_for(method), HALFWAY)
@@ -111,7 +113,12 @@ class TestMomentum:
 @pytest.mark.fault(19)
 class TestAlpha:
     @settings(max_examples=200, deadline=None)
-    @given(st.floats(0, 2), st.integers(2, 500), st.integers(0, 499), st.sampled_from(["cosine", "linear", "constant", "step"]))
+    @given(
+        st.floats(0, 2),
+        st.integers(2, 500),
+        st.integers(0, 499),
+        st.sampled_from(["cosine", "linear", "constant", "step"]),
+    )
     def test_bounds_and_known_points(self, alpha, total, step, schedule):
         assert 0 <= alpha_at(min(step, total), total, alpha, schedule) <= alpha + 1e-12
         assert alpha_at(0, total, alpha, "cosine") == alpha_at(0, total, alpha, "linear") == 0

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from raydistill.data import pixels
+from raydistill.data.autoaugment import autoaugment, cutout
 from raydistill.data.pixels import Images
 
 Normalization = tuple[tuple[float, ...], tuple[float, ...]]
@@ -48,7 +49,8 @@ class Recipe:
     "pad" pads by an eighth (4 at 32 px) and crops back; "none" is the evaluation view. `jitter` holds
     brightness, contrast, saturation and hue. With `gray_twice` the image is grey if either of two draws of
     `gray_p` says so. `blur_sigma` is in pixels; below `blur_min_size` output pixels nothing is blurred.
-    `size` overrides the caller's.
+    `scale_to` makes the view smaller than the caller's size. `auto` is AutoAugment's CIFAR-10 policy; `cutout`
+    the side of a hole, as a share of the image's.
     """
 
     crop: Literal["resized", "pad", "none"] = "resized"
@@ -64,7 +66,9 @@ class Recipe:
     blur_min_size: int = 0
     solarize_p: float = 0.0
     flip_p: float = 0.5
-    size: int | None = None
+    scale_to: float = 1.0
+    auto: bool = False
+    cutout: float = 0.0
 
 
 _MILD = (0.4, 0.4, 0.4, 0.1)
@@ -78,12 +82,13 @@ RECIPES: dict[str, Recipe] = {
     "simclr": Recipe(jitter=(0.8, 0.8, 0.8, 0.2), gray_p=0.2, blur_p=0.5, blur_min_size=224),
     "simsiam_dogo": Recipe(jitter=_MILD, gray_p=0.2, gray_twice=True, blur_p=0.5, blur_min_size=224),
     "swav": Recipe(scale=(0.14, 1), jitter=_MILD, gray_p=0.2, blur_p=0.5),
-    "swav_small": Recipe(scale=(0.05, 0.14), jitter=_MILD, gray_p=0.2, blur_p=0.5, size=96),
+    "swav_small": Recipe(scale=(0.05, 0.14), jitter=_MILD, gray_p=0.2, blur_p=0.5, scale_to=96 / 224),
     "small": Recipe(scale=(0.2, 1), jitter=_MILD, gray_p=0.2, blur_p=0.5, blur_min_size=224),
     "weak": Recipe(scale=(0.2, 1)),
     "rrcflip": Recipe(),
     "clusterfit": Recipe(jitter=(0.4, 0.4, 0.4, 0.2), jitter_p=1.0),
     "cifar_sup": Recipe(crop="pad"),
+    "cifar_auto": Recipe(crop="pad", auto=True, cutout=0.5),
     "eval": Recipe(crop="none", flip_p=0.0),
 }
 
@@ -101,13 +106,13 @@ def augment(
 ) -> Tensor:
     """Uint8 images, (B, 3, H, W) or B of (3, h, w), -> float32 (B, 3, S, S), normalised, channels last.
 
-    `indices` (B,) are the images' numbers in the data set. S is `size` pixels, or the recipe's own. Raises
+    `indices` (B,) are the images' numbers in the data set. S is `size` pixels, or the recipe's share of it. Raises
     ValueError for an unknown recipe, images that are not uint8 with three channels, or B != len(indices).
     """
     if view.recipe not in RECIPES:
         raise ValueError(f"recipe {view.recipe!r} is unknown; valid: {', '.join(RECIPES)}")
     recipe = RECIPES[view.recipe]
-    size = recipe.size or size
+    size = round(size * recipe.scale_to)
     numbers = torch.as_tensor(indices).cpu().numpy()
     shapes = _shapes(images)
     if len(shapes) != len(numbers):
@@ -121,8 +126,12 @@ def augment(
         rows, columns = _windows(recipe, draws, shapes[part], size)
         flip = draws("flip")[:, 0] < recipe.flip_p
         planes = pixels.resample(images[part], rows, columns, size, flip, out.device)
+        if recipe.auto:
+            autoaugment(planes, draws("policy")[:, 0], draws("applied", 2), draws("sign", 2))
         _recolour(planes, recipe, draws)
         pixels.normalized(planes, *normalize, out[part])
+        if recipe.cutout:
+            cutout(out[part], draws("hole", 2), recipe.cutout)
     return out
 
 
