@@ -148,7 +148,7 @@ def report(results: dict[str, list[dict[str, float]]], arguments: argparse.Names
         f"--teacher-epochs {arguments.teacher_epochs} --seeds {arguments.seeds}`: {minutes:.0f} minutes on "
         f"{torch.get_num_threads()} CPU thread(s).",
         "Every arm has its method's `default` preset (students resnet10_w16 or vit_w64_d4, teacher resnet18_w32 by",
-        "SimCLR) and equally many steps. Accuracy in percent on the test split, mean ± standard deviation over the seeds.",
+        "SimCLR) and equally many steps. Accuracy in percent on the test split, mean ± standard deviation over seeds.",
         "",
         "| arm | changes | test k-NN | test probe |",
         "|---|---|---|---|",

@@ -37,8 +37,10 @@ class TestViT:
         assert net.cls_token.std() < 1e-4
         assert net.norm.eps == 1e-6
 
-    @pytest.mark.parametrize(("name", "dim", "heads", "blocks"),
-                             [("vit_tiny_p4", 192, 6, 12), ("vit_small_d2", 384, 12, 2), ("vit_w64_d3", 64, 2, 3)])  # fmt: skip
+    @pytest.mark.parametrize(
+        ("name", "dim", "heads", "blocks"),
+        [("vit_tiny_p4", 192, 6, 12), ("vit_small_d2", 384, 12, 2), ("vit_w64_d3", 64, 2, 3)],
+    )
     def test_names(self, name, dim, heads, blocks):
         backbone = Backbone(name, image_size=8)
         assert (backbone.dim, backbone.net.blocks[0].attn.num_heads, block_count(backbone.net)) == (dim, heads, blocks)

@@ -1,0 +1,45 @@
+"""The pages of the methods: every option is there as declared, and what they tell to type is known."""
+
+import re
+import runpy
+from pathlib import Path
+
+import pytest
+
+from raydistill import config
+from raydistill.options import METHODS
+from raydistill.presets import preset_names
+
+DOCS = Path(__file__).parent.parent / "docs"
+PAGES = sorted((DOCS / "methods").glob("*.md"))
+TEXTS = [*PAGES, DOCS / "teachers.md", DOCS.parent / "README.md"]
+options = runpy.run_path(str(DOCS / "options.py"))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+def test_tables_are_as_the_options_declare_them(page):
+    text = page.read_text()
+    assert options["updated"](text) == text, "run `python docs/options.py`"
+
+
+def test_every_method_has_its_options_on_a_page():
+    shown = {name for page in PAGES for name in re.findall(r"<!-- options: (\w+) -->", page.read_text())}
+    assert shown == set(METHODS)
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=lambda p: p.stem)
+def test_settings_and_presets_that_are_named_exist(page):
+    text = page.read_text()
+    known = {path for method in METHODS for path in config.paths(method)}
+    for path in re.findall(r"\b((?:method|data|teacher|train|eval)\.[a-z_]+)\b", text):
+        assert path in known or path.endswith((".yaml", ".md")), path
+    for method in re.findall(r"--method (\w+)", text):
+        assert method in {*METHODS, "METHOD", "NAME"}, method
+    for method, preset in re.findall(r"--method (\w+) --preset (\w+)", text):
+        assert preset in preset_names(method)
+
+
+@pytest.mark.parametrize("page", TEXTS, ids=lambda p: p.stem)
+def test_links_between_pages_lead_somewhere(page):
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
+        assert (page.parent / target).exists(), target
