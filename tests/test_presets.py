@@ -3,10 +3,14 @@
 import pytest
 
 from raydistill import config, methods
+from raydistill.artifacts.store import Store
+from raydistill.data.sources import load_dataset
 from raydistill.options import METHODS
 from raydistill.presets import load_preset, preset_names
 from raydistill.sweep.space import default_space
 from raydistill.sweep.space_file import load_space
+from raydistill.training.pack import Assignment, Pack
+from raydistill.training.prepare import ensure_teachers
 
 PRESETS = [(method, name) for method in METHODS for name in preset_names(method)]
 
@@ -73,3 +77,28 @@ def test_published_numbers(method, preset, path, published):
 def test_an_unknown_preset_is_named_with_those_there_are():
     with pytest.raises(config.ConfigError, match=r"preset 'papr' of method 'seed'.*'paper'"):
         load_preset("seed", "papr")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("source", ["digits", "cifar10"])
+def test_default_presets_of_all_methods_train_side_by_side(source, request, tmp_path):
+    """One pack, one stream, one teacher, real images; SSSD's clusters are made on the way."""
+    where = str(request.getfixturevalue("cifar10")) if source == "cifar10" else "digits"
+    changes = {
+        "data.source": where, "data.limit": 200, "data.batch_size": 40, "train.epochs": 1, "teacher.epochs": 1,
+        "teacher.backbone": "resnet10_w16", "method.queue_size": 100, "method.negatives": 100,
+    }  # fmt: skip
+    store = Store(tmp_path / "artifacts")
+    configs = {}
+    for method in METHODS:
+        known = config.paths(method)
+        mine = {path: setting for path, setting in changes.items() if path in known}
+        configs[method] = config.load(config.assign(load_preset(method, "default"), mine))
+    ensure_teachers(configs["seed"], store, tmp_path / "runs", evaluate=lambda *_: {})
+    data = configs["seed"].data
+    pack = Pack(load_dataset(data), data, evaluate=lambda *_: {}, store=store)
+    for method, chosen in configs.items():
+        assert pack.add(Assignment(method, config.dump(chosen))) is None
+    reports = {report.key: report for report in pack.run_epoch()}
+    assert {key: report.error for key, report in reports.items()} == dict.fromkeys(METHODS, "")
+    assert len(store.entries()) == 4  # a teacher, its features of the plain images, clusters by 20 and 50 iterations
