@@ -1,6 +1,6 @@
 """Writes the tables of options into docs/methods/*.md, from the options' own declarations.
 
-    python docs/options.py          # rewrite what stands between the markers
+python docs/options.py          # rewrite what stands between the markers
 """
 
 from __future__ import annotations

@@ -11,23 +11,30 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from rows import ROWS
 from torch import nn
 
 from raydistill import config
+from raydistill.artifacts.store import Store
 from raydistill.config import Data
 from raydistill.data.sources import load_dataset
 from raydistill.training.distributed import Workers
 from raydistill.training.pack import Assignment, Pack
+from raydistill.training.prepare import ensure_teachers
 
 DATA = {"source": "digits", "limit": 48, "image_size": 8, "batch_size": 16}
-CASES = {
-    "simclr": {"backbone": "resnet10_w4", "hidden_dim": 16, "projection_dim": 8},
-    "simsiam": {"backbone": "resnet10_w4", "projection_dim": 16, "predictor_dim": 8},
-    "dogo": {
-        "backbones": ["resnet10_w4", "resnet10_w8"], "objectives": ["simclr", "simsiam"], "hidden_dim": 16,
-        "projection_dim": 8, "simsiam_dim": 16, "predictor_dim": 8,
-    },
-}  # fmt: skip
+TEACHER = {"backbone": "resnet10_w4", "epochs": 1, "batch_size": 16}
+DOGO = {"objectives": ["simclr", "simsiam"]}
+
+
+def settings(name):
+    options = ROWS[name] | (DOGO if name == "dogo" else {})
+    train = {"epochs": 2, "optimizer": "sgd"}
+    return config.load({"method": {"name": name, **options}, "data": DATA, "teacher": TEACHER, "train": train})
+
+
+def no_evaluation(*_):
+    return {}
 
 
 def without_batch_norm(module):
@@ -35,27 +42,28 @@ def without_batch_norm(module):
         if isinstance(child, nn.BatchNorm2d):
             setattr(module, name, nn.GroupNorm(1, child.num_features))
         elif isinstance(child, nn.BatchNorm1d):
-            setattr(module, name, nn.LayerNorm(child.num_features))
+            setattr(module, name, nn.LayerNorm(child.num_features, elementwise_affine=child.affine))
         else:
             without_batch_norm(child)
 
 
-def train(rank, world, port, queue):
+def train(rank, world, port, root, queue):
     torch.set_num_threads(1)
     if world > 1:
         os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
         dist.init_process_group("gloo", rank=rank, world_size=world)
     results = {}
-    for name, options in CASES.items():
-        pack = Pack(load_dataset(Data(**DATA)), Data(**DATA), evaluate=lambda *_: {}, workers=Workers(), prefetch=0)
-        values = {"method": {"name": name, **options}, "data": DATA, "train": {"epochs": 2, "optimizer": "sgd"}}
-        pack.add(Assignment(name, config.dump(config.load({**values}))))
+    store = Store(root)
+    for name in ROWS:
+        workers = Workers()
+        pack = Pack(load_dataset(Data(**DATA)), Data(**DATA), evaluate=no_evaluation, workers=workers, store=store)
+        assert pack.add(Assignment(name, config.dump(settings(name)))) is None
         learner = pack.learners[name]
         without_batch_norm(learner.method)
-        learner.parameters = list(learner.method.parameters())
+        learner.parameters = [p for p in learner.method.parameters() if p.requires_grad]
         learner.optimizer = torch.optim.SGD(learner.parameters, lr=0.05)
         (first,) = pack.run_epoch()
-        gradients = [p.grad.tolist() for p in learner.parameters]
+        gradients = [p.grad.tolist() for p in learner.parameters if p.grad is not None]
         (second,) = pack.run_epoch()
         weights = [p.tolist() for p in learner.parameters]
         losses = [report.metrics["loss"] for report in (first, second)]
@@ -65,16 +73,16 @@ def train(rank, world, port, queue):
         dist.destroy_process_group()
 
 
-def run(world):
+def run(world, root):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
     context = mp.get_context("spawn")
     queue = context.Queue()
-    processes = [context.Process(target=train, args=(rank, world, port, queue)) for rank in range(world)]
+    processes = [context.Process(target=train, args=(rank, world, port, root, queue)) for rank in range(world)]
     for process in processes:
         process.start()
-    results = dict(queue.get(timeout=120) for _ in processes)
+    results = dict(queue.get(timeout=280) for _ in processes)
     for process in processes:
         process.join(30)
         assert process.exitcode == 0
@@ -82,13 +90,15 @@ def run(world):
 
 
 @pytest.fixture(scope="module")
-def one_and_two():
-    return run(1)[0], run(2)
+def one_and_two(tmp_path_factory):
+    root = tmp_path_factory.mktemp("artifacts")
+    ensure_teachers(settings("seed"), Store(root), root / "runs", evaluate=no_evaluation)
+    return run(1, root)[0], run(2, root)
 
 
 @pytest.mark.slow
 @pytest.mark.fault(20)
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ROWS)
 def test_two_workers_give_one_workers_losses_gradients_and_weights(one_and_two, name):
     one, two = one_and_two
     for rank in (0, 1):
@@ -98,7 +108,7 @@ def test_two_workers_give_one_workers_losses_gradients_and_weights(one_and_two, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", ROWS)
 def test_both_workers_hold_the_same_weights(one_and_two, name):
     _, two = one_and_two
     assert two[0][name][2] == two[1][name][2]

@@ -125,7 +125,7 @@ class TestInvariants:
         for classifier in method.classifiers[:3]:
             classifier.load_state_dict(method.classifiers[3].state_dict())
         (feature,) = rows(3, (6, method.network.dim))
-        terms = method.combine([feature] * 4, torch.arange(6) % CLASSES)
+        terms = method.combine([feature] * 4, method.classify([feature] * 4), torch.arange(6) % CLASSES)
         assert all(
             terms[f"{kind}_{i}"].item() == pytest.approx(0, abs=1e-12) for kind in ("kl", "feature") for i in (1, 2, 3)
         )
@@ -141,11 +141,12 @@ class TestInvariants:
         method = make("sssd").double()
         features = rows(4, *[(6, method.network.dim)] * 4)
         labels = torch.arange(6) % CLASSES
-        before = method.combine(features, labels)["loss"]
+        before = method.combine(features, method.classify(features), labels)["loss"]
         order = torch.tensor([2, 0, 3, 1])
         for classifier in method.classifiers:
             classifier.weight.data, classifier.bias.data = classifier.weight.data[order], classifier.bias.data[order]
-        torch.testing.assert_close(method.combine(features, order.argsort()[labels])["loss"], before)
+        after = method.combine(features, method.classify(features), order.argsort()[labels])["loss"]
+        torch.testing.assert_close(after, before)
 
     @pytest.mark.fault(19)
     @settings(max_examples=200, deadline=None)

@@ -26,7 +26,8 @@ class Batch:
 
     `gather` joins the rows of all workers, in the order of the global batch, with gradient for the own
     rows. A method computes its loss on gathered rows, so that the loss is the global one on every worker
-    and the sum of the workers' gradients is its gradient.
+    and the sum of the workers' gradients is its gradient. Layers with weights come before the gather: after
+    it every worker would add the same gradient of all rows.
 
     `teachers[i](view, output)` is what the i-th frozen teacher makes of this worker's rows of a view,
     (n, D), without gradient; computed once for all learners, or read from a teacher bank. The view

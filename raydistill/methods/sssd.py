@@ -34,13 +34,18 @@ class SSSD(Method):
 
     def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         assert batch.labels is not None
-        features = [batch.gather(feature) for feature in self.network(batch.views[self.views[0]])]
-        return self.combine(features, batch.gather(batch.labels))
+        features = self.network(batch.views[self.views[0]])
+        logits = self.classify(features)
+        gathered = [[batch.gather(rows) for rows in exits] for exits in (features, logits)]
+        return self.combine(gathered[0], gathered[1], batch.gather(batch.labels))
 
-    def combine(self, features: list[Tensor], labels: Tensor) -> dict[str, Tensor]:
-        """The loss of the four exits' features, each (N, dim)."""
+    def classify(self, features: list[Tensor]) -> list[Tensor]:
+        """Logits (N, classes) of the four exits' features."""
+        return [classifier(feature) for classifier, feature in zip(self.classifiers, features, strict=True)]
+
+    def combine(self, features: list[Tensor], logits: list[Tensor], labels: Tensor) -> dict[str, Tensor]:
+        """The loss of the four exits' features, each (N, dim), and logits, each (N, classes)."""
         options = self.options
-        logits = [classify(feature) for classify, feature in zip(self.classifiers, features, strict=True)]
         terms = {f"ce_{i}": cross_entropy(logit, labels) for i, logit in enumerate(logits, 1)}
         for i in (1, 2, 3):
             terms[f"kl_{i}"] = exit_kl(
