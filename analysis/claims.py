@@ -64,7 +64,7 @@ CLAIMS = [
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", required=True, help="as `sweep.py --data` takes it")
     parser.add_argument("--images", type=int, default=10_000, help="training images; as many to validate and to test")
     parser.add_argument("--epochs", type=int, default=6)

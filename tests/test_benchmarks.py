@@ -38,3 +38,23 @@ def test_the_gpu_benchmark_runs_on_a_cpu():
     assert result["device"] == "cpu"
     assert set(result["parity"].values()) == {0.0}
     assert all(value > 0 for value in result["images_per_second"].values())
+
+
+@pytest.mark.slow
+def test_the_teacher_bank_benchmark_compares_equal_losses():
+    output = run(ROOT / "analysis" / "benchmarks" / "teacher_bank.py", "--quick", "--images", "160", "--repeats", "1")
+    result = json.loads(output.splitlines()[-1])
+    assert set(result) == {"seed_speedup", "simreg_speedup"}
+    assert all(value > 0 for value in result.values())
+
+
+@pytest.mark.slow
+def test_claims_runs_every_arm_and_judges_each_claim(tmp_path):
+    folders = [word for name in ("work", "artifacts", "out") for word in (f"--{name}", str(tmp_path / name))]
+    size = ["--images", "640", "--epochs", "1", "--teacher-epochs", "1", "--seeds", "2"]
+    run(ROOT / "analysis" / "claims.py", "--data", "digits", *size, *folders)
+    text = (tmp_path / "out" / "claims.md").read_text()
+    scores = json.loads((tmp_path / "out" / "claims.json").read_text())
+    assert all(len(seeds) == 2 for seeds in scores.values())
+    assert text.count("| SEED beats its student trained alone |") == 1
+    assert len([line for line in text.splitlines() if line.endswith(("yes |", "no |", "undecided |"))]) == 6

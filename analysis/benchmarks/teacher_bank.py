@@ -33,7 +33,7 @@ METHODS = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="digits", help="a data set as `sweep.py --data` takes it, shown at 32 px")
     parser.add_argument("--images", type=int, default=256, help="training images")
     parser.add_argument("--repeats", type=int, default=3, help="timed epochs of each; the fastest counts")
