@@ -66,14 +66,24 @@ class Given:
     class_counts: tuple[int, ...] = ()
     teachers: tuple[Widths, ...] = ()
 
-    def teacher_width(self, output: Output, index: int = 0) -> int:
-        """Width of what the method looks at. Raises ValueError where the teacher has no such output."""
-        if index >= len(self.teachers):
-            raise ValueError("this method needs a teacher and none is given")
-        width = self.teachers[index].head if output == "head" else self.teachers[index].features
-        if width is None:
-            raise ValueError("the teacher has no head; set method.teacher=features to use its backbone")
+    def teacher_width(self, output: Output) -> int:
+        """Width of what a method looks at that has one teacher. Raises ValueError as `teacher_widths`."""
+        (width, *others) = self.teacher_widths(output)
+        if others:
+            raise ValueError(f"this method takes one teacher and {len(self.teachers)} are given; simreg takes several")
         return width
+
+    def teacher_widths(self, output: Output) -> list[int]:
+        """Widths of what the method looks at, one for each teacher.
+
+        Raises: ValueError where there is no teacher, or one without such an output.
+        """
+        if not self.teachers:
+            raise ValueError("this method needs a teacher and none is given")
+        widths = [teacher.head if output == "head" else teacher.features for teacher in self.teachers]
+        if None in widths:
+            raise ValueError("the teacher has no head; set method.teacher=features to use its backbone")
+        return [width for width in widths if width is not None]
 
 
 class Method(nn.Module):

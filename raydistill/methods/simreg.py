@@ -26,10 +26,10 @@ class SimReg(Method):
         self.backbone = Backbone(options.backbone, stem=options.stem, image_size=given.image_size)
         self.heads = nn.ModuleList(
             regression_head(
-                self.backbone.dim, given.teacher_width(options.teacher, index), depth=options.head_depth,
-                width=options.head_width, hidden=options.head_hidden, bn_relu=options.bn_relu,
+                self.backbone.dim, width, depth=options.head_depth, width=options.head_width,
+                hidden=options.head_hidden, bn_relu=options.bn_relu,
             )
-            for index in range(max(1, len(given.teachers)))
+            for width in given.teacher_widths(options.teacher)
         )  # fmt: skip
         self.student_view = View(options.student_recipe, 0)
         self.teacher_view = {
