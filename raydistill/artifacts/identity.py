@@ -6,7 +6,6 @@ import hashlib
 from typing import Any
 
 import numpy as np
-import torch
 
 from raydistill.config import Data
 from raydistill.data.images import Images
@@ -29,7 +28,5 @@ def fingerprint(images: Images) -> str:
         digest.update(images.labels.numpy().tobytes())
     chosen = np.unique(np.linspace(0, len(images) - 1, SAMPLES).astype(int))
     for index in chosen.tolist():
-        image, _ = images.subset([index]).fetch([0])
-        pixels = image[0] if isinstance(image, list) else image
-        digest.update(pixels.to(torch.uint8).numpy().tobytes())
+        digest.update(images.peek(index).numpy().tobytes())
     return digest.hexdigest()[:32]

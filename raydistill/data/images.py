@@ -172,6 +172,10 @@ class Images:
         used = torch.tensor([index for _, index in pairs], dtype=torch.int64)
         return torch.stack(images) if len({image.shape for image in images}) == 1 else images, used
 
+    def peek(self, index: int) -> Tensor:
+        """(3, h, w), one image without filling the cache; a stand-in as for `fetch`. Raises as `fetch`."""
+        return self._load(int(self._checked([index])[0]))[0]
+
     def subset(self, indices: Sequence[int] | Tensor) -> Images:
         """The images at `indices`, in that order; shares the cache. Raises IndexError."""
         chosen = self._checked(indices)
