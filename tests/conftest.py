@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 
+# Before torch is imported, and for the processes that tests start: the tensors are tiny, and on a busy machine
+# a second thread makes them many times slower.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 @pytest.fixture(scope="session")
 def cifar10() -> Path:
