@@ -51,7 +51,7 @@ def test_the_teacher_bank_benchmark_compares_equal_losses():
 @pytest.mark.slow
 def test_claims_runs_every_arm_and_judges_each_claim(tmp_path):
     folders = [word for name in ("work", "artifacts", "out") for word in (f"--{name}", str(tmp_path / name))]
-    size = ["--images", "320", "--epochs", "1", "--teacher-epochs", "1", "--seeds", "2"]
+    size = ["--images", "640", "--epochs", "1", "--teacher-epochs", "1", "--seeds", "2"]
     run(ROOT / "analysis" / "claims.py", "--data", "digits", *size, *folders)
     text = (tmp_path / "out" / "claims.md").read_text()
     scores = json.loads((tmp_path / "out" / "claims.json").read_text())
