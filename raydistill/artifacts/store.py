@@ -61,7 +61,7 @@ class Store:
 
     def find(self, kind: str, made_of: Mapping[str, Any]) -> Path | None:
         """The folder of what was made of `made_of`, noted as used now; None if it was never made."""
-        return self._whole(kind, key_of(kind, made_of))
+        return self.by_key(kind, key_of(kind, made_of))
 
     def open(self, key: str) -> Path:
         """The folder of the artifact called `key`, or by its first digits. Raises ArtifactError."""
@@ -69,7 +69,7 @@ class Store:
         if len(found) != 1:
             what = "is not in" if not found else "is not unique in"
             raise ArtifactError(f"artifact {key!r} {what} {self.root}; `raydistill artifacts` lists what there is")
-        return self._whole(found[0].kind, found[0].key) or found[0].path
+        return self.by_key(found[0].kind, found[0].key) or found[0].path
 
     def get(self, kind: str, made_of: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
         """The artifact's folder; if there is none, `make` fills one, while others that want it wait.
@@ -77,10 +77,10 @@ class Store:
         Raises: ArtifactError when the storage refuses; what `make` raises, and then nothing is left behind.
         """
         key = key_of(kind, made_of)
-        if (found := self._whole(kind, key)) is not None:
+        if (found := self.by_key(kind, key)) is not None:
             return found
         with self._lock(key):
-            if (found := self._whole(kind, key)) is not None:
+            if (found := self.by_key(kind, key)) is not None:
                 return found
             return self._make(kind, key, made_of, make)
 
@@ -109,7 +109,8 @@ class Store:
                 total -= entry.size
         return removed
 
-    def _whole(self, kind: str, key: str) -> Path | None:
+    def by_key(self, kind: str, key: str) -> Path | None:
+        """The folder of an artifact, noted as used now; None if there is none."""
         path = self.root / kind / key
         try:
             os.utime(path / MANIFEST)
