@@ -201,6 +201,15 @@ class TestSDSSL:
         with pytest.raises(ConfigError, match="no ViT"):
             make("sdssl", backbone="resnet10_w4")
 
+    @pytest.mark.parametrize("framework", ["mocov3", "byol"])
+    @pytest.mark.parametrize("encoder", ["student", "ema"])
+    def test_the_baseline_is_scored_by_the_same_kind_of_network(self, framework, encoder):
+        baseline = options("sdssl", framework=framework, encoder=encoder).baseline()
+        twin = methods.build(baseline, given_for(), seed=0)
+        scored = twin.encoders()["student"]
+        assert any(p.requires_grad for p in scored.parameters()) == (encoder == "student")
+        assert any(p.requires_grad for p in twin.head().parameters()) == (encoder == "student")
+
     def test_encoders_are_the_emas_and_one_for_each_block(self):
         method = make("sdssl")
         encoders = method.encoders()

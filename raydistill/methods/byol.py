@@ -23,7 +23,7 @@ class BYOL(Method):
     def __init__(self, options: BYOLOptions, given: Given) -> None:
         super().__init__()
         hidden, out = options.hidden_dim, options.projection_dim
-        self.momentum = options.momentum
+        self.momentum, self.encoder = options.momentum, options.encoder
         self.backbone = Backbone(options.backbone, stem=options.stem, image_size=given.image_size)
         self.projector = mlp_head(self.backbone.dim, hidden, out, options.projector_layers, output_batchnorm=False)
         self.predictor = mlp_head(out, hidden, out, 2, output_batchnorm=False)
@@ -43,7 +43,7 @@ class BYOL(Method):
         follow(self.target_projector, self.projector, momentum)
 
     def encoders(self) -> dict[str, nn.Module]:
-        return {"student": self.backbone}
+        return {"student": self.target_backbone if self.encoder == "ema" else self.backbone}
 
     def head(self) -> nn.Sequential:
-        return self.projector
+        return self.target_projector if self.encoder == "ema" else self.projector

@@ -23,7 +23,7 @@ class MoCoV3(Method):
     def __init__(self, options: MoCoV3Options, given: Given) -> None:
         super().__init__()
         hidden, out = options.hidden_dim, options.projection_dim
-        self.momentum, self.tau = options.momentum, options.tau
+        self.momentum, self.tau, self.encoder = options.momentum, options.tau, options.encoder
         self.backbone = Backbone(options.backbone, stem=options.stem, image_size=given.image_size)
         self.projector = mlp_head(self.backbone.dim, hidden, out, options.projector_layers, output_batchnorm=True)
         self.predictor = mlp_head(out, hidden, out, 2, output_batchnorm=options.predictor_batchnorm)
@@ -43,7 +43,7 @@ class MoCoV3(Method):
         follow(self.key_projector, self.projector, momentum)
 
     def encoders(self) -> dict[str, nn.Module]:
-        return {"student": self.backbone}
+        return {"student": self.key_backbone if self.encoder == "ema" else self.backbone}
 
     def head(self) -> nn.Sequential:
-        return self.projector
+        return self.key_projector if self.encoder == "ema" else self.projector

@@ -21,6 +21,9 @@ class BYOLOptions(Options):
     projector_layers: int = Field(3, ge=2, description="3 in SDSSL's code, 2 in BYOL's paper")
     momentum: float = Field(0.996, ge=0, le=1, description="of the EMA at the first step; rises to 1 on a cosine")
     recipes: tuple[Recipe, Recipe] = Field(("byol1", "byol2"), description="of the two views")
+    encoder: Literal["student", "ema"] = Field(
+        "student", description="which network is scored, exported, and teaches: the trained one or its average"
+    )
 
 
 class MoCoV3Options(Options):
@@ -37,6 +40,9 @@ class MoCoV3Options(Options):
     tau: float = Field(0.2, gt=0, description="0.2 for ViT, 1.0 for ResNet-50")
     momentum: float = Field(0.99, ge=0, le=1, description="of the EMA at the first step; rises to 1 on a cosine")
     recipes: tuple[Recipe, Recipe] = Field(("byol1", "byol2"), description="of the two views")
+    encoder: Literal["student", "ema"] = Field(
+        "student", description="which network is scored, exported, and teaches: the trained one or its average"
+    )
 
 
 class MoCoV2Options(Options):

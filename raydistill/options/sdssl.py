@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
@@ -47,15 +47,14 @@ class SDSSLOptions(Options):
         return self
 
     def baseline(self) -> Options:
-        """The framework alone: alpha = beta = 0."""
-        common = {"backbone": self.backbone, "stem": self.stem, "projection_dim": self.projection_dim}
+        """The framework alone, alpha = beta = 0, scored by the same network."""
+        common: dict[str, Any] = {"backbone": self.backbone, "stem": self.stem, "projection_dim": self.projection_dim}
         if self.framework == "simclr":
             first, second = self.recipes
             return SimCLROptions(
                 head="sdssl", sdssl_dim=self.hidden_dim, tau_c=self.tau, recipe=first, second_recipe=second, **common
             )
+        momentum = {"hidden_dim": self.hidden_dim, "momentum": self.momentum, "recipes": self.recipes}
         if self.framework == "byol":
-            return BYOLOptions(hidden_dim=self.hidden_dim, momentum=self.momentum, recipes=self.recipes, **common)
-        return MoCoV3Options(
-            hidden_dim=self.hidden_dim, tau=self.tau, momentum=self.momentum, recipes=self.recipes, **common
-        )
+            return BYOLOptions(encoder=self.encoder, **momentum, **common)
+        return MoCoV3Options(tau=self.tau, encoder=self.encoder, **momentum, **common)
