@@ -145,7 +145,8 @@ def train(
 
     def show(report: Report, what: str = "") -> None:
         scores = "  ".join(f"{k} {v:.4f}" for k, v in report.metrics.items() if k.startswith(("loss", "val")))
-        typer.echo(f"{what}epoch {report.epoch}  {scores}")
+        of = "" if what else f"/{run.train.epochs}"
+        typer.echo(f"{what}epoch {report.epoch}{of}  {scores}")
 
     store = Store((artifacts or _home() / "artifacts").absolute())
     with _data_errors():

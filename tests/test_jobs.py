@@ -4,6 +4,7 @@ import os
 import shutil
 import socket
 import subprocess
+import time
 import sys
 from pathlib import Path
 
@@ -86,7 +87,11 @@ def test_a_sweep_runs_as_a_job_and_only_with_the_token(head, tmp_path):
         "python", "sweep.py", "--method", "dogo", "--trials", "2", "--epochs", "1", "--seeds", "1", "--name", "job",
         *(f"--set={setting}" for setting in tiny),
     ]  # fmt: skip
-    done = submit(environment, address, *sweep)
+    for _ in range(10):  # the agent that takes jobs starts a while after the dashboard that answers for it
+        done = submit(environment, address, *sweep)
+        if "No available agent" not in done.stdout + done.stderr:
+            break
+        time.sleep(3)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "| dogo" in done.stdout
     home = tmp_path / "raydistill"
