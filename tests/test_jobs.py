@@ -4,8 +4,8 @@ import os
 import shutil
 import socket
 import subprocess
-import time
 import sys
+import time
 from pathlib import Path
 
 import psutil
