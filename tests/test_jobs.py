@@ -41,11 +41,12 @@ def head(tmp_path):
         [RAY, "get-auth-token", "--generate"], env=environment, capture_output=True, text=True, timeout=60
     )
     assert token.returncode == 0, token.stderr
-    port, dashboard = free_ports(2)
+    port, dashboard, agent = free_ports(3)
     folder = Path("/tmp") / f"raydistill-{os.getpid()}"
     command = [
         RAY, "start", "--head", "--block", "--num-cpus=2", f"--port={port}", "--dashboard-host=127.0.0.1",
-        f"--dashboard-port={dashboard}", f"--temp-dir={folder}", "--disable-usage-stats",
+        f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}", f"--temp-dir={folder}",
+        "--disable-usage-stats",
     ]  # fmt: skip
     with (tmp_path / "head.log").open("w") as log:
         process = subprocess.Popen(command, env=environment, stdout=log, stderr=log)
