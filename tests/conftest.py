@@ -19,3 +19,19 @@ def cifar10() -> Path:
         reason = f"no CIFAR-10 Parquet in {root}; set RAYDISTILL_CIFAR10 to its folder"
         pytest.fail(reason) if os.environ.get("CI") == "true" else pytest.skip(reason)
     return root
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """One small Ray cluster for a module, set up as `sweep.run` does."""
+    import ray
+
+    for name, value in {
+        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+        "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
+        "TUNE_MAX_PENDING_TRIALS_PG": "64",
+    }.items():
+        os.environ[name] = value
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    yield
+    ray.shutdown()

@@ -3,6 +3,7 @@
 import pytest
 import torch
 from rows import ROWS
+from states import same, weights
 
 from raydistill import config
 from raydistill.artifacts import teachers
@@ -10,7 +11,6 @@ from raydistill.artifacts.store import Store
 from raydistill.config import Data
 from raydistill.data.augment import View
 from raydistill.data.sources import load_dataset
-from raydistill.training.checkpoints import latest_checkpoint
 from raydistill.training.pack import Assignment, Pack
 from raydistill.training.prepare import ensure_teachers, promised
 
@@ -65,21 +65,6 @@ def run(pack, limit=20):
 def join(pack, key, configuration, directory=None):
     failed = pack.add(Assignment(key, config.dump(configuration), str(directory) if directory else None))
     assert failed is None, failed
-
-
-def weights(directory):
-    state = latest_checkpoint(directory)
-    return {"method": state["method"], "optimizer": state["optimizer"], "epoch": state["epoch"]}
-
-
-def same(a, b):
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
-    if isinstance(a, list):
-        return len(a) == len(b) and all(map(same, a, b))
-    return a == b
 
 
 @pytest.mark.parametrize("name", ROWS)

@@ -29,21 +29,6 @@ TINY = {
 GOOD, FATAL = 0.01, 1e30  # Such a learning rate makes the weights infinite with the first update.
 
 
-@pytest.fixture(scope="module")
-def cluster():
-    import ray
-
-    for name, value in {
-        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-        "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-        "TUNE_MAX_PENDING_TRIALS_PG": "64",
-    }.items():
-        os.environ[name] = value
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
-
-
 def plan(folder, space, *, epochs=3, name="s", **values):
     path = folder / "space.yaml"
     path.write_text(yaml.safe_dump(space))

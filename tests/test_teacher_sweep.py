@@ -1,7 +1,5 @@
 """A sweep without a teacher makes one, once; the next finds it. Exits are scored; teacher settings are searched."""
 
-import os
-
 import pytest
 import yaml
 from mlflow import MlflowClient
@@ -19,21 +17,6 @@ METHODS = {
     "seed": {"backbone": "resnet10_w4", "hidden_dim": 8, "queue_size": 16},
     "sssd": {"backbone": "resnet10_w4", "clusters": 4},
 }
-
-
-@pytest.fixture(scope="module")
-def cluster():
-    import ray
-
-    for name, value in {
-        "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
-        "TUNE_DISABLE_STRICT_METRIC_CHECKING": "1",
-        "TUNE_MAX_PENDING_TRIALS_PG": "64",
-    }.items():
-        os.environ[name] = value
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
-    yield
-    ray.shutdown()
 
 
 @pytest.fixture(scope="module")

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from states import same, weights
 
 from raydistill import config
 from raydistill.config import Data
@@ -60,21 +61,6 @@ def finish(pack, limit=20):
         for report in pack.run_epoch():
             reports.setdefault(report.key, []).append(report)
     raise AssertionError("the pack did not end")
-
-
-def same(a, b):
-    if isinstance(a, torch.Tensor):
-        return torch.equal(a, b)
-    if isinstance(a, dict):
-        return a.keys() == b.keys() and all(same(a[k], b[k]) for k in a)
-    if isinstance(a, list):
-        return len(a) == len(b) and all(map(same, a, b))
-    return a == b or (isinstance(a, float) and math.isclose(a, b))
-
-
-def weights(directory):
-    state = latest_checkpoint(directory)
-    return {"method": state["method"], "optimizer": state["optimizer"], "epoch": state["epoch"]}
 
 
 def alone(dataset, configuration, directory):
