@@ -68,7 +68,7 @@ def test_the_example_trains(project):
     }
     (project / "config.yaml").write_text(yaml.safe_dump(config))
     said = run(project, "-m", "raydistill", "train", "config.yaml")
-    assert re.search(r"^epoch 1 .*loss \d+\.\d+", said, re.MULTILINE), said
+    assert re.search(r"^epoch 1/1 .*loss \d+\.\d+", said, re.MULTILINE), said
 
 
 def test_the_examples_loss_is_the_papers(project):
