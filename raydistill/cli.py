@@ -17,6 +17,7 @@ from raydistill import config as configuration
 from raydistill.artifacts.store import MANIFEST, ArtifactError, Store, listing
 from raydistill.config import ConfigError
 from raydistill.presets import load_preset
+from raydistill.sweep.budget import Limits
 from raydistill.sweep.checks import check_batch_sizes
 from raydistill.sweep.settings import SweepSettings, with_own_teacher
 from raydistill.sweep.space import Space, default_space
@@ -66,13 +67,23 @@ def sweep(
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="seeds for the winner and its baseline")] = 3,
     search_seed: Annotated[int, typer.Option(min=0, help="of the search itself")] = 0,
-    packs: Annotated[int, typer.Option(min=1, help="worker groups")] = 1,
-    learners: Annotated[int, typer.Option(min=1, help="trials side by side in each pack")] = 4,
-    workers: Annotated[int, typer.Option(min=1, help="workers (GPUs) of each pack")] = 1,
+    packs: Annotated[int, typer.Option(min=1, help="worker groups at most; they come and go with the trials")] = 1,
+    learners: Annotated[str, typer.Option(help="trials side by side in each group: a number, or auto")] = "auto",
+    workers: Annotated[str, typer.Option(help="workers (GPUs) of each group: N, or MIN:MAX as there is room")] = "1",
     threads: Annotated[int | None, typer.Option(min=1, help="of torch in a CPU worker [all cores, shared]")] = None,
     gpu: Annotated[bool | None, typer.Option("--gpu/--no-gpu", help="[GPUs if the cluster has any now]")] = None,
     artifacts: Annotated[Path | None, typer.Option(help="teachers, banks and pseudo labels [artifacts]")] = None,
     artifacts_gib: Annotated[float | None, typer.Option(min=0, help="remove the longest unused beyond this")] = None,
+    checkpoints_gib: Annotated[
+        float | None, typer.Option(min=0, help="keep the sweep's checkpoints within this, the best ones longest")
+    ] = None,
+    max_hours: Annotated[float | None, typer.Option(min=0, help="end after these hours, the final included")] = None,
+    max_worker_hours: Annotated[float | None, typer.Option(min=0, help="as max-hours, times workers (GPUs)")] = None,
+    max_epochs: Annotated[int | None, typer.Option(min=1, help="epochs of all trials together")] = None,
+    price: Annotated[float | None, typer.Option(min=0, help="of a worker (GPU) for an hour; shown as money")] = None,
+    warm_start: Annotated[
+        list[str] | None, typer.Option(help="a sweep's name or folder; start from what it found; repeatable")
+    ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print what would run, and stop")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="go on with an interrupted sweep")] = False,
 ) -> None:
@@ -90,13 +101,16 @@ def sweep(
     values = load_preset(method, preset)
     base = with_own_teacher(configuration.load(configuration.assign(values, {"method.name": method} | chosen)))
     space = load_space(search_space or default_space(method), method, chosen, values)
-    home = storage or _home() / "runs"
+    home = (storage or _home() / "runs").absolute()
+    least, most = _workers(workers)
     plan = SweepSettings(
-        name=_next_name(home, method, resume) if name is None else name, storage=home.absolute(),
+        name=_next_name(home, method, resume) if name is None else name, storage=home,
         tracking_uri=tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{_home() / 'mlflow.db'}",
         base=base, space=space, trials=_count(space, trials), seeds=seeds, search_seed=search_seed, packs=packs,
-        learners=learners, workers=workers, threads=threads, gpu=gpu, preset=preset,
+        learners=_learners(learners), workers=least, most_workers=most, threads=threads, gpu=gpu, preset=preset,
         artifacts=(artifacts or _home() / "artifacts").absolute(), artifacts_gib=artifacts_gib,
+        limits=Limits(max_hours, max_worker_hours, max_epochs, price), checkpoints_gib=checkpoints_gib,
+        warm_start=tuple(_sweep_folder(home, given) for given in warm_start or []),
     )  # fmt: skip
     plan, images = _preflight(plan)
     plan.check_start(resume=resume)
@@ -187,6 +201,31 @@ def _source(data: str) -> str:
     return str(path.resolve()) if path.exists() else data
 
 
+def _learners(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if not text.isdigit() or int(text) < 1:
+        raise ConfigError(f"--learners {text!r}: give a number of at least 1, or auto")
+    return int(text)
+
+
+def _workers(text: str) -> tuple[int, int | None]:
+    """`N` or `MIN:MAX`."""
+    least, colon, most = text.partition(":")
+    numbers = [int(part) for part in (least, *([most] if colon else [])) if part.isdigit()]
+    if len(numbers) != 1 + bool(colon) or numbers[0] < 1 or numbers[-1] < numbers[0]:
+        raise ConfigError(f"--workers {text!r}: give a number of at least 1, or a range such as 1:4")
+    return numbers[0], numbers[1] if colon else None
+
+
+def _sweep_folder(home: Path, given: str) -> Path:
+    """A sweep's folder, by its name or its path."""
+    for folder in (home / given, Path(given).expanduser()):
+        if (folder / "journal.jsonl").exists():
+            return folder.absolute()
+    raise ConfigError(f"--warm-start {given!r}: there is no sweep of that name in {home}, nor in a folder of that path")
+
+
 def _count(space: Space, trials: int | None) -> int:
     wanted = trials or space.run_cap or (None if space.search == "grid" else DEFAULT_TRIALS)
     if space.search != "grid":
@@ -224,9 +263,13 @@ def _preflight(plan: SweepSettings) -> tuple[SweepSettings, int]:
         dataset = load_dataset(plan.base.data)
         Stream(
             dataset.train, size=dataset.image_size, batch_size=plan.base.data.batch_size, seed=0,
-            normalize=((0.5,) * 3, (0.5,) * 3), world=plan.workers,
+            normalize=((0.5,) * 3, (0.5,) * 3), world=plan.most_workers or plan.workers,
         )  # fmt: skip
-        check_batch_sizes(plan.space, plan.workers, len(dataset.train))
+        if plan.most_workers is None and plan.base.data.batch_size % plan.workers:
+            raise ConfigError(
+                f"data.batch_size = {plan.base.data.batch_size} does not divide among {plan.workers} workers"
+            )
+        check_batch_sizes(plan.space, 1 if plan.most_workers else plan.workers, len(dataset.train))
         plan = replace(plan, base=located(plan.base, store, dataset.image_size))
         for config in wanted_configs(plan):
             methods.build(config.method, promised(config, dataset, store), seed=0)

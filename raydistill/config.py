@@ -238,6 +238,13 @@ def is_integer(annotation: Any) -> bool:
     return annotation is int
 
 
+def is_real(annotation: Any) -> bool:
+    """Whether a field takes any real number (an optional one included)."""
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
+        return all(is_real(arg) for arg in typing.get_args(annotation) if arg is not type(None))
+    return annotation is float
+
+
 def _explain(error: ValidationError, valid: dict[str, Any]) -> str:
     lines = []
     for item in error.errors(include_url=False):

@@ -5,8 +5,9 @@ import asyncio
 import pytest
 
 from raydistill.sweep.broker import Broker
-from raydistill.training.pack import Report
+from raydistill.training.pack import Assignment, Load, Report
 
+GROUPS = 2
 A, B = {"data": {"batch_size": 16}}, {"data": {"batch_size": 32}}
 
 
@@ -18,7 +19,7 @@ async def arrive(broker, *keys, config=A):
     """Trials join and ask for their first epoch."""
     tasks = []
     for key in keys:
-        await broker.join(key, config, f"/tmp/{key}")
+        await broker.join(Assignment(key, config, f"/tmp/{key}"))
         tasks.append(asyncio.create_task(broker.next(key)))
     await asyncio.sleep(0)
     return tasks
@@ -30,7 +31,7 @@ def keys(orders):
 
 def test_trials_share_a_pack_and_get_their_reports():
     async def scenario():
-        broker = Broker(capacity=2, gather_seconds=5)
+        broker = Broker(GROUPS, 2, gather_seconds=5)
         asks = await arrive(broker, "a", "b", "c")
         orders = await broker.boundary("p", [])
         assert keys(orders) == ["a", "b"]
@@ -50,7 +51,7 @@ def test_trials_share_a_pack_and_get_their_reports():
 
 def test_an_empty_pack_gathers_trials_before_it_starts():
     async def scenario():
-        broker = Broker(capacity=3, gather_seconds=30)
+        broker = Broker(GROUPS, 3, gather_seconds=30)
         await arrive(broker, "a")
         waiting = asyncio.create_task(broker.boundary("p", []))
         await asyncio.sleep(0.05)
@@ -63,7 +64,7 @@ def test_an_empty_pack_gathers_trials_before_it_starts():
 
 def test_it_does_not_wait_for_more_trials_than_will_come():
     async def scenario():
-        broker = Broker(capacity=8, gather_seconds=30)
+        broker = Broker(GROUPS, 8, gather_seconds=30)
         await broker.expect(1)
         await arrive(broker, "a")
         assert keys(await broker.boundary("p", [])) == ["a"]
@@ -73,7 +74,7 @@ def test_it_does_not_wait_for_more_trials_than_will_come():
 
 def test_a_trial_that_leaves_is_stopped_at_the_boundary():
     async def scenario():
-        broker = Broker(capacity=2, gather_seconds=0)
+        broker = Broker(GROUPS, 2, gather_seconds=0)
         asks = await arrive(broker, "a", "b")
         await broker.boundary("p", [])
         boundary = asyncio.create_task(broker.boundary("p", [Report("a", 1), Report("b", 1)]))
@@ -88,25 +89,181 @@ def test_a_trial_that_leaves_is_stopped_at_the_boundary():
     play(scenario)
 
 
-def test_trials_with_other_data_settings_wait_for_a_pack_of_their_own():
+def test_a_single_group_trains_packs_of_different_data_in_turn():
     async def scenario():
-        broker = Broker(capacity=4, gather_seconds=0)
+        broker = Broker(1, 4, gather_seconds=0)
         asks = await arrive(broker, "a") + await arrive(broker, "b", config=B)
-        assert keys(await broker.boundary("p", [])) == ["a"]
-        assert keys(await broker.boundary("q", [])) == ["b"]
-        orders = asyncio.create_task(broker.boundary("p", [Report("a", 1, done=True)]))
-        assert (await asks[0]).done
-        await arrive(broker, "c", config=B)
+        orders = await broker.boundary("p", [])
+        assert keys(orders) == ["a", "b"]
+        assert orders.data == A["data"]
+        orders = asyncio.create_task(broker.boundary("p", [Report("a", 1)]))
+        assert (await asks[0]).epoch == 1
         after = await orders
-        assert keys(after) == ["c"]
-        assert after.data == B["data"]
+        assert after.data == B["data"], "b's pack trains while the scheduler thinks about a"
+        assert keys(after) == []
+        third = asyncio.create_task(broker.boundary("p", [Report("b", 1, done=True)]))
+        assert (await asks[1]).done
+        more = asyncio.create_task(broker.next("a"))
+        assert (await third).data == A["data"]
+        more.cancel()
+
+    play(scenario)
+
+
+class Launches(list):
+    """Stands for what starts groups."""
+
+    def __call__(self, name):
+        self.append(name)
+
+
+def test_a_group_is_launched_when_trials_wait_and_another_when_the_first_is_full():
+    async def scenario():
+        launched = Launches()
+        broker = Broker(3, 2, launch=launched, gather_seconds=0)
+        assert launched == []
+        await arrive(broker, "a", "b")
+        assert launched == ["pack-0"]
+        await arrive(broker, "c")
+        assert launched == ["pack-0", "pack-1"]
+        assert keys(await broker.boundary("pack-0", [])) == ["a", "b"]
+        assert keys(await broker.boundary("pack-1", [])) == ["c"]
+        await arrive(broker, "d")
+        assert launched == ["pack-0", "pack-1"], "there is room beside c"
+
+    play(scenario)
+
+
+def test_other_data_ask_for_a_group_of_their_own_while_the_limit_allows():
+    async def scenario():
+        launched = Launches()
+        broker = Broker(2, 4, launch=launched, gather_seconds=0)
+        await arrive(broker, "a")
+        assert keys(await broker.boundary("pack-0", [])) == ["a"]
+        await arrive(broker, "b", config=B)
+        assert launched == ["pack-0", "pack-1"]
+        await arrive(broker, "c", config={"data": {"batch_size": 64}})
+        assert len(launched) == 2
+        assert keys(await broker.boundary("pack-1", [])) == ["b", "c"]
+
+    play(scenario)
+
+
+def test_an_idle_group_ends_and_waiting_trials_bring_another():
+    async def scenario():
+        launched = Launches()
+        broker = Broker(1, 2, launch=launched, gather_seconds=0, idle_seconds=0.2)
+        asks = await arrive(broker, "a")
+        await broker.boundary("pack-0", [])
+        assert (await broker.boundary("pack-0", [Report("a", 1, done=True)])).close
+        assert (await asks[0]).done
+        assert (await broker.status())["groups"] == 0
+        await arrive(broker, "b")
+        assert launched == ["pack-0", "pack-1"]
+
+    play(scenario)
+
+
+@pytest.mark.fault(9)
+def test_a_learner_that_ran_out_of_memory_waits_and_goes_on_when_there_is_room():
+    async def scenario():
+        broker = Broker(1, 3, gather_seconds=0)
+        asks = await arrive(broker, "a", "b", "c")
+        await broker.boundary("p", [])
+        reports = [Report("a", 1), Report("b", error="out of memory", memory=True), Report("c", 1)]
+        boundary = asyncio.create_task(broker.boundary("p", reports))
+        await asyncio.gather(asks[0], asks[2])
+        again = [asyncio.create_task(broker.next(key)) for key in ("a", "c")]
+        assert keys(await boundary) == [], "the pack takes one less from now on"
+        assert not asks[1].done()
+        boundary = asyncio.create_task(broker.boundary("p", [Report("a", 2, done=True), Report("c", 2)]))
+        assert (await again[0]).done
+        await again[1]
+        more = asyncio.create_task(broker.next("c"))
+        assert keys(await boundary) == ["b"]
+        boundary = asyncio.create_task(broker.boundary("p", [Report("b", error="out of memory", memory=True)]))
+        more.cancel()
+        await broker.leave("c")
+        assert keys(await boundary) == ["b"], "now alone"
+        boundary = asyncio.create_task(broker.boundary("p", [Report("b", error="out of memory", memory=True)]))
+        assert (await asks[1]).error == "out of memory", "and no loop"
+        boundary.cancel()
+
+    play(scenario)
+
+
+def test_the_learner_that_kills_its_workers_is_found_and_fails_alone():
+    async def scenario():
+        broker = Broker(1, 8, gather_seconds=0)
+        errors = {}
+
+        async def live(key):
+            while key not in errors:
+                report = await broker.next(key)
+                if report.error:
+                    errors[key] = report.error
+
+        tasks = []
+        for key in "abcdefgh":
+            await broker.join(Assignment(key, A, f"/tmp/{key}"))
+            tasks.append(asyncio.create_task(live(key)))
+        await asyncio.sleep(0)
+        lives, training, fresh = 0, set(), True
+        while "f" not in errors:
+            reports = [] if fresh else [Report(key, 1) for key in sorted(training)]
+            orders = await broker.boundary("p", reports, fresh=fresh)
+            training = (set() if fresh else training - set(orders.stop)) | set(keys(orders))
+            fresh = "f" in training
+            lives += fresh
+            assert lives < 8
+            await asyncio.sleep(0)
+        assert "workers died" in errors["f"]
+        orders = await broker.boundary("p", [Report(key, 1) for key in sorted(training)])
+        assert training | set(keys(orders)) == set("abcdegh")
+        assert list(errors) == ["f"]
+        for task in tasks:
+            task.cancel()
+
+    play(scenario)
+
+
+def test_a_trial_that_joins_again_is_started_from_its_checkpoint():
+    """Paused by a scheduler, and on again."""
+
+    async def scenario():
+        broker = Broker(1, 2, gather_seconds=0)
+        asks = await arrive(broker, "a", "b")
+        await broker.boundary("p", [])
+        boundary = asyncio.create_task(broker.boundary("p", [Report("a", 1), Report("b", 1)]))
+        await asyncio.gather(*asks)
+        await broker.leave("a")
+        more = asyncio.create_task(broker.next("b"))
+        assert (await boundary).stop == ["a"]
+        more.cancel()
+        (ask,) = await arrive(broker, "a")
+        orders = await broker.boundary("p", [])
+        assert keys(orders) == ["a"]
+        ask.cancel()
+
+    play(scenario)
+
+
+def test_the_capacity_grows_while_learners_share_and_memory_lasts():
+    async def scenario():
+        broker = Broker(1, None, most=16, gather_seconds=0)
+        assert (await broker.status())["room"] == 4
+        await arrive(broker, *"abcd")
+        await broker.boundary("p", [])
+        ask = asyncio.create_task(broker.boundary("p", [], Load(4, wall=1.0, alone=0.5, memory=0.1)))
+        await ask
+        assert (await broker.status())["room"] == 8
 
     play(scenario)
 
 
 def test_a_restarted_group_starts_its_learners_again():
     async def scenario():
-        broker = Broker(capacity=2, gather_seconds=0)
+        broker = Broker(GROUPS, 2, gather_seconds=0)
         asks = await arrive(broker, "a", "b")
         await broker.boundary("p", [])
         orders = await broker.boundary("p", [], fresh=True)
@@ -118,7 +275,7 @@ def test_a_restarted_group_starts_its_learners_again():
 
 def test_a_failed_learner_tells_its_trial_why():
     async def scenario():
-        broker = Broker(capacity=2, gather_seconds=0)
+        broker = Broker(GROUPS, 2, gather_seconds=0)
         asks = await arrive(broker, "a")
         await broker.boundary("p", [])
         boundary = asyncio.create_task(broker.boundary("p", [Report("a", error="ssl_1 = nan")]))
@@ -133,16 +290,16 @@ def test_a_failed_learner_tells_its_trial_why():
 @pytest.mark.parametrize("others", [0, 1])
 def test_when_a_group_is_gone_for_good_no_trial_hangs(others):
     async def scenario():
-        broker = Broker(capacity=1, gather_seconds=0)
+        broker = Broker(GROUPS, 1, gather_seconds=0)
         asks = await arrive(broker, "a", "b")
         await broker.boundary("p", [])
         other = asyncio.create_task(broker.boundary("q", [])) if others else None
         await asyncio.sleep(0.05)
-        await broker.pack_failed("p", "worker group p is gone")
+        await broker.group_failed("p", "worker group p is gone")
         assert "is gone" in (await asks[0]).error
         if other is None:
             assert "is gone" in (await asks[1]).error
-            await broker.join("c", A, "/tmp/c")
+            await broker.join(Assignment("c", A, "/tmp/c"))
             assert "is gone" in (await broker.next("c")).error
         else:
             assert keys(await other) == ["b"]
@@ -150,25 +307,26 @@ def test_when_a_group_is_gone_for_good_no_trial_hangs(others):
     play(scenario)
 
 
-def test_a_pack_closes_when_the_last_learner_has_left():
+def test_a_group_closes_when_the_last_learner_has_left():
     async def scenario():
-        broker = Broker(capacity=1, gather_seconds=0)
+        broker = Broker(1, 1, gather_seconds=0)
         asks = await arrive(broker, "a")
         await broker.boundary("p", [])
-        await broker.close()
+        closing = asyncio.create_task(broker.close())
         boundary = asyncio.create_task(broker.boundary("p", [Report("a", 1)]))
         await asks[0]
         await asyncio.sleep(0.05)
-        assert not boundary.done()
+        assert not boundary.done() and not closing.done()
         await broker.leave("a")
         assert (await boundary).close
+        await closing
 
     play(scenario)
 
 
 def test_asking_for_an_unknown_trial_is_an_error():
     async def scenario():
-        assert "not in the sweep" in (await Broker(1).next("nobody")).error
-        await Broker(1).leave("nobody")
+        assert "not in the sweep" in (await Broker().next("nobody")).error
+        await Broker().leave("nobody")
 
     play(scenario)

@@ -16,7 +16,7 @@ def test_trials_epochs_best_and_time_left():
     progress.started("a")
     progress.started("b")
     now[0] = 12
-    progress.tick(lambda: [0.25])
+    progress.tick([0.25])
     assert lines[-1] == (
         "[00:12] 0 of 4 trials, 2 running, 0 trial-epochs (epoch 25% done), waiting for the first epoch"
     )

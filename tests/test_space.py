@@ -21,14 +21,14 @@ SHIPPED = sorted((Path(__file__).resolve().parents[1] / "search_spaces").glob("*
 
 
 def test_the_whole_format_is_read(tmp_path):
-    top = "method: bayes\nmetric: {name: loss}\nrun_cap: 5\nearly_terminate: {type: hyperband, min_iter: 2, eta: 4}\n"
+    top = "method: bayes\nmetric: {name: loss}\nrun_cap: 5\nearly_terminate: {type: asha, min_iter: 2, eta: 4}\n"
     space = read(tmp_path, "train.lr: {value: 1e-3}", "method.tau_kd: {values: [0.1, 0.2]}", top=top)
     assert space == Space(
         "bayes",
         "loss",
         "minimize",
         5,
-        EarlyStop(2, 4),
+        EarlyStop("asha", 2, 4),
         (
             Parameter("method.tau_kd", "categorical", (0.1, 0.2)),
             Parameter("train.lr", "constant", (0.001,)),
@@ -91,7 +91,7 @@ def test_the_space_of_dogo_holds_the_papers_points():
     heads = {"method.simsiam_dim": 512, "method.predictor_dim": 128}  # narrower than the paper's, as the file says
     mixed = {"method.objectives": ["simclr", "simsiam"], "method.lambda_simsiam": 1.0, **heads}
     assert space.contains(paper | mixed)
-    assert (space.search, space.run_cap, space.early_terminate) == ("bayes", 8, EarlyStop(2, 3))
+    assert (space.search, space.run_cap, space.early_terminate) == ("bayes", 8, EarlyStop("asha", 2, 3))
 
 
 @pytest.mark.parametrize("method", ["dogoo", "../search_spaces/dogo"])
@@ -185,11 +185,26 @@ REFUSED_FILES = {
     f"{TOP}run_cap: 0": "run_cap 0 at least 1",
     f"{TOP}run_cap: true": "run_cap True whole",
     f"{TOP}run_cap: 2.5": "run_cap 2.5 whole",
-    f"{TOP}early_terminate: {{type: median, min_iter: 1}}": "early_terminate.type 'median' hyperband",
-    f"{TOP}early_terminate: {{type: hyperband}}": "early_terminate 'min_iter' is missing",
-    f"{TOP}early_terminate: {{type: hyperband, min_iter: 0}}": "early_terminate.min_iter 0 at least 1",
-    f"{TOP}early_terminate: {{type: hyperband, min_iter: 1, eta: 1}}": "early_terminate.eta 1 at least 2",
-    f"{TOP}early_terminate: {{type: hyperband, max_iter: 1}}": "early_terminate.max_iter 1 did you mean 'min_iter'",
+    f"{TOP}early_terminate: {{type: mean, min_iter: 1}}": "early_terminate.type 'mean' median",
+    f"{TOP}early_terminate: {{type: hyperband, min_iter: 1}}": "early_terminate.min_iter 1 eta, type",
+    f"{TOP}early_terminate: {{type: median, min_iter: 1, eta: 3}}": "early_terminate.eta 3 min_iter, type",
+    f"{TOP}early_terminate: {{type: median}}": "early_terminate 'min_iter' is missing",
+    f"{TOP}sampler: gp": "sampler 'gp' method: bayes",
+    "method: bayes\nsampler: tpee": "sampler 'tpee' did you mean 'tpe'",
+    "method: bayes\nmetric: {name: student_parameters}": "metric.name 'student_parameters' quality",
+    "method: bayes\nmetrics: [{name: val_knn}]": "metrics two metrics or more",
+    "method: bayes\nmetrics: [{name: student_parameters}, {name: val_knn}]": "metrics.0.name quality",
+    "method: bayes\nmetrics: [{name: val_knn}, {name: val_knn}]": "metrics twice",
+    "method: bayes\nmetrics: [{name: val_knn}, {name: loss}]\nsampler: cmaes": "sampler 'cmaes' one metric",
+    "method: bayes\npopulation: {type: pbt, interval: 1}": "population method: random",
+    f"{TOP}population: {{type: pbt}}": "population 'interval' is missing",
+    f"{TOP}population: {{type: pbt, interval: 1, quantile: 0.6}}": "population.quantile 0.6 at most 0.5",
+    f"{TOP}population: {{type: pbt, interval: 1, quantile: 0}}": "population.quantile 0 share",
+    f"{TOP}population: {{type: pbt, interval: 1}}\nearly_terminate: {{type: asha, min_iter: 1}}": "population losers",
+    f"{TOP}early_terminate: {{type: asha}}": "early_terminate 'min_iter' is missing",
+    f"{TOP}early_terminate: {{type: asha, min_iter: 0}}": "early_terminate.min_iter 0 at least 1",
+    f"{TOP}early_terminate: {{type: asha, min_iter: 1, eta: 1}}": "early_terminate.eta 1 at least 2",
+    f"{TOP}early_terminate: {{type: asha, max_iter: 1}}": "early_terminate.max_iter 1 did you mean 'min_iter'",
 }
 
 

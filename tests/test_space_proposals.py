@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from spacefiles import OBJECTIVES, read, write
 
 from raydistill.config import assign, load
-from raydistill.sweep.space import METRICS, Parameter, difference
+from raydistill.sweep.space import COSTS, METRICS, Parameter, difference
 from raydistill.sweep.space_file import load_space
 
 # Proposing
@@ -117,6 +117,13 @@ def specs(draw, path, continuous):
     return {"distribution": kind, "min": low, "max": low * draw(st.floats(1.001, 1e3))}
 
 
+STOPS = [
+    {},
+    *({"early_terminate": {"type": kind, "eta": 2}} for kind in ("hyperband", "bohb")),
+    {"early_terminate": {"type": "median", "min_iter": 2}},
+]
+
+
 @st.composite
 def files(draw, search):
     chosen = draw(st.lists(st.sampled_from(FLOATS + INTS), max_size=2, unique=True))
@@ -125,9 +132,9 @@ def files(draw, search):
     when = draw(st.sampled_from([None, [["simsiam"]], [["simclr"], ["simsiam"]]]))
     if when:
         parameters["method.lambda_simsiam"] = {"values": [0.5, 1], "when": {"method.objectives": when}}
-    name = draw(st.sampled_from(sorted(METRICS)))
+    name = draw(st.sampled_from(sorted(METRICS.keys() - set(COSTS))))
     file = {"method": search, "metric": {"name": name, "goal": METRICS[name]}, "parameters": parameters}
-    return file | draw(st.sampled_from([{}, {"run_cap": 3}]))
+    return file | draw(st.sampled_from([{}, {"run_cap": 3}])) | draw(st.sampled_from(STOPS))
 
 
 @pytest.fixture(scope="module")

@@ -286,7 +286,10 @@ class Script:
     def tick(self, share):
         self.shares.append(share)
 
-    def boundary(self, reports):
+    def failed(self, report):
+        raise AssertionError(report)
+
+    def boundary(self, reports, load):
         self.reports.append(reports)
         return self.orders.pop(0)
 

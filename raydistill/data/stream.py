@@ -35,7 +35,7 @@ class Stream:
         prefetch: batches prepared ahead in a thread; 0 prepares each when asked.
         fixed_views: the augmentations of epoch e are those of epoch e modulo this, whatever the seed.
 
-    Raises: DataError if a batch is larger than the data or does not divide among the workers.
+    Raises: DataError if a batch is larger than the data or gives a worker less than two images.
     """
 
     def __init__(
@@ -57,8 +57,8 @@ class Stream:
                 f"data.batch_size = {batch_size} is larger than the {len(images)} training images; "
                 f"use at most {len(images)}"
             )
-        if batch_size % world:
-            raise DataError(f"data.batch_size = {batch_size} does not divide among {world} workers")
+        if batch_size < 2 * world:
+            raise DataError(f"data.batch_size = {batch_size} leaves {world} workers less than two images each")
         self.images = images
         self.size = size
         self.batch_size = batch_size
@@ -66,7 +66,7 @@ class Stream:
         self.normalize = normalize
         self.device = torch.device(device)
         self.rank = rank
-        self.share = batch_size // world
+        self.share = (batch_size * rank // world, batch_size * (rank + 1) // world)
         self.prefetch = prefetch
         self.fixed_views = fixed_views
 
@@ -75,9 +75,9 @@ class Stream:
         return len(self.images) // self.batch_size
 
     def indices(self, epoch: int, step: int) -> Tensor:
-        """(share,) indices of this worker's images."""
-        start = step * self.batch_size + self.rank * self.share
-        return self._order(epoch)[start : start + self.share]
+        """(share,) indices of this worker's images; shares differ by one where the batch does not divide."""
+        first, last = self.share
+        return self._order(epoch)[step * self.batch_size + first : step * self.batch_size + last]
 
     def batch(self, epoch: int, step: int, views: Iterable[View]) -> tuple[Views, Tensor]:
         """The views (share, 3, size, size) of one step, and the indices of the images really used."""

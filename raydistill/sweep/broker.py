@@ -1,64 +1,115 @@
-"""The broker: matches waiting trials with packs. An asyncio object that Ray runs as an actor.
+"""The broker: matches waiting trials with worker groups. An asyncio object that Ray runs as an actor.
 
-A trial joins, then asks for one epoch after another (`next`) until it leaves. A pack asks at every epoch
-boundary what to do; the answer comes when each of its learners has either asked for its next epoch or
-left, so that the scheduler's decision on one epoch is known before the next begins.
+A trial joins, then asks for one epoch after another (`next`) until it leaves. A group asks at every epoch
+boundary what to do; the answer comes when every learner of the pack that is next has either asked for its next
+epoch or left, so that the scheduler's decision on one epoch is known before the next begins. A group holds one
+pack for each data setting among its learners and trains them in turn.
+
+Groups come and go: one is launched when trials wait that no group has room for, up to the sweep's limit, and
+ends when it has had nothing to do for a while, so that a cluster grows and shrinks with the search.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from raydistill.training.pack import Assignment, Report
-from raydistill.training.worker import Orders
+from raydistill.sweep.sizing import MOST, Size
+from raydistill.training.pack import Assignment, Load, Report
+from raydistill.training.worker import Orders, data_key
+
+PATIENCE = 60.0  # seconds that a trial waits for a group of its own before it joins one with other data
+DEATHS = 2  # of the workers of a single learner, until it is to blame
 
 
 @dataclass
 class _Trial:
     assignment: Assignment
-    data: dict[str, Any]
     joined: float
-    pack: str | None = None
+    group: str | None = None
     wants_epoch: bool = False
     leaving: bool = False
     reports: asyncio.Queue[Report] = field(default_factory=asyncio.Queue)
 
+    @property
+    def data(self) -> dict[str, Any]:
+        return self.assignment.config["data"]
+
+    @property
+    def waits(self) -> bool:
+        return self.group is None and self.wants_epoch and not self.leaving
+
 
 @dataclass
-class _Pack:
-    data: dict[str, Any] | None = None
+class _Group:
+    """`up` once its workers have asked for orders. `deaths` of them since an epoch ended; the `suspects` are the
+    learners among which one kills them."""
+
+    size: Size
+    started: float
+    up: bool = False
     members: list[str] = field(default_factory=list)
+    turn: list[str] = field(default_factory=list)
+    training: str | None = None
     share: float = 0.0
+    idle_since: float | None = None
+    deaths: int = 0
+    suspects: list[str] = field(default_factory=list)
+
+    @property
+    def room(self) -> int:
+        return self.size.capacity - len(self.members)
+
+    def kept_out(self, key: str) -> bool:
+        """Half the suspects wait outside while the others train."""
+        return key in self.suspects[max(1, len(self.suspects) // 2) :]
 
 
 class Broker:
     """Args:
-    capacity: learners per pack.
-    gather_seconds: an empty pack waits this long after the first trial came, for others to share with.
+    groups: worker groups at most.
+    learners: in each; None: as many as pay, found by measurement, up to `most`.
+    launch: starts the group with the given name; None: groups come by themselves.
+    gather_seconds: an empty group waits this long after the first trial came, for others to share with.
+    idle_seconds: a group without work for this long ends.
     """
 
-    def __init__(self, capacity: int, gather_seconds: float = 3.0) -> None:
-        self.capacity = capacity
-        self.gather_seconds = gather_seconds
-        self.expected = capacity
+    def __init__(
+        self,
+        groups: int = 1,
+        learners: int | None = None,
+        *,
+        most: int = MOST,
+        launch: Callable[[str], None] | None = None,
+        gather_seconds: float = 3.0,
+        idle_seconds: float = 60.0,
+    ) -> None:
+        self.limit, self.learners, self.most = groups, learners, most
+        self.launch = launch
+        self.gather_seconds, self.idle_seconds = gather_seconds, idle_seconds
+        self.expected: int | None = None
         self._trials: dict[str, _Trial] = {}
-        self._packs: dict[str, _Pack] = {}
+        self._groups: dict[str, _Group] = {}
+        self._launched = 0
         self._closing = False
         self._failure = ""
         self._changed = asyncio.Condition()
 
     async def expect(self, trials: int) -> None:
-        """How many trials will run at once: an empty pack need not wait for more."""
-        self.expected = min(trials, self.capacity)
-
-    async def join(self, key: str, config: dict[str, Any], directory: str) -> None:
-        """A trial waits for a pack. Joining again replaces an earlier life of the same trial."""
+        """So many trials will come: a group starts at once, and when it is empty need not wait for more."""
         async with self._changed:
-            self._forget(key)
-            self._trials[key] = _Trial(Assignment(key, config, directory), config["data"], time.monotonic())
+            self.expected = trials
+            if not self._groups:
+                self._launch_group()
+
+    async def join(self, assignment: Assignment) -> None:
+        """A trial waits for a group. Joining again replaces an earlier life of the same trial."""
+        async with self._changed:
+            self._forget(assignment.key)
+            self._trials[assignment.key] = _Trial(assignment, time.monotonic())
             self._changed.notify_all()
 
     async def next(self, key: str) -> Report:
@@ -70,113 +121,228 @@ class Broker:
             if self._failure and trial.reports.empty():
                 return Report(key, error=self._failure)
             trial.wants_epoch = True
+            self._launch_what_is_missing()
             self._changed.notify_all()
         return await trial.reports.get()
 
     async def leave(self, key: str) -> None:
-        """The trial wants no more epochs."""
+        """The trial wants no more epochs, for good or until it joins again."""
         async with self._changed:
             if trial := self._trials.get(key):
                 trial.leaving = True
-                if trial.pack is None:
+                if trial.group is None:
                     self._forget(key)
                 self._changed.notify_all()
 
-    async def boundary(self, pack_id: str, reports: list[Report], fresh: bool = False) -> Orders:
-        """What the pack does next. A `fresh` worker group starts all its learners again."""
+    async def boundary(self, name: str, reports: list[Report], load: Load | None = None, fresh: bool = False) -> Orders:
+        """What the group does next. Fresh workers start all its learners again."""
         async with self._changed:
-            pack = self._packs.setdefault(pack_id, _Pack())
+            group = self._groups.setdefault(name, self._new_group())
+            group.up = True
             if fresh:
-                self._release(pack)
-            pack.share = 0.0
+                self._restarted(group)
+            group.share, group.training = 0.0, None
+            if reports:
+                group.deaths = 0
+                group.suspects = [key for key in group.suspects if key not in {report.key for report in reports}]
+            if load is not None:
+                group.size.measured(load)
             for report in reports:
-                self._deliver(pack, report)
+                self._deliver(group, report)
             started: list[Assignment] = []
             stopped: list[str] = []
             while True:
-                stopped += self._dismiss(pack)
-                started = [a for a in started if a.key not in stopped] + self._assign(pack_id, pack)
-                if pack.members and all(self._trials[key].wants_epoch for key in pack.members):
-                    return Orders(pack.data, started, stopped)
-                if not pack.members and self._closing:
+                gone = self._dismiss(group)
+                stopped += gone
+                started = [a for a in started if a.key not in gone] + self._assign(name, group)
+                self._launch_what_is_missing()
+                if ready := self._next_pack(group):
+                    group.training, group.idle_since = data_key(ready), None
+                    return Orders(ready, started, stopped)
+                if not group.members and self._may_end(group):
+                    del self._groups[name]
+                    self._changed.notify_all()
                     return Orders(close=True)
                 await self._wait()
 
-    async def tick(self, pack_id: str, share: float) -> None:
-        """A pack has done this share of its epoch."""
-        if pack := self._packs.get(pack_id):
-            pack.share = share
+    async def tick(self, name: str, share: float) -> None:
+        """A group has done this share of its epoch."""
+        if group := self._groups.get(name):
+            group.share = share
 
-    async def shares(self) -> list[float]:
-        """How far each pack that has learners is in its epoch."""
-        return [pack.share for pack in self._packs.values() if pack.members]
+    async def status(self) -> dict[str, Any]:
+        """`room`: trials that may run at once; `groups` there are; `shares`: how far their epochs are."""
+        room = sum(group.size.capacity for group in self._groups.values())
+        unborn = Size(self.learners, self.most).capacity * (self.limit - len(self._groups))
+        return {
+            "room": room + unborn,
+            "groups": sum(group.up for group in self._groups.values()),
+            "shares": [group.share for group in self._groups.values() if group.training],
+        }
 
-    async def pack_failed(self, pack_id: str, message: str) -> None:
-        """A worker group is gone for good: its trials fail, and with the last group everything does."""
+    async def learner_failed(self, name: str, report: Report) -> None:
+        """One of several workers fell over a learner; its group will start again without it."""
         async with self._changed:
-            pack = self._packs.pop(pack_id, _Pack())
-            lost = list(pack.members)
-            if not self._packs:
+            if group := self._groups.get(name):
+                self._deliver(group, report)
+                group.deaths = -1  # The workers that will ask next are fresh, and none has died.
+                self._changed.notify_all()
+
+    async def group_failed(self, name: str, message: str) -> None:
+        """A group is gone for good: its trials fail, and with the last group everything does."""
+        async with self._changed:
+            group = self._groups.pop(name, self._new_group())
+            self.limit = max(1, self.limit - 1)
+            lost = list(group.members)
+            if not self._groups:
                 self._failure = message
                 lost = [key for key, trial in self._trials.items() if not trial.leaving]
             for key in lost:
-                self._trials[key].reports.put_nowait(Report(key, error=message))
+                if trial := self._trials.get(key):
+                    trial.group = None
+                    trial.reports.put_nowait(Report(key, error=message))
             self._changed.notify_all()
 
     async def close(self) -> None:
-        """Packs end when their last learner has left."""
+        """Groups end when their last learner has left. Returns when they have."""
         async with self._changed:
             self._closing = True
             self._changed.notify_all()
+            await self._changed.wait_for(lambda: not any(group.up for group in self._groups.values()))
 
     async def _wait(self) -> None:
-        """Until something changes, or an empty pack's time for gathering may be over."""
+        """Until something changes, or a time for gathering, patience or idling may be over."""
         try:
             await asyncio.wait_for(self._changed.wait(), timeout=0.25)
         except TimeoutError:
             return
 
-    def _deliver(self, pack: _Pack, report: Report) -> None:
+    def _new_group(self) -> _Group:
+        return _Group(Size(self.learners, self.most), time.monotonic())
+
+    def _may_end(self, group: _Group) -> bool:
+        if self._closing:
+            return True
+        group.idle_since = group.idle_since or time.monotonic()
+        return time.monotonic() - group.idle_since > self.idle_seconds
+
+    def _next_pack(self, group: _Group) -> dict[str, Any] | None:
+        """The data of the pack whose turn it is, among those all of whose learners are ready."""
+        packs: dict[str, list[_Trial]] = {}
+        for key in group.members:
+            packs.setdefault(data_key(self._trials[key].data), []).append(self._trials[key])
+        group.turn = [name for name in group.turn if name in packs] + [n for n in packs if n not in group.turn]
+        for name in group.turn:
+            if all(trial.wants_epoch for trial in packs[name]):
+                group.turn.remove(name)
+                group.turn.append(name)
+                return packs[name][0].data
+        return None
+
+    def _deliver(self, group: _Group, report: Report) -> None:
         trial = self._trials.get(report.key)
-        if trial is None or report.key not in pack.members:
+        if trial is None or report.key not in group.members:
+            return
+        if report.memory and len(group.members) > 1:
+            group.size.ran_out(len(group.members))
+            group.members.remove(report.key)
+            trial.group = None
             return
         trial.wants_epoch = False
+        trial.assignment = replace(trial.assignment, heard=max(report.epoch, trial.assignment.heard or 0))
         trial.reports.put_nowait(report)
         if report.done or report.error:
-            pack.members.remove(report.key)
-            trial.pack = None
+            group.members.remove(report.key)
+            trial.group = None
 
-    def _dismiss(self, pack: _Pack) -> list[str]:
-        gone = [key for key in pack.members if key not in self._trials or self._trials[key].leaving]
+    def _restarted(self, group: _Group) -> None:
+        """Its workers are the first, or the ones before them died. The first death is taken for an accident; from
+        the second on, with no epoch between, the learners are halved until one is found that kills them."""
+        members = list(group.members)
+        if members:
+            group.deaths += 1
+            blamed = [key for key in members if key in group.suspects] or members
+            if len(blamed) == 1 and (group.suspects or group.deaths > DEATHS):
+                self._deliver(group, Report(blamed[0], error="its workers died each time that it trained"))
+                group.deaths, group.suspects = 0, [key for key in group.suspects if key != blamed[0]]
+            elif group.suspects or group.deaths > 1:
+                group.suspects = blamed
+        for key in group.members:
+            if trial := self._trials.get(key):
+                trial.group = None
+        group.members = []
+
+    def _dismiss(self, group: _Group) -> list[str]:
+        gone = [key for key in group.members if key not in self._trials or self._trials[key].leaving]
         for key in gone:
-            pack.members.remove(key)
+            group.members.remove(key)
             self._trials.pop(key, None)
         return gone
 
-    def _assign(self, pack_id: str, pack: _Pack) -> list[Assignment]:
-        waiting = [t for t in self._trials.values() if t.pack is None and t.wants_epoch and not t.leaving]
-        if not waiting:
+    def _assign(self, name: str, group: _Group) -> list[Assignment]:
+        waiting = [trial for trial in self._trials.values() if trial.waits]
+        if not waiting or self._gathers(group, waiting):
             return []
-        if not pack.members:
-            oldest = min(trial.joined for trial in waiting)
-            if len(waiting) < self.expected and time.monotonic() - oldest < self.gather_seconds:
-                return []
-            pack.data = min(waiting, key=lambda trial: trial.joined).data
-        fitting = [trial for trial in waiting if trial.data == pack.data]
-        taken = fitting[: self.capacity - len(pack.members)]
-        for trial in taken:
-            trial.pack = pack_id
-            pack.members.append(trial.assignment.key)
-        return [trial.assignment for trial in taken]
+        taken = []
+        for trial in waiting:
+            key = trial.assignment.key
+            if group.room > 0 and not group.kept_out(key) and self._suits(trial, name, group):
+                trial.group = name
+                group.members.append(key)
+                taken.append(trial.assignment)
+        return taken
 
-    def _release(self, pack: _Pack) -> None:
-        for key in pack.members:
-            if trial := self._trials.get(key):
-                trial.pack = None
-        pack.members = []
+    def _gathers(self, group: _Group, waiting: list[_Trial]) -> bool:
+        """Whether an empty group should wait a little for more trials to come."""
+        enough = group.size.capacity if self.expected is None else min(self.expected, group.size.capacity)
+        oldest = min(trial.joined for trial in waiting)
+        return not group.members and len(waiting) < enough and time.monotonic() - oldest < self.gather_seconds
+
+    def _suits(self, trial: _Trial, name: str, group: _Group) -> bool:
+        """Whether no other group is the better place for a trial."""
+        if self._holds(group, trial):
+            return True
+        if any(self._holds(other, trial) and other.room > 0 for key, other in self._groups.items() if key != name):
+            return False
+        if not group.members:
+            return True
+        another = len(self._groups) < self.limit or any(not g.members and g is not group for g in self._groups.values())
+        return not (another and self.launch) or time.monotonic() - trial.joined > PATIENCE
+
+    def _holds(self, group: _Group, trial: _Trial) -> bool:
+        return any(self._trials[key].data == trial.data for key in group.members if key in self._trials)
+
+    def _launch_group(self) -> str:
+        name = f"pack-{self._launched}"
+        if self.launch is not None:
+            self._launched += 1
+            self._groups[name] = self._new_group()
+            self.launch(name)
+        return name
+
+    def _launch_what_is_missing(self) -> None:
+        """Another group, if trials wait that none has room for."""
+        if self.launch is None or self._failure:
+            return
+        room = {key: group.room for key, group in self._groups.items()}
+        held = {
+            key: {data_key(self._trials[m].data) for m in group.members if m in self._trials}
+            for key, group in self._groups.items()
+        }
+        for trial in (trial for trial in self._trials.values() if trial.waits):
+            data = data_key(trial.data)
+            fitting = [key for key in room if room[key] > 0 and (data in held[key] or not held[key])]
+            if not fitting and len(self._groups) < self.limit:
+                name = self._launch_group()
+                room[name], held[name] = self._groups[name].room, set()
+                fitting = [name]
+            if fitting:
+                best = max(fitting, key=lambda key: data in held[key])
+                room[best] -= 1
+                held[best].add(data)
 
     def _forget(self, key: str) -> None:
-        trial = self._trials.pop(key, None)
-        for pack in self._packs.values():
-            if trial is not None and key in pack.members:
-                pack.members.remove(key)
+        self._trials.pop(key, None)
+        for group in self._groups.values():
+            group.members = [member for member in group.members if member != key]
+            group.suspects = [suspect for suspect in group.suspects if suspect != key]

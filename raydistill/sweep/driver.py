@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,16 +11,23 @@ from typing import Any
 
 import ray
 from ray import tune
+from ray.tune.experiment import Trial as TuneTrial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from raydistill import config as configuration
+from raydistill.sweep.budget import Budget
 from raydistill.sweep.journal import Journal, Outcome, TrialRecord
+from raydistill.sweep.keeper import Keeper
 from raydistill.sweep.progress import Progress
 from raydistill.sweep.search import Proposer, Settings
 from raydistill.sweep.tracking import Tracker
 from raydistill.sweep.trial import Trial
+from raydistill.training.checkpoints import write_atomically
 
+SECONDS_BETWEEN_LOOKS = 0.5
+SECONDS_BETWEEN_ACCOUNTS = 5.0
+BUDGET = "budget.json"
 TUNE_KEYS = {"time_this_iter_s", "time_total_s", "time_since_restore"}
 
 
@@ -28,18 +37,23 @@ class SweepFailed(RuntimeError):  # noqa: N818 - it is the sweep that failed
 
 @dataclass
 class Phase:
-    """A set of trials run to their end: the teachers, the search, or the finalists."""
+    """A set of trials run to their end: the teachers, the search, or the finalists.
+
+    `population`: they start together and copy each other, so their weights travel in Tune's checkpoints.
+    `stop`: asked now and then; a reason to end the phase with what there is, or nothing.
+    """
 
     role: str
     trials: int
     epochs: int
-    concurrent: int
     metric: str
     goal: str
     proposer: Proposer
     key: Callable[[int], str]
     resolve: Callable[[Settings], dict[str, Any]]
     scheduler: TrialScheduler
+    population: bool = False
+    stop: Callable[[], str] = str
 
 
 @dataclass
@@ -52,6 +66,10 @@ class Driver:
     journal: Journal
     tracker: Tracker
     progress: Progress
+    budget: Budget
+    keeper: Keeper
+    workers: int = 1
+    _accounted: float = 0.0
 
     def run(self, phase: Phase) -> list[TrialRecord]:
         """Run what the journal does not have yet; return all records of the phase."""
@@ -59,10 +77,9 @@ class Driver:
         known = [self.journal.trials[key] for key in keys if key in self.journal.trials]
         pending = [record for record in known if record.outcome is None]
         todo = len(pending) + len(keys) - len(known)
-        if todo:
-            ray.get(self.broker.expect.remote(min(todo, phase.concurrent)))
-            search = _Search(self, phase, pending, keys[len(known) :])
-            self._tune(phase, search, todo)
+        if todo and not phase.stop():
+            ray.get(self.broker.expect.remote(todo))
+            self._tune(phase, _Search(self, phase, pending, keys[len(known) :]), todo)
         return [self.journal.trials[key] for key in keys if key in self.journal.trials]
 
     def retell(self) -> None:
@@ -70,21 +87,23 @@ class Driver:
         for record in self.journal.trials.values():
             tags = {"raydistill.role": role_of(record.key)}
             self.tracker.start_trial(record.key, flatten(record.config), tags=tags)
+            if record.copies:
+                self.tracker.tag(record.key, {"raydistill.copies": "; ".join(map(str, record.copies))})
             for epoch, metrics in record.results.items():
                 self.tracker.log(record.key, epoch, metrics)
             if record.outcome is not None:
                 self.tracker.end_trial(record.key, record.outcome, record.message)
 
-    def _tune(self, phase: Phase, search: Searcher, todo: int) -> None:
+    def _tune(self, phase: Phase, search: _Search, todo: int) -> None:
+        mode = "max" if phase.goal == "maximize" else "min"
         tuner = tune.Tuner(
             tune.with_resources(Trial, {"CPU": 0.001}),
             tune_config=tune.TuneConfig(
                 metric=phase.metric,
-                mode="max" if phase.goal == "maximize" else "min",
+                mode=mode,
                 search_alg=search,
                 scheduler=phase.scheduler,
                 num_samples=todo,
-                max_concurrent_trials=min(todo, phase.concurrent),
                 reuse_actors=True,
                 trial_name_creator=lambda trial: trial.config["key"],
                 trial_dirname_creator=lambda trial: trial.config["key"],
@@ -93,13 +112,39 @@ class Driver:
                 name=f"tune-{phase.role}",
                 storage_path=str(self.directory / "ray"),
                 verbose=0,
-                callbacks=[_Callback(self, phase)],
+                callbacks=[_Callback(self, phase, search)],
+                stop=_Stopper(phase.stop),
+                checkpoint_config=tune.CheckpointConfig(num_to_keep=3),
             ),
         )
         tuner.fit()
 
+    def keep(self, record: TrialRecord) -> None:
+        """Make room on disk after a trial's end; teachers and finalists are still needed."""
+        if role_of(record.key) != "search":
+            self.keeper.protect(record.key)
+        score = record.latest().get(self.progress.metric)
+        for key in self.keeper.ended(record.key, score, record.outcome == "finished"):
+            self.tracker.tag(key, {"raydistill.checkpoint": "removed to keep within the limit"})
+
+    def count(self, groups: int) -> None:
+        """Accelerators in use, and the account of them on disk for a resume."""
+        self.budget.using(groups * self.workers)
+        if time.monotonic() - self._accounted > SECONDS_BETWEEN_ACCOUNTS:
+            self._accounted = time.monotonic()
+            write_atomically(self.directory / BUDGET, json.dumps(self.budget.to_dict()).encode())
+
     def trial_directory(self, key: str) -> Path:
         return self.directory / "trials" / key
+
+
+def searched_numbers(settings: Settings) -> dict[str, float]:
+    """The searched settings that are numbers, as metrics: a population changes them on the way."""
+    return {
+        f"setting/{path}": float(value)
+        for path, value in settings.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }
 
 
 class _Unstored:
@@ -110,19 +155,41 @@ class _Unstored:
         return _Unstored, ()
 
 
+class _Stopper(_Unstored, tune.Stopper):
+    """Ends the phase when its budget is spent."""
+
+    def __init__(self, stop: Callable[[], str] = str) -> None:
+        self._stop = stop
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return bool(self._stop())
+
+
 class _Search(_Unstored, Searcher):
-    """Hands out the interrupted trials first, then new proposals, and tells the proposer what came of them."""
+    """Hands out the interrupted trials first, then new proposals, and tells the proposer what came of them.
+
+    A proposal is made when the packs have room for it, not before, so that it knows what the others found.
+    """
 
     def __init__(self, driver: Driver, phase: Phase, pending: list[TrialRecord], keys: list[str]) -> None:
         super().__init__(metric=phase.metric, mode="max" if phase.goal == "maximize" else "min")
         self._driver, self._phase = driver, phase
         self._pending, self._keys = list(pending), list(keys)
         self._key_of: dict[str, str] = {}
+        self.running: set[str] = set()
+        self.room = ray.get(driver.broker.status.remote())["room"]
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        if not self._pending and not self._keys:
+            return Searcher.FINISHED
+        if len(self.running) >= self.room and not self._phase.population:
+            return None
         if self._pending:
             record = self._pending.pop(0)
-        elif self._keys:
+        else:
             key = self._keys[0]
             settings = self._phase.proposer.propose(key)
             if settings is None:
@@ -130,23 +197,29 @@ class _Search(_Unstored, Searcher):
             self._keys.pop(0)
             self._driver.journal.propose(key, settings, self._phase.resolve(settings))
             record = self._driver.journal.trials[key]
-        else:
-            return Searcher.FINISHED
         self._key_of[trial_id] = record.key
-        directory = self._driver.trial_directory(record.key)
-        return {"key": record.key, "config": record.config, "directory": str(directory),
-                "broker": self._driver.broker_name}  # fmt: skip
+        self.running.add(record.key)
+        return {
+            "key": record.key, "config": record.config, "settings": record.settings if self._phase.population else {},
+            "directory": str(self._driver.trial_directory(record.key)), "heard": record.epochs,
+            "broker": self._driver.broker_name, "carry": self._phase.population,
+        }  # fmt: skip
+
+    def on_pause(self, trial_id: str) -> None:
+        """Nothing: the callback sees pauses."""
+
+    def on_unpause(self, trial_id: str) -> None:
+        """Nothing, as for `on_pause`."""
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         if self._phase.metric in result:
-            key = self._key_of[trial_id]
-            self._phase.proposer.observe(key, result["epoch"], result[self._phase.metric])
+            self._phase.proposer.observe(self._key_of[trial_id], result["epoch"], reported(result))
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
         record = self._driver.journal.trials[self._key_of[trial_id]]
         failed = error or "failure" in (result or {})
-        outcome = _outcome(record, failed)
-        self._phase.proposer.finish(record.key, outcome, record.last(self._phase.metric))
+        self.running.discard(record.key)
+        self._phase.proposer.finish(record.key, _outcome(record, failed), record.latest())
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the journal and the study's own file are the state."""
@@ -158,11 +231,13 @@ class _Search(_Unstored, Searcher):
 class _Callback(_Unstored, tune.Callback):
     """Journal, MLflow, progress and broker, told of every trial's start, results and end."""
 
-    def __init__(self, driver: Driver, phase: Phase) -> None:
-        self._driver, self._phase = driver, phase
+    def __init__(self, driver: Driver, phase: Phase, search: _Search) -> None:
+        self._driver, self._phase, self._search = driver, phase, search
+        self._looked = 0.0
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         record = self._driver.journal.trials[trial.config["key"]]
+        self._search.running.add(record.key)
         self._driver.tracker.start_trial(record.key, flatten(record.config), tags={"raydistill.role": self._phase.role})
         config = self._driver.trial_directory(record.key) / "config.yaml"
         if not config.exists():
@@ -174,13 +249,27 @@ class _Callback(_Unstored, tune.Callback):
         if "failure" in result:
             return
         key, epoch = trial.config["key"], result["epoch"]
+        if result.get("copied_from"):
+            self._copied(trial, result["copied_from"])
         known = self._driver.journal.trials[key].results
         metrics = reported(result)
         if epoch not in known:
             self._driver.journal.result(key, epoch, metrics)
+            self._driver.budget.trained()
             self._driver.tracker.log(key, epoch, metrics)
             shown = metrics.get(self._phase.metric) if self._phase.role != "teacher" else None
             self._driver.progress.result(key, epoch, shown)
+
+    def _copied(self, trial: Any, source: str) -> None:
+        """A population's trial goes on with another's weights and other settings."""
+        donor, _, epoch = source.partition("@")
+        record = self._driver.journal.trials[trial.config["key"]]
+        config = configuration.assign(trial.config["config"], trial.config["settings"])
+        self._driver.journal.copy(record.key, int(epoch), donor, trial.config["settings"], config)
+        write_config(self._driver.trial_directory(record.key) / "config.yaml", config)
+        self._driver.tracker.tag(record.key, {"raydistill.copies": "; ".join(map(str, record.copies))})
+        self._driver.tracker.log(record.key, int(epoch), searched_numbers(record.settings))
+        self._driver.progress.note(f"{record.key} {record.copies[-1]}")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._end(trial.config["key"], trial.last_result.get("failure", ""))
@@ -192,12 +281,25 @@ class _Callback(_Unstored, tune.Callback):
         ray.get(self._driver.broker.leave.remote(key))
         record = self._driver.journal.trials[key]
         outcome = _outcome(record, bool(failure))
-        self._driver.journal.end(key, outcome, failure)
-        self._driver.tracker.end_trial(key, outcome, failure)
-        self._driver.progress.ended(key, outcome, failure)
+        self._search.running.discard(key)
+        message = failure or (self._phase.stop() if outcome == "stopped_early" else "")
+        self._driver.journal.end(key, outcome, message)
+        self._driver.tracker.end_trial(key, outcome, message)
+        self._driver.progress.ended(key, outcome, message)
+        self._driver.keep(record)
 
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
-        self._driver.progress.tick(lambda: ray.get(self._driver.broker.shares.remote()))
+        for trial in trials:
+            if trial.status == TuneTrial.PAUSED and trial.config["key"] in self._search.running:
+                # Nothing else tells the pack that this learner has no next epoch for now.
+                self._search.running.discard(trial.config["key"])
+                ray.get(self._driver.broker.leave.remote(trial.config["key"]))
+        if time.monotonic() - self._looked > SECONDS_BETWEEN_LOOKS:
+            self._looked = time.monotonic()
+            status = ray.get(self._driver.broker.status.remote())
+            self._search.room = status["room"]
+            self._driver.count(status["groups"])
+            self._driver.progress.tick(status["shares"])
 
 
 def flatten(config: dict[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +16,11 @@ from raydistill.sweep.settings import SweepSettings
 
 @dataclass(frozen=True)
 class Arm:
-    """One configuration that is trained with several seeds; `records` maps a seed to its trial's key."""
+    """One configuration that is trained with several seeds; `found` is the search's trial that it comes from."""
 
     name: str
     config: dict[str, Any]
+    found: TrialRecord | None = None
 
 
 def ranked(records: list[TrialRecord], metric: str, goal: str) -> list[TrialRecord]:
@@ -27,18 +29,43 @@ def ranked(records: list[TrialRecord], metric: str, goal: str) -> list[TrialReco
     return sorted(full, key=lambda record: record.last(metric) or 0.0, reverse=goal == "maximize")
 
 
-def make_arms(winner: TrialRecord, settings: SweepSettings) -> list[Arm]:
-    """The winner, and its baseline twice: with the winner's settings and with its own preset's.
+def front(records: list[TrialRecord], objectives: Sequence[tuple[str, str]]) -> list[TrialRecord]:
+    """The finished trials that no other beats in one objective without losing in another, best first by the first.
+
+    Of trials that are equal in all objectives the first stays.
+    """
+    full = [r for r in records if r.outcome == "finished" and all(r.last(name) is not None for name, _ in objectives)]
+
+    def worth(record: TrialRecord) -> tuple[float, ...]:
+        return tuple((record.last(name) or 0.0) * (1 if goal == "maximize" else -1) for name, goal in objectives)
+
+    worths = [worth(record) for record in full]
+    kept = [
+        (mine, record)
+        for i, (mine, record) in enumerate(zip(worths, full, strict=True))
+        if not any(
+            all(a >= b for a, b in zip(other, mine, strict=True)) and (other != mine or j < i)
+            for j, other in enumerate(worths)
+            if j != i
+        )
+    ]
+    return [record for _, record in sorted(kept, key=lambda pair: pair[0], reverse=True)]
+
+
+def make_arms(selected: list[TrialRecord], settings: SweepSettings) -> list[Arm]:
+    """The selected trials, and the first one's baseline twice: with its settings and with the baseline's preset.
 
     The search tuned the distilled method; the better of two baselines on validation keeps the comparison
     from resting on a learning rate that suits the winner alone.
     """
+    winner, *others = selected
     best = configuration.load(winner.config)
     tuned = best.model_copy(update={"method": best.method.baseline()})
     default = settings.base.model_copy(
         update={"method": settings.base.method.baseline(), "train": _own_train(settings)}
     )
-    arms = [Arm(best.method.name, configuration.dump(best))]
+    arms = [Arm(best.method.name, configuration.dump(best), winner)]
+    arms += [Arm(f"{best.method.name}-{other.key}", other.config, other) for other in others]
     if tuned.method == best.method:
         return arms
     arms.append(Arm(f"{tuned.method.name}-tuned", configuration.dump(tuned)))

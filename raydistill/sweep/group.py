@@ -15,89 +15,114 @@ import torch
 from raydistill.artifacts.store import Store
 from raydistill.evaluation.online import evaluate
 from raydistill.training.distributed import Workers
-from raydistill.training.pack import Report
+from raydistill.training.pack import LearnerFailed, Load, Report
 from raydistill.training.worker import Orders, serve
 
 SECONDS_BETWEEN_TICKS = 2.0
+SECONDS_BETWEEN_RESIZES = float(os.environ.get("RAYDISTILL_RESIZE_SECONDS", "60"))
+MOST_DEATHS = 100
 
 
 @dataclass(frozen=True)
 class GroupSettings:
-    """`workers` per pack, `threads` of torch in each CPU worker, one GPU per worker where `gpu`."""
+    """`workers` of a group, or with `most` as many as there are resources for; `threads` of torch in each CPU
+    worker, one GPU per worker where `gpu`."""
 
     workers: int = 1
+    most: int | None = None
     threads: int = 1
     gpu: bool = False
-    max_failures: int = 3
     artifacts: str = "artifacts"
     artifacts_gib: float | None = None
 
 
 class BrokerControl:
-    """Worker 0's line to the broker."""
+    """A worker's line to the broker."""
 
-    def __init__(self, broker: Any, pack_id: str) -> None:
+    def __init__(self, broker: Any, name: str) -> None:
         self.broker = broker
-        self.pack_id = pack_id
+        self.name = name
         self.fresh = True
         self.told = time.monotonic()
 
-    def boundary(self, reports: list[Report]) -> Orders:
-        orders = ray.get(self.broker.boundary.remote(self.pack_id, reports, self.fresh))
+    def boundary(self, reports: list[Report], load: Load | None) -> Orders:
+        orders = ray.get(self.broker.boundary.remote(self.name, reports, load, self.fresh))
         self.fresh = False
         return orders
 
     def tick(self, share: float) -> None:
         if time.monotonic() - self.told > SECONDS_BETWEEN_TICKS:
             self.told = time.monotonic()
-            self.broker.tick.remote(self.pack_id, share)
+            self.broker.tick.remote(self.name, share)
+
+    def failed(self, report: Report) -> None:
+        ray.get(self.broker.learner_failed.remote(self.name, report))
+
+
+class Launcher:
+    """Starts the host of a group. Runs inside the broker's actor, which owns the hosts: they end with it."""
+
+    def __init__(self, settings: GroupSettings, storage: str) -> None:
+        self.settings, self.storage = settings, storage
+        self._hosts: dict[str, Any] = {}
+
+    def __call__(self, name: str) -> None:
+        host = ray.remote(num_cpus=0)(GroupHost).remote()
+        host.run.remote(name, ray.get_runtime_context().current_actor, self.settings, self.storage)
+        self._hosts[name] = host
 
 
 def train_loop(config: dict[str, Any]) -> None:
-    """What every worker of a group runs, until the broker closes its pack."""
+    """What every worker of a group runs, until the broker closes it."""
     import ray.train.torch
 
     torch.set_num_threads(config["threads"])
     logging.getLogger("raydistill").setLevel(os.environ.get("RAYDISTILL_LOG", "WARNING"))
-    control = BrokerControl(config["broker"], config["pack_id"])
-    store = Store(Path(config["artifacts"]), config["artifacts_gib"])
-    serve(control, evaluate=evaluate, device=ray.train.torch.get_device(), workers=Workers(), store=store)
+    control = BrokerControl(config["broker"], config["name"])
+    try:
+        store = Store(Path(config["artifacts"]), config["artifacts_gib"])
+        serve(control, evaluate=evaluate, device=ray.train.torch.get_device(), workers=Workers(), store=store)
+    except Exception as error:
+        if control.fresh and not isinstance(error, LearnerFailed):
+            message = f"worker group {config['name']} cannot start: {' '.join(str(error).split())}"
+            ray.get(control.broker.group_failed.remote(config["name"], message))
+        raise
 
 
-class PackHost:
+class GroupHost:
     """Keeps one worker group alive: Ray Train restarts it when a worker dies, learners resume."""
 
-    def run(self, pack_id: str, broker: Any, settings: GroupSettings, storage: str) -> str:
-        """Returns "" when the pack was closed, else why its group is gone for good."""
+    def run(self, name: str, broker: Any, settings: GroupSettings, storage: str) -> None:
+        """Returns when the broker has closed the group, or told it why the group is gone for good."""
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchConfig, TorchTrainer
 
+        elastic = settings.most is not None and settings.most > settings.workers
         trainer = TorchTrainer(
             train_loop,
             train_loop_config={
                 "broker": broker,
-                "pack_id": pack_id,
+                "name": name,
                 "threads": settings.threads,
                 "artifacts": settings.artifacts,
                 "artifacts_gib": settings.artifacts_gib,
             },
             scaling_config=ScalingConfig(
-                num_workers=settings.workers,
+                num_workers=(settings.workers, settings.most) if elastic else settings.workers,
                 use_gpu=settings.gpu,
                 resources_per_worker={"CPU": 1, **({"GPU": 1} if settings.gpu else {})},
+                elastic_resize_monitor_interval_s=SECONDS_BETWEEN_RESIZES,
             ),
             torch_config=TorchConfig(backend="nccl" if settings.gpu else "gloo"),
             run_config=RunConfig(
-                name=Path(storage).name + "-" + pack_id,
+                name=Path(storage).name + "-" + name,
                 storage_path=str(Path(storage)),
-                failure_config=FailureConfig(max_failures=settings.max_failures),
+                # The broker finds the learner that kills its workers; this only ends what cannot start at all.
+                failure_config=FailureConfig(max_failures=MOST_DEATHS),
             ),
         )
         try:
             trainer.fit()
         except Exception as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]
-            message = f"worker group {pack_id} is gone: {lines[-1].strip()}"
-            ray.get(broker.pack_failed.remote(pack_id, message))
-            return message
-        return ""
+            ray.get(broker.group_failed.remote(name, f"worker group {name} is gone: {lines[-1].strip()}"))

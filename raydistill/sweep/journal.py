@@ -14,6 +14,19 @@ from typing import Any, Literal
 Outcome = Literal["finished", "stopped_early", "failed"]
 
 
+@dataclass(frozen=True)
+class Copy:
+    """A population's trial went on from another's weights of this epoch; `changes` from its own settings before."""
+
+    epoch: int
+    donor: str
+    changes: dict[str, tuple[Any, Any]]
+
+    def __str__(self) -> str:
+        changed = ", ".join(f"{path} {_short(old)} -> {_short(new)}" for path, (old, new) in self.changes.items())
+        return f"copied {self.donor} at epoch {self.epoch}" + (f" with {changed}" if changed else "")
+
+
 @dataclass
 class TrialRecord:
     """One trial: the settings that its search chose, its results by epoch, its end."""
@@ -24,10 +37,15 @@ class TrialRecord:
     results: dict[int, dict[str, float]] = field(default_factory=dict)
     outcome: Outcome | None = None
     message: str = ""
+    copies: list[Copy] = field(default_factory=list)
 
     @property
     def epochs(self) -> int:
         return max(self.results, default=0)
+
+    def latest(self) -> dict[str, float]:
+        """Every metric at the last epoch that has it."""
+        return {name: value for epoch in sorted(self.results) for name, value in self.results[epoch].items()}
 
     def last(self, metric: str) -> float | None:
         """The metric of the last epoch that has it."""
@@ -57,6 +75,11 @@ class Journal:
     def end(self, key: str, outcome: Outcome, message: str = "") -> None:
         self._write({"event": "end", "key": key, "outcome": outcome, "message": message})
 
+    def copy(self, key: str, epoch: int, donor: str, settings: dict[str, Any], config: dict[str, Any]) -> None:
+        self._write(
+            {"event": "copy", "key": key, "epoch": epoch, "donor": donor, "settings": settings, "config": config}
+        )
+
     def close(self) -> None:
         self._file.close()
 
@@ -64,22 +87,40 @@ class Journal:
         self._file.write(json.dumps(event) + "\n")
         self._file.flush()
         os.fsync(self._file.fileno())
-        self._apply(event)
+        _apply(self.trials, event)
 
     def _replay(self, content: bytes) -> None:
         """A last line cut short by a kill is dropped, and cut off the file."""
         whole = content[: content.rfind(b"\n") + 1]
         if whole != content:
             os.truncate(self.path, len(whole))
-        for line in whole.decode().splitlines():
-            self._apply(json.loads(line))
+        self.trials = read_records(self.path)
 
-    def _apply(self, event: dict[str, Any]) -> None:
-        key = event["key"]
-        if event["event"] == "trial":
-            self.trials[key] = TrialRecord(key, event["settings"], event["config"])
-        elif event["event"] == "result":
-            self.trials[key].results[event["epoch"]] = event["metrics"]
-        else:
-            self.trials[key].outcome = event["outcome"]
-            self.trials[key].message = event["message"]
+
+def _apply(trials: dict[str, TrialRecord], event: dict[str, Any]) -> None:
+    key = event["key"]
+    if event["event"] == "trial":
+        trials[key] = TrialRecord(key, event["settings"], event["config"])
+        return
+    record = trials[key]
+    if event["event"] == "result":
+        record.results[event["epoch"]] = event["metrics"]
+    elif event["event"] == "copy":
+        old, new = record.settings, event["settings"]
+        changes = {p: (old.get(p), new.get(p)) for p in sorted({*old, *new}) if old.get(p) != new.get(p)}
+        record.copies.append(Copy(event["epoch"], event["donor"], changes))
+        record.settings, record.config = new, event["config"]
+    else:
+        record.outcome, record.message = event["outcome"], event["message"]
+
+
+def read_records(path: Path) -> dict[str, TrialRecord]:
+    """The trials of a journal that nobody is to write to."""
+    trials: dict[str, TrialRecord] = {}
+    for line in path.read_bytes().rpartition(b"\n")[0].decode().splitlines():
+        _apply(trials, json.loads(line))
+    return trials
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

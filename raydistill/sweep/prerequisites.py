@@ -59,20 +59,19 @@ def make_teachers(settings: SweepSettings, driver: Driver, store: Store) -> None
     driver.progress.trials += len(keys)
     driver.progress.note(f"training {len(keys)} teacher(s) first: {', '.join(_described(r) for r in recipes.values())}")
     proposer = Listed([{"teacher": key} for key in keys])
-    catch_up(proposer, [driver.journal.trials[key] for key in keys if key in driver.journal.trials], "")
+    catch_up(proposer, [driver.journal.trials[key] for key in keys if key in driver.journal.trials])
     epochs = max(recipe.train.epochs for recipe in recipes.values())
     records = driver.run(
         Phase(
             role="teacher",
             trials=len(keys),
             epochs=epochs,
-            concurrent=settings.packs * settings.learners,
             metric=settings.space.metric,
             goal=settings.space.goal,
             proposer=proposer,
             key=lambda index: keys[index],
             resolve=lambda chosen: configuration.dump(recipes[chosen["teacher"]]),
-            scheduler=make_scheduler(settings.without_early_stop(), epochs, []),
+            scheduler=make_scheduler(settings.without_early_stop(), settings.base.method.name, epochs, []),
         )
     )
     for record in records:

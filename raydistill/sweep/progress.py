@@ -12,6 +12,7 @@ class Progress:
     """Args:
     trials: how many the sweep will run, finalists included; epochs: the budget of each.
     goal: maximize or minimize the metric.
+    spent: what the sweep has cost, in words.
     """
 
     def __init__(
@@ -21,12 +22,13 @@ class Progress:
         epochs: int,
         metric: str,
         goal: str,
+        spent: Callable[[], str] = str,
         every: float = 10.0,
         write: Callable[[str], None] = print,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.trials, self.epochs, self.metric = trials, epochs, metric
-        self.every, self.write, self.clock = every, write, clock
+        self.every, self.write, self.clock, self.spent = every, write, clock, spent
         self._sign = 1 if goal == "maximize" else -1
         self._begun = self._said = clock()
         self._running: dict[str, int] = {}
@@ -57,11 +59,11 @@ class Progress:
         text = f"{key} {outcome.replace('_', ' ')} after {self._ended[key]} of {self.epochs} epochs"
         self.note(f"{text}: {message}" if message else text)
 
-    def tick(self, shares: Callable[[], list[float]] = list) -> None:
+    def tick(self, shares: Sequence[float] = ()) -> None:
         """Say where the sweep stands, every `every` seconds; `shares` of the running epochs are done."""
         if self.clock() - self._said >= self.every:
             self._said = self.clock()
-            self.note(self.status(shares()))
+            self.note(self.status(shares))
 
     def status(self, shares: Sequence[float] = ()) -> str:
         epochs = sum(self._ended.values()) + sum(self._running.values())
@@ -72,6 +74,8 @@ class Progress:
         if self._best:
             parts.append(f"best {self.metric} {self._best[0]:.4f} ({self._best[1]})")
         parts.append(self._time_left())
+        if spent := self.spent():
+            parts.append(f"spent {spent}")
         return ", ".join(parts)
 
     def _time_left(self) -> str:

@@ -14,23 +14,28 @@ from pathlib import Path
 from typing import Any
 
 import ray
+from ray.tune.schedulers import FIFOScheduler
 
 from raydistill import config as configuration
 from raydistill.artifacts.store import Store
 from raydistill.evaluation.final import score
 from raydistill.sweep.broker import Broker
-from raydistill.sweep.driver import Driver, Phase, SweepFailed, flatten, role_of, write_config
-from raydistill.sweep.finalists import Arm, final_key, make_arms, ranked, seeded
-from raydistill.sweep.group import GroupSettings, PackHost
+from raydistill.sweep.budget import Budget, Limits, describe_spent
+from raydistill.sweep.driver import BUDGET, Driver, Phase, SweepFailed, flatten, role_of, write_config
+from raydistill.sweep.finalists import Arm, final_key, front, make_arms, ranked, seeded
+from raydistill.sweep.group import GroupSettings, Launcher
 from raydistill.sweep.journal import Journal, TrialRecord
+from raydistill.sweep.keeper import Keeper
 from raydistill.sweep.prerequisites import make_teachers
 from raydistill.sweep.progress import Progress
 from raydistill.sweep.scheduler import make_scheduler
 from raydistill.sweep.search import Listed, catch_up, make_proposer
 from raydistill.sweep.settings import SweepSettings
-from raydistill.sweep.table import Row, plain, render
+from raydistill.sweep.sizing import FIRST, MOST
+from raydistill.sweep.table import Row, plain, render, render_front
 from raydistill.sweep.tracking import Tracker
-from raydistill.training.checkpoints import latest_checkpoint, write_atomically
+from raydistill.sweep.warm import earlier
+from raydistill.training.checkpoints import latest_checkpoint, newest, write_atomically
 
 log = logging.getLogger(__name__)
 SHOWN = 5
@@ -79,109 +84,140 @@ def _run(settings: SweepSettings, tracker: Tracker) -> SweepResult:
         settings = replace(settings, gpu=ray.cluster_resources().get("GPU", 0) > 0)
     space = settings.space
     journal = Journal(settings.directory / "journal.jsonl")
-    broker_name = f"raydistill-broker-{settings.name}-{uuid.uuid4().hex[:8]}"
-    broker = ray.remote(Broker).options(name=broker_name, num_cpus=0, max_concurrency=1000).remote(settings.learners)
-    hosts, packs = _start_packs(settings, broker)
-    progress = Progress(trials=settings.trials, epochs=settings.epochs, metric=space.metric, goal=space.goal)
-    driver = Driver(settings.directory, broker, broker_name, journal, tracker, progress)
+    broker, broker_name = _start_broker(settings)
+    budget = _budget(settings)
+    progress = Progress(
+        trials=settings.trials, epochs=settings.epochs, metric=space.metric, goal=space.goal,
+        spent=lambda: describe_spent(budget.spent()) if settings.limits != Limits() else "",
+    )  # fmt: skip
+    driver = Driver(
+        settings.directory, broker, broker_name, journal, tracker, progress, budget,
+        Keeper(settings.directory, settings.checkpoints_gib, goal=space.goal), settings.workers,
+    )  # fmt: skip
     driver.retell()
     try:
-        progress.note(
-            f"sweep {settings.name}: {settings.trials} trials of {settings.epochs} epochs, "
-            f"up to {settings.packs * settings.learners} side by side"
-        )
+        progress.note(f"sweep {settings.name}: {settings.trials} trials of {settings.epochs} epochs")
+        budget.reserve((3 * settings.seeds - 1) * settings.epochs)
         make_teachers(settings, driver, Store(settings.artifacts, settings.artifacts_gib))
         records = _search(settings, driver)
-        best = ranked(records, space.metric, space.goal)
+        best = front(records, space.objectives) if space.also else ranked(records, space.metric, space.goal)
         if not best:
-            raise SweepFailed(_why_none(records))
-        arms = make_arms(best[0], settings)
-        finals = _finals(settings, driver, arms, best[0])
+            raise SweepFailed(_why_none(records, budget.exhausted()))
+        arms = make_arms(best[:SHOWN] if space.also else best[:1], settings)
+        finals = _finals(settings, driver, arms)
         ray.get(broker.close.remote())
-        ray.get(packs)
-        rows = _rows(settings, driver, best, arms, finals)
+        rows = _rows(settings, driver, ranked(records, space.metric, space.goal), arms, finals)
+        progress.note(f"spent: {describe_spent(budget.spent())}")
     finally:
         journal.close()
-        for actor in (broker, *hosts):
-            ray.kill(actor)
-    return _conclude(settings, tracker, progress, rows, best[0])
+        ray.kill(broker)
+    return _conclude(settings, tracker, progress, rows, arms[0], finals, best)
 
 
-def _start_packs(settings: SweepSettings, broker: Any) -> tuple[list[Any], list[Any]]:
-    """The hosts of the packs, and what each will return once its pack is closed."""
-    threads = settings.threads or max(1, (os.cpu_count() or 1) // (settings.packs * settings.workers))
+def _start_broker(settings: SweepSettings) -> tuple[Any, str]:
+    """The broker and its name; it starts worker groups as trials ask for them."""
+    groups = settings.packs * (settings.most_workers or settings.workers)
     group = GroupSettings(
-        workers=settings.workers, threads=threads, gpu=bool(settings.gpu),
+        workers=settings.workers, most=settings.most_workers,
+        threads=settings.threads or max(1, (os.cpu_count() or 1) // groups), gpu=bool(settings.gpu),
         artifacts=str(settings.artifacts), artifacts_gib=settings.artifacts_gib,
     )  # fmt: skip
     storage = settings.directory / "ray" / f"train-{int(time.time())}"
-    hosts = [ray.remote(num_cpus=0)(PackHost).remote() for _ in range(settings.packs)]
-    return hosts, [host.run.remote(f"pack-{i}", broker, group, str(storage)) for i, host in enumerate(hosts)]
+    name = f"raydistill-broker-{settings.name}-{uuid.uuid4().hex[:8]}"
+    # A model that proposes wants to know what the trials before found.
+    patient = settings.space.search == "bayes"
+    most = min(MOST, max(FIRST, settings.trials // 4 if patient else settings.trials))
+    actor = ray.remote(Broker).options(name=name, num_cpus=0, max_concurrency=10_000)
+    return actor.remote(settings.packs, settings.learners, most=most, launch=Launcher(group, str(storage))), name
+
+
+def _budget(settings: SweepSettings) -> Budget:
+    """What is left of the limits; a resumed sweep goes on counting."""
+    path = settings.directory / BUDGET
+    if path.exists():
+        return Budget.from_dict(json.loads(path.read_text()), settings.limits)
+    return Budget(settings.limits)
 
 
 def _search(settings: SweepSettings, driver: Driver) -> list[TrialRecord]:
     space = settings.space
+    known = earlier(settings)
+    if known.results or known.hints:
+        driver.progress.note(
+            f"from earlier sweeps: {len(known.results)} results, and {len(known.hints)} settings to try first"
+        )
     proposer = make_proposer(
         space, trials=settings.trials, seed=settings.search_seed, directory=settings.directory,
-        name=settings.name,
+        name=settings.name, earlier=known,
     )  # fmt: skip
     past = [record for key, record in driver.journal.trials.items() if role_of(key) == "search"]
-    catch_up(proposer, past, space.metric)
+    catch_up(proposer, past)
     for record in past:
         if record.outcome is not None:
             driver.progress.already(record.key, record.epochs, record.last(space.metric))
+            driver.keep(record)
     return driver.run(
         Phase(
             role="search",
             trials=settings.trials,
             epochs=settings.epochs,
-            concurrent=settings.packs * settings.learners,
             metric=space.metric,
             goal=space.goal,
             proposer=proposer,
             key=lambda index: f"t{index:04d}",
             resolve=settings.resolve,
-            scheduler=make_scheduler(space, settings.epochs, past),
+            scheduler=make_scheduler(
+                space, settings.base.method.name, settings.epochs, past, seed=settings.search_seed
+            ),
+            population=space.population is not None,
+            stop=driver.budget.exhausted,
         )
     )
 
 
-def _finals(
-    settings: SweepSettings, driver: Driver, arms: list[Arm], winner: TrialRecord
-) -> dict[tuple[str, int], TrialRecord]:
-    """Train every arm with every seed; the winner's first seed is the search's own trial."""
+def _finals(settings: SweepSettings, driver: Driver, arms: list[Arm]) -> dict[tuple[str, int], TrialRecord]:
+    """Train every arm with every seed; the first seed of one that the search found is the search's own trial,
+    unless it copied others on its way or lost its checkpoint."""
     plan = [(arm, seed) for seed in range(settings.seeds) for arm in arms]
+    own = {
+        final_key(arm, 0): arm.found for arm in arms
+        if arm.found and not arm.found.copies and newest(driver.trial_directory(arm.found.key))
+    }  # fmt: skip
     configs = {final_key(arm, seed): seeded(arm.config, seed) for arm, seed in plan}
-    own = final_key(arms[0], 0)
-    configs.pop(own)
-    keys = list(configs)
+    keys = [key for key in configs if key not in own]
+    driver.budget.reserve(0)
+    driver.keeper.protect(*keys, *(record.key for record in own.values()))
     driver.progress.trials += len(keys)
     if keys:
         driver.progress.note(
-            f"best: {winner.key}; training {', '.join(arm.name for arm in arms)} with {settings.seeds} seeds"
+            f"training {', '.join(arm.name for arm in arms)} with {settings.seeds} seeds; best: {_found(arms[0]).key}"
         )
     for key in keys:
         record = driver.journal.trials.get(key)
         if record is not None and record.outcome is not None:
             driver.progress.already(key, record.epochs, record.last(settings.space.metric))
     proposer = Listed([{"final": key} for key in keys])
-    catch_up(proposer, [driver.journal.trials[key] for key in keys if key in driver.journal.trials], "")
+    catch_up(proposer, [driver.journal.trials[key] for key in keys if key in driver.journal.trials])
     records = driver.run(
         Phase(
             role="final",
             trials=len(keys),
             epochs=settings.epochs,
-            concurrent=settings.packs * settings.learners,
             metric=settings.space.metric,
             goal=settings.space.goal,
             proposer=proposer,
             key=lambda index: keys[index],
             resolve=lambda chosen: configs[chosen["final"]],
-            scheduler=make_scheduler(settings.without_early_stop(), settings.epochs, []),
+            scheduler=FIFOScheduler(),
         )
     )
-    by_key = {record.key: record for record in records} | {own: winner}
+    by_key = {record.key: record for record in records} | own
     return {(arm.name, seed): by_key[final_key(arm, seed)] for arm, seed in plan if final_key(arm, seed) in by_key}
+
+
+def _found(arm: Arm) -> TrialRecord:
+    assert arm.found is not None
+    return arm.found
 
 
 def _rows(
@@ -205,11 +241,14 @@ def _rows(
         )
         for arm in arms
     }
-    baselines = [rows[arm.name] for arm in arms[1:] if rows[arm.name].mean(metric)]
+    found = [rows[arm.name] for arm in arms if arm.found]
+    baselines = [rows[arm.name] for arm in arms if not arm.found and rows[arm.name].mean(metric)]
     sign = 1 if goal == "maximize" else -1
     baselines.sort(key=lambda row: sign * (row.mean(metric) or (0.0,))[0], reverse=True)
-    others = [Row(record.key, record.settings, record.epochs, [_values(record)]) for record in best[1:SHOWN]]
-    return [rows[arms[0].name], *baselines, *others]
+    selected = {arm.found.key for arm in arms if arm.found}
+    rest = [record for record in best if record.key not in selected][: SHOWN - 1]
+    others = [Row(record.key, record.settings, record.epochs, [_values(record)]) for record in rest]
+    return [*found, *baselines, *others]
 
 
 def _scored(driver: Driver, records: list[TrialRecord], settings: SweepSettings) -> dict[str, dict[str, float]]:
@@ -234,7 +273,7 @@ def _scored(driver: Driver, records: list[TrialRecord], settings: SweepSettings)
 
 
 def _values(record: TrialRecord) -> dict[str, float]:
-    wanted = ("val_knn", "val_instance", "loss")
+    wanted = ("val_knn", "val_instance", "loss", "student_parameters")
     return {name: value for name in wanted if (value := record.last(name)) is not None}
 
 
@@ -247,7 +286,9 @@ def _differences(settings: SweepSettings, config: dict[str, Any]) -> dict[str, A
     return {path: value for path, value in flatten(config).items() if base.get(path) != value}
 
 
-def _why_none(records: list[TrialRecord]) -> str:
+def _why_none(records: list[TrialRecord], exhausted: str) -> str:
+    if exhausted:
+        return f"the budget was spent before a trial finished: {exhausted}"
     causes = [record.message for record in records if record.outcome == "failed"]
     if causes:
         common = max(set(causes), key=causes.count)
@@ -256,14 +297,25 @@ def _why_none(records: list[TrialRecord]) -> str:
 
 
 def _conclude(
-    settings: SweepSettings, tracker: Tracker, progress: Progress, rows: list[Row], winner: TrialRecord
+    settings: SweepSettings,
+    tracker: Tracker,
+    progress: Progress,
+    rows: list[Row],
+    arm: Arm,
+    finals: dict[tuple[str, int], TrialRecord],
+    best: list[TrialRecord],
 ) -> SweepResult:
-    directory = settings.directory
+    """Files and tags that say who won. The winner's own run is its first seed that finished."""
+    directory, space = settings.directory, settings.space
+    own = [record for (name, _), record in finals.items() if name == arm.name and record.outcome == "finished"]
+    winner = own[0] if own else _found(arm)
     state = latest_checkpoint(directory / "trials" / winner.key) or {}
     config = configuration.assign(winner.config, {"train.offsets": state.get("offsets") or [[0, 0]]})
     path = directory / "winner.yaml"
     write_config(path, config)
-    table = render(rows, settings.space.metric)
+    table = render(rows, space.metric)
+    if space.also:
+        table = f"{render_front(best, space.objectives)}\n\n{table}"
     (directory / "table.md").write_text(table + "\n")
     (directory / "results.json").write_text(json.dumps(plain(rows), indent=1))
     link = directory / "winner"
@@ -271,7 +323,8 @@ def _conclude(
     link.symlink_to(Path("trials") / winner.key)
     for file in (path, directory / "table.md", directory / "results.json", directory / "sweep.yaml"):
         tracker.artifact(None, file)
-    for row, prefix in zip(rows[:2], ("winner", "baseline"), strict=False):
+    baselines = [row for row in rows if row.name.endswith(("-tuned", "-default"))]
+    for row, prefix in zip([rows[0], *baselines[:1]], ("winner", "baseline"), strict=False):
         means = {m: row.mean(m) for m in ("val_knn", "val_instance", "test_knn", "test_probe")}
         tracker.log_parent({f"{prefix}_{metric}": mean[0] for metric, mean in means.items() if mean})
     tracker.tag_parent({"raydistill.winner": winner.key})

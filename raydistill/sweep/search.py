@@ -1,4 +1,4 @@
-"""Who proposes the next configuration: a list (grid, random, finalists) or Optuna's TPE."""
+"""Who proposes the next configuration: a list (grid, random, finalists) or one of Optuna's samplers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import logging
 import random
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -13,14 +14,25 @@ from raydistill.sweep.journal import Outcome, TrialRecord
 from raydistill.sweep.space import Parameter, Space
 
 Settings = dict[str, Any]
+Metrics = dict[str, float]
+STARTUP = 6  # random trials before a model proposes
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """What another sweep found. `results`: settings with their metrics, where trials count as this sweep's own;
+    `hints`: settings worth a trial of their own, since they were found for other data, budget or defaults."""
+
+    results: list[tuple[Settings, Metrics]] = field(default_factory=list)
+    hints: list[Settings] = field(default_factory=list)
 
 
 class Proposer(Protocol):
     """Proposes settings and is told what became of them. None: nothing is left to try."""
 
     def propose(self, key: str) -> Settings | None: ...
-    def observe(self, key: str, epoch: int, value: float) -> None: ...
-    def finish(self, key: str, outcome: Outcome, value: float | None) -> None: ...
+    def observe(self, key: str, epoch: int, metrics: Metrics) -> None: ...
+    def finish(self, key: str, outcome: Outcome, metrics: Metrics) -> None: ...
 
 
 class Listed:
@@ -32,21 +44,26 @@ class Listed:
     def propose(self, key: str) -> Settings | None:
         return self._rest.pop(0) if self._rest else None
 
-    def observe(self, key: str, epoch: int, value: float) -> None:
+    def observe(self, key: str, epoch: int, metrics: Metrics) -> None:
         pass
 
-    def finish(self, key: str, outcome: Outcome, value: float | None) -> None:
+    def finish(self, key: str, outcome: Outcome, metrics: Metrics) -> None:
         pass
 
 
 class Bayes:
-    """Optuna's TPE (multivariate, constant liar). Early-stopped trials are told as pruned with their
-    curve, failed ones as failed, so that no score of a short budget passes for a full one.
+    """Optuna, asked and told. Early-stopped trials are told as pruned with their curve, failed ones as failed, so
+    that no score of a short budget passes for a full one; no trial is left running.
+
+    tpe: multivariate, with constant liar. gp: a Gaussian process. cmaes: for real numbers, other parameters are
+    drawn at random. nsga2: genetic, for several metrics.
 
     The study lives in a file of the sweep's directory, and a resumed sweep goes on with it.
     """
 
-    def __init__(self, space: Space, *, seed: int, journal: Path, name: str) -> None:
+    def __init__(
+        self, space: Space, *, seed: int, journal: Path, name: str, earlier: Earlier | None = None, trials: int = 0
+    ) -> None:
         import optuna
         from optuna.storages import JournalStorage
         from optuna.storages.journal import JournalFileBackend
@@ -58,11 +75,13 @@ class Bayes:
         self._study = optuna.create_study(
             study_name=name,
             storage=JournalStorage(JournalFileBackend(str(journal))),
-            sampler=optuna.samplers.TPESampler(seed=seed, n_startup_trials=6, constant_liar=True),
-            direction=space.goal,
+            sampler=_sampler(space, seed, trials),
+            directions=[goal for _, goal in space.objectives],
             load_if_exists=True,
         )
         self._trials: dict[str, Any] = {}
+        if earlier is not None and not self._study.get_trials(deepcopy=False):
+            self._learn(earlier)
 
     def propose(self, key: str) -> Settings | None:
         trial = self._study.ask()
@@ -70,22 +89,40 @@ class Bayes:
         self._trials[key] = trial
         return self._space.propose(lambda parameter: _suggest(trial, parameter))
 
-    def observe(self, key: str, epoch: int, value: float) -> None:
-        if trial := self._open(key):
-            trial.report(value, epoch)
+    def observe(self, key: str, epoch: int, metrics: Metrics) -> None:
+        # Optuna keeps no curves of several metrics.
+        if not self._space.also and self._space.metric in metrics and (trial := self._open(key)):
+            trial.report(metrics[self._space.metric], epoch)
 
-    def finish(self, key: str, outcome: Outcome, value: float | None) -> None:
+    def finish(self, key: str, outcome: Outcome, metrics: Metrics) -> None:
         trial = self._open(key)
         if trial is None:
             return
         states = self._optuna.trial.TrialState
-        if outcome == "finished" and value is not None:
-            self._study.tell(trial.number, value)
+        names = [name for name, _ in self._space.objectives]
+        if outcome == "finished" and all(name in metrics for name in names):
+            self._study.tell(trial.number, [metrics[name] for name in names])
         elif outcome == "stopped_early":
             self._study.tell(trial.number, state=states.PRUNED)
         else:
             self._study.tell(trial.number, state=states.FAIL)
         del self._trials[key]
+
+    def _learn(self, earlier: Earlier) -> None:
+        names = [name for name, _ in self._space.objectives]
+        for settings, metrics in earlier.results:
+            known = [p for p in self._space.parameters if p.path in settings]
+            self._study.add_trial(
+                self._optuna.trial.create_trial(
+                    params={p.path: _asked(p, settings[p.path]) for p in known},
+                    distributions={p.path: _distribution(p) for p in known},
+                    values=[metrics[name] for name in names],
+                    user_attrs={"earlier": True},
+                )
+            )
+        by_path = {parameter.path: parameter for parameter in self._space.parameters}
+        for settings in earlier.hints:
+            self._study.enqueue_trial({path: _asked(by_path[path], value) for path, value in settings.items()})
 
     def _open(self, key: str) -> Any | None:
         """The running Optuna trial of `key`, found in the study after a resume."""
@@ -97,32 +134,63 @@ class Bayes:
         return self._trials.get(key)
 
 
-def make_proposer(space: Space, *, trials: int, seed: int, directory: Path, name: str) -> Proposer:
+def make_proposer(
+    space: Space, *, trials: int, seed: int, directory: Path, name: str, earlier: Earlier | None = None
+) -> Proposer:
     """The search that the space asks for, over at most `trials` configurations."""
     if space.search == "bayes":
-        return Bayes(space, seed=seed, journal=directory / "optuna.journal", name=name)
+        journal = directory / "optuna.journal"
+        return Bayes(space, seed=seed, journal=journal, name=name, earlier=earlier, trials=trials)
     if space.search == "grid":
         return Listed(space.grid()[:trials])
     rng = random.Random(seed)
-    return Listed([space.sample(rng) for _ in range(trials)])
+    first = earlier.hints if earlier else []
+    return Listed([*first, *(space.sample(rng) for _ in range(trials - len(first)))])
 
 
-def catch_up(proposer: Proposer, records: Iterable[TrialRecord], metric: str) -> None:
+def catch_up(proposer: Proposer, records: Iterable[TrialRecord]) -> None:
     """Tell a resumed search what ended since it last heard, and skip what it has listed already."""
     for record in records:
         if isinstance(proposer, Listed):
             proposer.propose(record.key)
         elif record.outcome is not None:
-            proposer.finish(record.key, record.outcome, record.last(metric))
+            proposer.finish(record.key, record.outcome, record.latest())
+
+
+def _sampler(space: Space, seed: int, trials: int) -> Any:
+    from optuna.samplers import CmaEsSampler, GPSampler, NSGAIISampler, TPESampler
+
+    startup = min(STARTUP, max(trials // 2, 1)) if trials else STARTUP
+    if space.sampler == "gp":
+        return GPSampler(seed=seed, n_startup_trials=startup)
+    if space.sampler == "cmaes":
+        return CmaEsSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
+    if space.sampler == "nsga2":
+        return NSGAIISampler(seed=seed, population_size=max(2, min(50, trials // 4)) if trials else 50)
+    return TPESampler(seed=seed, n_startup_trials=STARTUP, constant_liar=True)
 
 
 def _suggest(trial: Any, parameter: Parameter) -> Any:
-    path, low, high = parameter.path, parameter.low, parameter.high
-    if parameter.distribution in ("constant", "categorical"):
-        choices = [json.dumps(value) for value in parameter.values]
-        return json.loads(trial.suggest_categorical(path, choices))
+    kind = _distribution(parameter)
+    if parameter.values:
+        return json.loads(trial.suggest_categorical(parameter.path, kind.choices))
     if parameter.distribution == "int_uniform":
-        return trial.suggest_int(path, low, high)
-    logarithmic = parameter.distribution in ("log_uniform_values", "q_log_uniform_values")
-    value = trial.suggest_float(path, low, high, log=logarithmic)
+        return trial.suggest_int(parameter.path, kind.low, kind.high)
+    value = trial.suggest_float(parameter.path, kind.low, kind.high, log=kind.log)
     return value if parameter.q is None else parameter.round(value)
+
+
+def _distribution(parameter: Parameter) -> Any:
+    """As Optuna sees a parameter; values that are not plain numbers or names go as JSON."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    low, high = parameter.low, parameter.high
+    if low is None or high is None:
+        return CategoricalDistribution([json.dumps(value) for value in parameter.values])
+    if parameter.distribution == "int_uniform":
+        return IntDistribution(int(low), int(high))
+    return FloatDistribution(low, high, log=parameter.distribution in ("log_uniform_values", "q_log_uniform_values"))
+
+
+def _asked(parameter: Parameter, value: Any) -> Any:
+    return json.dumps(value) if parameter.values else value

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import yaml
 
 from raydistill import config as configuration
 from raydistill.config import Config, ConfigError
+from raydistill.sweep.budget import Limits
 from raydistill.sweep.names import check_name
 from raydistill.sweep.space import Space, difference
 
@@ -35,9 +36,11 @@ class SweepSettings:
     """One sweep, fully resolved and validated.
 
     `base` holds every setting that is not searched. `trials` configurations are tried for `base`'s epochs;
-    the winner and its baselines are then trained with `seeds` seeds in all. `packs` worker groups of
-    `workers` processes train up to `learners` configurations each, side by side. Teachers, teacher banks
-    and pseudo labels are kept in `artifacts`, within `artifacts_gib` if that is given.
+    the winner and its baselines are then trained with `seeds` seeds in all. Up to `packs` worker groups of
+    `workers` processes (to `most_workers` where the cluster has room) train up to `learners` configurations each,
+    side by side; without a number, as many as pay. `limits` is what the sweep may use, `checkpoints_gib` what its
+    checkpoints may take. `warm_start` names the directories of sweeps to learn from. Teachers, teacher banks and
+    pseudo labels are kept in `artifacts`, within `artifacts_gib` if that is given.
     """
 
     name: str
@@ -49,13 +52,17 @@ class SweepSettings:
     seeds: int = 3
     search_seed: int = 0
     packs: int = 1
-    learners: int = 4
+    learners: int | None = None
     workers: int = 1
+    most_workers: int | None = None
     threads: int | None = None
     gpu: bool | None = None
     preset: str = "default"
     artifacts: Path = Path("artifacts")
     artifacts_gib: float | None = None
+    limits: Limits = field(default_factory=Limits)
+    checkpoints_gib: float | None = None
+    warm_start: tuple[Path, ...] = ()
 
     def __post_init__(self) -> None:
         try:
@@ -77,13 +84,14 @@ class SweepSettings:
 
     def without_early_stop(self) -> Space:
         """The space for trials that all run to their end."""
-        return replace(self.space, early_terminate=None)
+        return replace(self.space, early_terminate=None, population=None)
 
     def identity(self) -> dict[str, Any]:
         """What must not change between start and resume."""
         return {
             "base": configuration.dump(self.base), "preset": self.preset, "space": self.space.to_dict(),
             "trials": self.trials, "seeds": self.seeds, "search_seed": self.search_seed,
+            "warm_start": [str(path) for path in self.warm_start],
         }  # fmt: skip
 
     def store(self) -> None:

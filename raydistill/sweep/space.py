@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
@@ -17,7 +17,12 @@ from raydistill.config import ConfigError
 
 Goal = Literal["maximize", "minimize"]
 Search = Literal["random", "grid", "bayes"]
-METRICS: dict[str, Goal] = {"val_knn": "maximize", "val_instance": "maximize", "loss": "minimize"}
+METRICS: dict[str, Goal] = {
+    "val_knn": "maximize", "val_instance": "maximize", "loss": "minimize", "student_parameters": "minimize",
+}  # fmt: skip
+COSTS = ("student_parameters",)
+Sampler = Literal["tpe", "gp", "cmaes", "nsga2"]
+Stop = Literal["asha", "hyperband", "bohb", "median"]
 KEYS = {
     "constant": ("value",),
     "categorical": ("values",),
@@ -27,6 +32,7 @@ KEYS = {
     "q_uniform": ("min", "max", "q"),
     "q_log_uniform_values": ("min", "max", "q"),
 }
+STOP_KEYS = {"asha": ("min_iter", "eta"), "hyperband": ("eta",), "bohb": ("eta",), "median": ("min_iter",)}
 CONTINUOUS = ("uniform", "log_uniform_values")
 Spec = dict[str, Any]
 
@@ -114,15 +120,38 @@ class Parameter:
 
 @dataclass(frozen=True)
 class EarlyStop:
-    """Asynchronous successive halving: first rung after `min_iter` epochs, one in `eta` goes on."""
+    """When trials end before their time.
 
-    min_iter: int
-    eta: int
+    asha: asynchronous successive halving, first rung after `min_iter` epochs, one in `eta` goes on. hyperband: in
+    synchronous brackets, pausing trials. bohb: the same, its largest bracket first, for a model-based search.
+    median: below the median of the others' means after `min_iter` epochs.
+    """
+
+    type: Stop
+    min_iter: int = 1
+    eta: int = 3
+
+
+@dataclass(frozen=True)
+class Population:
+    """Population-based training: every `interval` epochs the worst `quantile` of the trials copy the best.
+
+    pbt: a copy changes each of its settings by 0.8 or 1.2, or to a neighbouring value, or with probability
+    `resample` to a new draw. pb2: a Gaussian-process bandit chooses within the ranges.
+    """
+
+    type: Literal["pbt", "pb2"]
+    interval: int
+    quantile: float = 0.25
+    resample: float = 0.25
 
 
 @dataclass(frozen=True)
 class Space:
-    """What is searched, how, and for which metric. Parents come before the parameters that depend on them."""
+    """What is searched, how, and for which metric. Parents come before the parameters that depend on them.
+
+    `also` has further objectives (name, goal) beside `metric`, which early stopping and the table go by.
+    """
 
     search: Search
     metric: str
@@ -130,6 +159,14 @@ class Space:
     run_cap: int | None
     early_terminate: EarlyStop | None
     parameters: tuple[Parameter, ...]
+    sampler: Sampler = "tpe"
+    also: tuple[tuple[str, Goal], ...] = ()
+    population: Population | None = None
+
+    @property
+    def objectives(self) -> tuple[tuple[str, Goal], ...]:
+        """Every metric with its goal, the first one first."""
+        return ((self.metric, self.goal), *self.also)
 
     def is_active(self, parameter: Parameter, chosen: Mapping[str, Any]) -> bool:
         """Whether the values chosen so far ask for this parameter; else it keeps its default."""
@@ -169,11 +206,17 @@ class Space:
 
     def to_dict(self) -> dict[str, Any]:
         """The space as a file would write it, in canonical order: what `load_space` reads back as the same."""
-        plain: dict[str, Any] = {"method": self.search, "metric": {"name": self.metric, "goal": self.goal}}
+        plain: dict[str, Any] = {"method": self.search}
+        if self.search == "bayes":
+            plain["sampler"] = self.sampler
+        objectives = [{"name": name, "goal": goal} for name, goal in self.objectives]
+        plain |= {"metrics": objectives} if self.also else {"metric": objectives[0]}
         if self.run_cap is not None:
             plain["run_cap"] = self.run_cap
         if stop := self.early_terminate:
-            plain["early_terminate"] = {"type": "hyperband", "min_iter": stop.min_iter, "eta": stop.eta}
+            plain["early_terminate"] = {key: getattr(stop, key) for key in ("type", *STOP_KEYS[stop.type])}
+        if self.population:
+            plain["population"] = asdict(self.population)
         return plain | {"parameters": {parameter.path: parameter.to_dict() for parameter in self.parameters}}
 
 

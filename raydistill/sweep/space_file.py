@@ -11,8 +11,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from raydistill.config import ConfigError, assign, dump, is_integer, load, nearest, number, paths, read_yaml
-from raydistill.sweep.space import CONTINUOUS, KEYS, METRICS, EarlyStop, Goal, Parameter, Search, Space, Spec
+from raydistill.config import ConfigError, assign, dump, is_integer, is_real, load, nearest, number, paths, read_yaml
+from raydistill.sweep.space import (
+    CONTINUOUS,
+    COSTS,
+    KEYS,
+    METRICS,
+    STOP_KEYS,
+    EarlyStop,
+    Goal,
+    Parameter,
+    Population,
+    Sampler,
+    Search,
+    Space,
+    Spec,
+    Stop,
+)
 
 OTHER_IMAGES = "trials would be scored on different images"
 FORBIDDEN = {
@@ -26,6 +41,8 @@ FORBIDDEN = {
     "data.limit": OTHER_IMAGES,
 }
 MOST = 10_000
+TOP = ("method", "sampler", "metric", "metrics", "run_cap", "early_terminate", "population", "parameters")
+SHARES = {"quantile": 0.5, "resample": 1.0}
 
 
 def load_space(path: Path, method: str, fixed: Mapping[str, Any], preset: Mapping[str, Any] | None = None) -> Space:
@@ -47,13 +64,18 @@ class _Reader:
         load(self.base)
 
     def space(self) -> Space:
-        top = self.mapping("", read_yaml(self.file), ("method", "metric", "run_cap", "early_terminate", "parameters"))
+        top = self.mapping("", read_yaml(self.file), TOP)
         search = self.choice("method", self.need("", top, "method"), typing.get_args(Search))
-        name, goal = self.metric(top.get("metric", {"name": "val_knn"}))
+        (metric, goal), *also = self.objectives(top)
         cap = self.whole("run_cap", top["run_cap"], 1) if "run_cap" in top else None
         stop = self.early_stop(top["early_terminate"]) if "early_terminate" in top else None
+        sampler = self.sampler(top, search, several=bool(also))
+        population = self.population(top["population"], top) if "population" in top else None
         specs = self.mapping("parameters", self.need("", top, "parameters"))
-        space = Space(search, name, goal, cap, stop, self.ordered(self.parameters(specs)))
+        space = Space(
+            search, metric, goal, cap, stop, self.ordered(self.parameters(specs)), sampler, tuple(also), population
+        )
+        self.check_population(space)
         self.check_combinations(space)
         return space
 
@@ -86,19 +108,70 @@ class _Reader:
             self.fail(key, value, f"must be a whole number, at least {least}")
         return value
 
-    def metric(self, value: Any) -> tuple[str, Goal]:
-        spec = self.mapping("metric", value, ("name", "goal"))
-        name = self.choice("metric.name", self.need("metric", spec, "name"), METRICS)
+    def metric(self, key: str, value: Any) -> tuple[str, Goal]:
+        spec = self.mapping(key, value, ("name", "goal"))
+        name = self.choice(f"{key}.name", self.need(key, spec, "name"), METRICS)
         if "goal" in spec and spec["goal"] != METRICS[name]:
-            self.fail("metric.goal", spec["goal"], f"{name} has the goal {METRICS[name]!r}")
+            self.fail(f"{key}.goal", spec["goal"], f"{name} has the goal {METRICS[name]!r}")
         return name, METRICS[name]
+
+    def objectives(self, top: Spec) -> list[tuple[str, Goal]]:
+        """`metric`, or a list of `metrics`."""
+        if "metrics" not in top:
+            name, goal = self.metric("metric", top.get("metric", {"name": "val_knn"}))
+            if name in COSTS:
+                self.fail("metric.name", name, "says nothing about quality; name it second, in a list of metrics")
+            return [(name, goal)]
+        if "metric" in top:
+            self.fail("metric", top["metric"], "give metric or metrics, not both")
+        specs = top["metrics"]
+        if not isinstance(specs, list) or len(specs) < 2:
+            self.fail("metrics", specs, "expected a list of two metrics or more; for one write metric")
+        found = [self.metric(f"metrics.{i}", spec) for i, spec in enumerate(specs)]
+        names = [name for name, _ in found]
+        if len(set(names)) < len(names):
+            self.fail("metrics", names, "names one twice")
+        if names[0] in COSTS:
+            self.fail("metrics.0.name", names[0], "the first metric ranks the trials and must tell their quality")
+        return found
+
+    def sampler(self, top: Spec, search: str, *, several: bool) -> Sampler:
+        if "sampler" not in top:
+            return "nsga2" if several else "tpe"
+        sampler = self.choice("sampler", top["sampler"], typing.get_args(Sampler))
+        if search != "bayes":
+            self.fail("sampler", sampler, f"is for method: bayes, not {search}")
+        if several and sampler == "cmaes":
+            self.fail("sampler", sampler, "takes one metric; for several use nsga2, tpe or gp")
+        return sampler
 
     def early_stop(self, value: Any) -> EarlyStop:
         key = "early_terminate"
-        spec = self.mapping(key, value, ("type", "min_iter", "eta"))
-        self.choice(f"{key}.type", self.need(key, spec, "type"), ("hyperband",))
-        first = self.whole(f"{key}.min_iter", self.need(key, spec, "min_iter"), 1)
-        return EarlyStop(first, self.whole(f"{key}.eta", spec.get("eta", 3), 2))
+        kind = self.choice(f"{key}.type", self.need(key, self.mapping(key, value), "type"), typing.get_args(Stop))
+        spec = self.mapping(key, value, ("type", *STOP_KEYS[kind]))
+        found: dict[str, int] = {}
+        if "min_iter" in STOP_KEYS[kind]:
+            found["min_iter"] = self.whole(f"{key}.min_iter", self.need(key, spec, "min_iter"), 1)
+        if "eta" in STOP_KEYS[kind]:
+            found["eta"] = self.whole(f"{key}.eta", spec.get("eta", 3), 2)
+        return EarlyStop(kind, **found)
+
+    def population(self, value: Any, top: Spec) -> Population:
+        key = "population"
+        spec = self.mapping(key, value, ("type", "interval", "quantile", "resample"))
+        kind = self.choice(f"{key}.type", self.need(key, spec, "type"), ("pbt", "pb2"))
+        if "early_terminate" in top:
+            self.fail(key, value, "a population replaces its losers; take early_terminate out")
+        if top["method"] != "random":
+            self.fail(key, value, f"begins with random settings; write method: random, not {top['method']}")
+        if "metrics" in top:
+            self.fail(key, value, "goes by one metric; write metric, not metrics")
+        interval = self.whole(f"{key}.interval", self.need(key, spec, "interval"), 1)
+        shares = {name: self.number(f"{key}.{name}", spec.get(name, 0.25), whole=False) for name in SHARES}
+        for name, most in SHARES.items():
+            if not 0 <= shares[name] <= most or (name == "quantile" and shares[name] == 0):
+                self.fail(f"{key}.{name}", shares[name], f"must be a share of at most {most}")
+        return Population(kind, interval, **shares)
 
     def parameters(self, specs: Spec) -> dict[str, Parameter]:
         for path, spec in specs.items():
@@ -229,6 +302,15 @@ class _Reader:
             if not parent.contains(value):
                 self.fail(key, value, f"{parent.path} never has this value; it has {parent.to_dict()}")
 
+    def check_population(self, space: Space) -> None:
+        """Refuse a population that has nothing to change."""
+        if space.population is None:
+            return
+        if not changeable(space, self.fields):
+            ranges = " with a range" if space.population.type == "pb2" else ""
+            names = [parameter.path for parameter in space.parameters]
+            self.fail("population", names, f"none of these is a real number{ranges} that training can change")
+
     def check_combinations(self, space: Space) -> None:
         """Refuse grids without end, and values that the method refuses beside each other."""
         if space.search == "grid":
@@ -246,6 +328,17 @@ class _Reader:
                 load(assign(self.base, chosen))
             except ConfigError as error:
                 self.fail("parameters", chosen, f"do not go together: {error}")
+
+
+def changeable(space: Space, fields: Mapping[str, Any]) -> tuple[Parameter, ...]:
+    """The parameters that a population changes while it trains: real numbers. What decides shapes and data (whole
+    numbers, names, lists) travels with the weights. pb2 needs ranges, and parameters that are always active."""
+    ranges = space.population is not None and space.population.type == "pb2"
+    return tuple(
+        p for p in space.parameters
+        if p.path.startswith(("train.", "method.")) and is_real(fields[p.path]) and p.distribution != "constant"
+        and not (ranges and (p.values or p.when))
+    )  # fmt: skip
 
 
 def _first(spec: Spec) -> Any:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from raydistill.sweep.finalists import mean_std
+from raydistill.sweep.journal import TrialRecord
 
 
 @dataclass(frozen=True)
@@ -22,18 +24,36 @@ class Row:
         return mean_std(values) if values else None
 
 
-COLUMNS = ("val_knn", "val_instance", "loss", "test_knn", "test_probe")
+COLUMNS = ("val_knn", "val_instance", "loss", "student_parameters", "test_knn", "test_probe")
+UNITS = {"loss": (1, 4), "student_parameters": (1e-6, 3)}
 
 
 def render(rows: list[Row], metric: str) -> str:
     """A Markdown table; scores as mean ± standard deviation over the seeds, accuracies in percent."""
-    shown = [c for c in COLUMNS if any(row.mean(c) for row in rows) and (c != "loss" or metric == "loss")]
+    sizes = {row.mean("student_parameters") for row in rows}
+    hidden = {"loss"} - {metric} | ({"student_parameters"} if len(sizes) < 2 else set())
+    shown = [c for c in COLUMNS if c not in hidden and any(row.mean(c) for row in rows)]
     header = ["configuration", "seeds", "epochs", *shown, "settings"]
     body = [
         [row.name, str(len(row.scores)), str(row.epochs), *(cell(row, column) for column in shown),
          short(row.settings)]
         for row in rows
     ]  # fmt: skip
+    return markdown(header, body)
+
+
+def render_front(records: list[TrialRecord], objectives: Sequence[tuple[str, str]]) -> str:
+    """The trials that no other beats in every objective: their validation scores, by the first one."""
+    header = ["front", *(f"{name} ({'higher' if goal == 'maximize' else 'lower'})" for name, goal in objectives),
+              "settings"]  # fmt: skip
+    body = [
+        [record.key, *(shown(name, record.last(name) or 0.0) for name, _ in objectives), short(record.settings)]
+        for record in records
+    ]
+    return markdown(header, body)
+
+
+def markdown(header: list[str], body: list[list[str]]) -> str:
     widths = [max(len(line[i]) for line in [header, *body]) for i in range(len(header))]
 
     def line(cells: list[str]) -> str:
@@ -43,14 +63,19 @@ def render(rows: list[Row], metric: str) -> str:
     return "\n".join([line(header), rule, *map(line, body)])
 
 
+def shown(metric: str, value: float) -> str:
+    """Accuracies in percent, parameters in millions."""
+    factor, digits = UNITS.get(metric, (100, 2))
+    return f"{value * factor:.{digits}f}"
+
+
 def cell(row: Row, metric: str) -> str:
     found = row.mean(metric)
     if found is None:
         return "–"
     mean, std = found
-    factor, digits = (1, 4) if metric == "loss" else (100, 2)
-    text = f"{mean * factor:.{digits}f}"
-    return text if std is None else f"{text} ± {std * factor:.{digits}f}"
+    text = shown(metric, mean)
+    return text if (not std and metric == "student_parameters") or std is None else f"{text} ± {shown(metric, std)}"
 
 
 def short(settings: dict[str, Any]) -> str:

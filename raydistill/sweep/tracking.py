@@ -68,6 +68,10 @@ class Tracker:
         self._open.add(check_name("trial", key))
         self._act(key, partial(self._runs.start, key, texts(params), dict(tags or {}), now()))
 
+    def tag(self, key: str, tags: Mapping[str, str]) -> None:
+        """Set tags of a trial's run."""
+        self._act(key, partial(self._runs.tag, key, dict(tags)))
+
     def log(self, key: str, step: int, metrics: Mapping[str, float]) -> None:
         """Keep for delivery. Non-finite values, and points that the run already has, are left out."""
         moment = now()
@@ -98,7 +102,7 @@ class Tracker:
 
     def tag_parent(self, tags: Mapping[str, str]) -> None:
         """Set tags of the sweep's run."""
-        self._act(PARENT, partial(self._runs.tag, PARENT, dict(tags)))
+        self.tag(PARENT, tags)
 
     def flush(self, timeout: float = 60) -> bool:
         """Wait up to `timeout` seconds until all is delivered; whether it is."""

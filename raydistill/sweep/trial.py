@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import ray
 from ray import tune
 
+from raydistill import config as configuration
+from raydistill.training.checkpoints import adopt, newest
+from raydistill.training.pack import Assignment
+
+POINTER = "trial.json"
+
 
 class Trial(tune.Trainable):
-    """Config: `key`, `config` (resolved), `directory` (checkpoints), `broker` (the actor's name)."""
+    """Config: `key`; `config`, resolved, over which `settings` by dotted path go (those that a population changes);
+    `directory` of the checkpoints; `heard`, the last epoch known; `broker`, the actor's name; `carry`: Tune's own
+    checkpoints hold the weights, so that others can copy them.
+    """
 
     def setup(self, config: dict[str, Any]) -> None:
         self.key = config["key"]
+        self.directory = Path(config["directory"])
+        self.carry = config["carry"]
+        self.epoch = config["heard"]
+        self.copied_from = ""
+        self.resolved = configuration.assign(config["config"], config["settings"])
         self.broker = ray.get_actor(config["broker"])
-        ray.get(self.broker.join.remote(self.key, config["config"], config["directory"]))
+        self._join()
 
     def step(self) -> dict[str, Any]:
         """One epoch. A failed learner ends its trial in order, with the cause as `failure`: after an
@@ -24,15 +39,34 @@ class Trial(tune.Trainable):
         report = ray.get(self.broker.next.remote(self.key))
         if report.error:
             return {"failure": report.error, "done": True}
-        return {**report.metrics, "epoch": report.epoch, "done": report.done}
+        self.epoch = report.epoch
+        copied, self.copied_from = self.copied_from, ""
+        return {**report.metrics, "epoch": report.epoch, "done": report.done, "copied_from": copied}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.setup(new_config)
         return True
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """The learner's own checkpoints are in its directory; Tune needs only to know whose they are."""
-        (Path(checkpoint_dir) / "trial.json").write_text(json.dumps({"key": self.key}))
+        """The learner's own checkpoints are in its directory; Tune needs to know whose they are, and for a
+        population what they hold."""
+        folder = Path(checkpoint_dir)
+        (folder / POINTER).write_text(json.dumps({"key": self.key, "epoch": self.epoch}))
+        if self.carry and (state := newest(self.directory)) is not None:
+            for part in (state, state.with_suffix(".json")):
+                shutil.copy2(part, folder / part.name)
 
-    def load_checkpoint(self, checkpoint: str | dict[str, Any] | None) -> None:
-        pass
+    def load_checkpoint(self, checkpoint: Any) -> None:
+        """Go on from the own newest checkpoint, or, told to copy another trial, from the one carried here."""
+        folder = Path(checkpoint)
+        pointer = json.loads((folder / POINTER).read_text())
+        self.epoch = pointer["epoch"]
+        if pointer["key"] != self.key:
+            adopt(folder, self.directory)
+            self.copied_from = f"{pointer['key']}@{pointer['epoch']}"
+        self._join()
+
+    def _join(self) -> None:
+        """Anew: what the broker knows of an earlier life of this trial is forgotten."""
+        assignment = Assignment(self.key, self.resolved, str(self.directory), heard=self.epoch)
+        ray.get(self.broker.join.remote(assignment))

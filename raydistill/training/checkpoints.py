@@ -85,6 +85,31 @@ def latest_checkpoint(directory: Path) -> dict[str, Any] | None:
     return None
 
 
+def newest(directory: Path) -> Path | None:
+    """The newest finished checkpoint of a directory; not read, so it may be damaged."""
+    return next(iter(_finished(directory)), None)
+
+
+def adopt(source: Path, directory: Path) -> None:
+    """Put the newest checkpoint in `source` in place of all of `directory`'s.
+
+    Raises: CheckpointError when there is none, or the storage refuses.
+    """
+    state = newest(source)
+    if state is None:
+        raise CheckpointError(f"{source}: there is no checkpoint to copy")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for part in (state, state.with_suffix(".json")):
+            write_atomically(directory / part.name, part.read_bytes())
+        for old in _finished(directory):
+            if old.name != state.name:
+                old.with_suffix(".json").unlink(missing_ok=True)
+                old.unlink(missing_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"{directory}: the checkpoint cannot be copied ({error.strerror})") from error
+
+
 def write_atomically(path: Path, payload: bytes) -> None:
     """Readers see the old file or the new one, never a part, also after a power cut. Raises OSError."""
     temporary = path.with_name(f".{path.name}.{os.getpid()}")

@@ -33,6 +33,21 @@ class Workers:
         parts[self.rank] = rows
         return torch.cat(parts)
 
+    def gather_uneven(self, rows: Tensor) -> Tensor:
+        """`gather` where the workers' rows may differ in number, as in an elastic group."""
+        if self.world == 1:
+            return rows
+        sizes = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(self.world)]
+        dist.all_gather(sizes, torch.tensor([len(rows)], device=rows.device))
+        counts = [int(size) for size in sizes]
+        padded = rows.detach().new_zeros(max(counts), *rows.shape[1:])
+        padded[: len(rows)] = rows.detach()
+        parts = [torch.empty_like(padded) for _ in counts]
+        dist.all_gather(parts, padded)
+        parts = [part[:count] for part, count in zip(parts, counts, strict=True)]
+        parts[self.rank] = rows
+        return torch.cat(parts)
+
     def sum_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
         """Replace each gradient by its sum over the workers, in one transfer."""
         grads = [p.grad for p in parameters if p.grad is not None]

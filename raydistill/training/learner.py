@@ -79,9 +79,9 @@ class Learner:
 
     def batch(self, step: Step) -> Batch:
         """What this learner sees of a step that all learners of the pack share."""
-        return Batch(
-            step.views, step.indices, self.workers.gather, step.teachers(self.supply), step.labels(self.supply)
-        )
+        even = self.config.data.batch_size % self.workers.world == 0
+        gather = self.workers.gather if even else self.workers.gather_uneven
+        return Batch(step.views, step.indices, gather, step.teachers(self.supply), step.labels(self.supply))
 
     def train_step(self, batch: Batch) -> None:
         """One optimisation step.

@@ -21,8 +21,8 @@ from raydistill.data.stream import Stream
 from raydistill.methods import Method
 from raydistill.training.checkpoints import latest_checkpoint, to_device, write_checkpoint
 from raydistill.training.distributed import Workers
-from raydistill.training.learner import Learner
-from raydistill.training.supplies import Supplies
+from raydistill.training.learner import Learner, NonFiniteError
+from raydistill.training.supplies import LoadedTeachers, Supplies
 
 log = logging.getLogger(__name__)
 
@@ -31,22 +31,51 @@ Evaluate = Callable[[Mapping[str, nn.Module], Dataset, Config, torch.device], di
 
 @dataclass(frozen=True)
 class Assignment:
-    """A learner for a pack: its key, its configuration, and the directory of its checkpoints."""
+    """A learner for a pack: its key, its configuration, and the directory of its checkpoints.
+
+    `heard` is the last epoch whose report reached its trial; a checkpoint that is further is reported again.
+    """
 
     key: str
     config: dict[str, Any]
     directory: str | None = None
+    heard: int | None = None
 
 
 @dataclass(frozen=True)
 class Report:
-    """What became of one epoch of one learner. `error` is empty when it went well."""
+    """What became of one epoch of one learner. `error` is empty when it went well.
+
+    `memory`: the error is that memory ran out, and with fewer neighbours it may go on from its checkpoint.
+    """
 
     key: str
     epoch: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
     done: bool = False
     error: str = ""
+    memory: bool = False
+
+
+@dataclass(frozen=True)
+class Load:
+    """What an epoch of a pack took: `wall` seconds, of them `alone` in the learners' own steps.
+
+    Memory in bytes, of the GPU, or of the machine without one: the share in use at the epoch's peak.
+    """
+
+    learners: int
+    wall: float
+    alone: float
+    memory: float = 0.0
+
+
+class LearnerFailed(RuntimeError):  # noqa: N818 - it is the learner that failed
+    """One worker of several cannot go on with a learner; the group must start again without it."""
+
+    def __init__(self, report: Report) -> None:
+        super().__init__(f"{report.key}: {report.error}")
+        self.report = report
 
 
 class Pack:
@@ -60,6 +89,7 @@ class Pack:
         store: where teachers, teacher banks and labels are kept.
         prefetch: batches prepared ahead in a thread. None: two beside a GPU, none on a CPU, where training
             has all cores, a third thread gained nothing, and now and then stalled its barriers for seconds.
+        teachers: those that other packs of this process have loaded; shared, and added to.
     """
 
     def __init__(
@@ -72,6 +102,7 @@ class Pack:
         workers: Workers | None = None,
         store: Store | None = None,
         prefetch: int | None = None,
+        teachers: LoadedTeachers | None = None,
     ) -> None:
         self.dataset = dataset
         self.device = torch.device(device)
@@ -79,7 +110,8 @@ class Pack:
         self.evaluate = evaluate
         self.learners: dict[str, Learner] = {}
         self._directories: dict[str, Path | None] = {}
-        self._next_epoch = 0
+        self._next_epoch: int | None = None
+        self.load: Load | None = None
         self.stream = Stream(
             dataset.train,
             size=dataset.image_size,
@@ -92,7 +124,9 @@ class Pack:
             prefetch=self._prefetch() if prefetch is None else prefetch,
             fixed_views=data.fixed_views,
         )
-        self.supplies = Supplies(store, dataset, data, device=self.device, workers=self.workers)
+        self.supplies = Supplies(
+            store, dataset, data, device=self.device, workers=self.workers, teachers=teachers
+        )  # fmt: skip
 
     def _prefetch(self) -> int:
         return 2 if self.device.type == "cuda" else 0
@@ -100,34 +134,39 @@ class Pack:
     def add(self, assignment: Assignment) -> Report | None:
         """Take a learner in, from its newest checkpoint if it has one.
 
-        Returns: a report if it was already done or cannot be built, else None.
+        Returns: a report if it was already done, cannot be built, or is further than its trial has heard.
         """
+        if not self.learners:
+            self._next_epoch = None
         try:
             learner = self._build(assignment)
         except Exception as error:
-            log.debug("learner %s cannot start", assignment.key, exc_info=True)
-            return Report(assignment.key, error=_cause(error))
+            return self._failed(assignment.key, 0, error)
         if learner.done:
             return Report(assignment.key, learner.epoch, learner.metrics, done=True)
-        wanted = learner.stream_epoch(learner.epoch)
-        if wanted is not None:
-            self._next_epoch = min(self._next_epoch, wanted) if self.learners else wanted
         self.learners[assignment.key] = learner
         self._directories[assignment.key] = Path(assignment.directory) if assignment.directory else None
+        if assignment.heard is not None and learner.epoch > assignment.heard:
+            return Report(assignment.key, learner.epoch, learner.metrics)
         return None
 
     def remove(self, key: str) -> None:
         self.learners.pop(key, None)
         self._directories.pop(key, None)
 
+    def _first_epoch(self) -> int:
+        """Where the stream begins for a pack that has not trained yet: where its learners left it."""
+        wanted = [learner.stream_epoch(learner.epoch) for learner in self.learners.values()]
+        return min((epoch for epoch in wanted if epoch is not None), default=0)
+
     def run_epoch(self, on_step: Callable[[float], None] = lambda share: None) -> list[Report]:
         """One epoch of the stream for every learner that is due; one report each.
 
         `on_step` is told after every step what share of the epoch's steps is done.
         """
-        epoch = self._next_epoch
+        epoch = self._first_epoch() if self._next_epoch is None else self._next_epoch
         due = {key: learner for key, learner in self.learners.items() if self._is_due(learner, epoch)}
-        self._next_epoch += 1
+        self._next_epoch = epoch + 1
         reports = self._train(due, epoch, on_step)
         reports += [self._finish(key, learner) for key, learner in due.items() if key in self.learners]
         for report in reports:
@@ -167,15 +206,32 @@ class Pack:
                 try:
                     learner.train_step(learner.batch(step))
                 except Exception as error:
-                    log.debug("learner %s failed", key, exc_info=True)
-                    reports.append(Report(key, learner.epoch, error=_cause(error)))
+                    reports.append(self._failed(key, learner.epoch, error))
                     del due[key]
+                    self.remove(key)
+                    del learner
                 self._seconds[key] += time.perf_counter() - began
             on_step(number / self.stream.steps_per_epoch)
             if not due:
                 break
         self._wall = time.perf_counter() - started
+        self.load = Load(len(self._seconds), self._wall, sum(self._seconds.values()), memory_in_use(self.device))
         return reports
+
+    def _failed(self, key: str, epoch: int, error: Exception) -> Report:
+        """The report of a learner that cannot go on.
+
+        Raises: LearnerFailed where other workers wait for this one in the middle of the step; a loss that is not
+        finite is so on all of them, and they drop the learner together.
+        """
+        log.debug("learner %s failed", key, exc_info=error)
+        report = Report(key, epoch, error=_cause(error), memory=out_of_memory(error))
+        if self.workers.world > 1 and not isinstance(error, NonFiniteError):
+            raise LearnerFailed(report)
+        if report.memory and self.device.type == "cuda":
+            error.__traceback__ = None
+            torch.cuda.empty_cache()
+        return report
 
     def _finish(self, key: str, learner: Learner) -> Report:
         try:
@@ -186,14 +242,15 @@ class Pack:
                     encoders = scored_encoders(learner.method, learner.config.eval.encoders)
                     metrics |= self.evaluate(encoders, self.dataset, learner.config, self.device)
                 metrics = self.workers.broadcast(metrics)
+            student = learner.method.encoders()["student"]
+            metrics["student_parameters"] = float(sum(p.numel() for p in student.parameters()))
             metrics["bad_images"] = float(self.dataset.train.bad)
             learner.metrics = metrics
             directory = self._directories[key]
             if directory is not None and self.workers.rank == 0:
                 write_checkpoint(directory, learner.epoch, learner.state_dict())
         except Exception as error:
-            log.debug("learner %s failed", key, exc_info=True)
-            return Report(key, learner.epoch, error=_cause(error))
+            return self._failed(key, learner.epoch, error)
         return Report(key, learner.epoch, metrics, done=learner.done)
 
     def _speed(self, key: str) -> dict[str, float]:
@@ -209,6 +266,26 @@ def scored_encoders(method: Method, which: str) -> dict[str, nn.Module]:
     """The student's encoder, or with `all` every one of the method's."""
     encoders = method.encoders()
     return encoders if which == "all" else {"student": encoders["student"]}
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out, of a GPU or of the machine."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
+
+
+def memory_in_use(device: torch.device) -> float:
+    """The share of memory in use: the GPU's at this process's peak since last asked, or the machine's now."""
+    if device.type == "cuda":
+        free, total = torch.cuda.mem_get_info(device)
+        spare = torch.cuda.memory_reserved(device) - torch.cuda.max_memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
+        return 1 - (free + max(spare, 0)) / total
+    import psutil
+
+    return psutil.virtual_memory().percent / 100
 
 
 def _cause(error: BaseException) -> str:

@@ -26,6 +26,7 @@ from raydistill.options import LabelSource, Output
 from raydistill.training.distributed import Workers
 
 PLAIN = View("eval", 0)
+LoadedTeachers = dict[tuple[str, Any], FrozenTeacher]
 
 
 @dataclass(frozen=True)
@@ -44,15 +45,23 @@ class Supplies:
     Args:
         store: where they are kept; None: there are none, and a method that needs one is refused.
         dataset, data: the images of the pack.
+        teachers: those that other packs of this process have loaded, by key and normalisation; added to.
     """
 
     def __init__(
-        self, store: Store | None, dataset: Dataset, data: Data, *, device: torch.device, workers: Workers
+        self,
+        store: Store | None,
+        dataset: Dataset,
+        data: Data,
+        *,
+        device: torch.device,
+        workers: Workers,
+        teachers: LoadedTeachers | None = None,
     ) -> None:
         self.store, self.dataset, self.data = store, dataset, data
         self.device, self.workers = device, workers
         self.normalize = normalization(dataset.name, dataset.image_size)
-        self._teachers: dict[str, FrozenTeacher] = {}
+        self._teachers: LoadedTeachers = {} if teachers is None else teachers
         self._pages: dict[tuple[str, View, int, Output], np.ndarray] = {}
         self._identity: dict[str, Any] | None = None
 
@@ -95,9 +104,10 @@ class Supplies:
             return self._teacher(key)(images, output).float()
 
     def _teacher(self, key: str) -> FrozenTeacher:
-        if key not in self._teachers:
-            self._teachers[key] = teachers.load(self._kept(), key, self.normalize, self.device)
-        return self._teachers[key]
+        name = (key, self.normalize)
+        if name not in self._teachers:
+            self._teachers[name] = teachers.load(self._kept(), key, self.normalize, self.device)
+        return self._teachers[name]
 
     def _labels(self, source: LabelSource | None, keys: tuple[str, ...]) -> tuple[Tensor | None, tuple[int, ...]]:
         if source is None:

@@ -1,7 +1,8 @@
-"""One worker of a pack: does what it is told at every epoch boundary. Knows no Ray."""
+"""One worker of a group: does what it is told at every epoch boundary. Knows no Ray."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -12,12 +13,13 @@ from raydistill.artifacts.store import Store
 from raydistill.config import Data
 from raydistill.data.sources import Dataset, load_dataset
 from raydistill.training.distributed import Workers
-from raydistill.training.pack import Assignment, Evaluate, Pack, Report
+from raydistill.training.pack import Assignment, Evaluate, LearnerFailed, Load, Pack, Report
+from raydistill.training.supplies import LoadedTeachers
 
 
 @dataclass(frozen=True)
 class Orders:
-    """What a pack does next: drop `stop`, take `start` in, train one epoch on `data`; or `close`."""
+    """What a group does next: drop `stop`, take `start` in, train one epoch of the pack on `data`; or `close`."""
 
     data: dict[str, Any] | None = None
     start: list[Assignment] = field(default_factory=list)
@@ -26,12 +28,15 @@ class Orders:
 
 
 class Control(Protocol):
-    """Who decides, asked at every epoch boundary with the reports of the epoch before."""
+    """Who decides, asked at every epoch boundary with what came of the epoch before."""
 
-    def boundary(self, reports: list[Report]) -> Orders: ...
+    def boundary(self, reports: list[Report], load: Load | None) -> Orders: ...
 
     def tick(self, share: float) -> None:
         """Told after every step what share of the epoch is done; must return at once."""
+
+    def failed(self, report: Report) -> None:
+        """Told by any worker of several, just before the group falls, which learner it fell over."""
 
 
 def serve(
@@ -43,46 +48,91 @@ def serve(
     store: Store | None = None,
     load: Callable[[Data], Dataset] = load_dataset,
 ) -> None:
-    """Run packs until told to close. Every worker of the group calls this; worker 0 asks `control`."""
-    workers = workers or Workers()
-    pack: Pack | None = None
-    data: dict[str, Any] | None = None
-    datasets: dict[str, Dataset] = {}
+    """Train packs, one for each data setting, epoch by epoch in the order that `control` gives, until it closes.
+
+    Every worker of the group calls this; worker 0 asks `control`. Raises: LearnerFailed.
+    """
+    group = _Group(evaluate, device, workers or Workers(), store, load)
     reports: list[Report] = []
+    measured: Load | None = None
     while True:
-        orders = workers.broadcast(control.boundary(reports) if workers.rank == 0 else Orders())
+        first = group.workers.rank == 0
+        orders = group.workers.broadcast(control.boundary(reports, measured) if first else Orders())
         if orders.close:
             return
-        reports = []
-        if orders.data != data:
-            pack, data = None, orders.data
-        for key in orders.stop:
-            if pack is not None:
+        try:
+            reports = group.change(orders)
+            # A learner that has something to say waits until its trial has heard it.
+            measured = None
+            if not reports and orders.data is not None:
+                reports, measured = group.train(orders.data, control.tick if first else lambda share: None)
+        except LearnerFailed as failure:
+            control.failed(failure.report)
+            raise
+
+
+class _Group:
+    """The packs of one worker, and what they share: images and teachers."""
+
+    def __init__(
+        self,
+        evaluate: Evaluate,
+        device: torch.device | str,
+        workers: Workers,
+        store: Store | None,
+        load: Callable[[Data], Dataset],
+    ) -> None:
+        self.evaluate, self.device, self.workers, self.store, self.load = evaluate, device, workers, store, load
+        self.packs: dict[str, Pack] = {}
+        self.datasets: dict[str, Dataset] = {}
+        self.teachers: LoadedTeachers = {}
+
+    def change(self, orders: Orders) -> list[Report]:
+        """Drop and take in learners; a pack without any ends."""
+        for pack in self.packs.values():
+            for key in orders.stop:
                 pack.remove(key)
+        reports = []
         for assignment in orders.start:
             try:
-                if pack is None:
-                    settings = Data.model_validate(data)
-                    dataset = _cached(settings, datasets, load)
-                    pack = Pack(dataset, settings, evaluate=evaluate, device=device, workers=workers, store=store)
+                report = self._pack(assignment.config["data"]).add(assignment)
             except (ValueError, OSError) as error:
-                reports.append(Report(assignment.key, error=str(error)))
-                continue
-            report = pack.add(assignment)
+                report = Report(assignment.key, error=str(error))
             if report is not None:
                 reports.append(report)
-        if pack is not None and pack.learners:
-            try:
-                reports += pack.run_epoch(control.tick if workers.rank == 0 else lambda share: None)
-            except (ValueError, OSError) as error:
-                reports += [Report(key, error=str(error)) for key in pack.learners]
-                pack = None
-                data = None
+        self.packs = {name: pack for name, pack in self.packs.items() if pack.learners}
+        return reports
+
+    def train(self, data: dict[str, Any], tick: Callable[[float], None]) -> tuple[list[Report], Load | None]:
+        """One epoch of the pack on `data`; images that cannot be read end all its learners."""
+        pack = self.packs.get(data_key(data))
+        if pack is None:
+            return [], None
+        try:
+            return pack.run_epoch(tick), pack.load
+        except (ValueError, OSError) as error:
+            del self.packs[data_key(data)]
+            return [Report(key, error=str(error)) for key in pack.learners], None
+
+    def _pack(self, data: dict[str, Any]) -> Pack:
+        name = data_key(data)
+        if name not in self.packs:
+            settings = Data.model_validate(data)
+            self.packs[name] = Pack(
+                self._dataset(settings), settings, evaluate=self.evaluate, device=self.device, workers=self.workers,
+                store=self.store, teachers=self.teachers,
+            )  # fmt: skip
+        return self.packs[name]
+
+    def _dataset(self, settings: Data) -> Dataset:
+        """The images, decoded once per worker whatever the batch size or the order."""
+        same = settings.model_copy(update={"batch_size": 2, "stream_seed": 0, "fixed_views": None})
+        name = data_key(same.model_dump(mode="json"))
+        if name not in self.datasets:
+            self.datasets[name] = self.load(settings)
+        return self.datasets[name]
 
 
-def _cached(settings: Data, datasets: dict[str, Dataset], load: Callable[[Data], Dataset]) -> Dataset:
-    """The images, decoded once per worker whatever the batch size or the order."""
-    key = settings.model_copy(update={"batch_size": 2, "stream_seed": 0, "fixed_views": None}).model_dump_json()
-    if key not in datasets:
-        datasets[key] = load(settings)
-    return datasets[key]
+def data_key(data: dict[str, Any]) -> str:
+    """Data settings as a name: learners may share a pack when theirs are equal."""
+    return json.dumps(data, sort_keys=True)
