@@ -26,7 +26,8 @@ from raydistill.data.sources import load_dataset
 from raydistill.evaluation.final import score
 from raydistill.evaluation.online import evaluate
 from raydistill.presets import load_preset
-from raydistill.training.pack import Assignment, Pack, Report
+from raydistill.training.messages import Assignment, Report
+from raydistill.training.pack import Pack
 from raydistill.training.prepare import ensure_teachers
 
 HERE = Path(__file__).parent

@@ -150,7 +150,7 @@ def train(
 
     from raydistill.data.sources import load_dataset
     from raydistill.evaluation.online import evaluate
-    from raydistill.training.pack import Report
+    from raydistill.training.messages import Report
     from raydistill.training.prepare import ensure_teachers, located
     from raydistill.training.single import train as train_alone
 
@@ -334,7 +334,7 @@ def _failures() -> tuple[type[BaseException], ...]:
         "raydistill.sweep.run": "SweepFailed",
         "raydistill.sweep.tracking": "TrackingError",
         "raydistill.training.single": "TrainingFailed",
-        "raydistill.training.checkpoints": "CheckpointError",
+        "raydistill.training.checkpoint_files": "CheckpointError",
     }
     return tuple(getattr(sys.modules[module], name) for module, name in names.items() if module in sys.modules)
 

@@ -5,7 +5,7 @@ import asyncio
 import pytest
 
 from raydistill.sweep.broker import Broker
-from raydistill.training.pack import Assignment, Load, Report
+from raydistill.training.messages import Assignment, Load, Report
 
 GROUPS = 2
 A, B = {"data": {"batch_size": 16}}, {"data": {"batch_size": 32}}

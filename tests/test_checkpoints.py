@@ -11,13 +11,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from raydistill.training.checkpoints import (
-    CheckpointError,
-    latest_checkpoint,
-    read_checkpoint,
-    write_atomically,
-    write_checkpoint,
-)
+from raydistill.training.checkpoint_files import CheckpointError, write_atomically
+from raydistill.training.checkpoints import latest_checkpoint, read_checkpoint, write_checkpoint
 
 
 def state(value):

@@ -19,7 +19,8 @@ from raydistill.artifacts.store import Store
 from raydistill.config import Data
 from raydistill.data.sources import load_dataset
 from raydistill.training.distributed import Workers
-from raydistill.training.pack import Assignment, Pack
+from raydistill.training.messages import Assignment
+from raydistill.training.pack import Pack
 from raydistill.training.prepare import ensure_teachers
 
 DATA = {"source": "digits", "limit": 48, "image_size": 8, "batch_size": 16}

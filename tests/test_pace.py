@@ -14,8 +14,9 @@ from raydistill.data import images
 from raydistill.data.sources import load_dataset
 from raydistill.evaluation.online import evaluate
 from raydistill.training import pace as module
+from raydistill.training.messages import Assignment
 from raydistill.training.pace import affordable, measure, settled
-from raydistill.training.pack import Assignment, Pack
+from raydistill.training.pack import Pack
 from raydistill.training.prepare import ensure_teachers
 
 DATA = {"source": "digits", "limit": 100, "image_size": 8, "batch_size": 32}

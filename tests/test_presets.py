@@ -9,7 +9,8 @@ from raydistill.options import METHODS
 from raydistill.presets import load_preset, preset_names
 from raydistill.sweep.space import default_space
 from raydistill.sweep.space_file import load_space
-from raydistill.training.pack import Assignment, Pack
+from raydistill.training.messages import Assignment
+from raydistill.training.pack import Pack
 from raydistill.training.prepare import ensure_teachers
 
 PRESETS = [(method, name) for method in METHODS for name in preset_names(method)]

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from raydistill.sweep.sizing import FIRST, MEMORY, Size
-from raydistill.training.pack import Load
+from raydistill.training.messages import Load
 
 
 def sharing(learners, memory=0.01):

@@ -11,7 +11,8 @@ from raydistill.artifacts.store import Store
 from raydistill.config import Data
 from raydistill.data.augment import View
 from raydistill.data.sources import load_dataset
-from raydistill.training.pack import Assignment, Pack
+from raydistill.training.messages import Assignment
+from raydistill.training.pack import Pack
 from raydistill.training.prepare import ensure_teachers, promised
 
 DATA = {"source": "digits", "limit": 48, "image_size": 8, "batch_size": 16}

@@ -13,11 +13,12 @@ from raydistill.methods import Given
 from raydistill.methods.simclr import SimCLR
 from raydistill.training.checkpoints import latest_checkpoint
 from raydistill.training.learner import Learner
-from raydistill.training.pack import Assignment, Pack
+from raydistill.training.messages import Assignment, Orders
+from raydistill.training.pack import Pack
 from raydistill.training.schedules import learning_rate
 from raydistill.training.single import TrainingFailed, train
 from raydistill.training.supplies import Supply
-from raydistill.training.worker import Orders, serve
+from raydistill.training.worker import serve
 
 DATA = {"source": "digits", "limit": 48, "image_size": 8, "batch_size": 16}
 METHODS = {

@@ -23,7 +23,8 @@ from raydistill.data.augment import normalization
 from raydistill.data.sources import Dataset, load_dataset
 from raydistill.models.backbones import Backbone
 from raydistill.models.teacher import FrozenTeacher, save_teacher
-from raydistill.training.pack import Assignment, Pack
+from raydistill.training.messages import Assignment
+from raydistill.training.pack import Pack
 
 SIZE, BATCH = 32, 64
 METHODS = {

@@ -15,7 +15,8 @@ from raydistill.data.sources import Dataset, load_dataset
 from raydistill.evaluation.knn import knn_accuracy
 from raydistill.evaluation.online import embed_split
 from raydistill.evaluation.probe import linear_probe
-from raydistill.training.checkpoints import CheckpointError, latest_checkpoint
+from raydistill.training.checkpoint_files import CheckpointError
+from raydistill.training.checkpoints import latest_checkpoint
 from raydistill.training.pack import scored_encoders
 
 

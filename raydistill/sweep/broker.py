@@ -18,8 +18,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from raydistill.sweep.sizing import MOST, Size
-from raydistill.training.pack import Assignment, Load, Report
-from raydistill.training.worker import Orders, data_key
+from raydistill.training.messages import Assignment, Load, Orders, Report, data_key
 
 PATIENCE = 60.0  # seconds that a trial waits for a group of its own before it joins one with other data
 DEATHS = 2  # of the workers of a single learner, until it is to blame

@@ -20,10 +20,11 @@ from raydistill.sweep.budget import Budget
 from raydistill.sweep.journal import Journal, Outcome, TrialRecord
 from raydistill.sweep.keeper import Keeper
 from raydistill.sweep.progress import Progress
+from raydistill.sweep.scheduler import pauses
 from raydistill.sweep.search import Proposer, Settings
 from raydistill.sweep.tracking import Tracker
 from raydistill.sweep.trial import Trial
-from raydistill.training.checkpoints import write_atomically
+from raydistill.training.checkpoint_files import write_atomically
 
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_BETWEEN_ACCOUNTS = 5.0
@@ -104,7 +105,8 @@ class Driver:
                 search_alg=search,
                 scheduler=phase.scheduler,
                 num_samples=todo,
-                reuse_actors=True,
+                # After a pause Tune 2.60 may give a trial another's actor and never step it.
+                reuse_actors=not pauses(phase.scheduler),
                 trial_name_creator=lambda trial: trial.config["key"],
                 trial_dirname_creator=lambda trial: trial.config["key"],
             ),

@@ -15,8 +15,9 @@ import torch
 from raydistill.artifacts.store import Store
 from raydistill.evaluation.online import evaluate
 from raydistill.training.distributed import Workers
-from raydistill.training.pack import LearnerFailed, Load, Report
-from raydistill.training.worker import Orders, serve
+from raydistill.training.messages import Load, Orders, Report
+from raydistill.training.pack import LearnerFailed
+from raydistill.training.worker import serve
 
 SECONDS_BETWEEN_TICKS = 2.0
 SECONDS_BETWEEN_RESIZES = float(os.environ.get("RAYDISTILL_RESIZE_SECONDS", "60"))

@@ -35,7 +35,8 @@ from raydistill.sweep.sizing import FIRST, MOST
 from raydistill.sweep.table import Row, plain, render, render_front
 from raydistill.sweep.tracking import Tracker
 from raydistill.sweep.warm import earlier
-from raydistill.training.checkpoints import latest_checkpoint, newest, write_atomically
+from raydistill.training.checkpoint_files import newest, write_atomically
+from raydistill.training.checkpoints import latest_checkpoint
 
 log = logging.getLogger(__name__)
 SHOWN = 5

@@ -91,6 +91,11 @@ class _Replacing:
                 # The last trial that the others waited for has ended instead of reporting.
                 self.on_trial_result(tune_controller, live[0], self._trial_state[live[0]].last_result)  # type: ignore[attr-defined]
                 chosen = super().choose_trial_to_run(tune_controller)  # type: ignore[misc]
+        for trial in tune_controller.get_live_trials() if chosen is not None else ():
+            # Tune starts one paused trial at a time; the others would miss their pack's next epochs.
+            due = self._trial_state[trial].last_train_time < self._next_perturbation_sync
+            if trial.status == TuneTrial.PAUSED and trial is not chosen and due and not trial.is_saving:
+                tune_controller._set_trial_status(trial, TuneTrial.PENDING)
         return chosen
 
 
@@ -167,6 +172,11 @@ def make_scheduler(space: Space, method: str, epochs: int, past: list[TrialRecor
     if stop.type == "bohb":
         return HyperBandForBOHB(time_attr="epoch", max_t=epochs, reduction_factor=stop.eta)
     return SweepASHA(past, max_t=epochs, grace_period=stop.min_iter, reduction_factor=stop.eta)
+
+
+def pauses(scheduler: TrialScheduler) -> bool:
+    """Whether trials are stopped and go on later."""
+    return isinstance(scheduler, PopulationBasedTraining | HyperBandScheduler)
 
 
 def _with(config: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from raydistill.training.pack import Load
+from raydistill.training.messages import Load
 
 FIRST, MOST = 4, 64
 MEMORY = 0.85

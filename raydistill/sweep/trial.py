@@ -11,8 +11,8 @@ import ray
 from ray import tune
 
 from raydistill import config as configuration
-from raydistill.training.checkpoints import adopt, newest
-from raydistill.training.pack import Assignment
+from raydistill.training.checkpoint_files import adopt, newest
+from raydistill.training.messages import Assignment
 
 POINTER = "trial.json"
 

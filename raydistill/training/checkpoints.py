@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +17,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from raydistill.training.checkpoint_files import CheckpointError, finished, write_atomically
+
 log = logging.getLogger(__name__)
 FORMAT = "raydistill-1"
-
-
-class CheckpointError(RuntimeError):
-    """A checkpoint cannot be used; the message names the file."""
 
 
 def write_checkpoint(directory: Path, epoch: int, state: dict[str, Any], *, keep: int = 2) -> Path:
@@ -42,7 +39,7 @@ def write_checkpoint(directory: Path, epoch: int, state: dict[str, Any], *, keep
         write_atomically(path.with_suffix(".json"), json.dumps(manifest).encode())
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be written ({error.strerror})") from error
-    for old in _finished(directory)[keep:]:
+    for old in finished(directory)[keep:]:
         old.with_suffix(".json").unlink(missing_ok=True)
         old.unlink(missing_ok=True)
     return path
@@ -74,7 +71,7 @@ def latest_checkpoint(directory: Path) -> dict[str, Any] | None:
 
     Raises CheckpointError when there are checkpoints and none is whole.
     """
-    paths = _finished(directory)
+    paths = finished(directory)
     for path in paths:
         try:
             return read_checkpoint(path)
@@ -83,54 +80,6 @@ def latest_checkpoint(directory: Path) -> dict[str, Any] | None:
     if paths:
         raise CheckpointError(f"{directory}: none of the {len(paths)} checkpoints is whole")
     return None
-
-
-def newest(directory: Path) -> Path | None:
-    """The newest finished checkpoint of a directory; not read, so it may be damaged."""
-    return next(iter(_finished(directory)), None)
-
-
-def adopt(source: Path, directory: Path) -> None:
-    """Put the newest checkpoint in `source` in place of all of `directory`'s.
-
-    Raises: CheckpointError when there is none, or the storage refuses.
-    """
-    state = newest(source)
-    if state is None:
-        raise CheckpointError(f"{source}: there is no checkpoint to copy")
-    try:
-        directory.mkdir(parents=True, exist_ok=True)
-        for part in (state, state.with_suffix(".json")):
-            write_atomically(directory / part.name, part.read_bytes())
-        for old in _finished(directory):
-            if old.name != state.name:
-                old.with_suffix(".json").unlink(missing_ok=True)
-                old.unlink(missing_ok=True)
-    except OSError as error:
-        raise CheckpointError(f"{directory}: the checkpoint cannot be copied ({error.strerror})") from error
-
-
-def write_atomically(path: Path, payload: bytes) -> None:
-    """Readers see the old file or the new one, never a part, also after a power cut. Raises OSError."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        with temporary.open("wb") as file:
-            file.write(payload)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    handle = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _finished(directory: Path) -> list[Path]:
-    return sorted((p.with_suffix(".safetensors") for p in directory.glob("epoch-*.json")), reverse=True)
 
 
 def _flatten(value: Any, tensors: dict[str, Tensor], name: str) -> Any:

@@ -5,9 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import nn
@@ -22,52 +20,12 @@ from raydistill.methods import Method
 from raydistill.training.checkpoints import latest_checkpoint, to_device, write_checkpoint
 from raydistill.training.distributed import Workers
 from raydistill.training.learner import Learner, NonFiniteError
+from raydistill.training.messages import Assignment, Load, Report
 from raydistill.training.supplies import LoadedTeachers, Supplies
 
 log = logging.getLogger(__name__)
 
 Evaluate = Callable[[Mapping[str, nn.Module], Dataset, Config, torch.device], dict[str, float]]
-
-
-@dataclass(frozen=True)
-class Assignment:
-    """A learner for a pack: its key, its configuration, and the directory of its checkpoints.
-
-    `heard` is the last epoch whose report reached its trial; a checkpoint that is further is reported again.
-    """
-
-    key: str
-    config: dict[str, Any]
-    directory: str | None = None
-    heard: int | None = None
-
-
-@dataclass(frozen=True)
-class Report:
-    """What became of one epoch of one learner. `error` is empty when it went well.
-
-    `memory`: the error is that memory ran out, and with fewer neighbours it may go on from its checkpoint.
-    """
-
-    key: str
-    epoch: int = 0
-    metrics: dict[str, float] = field(default_factory=dict)
-    done: bool = False
-    error: str = ""
-    memory: bool = False
-
-
-@dataclass(frozen=True)
-class Load:
-    """What an epoch of a pack took: `wall` seconds, of them `alone` in the learners' own steps.
-
-    Memory in bytes, of the GPU, or of the machine without one: the share in use at the epoch's peak.
-    """
-
-    learners: int
-    wall: float
-    alone: float
-    memory: float = 0.0
 
 
 class LearnerFailed(RuntimeError):  # noqa: N818 - it is the learner that failed

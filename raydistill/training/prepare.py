@@ -22,8 +22,10 @@ from raydistill.methods import Given, Method, Widths
 from raydistill.models.backbones import Backbone
 from raydistill.models.released import load_released
 from raydistill.models.teacher import FrozenTeacher, save_teacher
-from raydistill.training.checkpoints import CheckpointError, latest_checkpoint
-from raydistill.training.pack import Evaluate, Report
+from raydistill.training.checkpoint_files import CheckpointError
+from raydistill.training.checkpoints import latest_checkpoint
+from raydistill.training.messages import Report
+from raydistill.training.pack import Evaluate
 from raydistill.training.single import train
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))

@@ -11,7 +11,8 @@ from raydistill import config as configuration
 from raydistill.artifacts.store import Store
 from raydistill.config import Config
 from raydistill.data.sources import load_dataset
-from raydistill.training.pack import Assignment, Evaluate, Pack, Report
+from raydistill.training.messages import Assignment, Report
+from raydistill.training.pack import Evaluate, Pack
 
 
 class TrainingFailed(RuntimeError):  # noqa: N818 - it is the training that failed

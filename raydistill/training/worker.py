@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import torch
@@ -13,18 +11,9 @@ from raydistill.artifacts.store import Store
 from raydistill.config import Data
 from raydistill.data.sources import Dataset, load_dataset
 from raydistill.training.distributed import Workers
-from raydistill.training.pack import Assignment, Evaluate, LearnerFailed, Load, Pack, Report
+from raydistill.training.messages import Load, Orders, Report, data_key
+from raydistill.training.pack import Evaluate, LearnerFailed, Pack
 from raydistill.training.supplies import LoadedTeachers
-
-
-@dataclass(frozen=True)
-class Orders:
-    """What a group does next: drop `stop`, take `start` in, train one epoch of the pack on `data`; or `close`."""
-
-    data: dict[str, Any] | None = None
-    start: list[Assignment] = field(default_factory=list)
-    stop: list[str] = field(default_factory=list)
-    close: bool = False
 
 
 class Control(Protocol):
@@ -131,8 +120,3 @@ class _Group:
         if name not in self.datasets:
             self.datasets[name] = self.load(settings)
         return self.datasets[name]
-
-
-def data_key(data: dict[str, Any]) -> str:
-    """Data settings as a name: learners may share a pack when theirs are equal."""
-    return json.dumps(data, sort_keys=True)

@@ -1,0 +1,59 @@
+"""Checkpoints as files: which are finished, and copies of them. Free of torch."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint cannot be used; the message names the file."""
+
+
+def newest(directory: Path) -> Path | None:
+    """The newest finished checkpoint of a directory; not read, so it may be damaged."""
+    return next(iter(finished(directory)), None)
+
+
+def adopt(source: Path, directory: Path) -> None:
+    """Put the newest checkpoint in `source` in place of all of `directory`'s.
+
+    Raises: CheckpointError when there is none, or the storage refuses.
+    """
+    state = newest(source)
+    if state is None:
+        raise CheckpointError(f"{source}: there is no checkpoint to copy")
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        for part in (state, state.with_suffix(".json")):
+            write_atomically(directory / part.name, part.read_bytes())
+        for old in finished(directory):
+            if old.name != state.name:
+                old.with_suffix(".json").unlink(missing_ok=True)
+                old.unlink(missing_ok=True)
+    except OSError as error:
+        raise CheckpointError(f"{directory}: the checkpoint cannot be copied ({error.strerror})") from error
+
+
+def write_atomically(path: Path, payload: bytes) -> None:
+    """Readers see the old file or the new one, never a part, also after a power cut. Raises OSError."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with temporary.open("wb") as file:
+            file.write(payload)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    handle = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def finished(directory: Path) -> list[Path]:
+    """The checkpoints of a directory that were written to their end, newest first; not read."""
+    return sorted((p.with_suffix(".safetensors") for p in directory.glob("epoch-*.json")), reverse=True)

@@ -1,0 +1,63 @@
+"""What trials, broker and workers say to each other. Free of torch: the trials' processes start in no time."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A learner for a pack: its key, its configuration, and the directory of its checkpoints.
+
+    `heard` is the last epoch whose report reached its trial; a checkpoint that is further is reported again.
+    """
+
+    key: str
+    config: dict[str, Any]
+    directory: str | None = None
+    heard: int | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What became of one epoch of one learner. `error` is empty when it went well.
+
+    `memory`: the error is that memory ran out, and with fewer neighbours it may go on from its checkpoint.
+    """
+
+    key: str
+    epoch: int = 0
+    metrics: dict[str, float] = field(default_factory=dict)
+    done: bool = False
+    error: str = ""
+    memory: bool = False
+
+
+@dataclass(frozen=True)
+class Load:
+    """What an epoch of a pack took: `wall` seconds, of them `alone` in the learners' own steps.
+
+    Memory in bytes, of the GPU, or of the machine without one: the share in use at the epoch's peak.
+    """
+
+    learners: int
+    wall: float
+    alone: float
+    memory: float = 0.0
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What a group does next: drop `stop`, take `start` in, train one epoch of the pack on `data`; or `close`."""
+
+    data: dict[str, Any] | None = None
+    start: list[Assignment] = field(default_factory=list)
+    stop: list[str] = field(default_factory=list)
+    close: bool = False
+
+
+def data_key(data: dict[str, Any]) -> str:
+    """Data settings as a name: learners may share a pack when theirs are equal."""
+    return json.dumps(data, sort_keys=True)
