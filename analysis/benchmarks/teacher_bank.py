@@ -23,6 +23,7 @@ from raydistill.data.augment import normalization
 from raydistill.data.sources import Dataset, load_dataset
 from raydistill.models.backbones import Backbone
 from raydistill.models.teacher import FrozenTeacher, save_teacher
+from raydistill.options.base import Stem
 from raydistill.training.messages import Assignment
 from raydistill.training.pack import Pack
 
@@ -69,16 +70,16 @@ def main() -> None:
         print(json.dumps(result))
 
 
-def publish_random(store: Store, backbone: str) -> str:
+def publish_random(store: Store, backbone: str, stem: Stem = "small") -> str:
     """A teacher with random weights. Returns: its key."""
     torch.manual_seed(0)
-    net = Backbone(backbone, stem="small", image_size=SIZE)
+    net = Backbone(backbone, stem=stem, image_size=SIZE)
     own = normalization("", SIZE)
 
     def make(folder: Path) -> None:
         save_teacher(FrozenTeacher(net, None, own, own), folder / teachers.FILE, provenance={"weights": "random"})
 
-    return store.get("teacher", {"random": backbone}, make).name
+    return store.get("teacher", {"random": backbone, "stem": stem}, make).name
 
 
 def compare(name: str, values: dict, store: Store, dataset: Dataset, repeats: int) -> float:

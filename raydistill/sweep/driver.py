@@ -40,7 +40,8 @@ class SweepFailed(RuntimeError):  # noqa: N818 - it is the sweep that failed
 class Phase:
     """A set of trials run to their end: the teachers, the search, or the finalists.
 
-    `population`: they start together and copy each other, so their weights travel in Tune's checkpoints.
+    `population`: they copy each other, so their weights travel in Tune's checkpoints. `together`: all are proposed
+    at once, since they wait for each other, whatever room the packs have.
     `stop`: asked now and then; a reason to end the phase with what there is, or nothing.
     """
 
@@ -54,6 +55,7 @@ class Phase:
     resolve: Callable[[Settings], dict[str, Any]]
     scheduler: TrialScheduler
     population: bool = False
+    together: bool = False
     stop: Callable[[], str] = str
 
 
@@ -187,7 +189,7 @@ class _Search(_Unstored, Searcher):
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         if not self._pending and not self._keys:
             return Searcher.FINISHED
-        if len(self.running) >= self.room and not self._phase.population:
+        if len(self.running) >= self.room and not self._phase.together:
             return None
         if self._pending:
             record = self._pending.pop(0)

@@ -151,6 +151,7 @@ def _search(settings: SweepSettings, driver: Driver) -> list[TrialRecord]:
         space, trials=settings.trials, seed=settings.search_seed, directory=settings.directory,
         name=settings.name, earlier=known,
     )  # fmt: skip
+    stop = space.early_terminate
     past = [record for key, record in driver.journal.trials.items() if role_of(key) == "search"]
     catch_up(proposer, past)
     for record in past:
@@ -171,6 +172,7 @@ def _search(settings: SweepSettings, driver: Driver) -> list[TrialRecord]:
                 space, settings.base.method.name, settings.epochs, past, seed=settings.search_seed
             ),
             population=space.population is not None,
+            together=space.population is not None or (stop is not None and stop.type == "hyperband"),
             stop=driver.budget.exhausted,
         )
     )
