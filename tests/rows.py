@@ -4,7 +4,8 @@ import torch
 
 from raydistill import config, methods
 from raydistill.data.augment import View
-from raydistill.methods import Batch, Given, Widths
+from raydistill.methods import Batch, Given, Teacher, Widths
+from raydistill.models.queue import Entries
 
 SIZE = 8
 HEADS = {"hidden_dim": 8, "projection_dim": 8}
@@ -47,6 +48,11 @@ def make(name, seed=0, teachers=1, **changes):
     return methods.build(options(name, **changes), given(name, teachers), seed=seed)
 
 
+def teacher_of(embed, gather=lambda rows: rows):
+    """A teacher that is a plain function of a view and an output; its queues share nothing."""
+    return Teacher(embed, lambda view, output: Entries(gather(embed(view, output))))
+
+
 def batch_for(method, n=6, seed=0, teachers=1, gather=None):
     """Random views that depend on the view alone, fixed teachers that are functions of the view, and labels."""
 
@@ -56,6 +62,8 @@ def batch_for(method, n=6, seed=0, teachers=1, gather=None):
 
     views = {view: draw(view) for view in method.views}
 
+    extra = {} if gather is None else {"gather": gather}
+
     def teacher(index):
         def embed(view, output):
             width = getattr(TEACHERS[index], output)
@@ -63,8 +71,7 @@ def batch_for(method, n=6, seed=0, teachers=1, gather=None):
             weight = torch.randn(3 * SIZE * SIZE, width, generator=generator)
             return draw(view).flatten(1) @ weight
 
-        return embed
+        return teacher_of(embed, **extra)
 
-    extra = {} if gather is None else {"gather": gather}
     return Batch(views, torch.arange(n), teachers=[teacher(i) for i in range(teachers)],
                  labels=torch.arange(n) % CLASSES, **extra)  # fmt: skip

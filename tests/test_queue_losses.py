@@ -1,5 +1,6 @@
 """SEED, MoCo, CompRess, CRD and the queue: references term by term, invariants, degenerate input."""
 
+import copy
 import math
 
 import numpy as np
@@ -21,9 +22,10 @@ from raydistill.losses.queues import (
     squared_distance,
 )
 from raydistill.methods import Progress
-from raydistill.models.queue import Queue
+from raydistill.models.queue import ALIGNMENT, Entries, Queue, Trail, aligned_copy
 
 PROGRESS = Progress(1, 10)
+ACTS = ("share", "share", "share", "own", "wait", "load", "copy")
 
 
 def rows(seed, *shapes, dtype=torch.float64):
@@ -176,9 +178,7 @@ class TestInvariants:
             seen += new[:, 0].tolist()
             queue.push(new)
         newest = seen[-size:]
-        held = [value for value in queue.rows[:, 0].tolist() if value >= 100]
-        assert sorted(held) == newest
-        assert queue.pointer.item() == len(seen) % size
+        assert queue.rows[size - len(newest) :, 0].tolist() == newest
 
     @settings(max_examples=200, deadline=None)
     @given(st.integers(0, 10**6))
@@ -186,6 +186,83 @@ class TestInvariants:
         teacher, queue = rows(seed, (4, 5), (6, 5))
         queue = F.normalize(queue, dim=1)
         assert compress(3 * teacher, teacher, queue, queue, 0.1).item() == pytest.approx(0, abs=1e-12)
+
+
+class TestTrail:
+    """Queues that take a teacher's entries hold what queues of their own would."""
+
+    @staticmethod
+    def entries(trail, *, n=4, seed=0, dim=3):
+        return Entries(rows(seed, (n, dim), dtype=torch.float32)[0], trail)
+
+    @settings(max_examples=300, deadline=None)
+    @given(
+        st.lists(st.integers(1, 12), min_size=1, max_size=4),
+        st.lists(st.tuples(st.integers(1, 9), st.lists(st.sampled_from(ACTS), min_size=4, max_size=4)), max_size=16),
+    )
+    def test_is_the_newest_rows_of_each_queue(self, sizes, steps):
+        """Each queue shares the batch, takes rows of its own, waits, or is copied or loaded before it shares."""
+        trail = Trail()
+        queues = [Queue(size, 3) for size in sizes]
+        models = [list(queue.rows.clone()) for queue in queues]
+        for number, (n, acts) in enumerate(steps):
+            batch = self.entries(trail, n=n, seed=number)
+            for k, (size, act) in enumerate(zip(sizes, acts, strict=False)):
+                assert torch.equal(queues[k].similarities(batch), batch.rows @ aligned_copy(torch.stack(models[k])).T)
+                if act == "load":
+                    other = Queue(size, 3)
+                    other.load_state_dict(queues[k].state_dict())
+                    queues[k].load_state_dict(copy.deepcopy(queues[k].state_dict()))
+                    queues[k] = other
+                elif act == "copy":
+                    queues[k] = copy.deepcopy(queues[k])
+                if act == "wait":
+                    continue
+                queues[k].push(batch.rows + 1 if act == "own" else batch)
+                models[k] = [*models[k], *(batch.rows + 1 if act == "own" else batch.rows)][-size:]
+            for queue, model in zip(queues, models, strict=True):
+                assert torch.equal(queue.rows, torch.stack(model))
+                assert queue.rows.data_ptr() % ALIGNMENT == queue.rows.stride(0) * 4 % ALIGNMENT == 0
+
+    def test_queues_of_any_length_lie_in_one_block_of_little_more_than_the_longest(self):
+        trail, queues = Trail(), [Queue(size, 16) for size in (64, 512, 512)]
+        for number in range(200):
+            batch = self.entries(trail, seed=number, dim=16)
+            for queue in queues:
+                queue.push(batch)
+        blocks = [queue.rows.untyped_storage() for queue in queues]
+        assert len({block.data_ptr() for block in blocks}) == 1
+        assert blocks[0].nbytes() < 1.25 * 512 * 16 * 4
+
+    def test_the_block_shrinks_when_the_longest_queue_has_gone(self):
+        trail, long, short = Trail(), Queue(512, 16), Queue(8, 16)
+        for number in range(400):
+            batch = self.entries(trail, seed=number, dim=16)
+            for queue in (long, short)[number > 200 :]:
+                queue.push(batch)
+        assert short.rows.untyped_storage().nbytes() < 64 * 16 * 4
+        assert torch.equal(short.rows[-4:], batch.rows)
+
+    def test_a_state_is_loaded_beside_the_trail_not_into_it(self):
+        trail, one, other = Trail(), Queue(8, 3), Queue(8, 3)
+        for number in range(3):
+            batch = self.entries(trail, seed=number)
+            one.push(batch), other.push(batch)
+        kept = other.rows.clone()
+        one.load_state_dict(Queue(8, 3).state_dict())
+        assert torch.equal(other.rows, kept)
+        assert list(one.state_dict()) == ["rows"]
+
+    def test_a_copied_method_goes_on_by_itself(self):
+        method = make("seed")
+        for seed in range(4):
+            method.loss(batch_for(method, seed=seed), PROGRESS)
+            method.after_step(PROGRESS)
+        twin = copy.deepcopy(method)
+        for one in (method, twin):
+            one.loss(batch_for(one, seed=5), PROGRESS)
+            one.after_step(PROGRESS)
+        assert torch.equal(method.queue.rows, twin.queue.rows)
 
 
 @pytest.mark.fault(17)
@@ -229,8 +306,7 @@ class TestSEED:
         assert torch.equal(method.queue.rows, before)
         method.after_step(PROGRESS)
         expected = F.normalize(batch.teachers[0](method.views[0], "head"), dim=1)
-        assert torch.equal(method.queue.rows[:6], expected)
-        assert torch.equal(method.queue.rows[6:], before[6:])
+        assert torch.equal(method.queue.rows, torch.cat((before[6:], expected)))
 
     @pytest.mark.parametrize(
         "loss", ["seed", "l2", "kmeans", "online_clustering", "binary_contrastive", "seed_moco", "a5"]
@@ -255,13 +331,13 @@ class TestSEED:
 
     def test_large_small_enqueues_the_first_patch_only_and_adds_the_losses(self):
         method = make("seed", strategy="large_small", small_views=3)
+        before = method.small_queue.rows.clone()
         batch = batch_for(method)
         terms = method.loss(batch, PROGRESS)
         torch.testing.assert_close(terms["loss"], terms["large"] + terms["small"])
         method.after_step(PROGRESS)
         first = F.normalize(batch.teachers[0](method.small[0], "head"), dim=1)
-        assert torch.equal(method.small_queue.rows[:6], first)
-        assert method.small_queue.pointer == method.queue.pointer == 6
+        assert torch.equal(method.small_queue.rows, torch.cat((before[6:], first)))
 
     def test_kmeans_weighs_clusters_alike(self):
         from rows import options
@@ -297,7 +373,7 @@ class TestCompRess:
         method.loss(batch, PROGRESS)
         kept = method._rows[1]
         method.after_step(PROGRESS)
-        assert torch.equal(method.student_queue.rows[:6], kept)
+        assert torch.equal(method.student_queue.rows[-6:], kept)
         assert not any(p.requires_grad for p in method.momentum_backbone.parameters())
 
     def test_queues_start_uniform_within_their_bound(self):

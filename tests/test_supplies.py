@@ -11,12 +11,24 @@ from raydistill.artifacts.store import Store
 from raydistill.config import Data
 from raydistill.data.augment import View
 from raydistill.data.sources import load_dataset
+from raydistill.models import queue as queues
 from raydistill.training.messages import Assignment
 from raydistill.training.pack import Pack
 from raydistill.training.prepare import ensure_teachers, promised
 
 DATA = {"source": "digits", "limit": 48, "image_size": 8, "batch_size": 16}
 TEACHER = {"backbone": "resnet10_w4", "epochs": 1, "batch_size": 16}
+# With queues of a teacher's embeddings, of several lengths.
+SHARERS = {
+    "seed": ("seed", {"queue_size": 40, "tau_s": 0.2, "tau_t": 0.01}),
+    "short": ("seed", {"queue_size": 16, "tau_s": 0.1, "tau_t": 0.05}),
+    "same": ("seed", {"queue_size": 40, "tau_s": 0.3, "tau_t": 0.1}),
+    "a5": ("seed", {"queue_size": 24, "loss": "a5"}),
+    "binary": ("seed", {"queue_size": 24, "loss": "binary_contrastive"}),
+    "patches": ("seed", {"queue_size": 32, "strategy": "large_small", "small_views": 2}),
+    "1q": ("compress_1q", {"queue_size": 20, "tau": 0.1}),
+    "2q": ("compress_2q", {"queue_size": 40, "tau": 0.2}),
+}
 
 
 def no_evaluation(*_):
@@ -146,6 +158,102 @@ class TestTeachers:
         report = make_pack(dataset, Store(tmp_path)).add(Assignment("x", config.dump(settings("seed"))))
         assert "is not in" in report.error
         assert "raydistill train" in report.error
+
+
+class TestSharedQueues:
+    """Queues of one teacher's embeddings are one; every learner becomes what it becomes alone."""
+
+    def configuration(self, key, epochs=4, **changes):
+        name, options = SHARERS[key]
+        return settings(name, epochs, **options, **changes)
+
+    def alone(self, dataset, store, directory, key, epochs=4, **changes):
+        pack = make_pack(dataset, store)
+        join(pack, key, self.configuration(key, epochs, **changes), directory)
+        run(pack)
+        return weights(directory)
+
+    def test_company_late_joiners_and_the_resumed_are_as_alone(self, dataset, store, tmp_path):
+        early, late = ("seed", "short", "a5", "patches", "1q"), ("same", "binary", "2q")
+        pack = make_pack(dataset, store)
+        for key in early:
+            join(pack, key, self.configuration(key), tmp_path / key)
+        pack.run_epoch()
+        for key in late:
+            join(pack, key, self.configuration(key), tmp_path / key)
+        pack.run_epoch()
+        pack.remove("short")
+        pack.run_epoch()
+        pack = make_pack(dataset, store)
+        for key in ("short", *late, *early[:1], *early[2:]):
+            join(pack, key, self.configuration(key), tmp_path / key)
+        run(pack)
+        for key in early:
+            assert same(weights(tmp_path / key), self.alone(dataset, store, tmp_path / f"{key}_alone", key)), key
+        for key in late:
+            replayed = self.alone(dataset, store, tmp_path / f"{key}_alone", key, train={"offsets": [(0, 1)]})
+            assert same(weights(tmp_path / key), replayed), key
+
+    def test_a_learner_that_waits_an_epoch_keeps_its_rows(self, dataset, store, tmp_path):
+        pack = make_pack(dataset, store)
+        join(pack, "short", self.configuration("short"), tmp_path / "short")
+        pack.run_epoch()
+        pack = make_pack(dataset, store)
+        for key in ("seed", "same"):
+            join(pack, key, self.configuration(key), tmp_path / key)
+        pack.run_epoch(), pack.run_epoch()
+        join(pack, "short", self.configuration("short"), tmp_path / "short")
+        held = pack.learners["seed"].method.queue.rows.clone()
+        assert [report.key for report in pack.run_epoch()] == ["short"]
+        assert torch.equal(pack.learners["seed"].method.queue.rows, held)
+        assert {report.key for report in pack.run_epoch()} == {"seed", "same", "short"}
+        run(pack)
+        for key in ("seed", "same", "short"):
+            assert same(weights(tmp_path / key), self.alone(dataset, store, tmp_path / f"{key}_alone", key)), key
+
+    def test_the_batch_is_kept_once_and_compared_once_for_each_length(self, dataset, store, monkeypatch):
+        pack = make_pack(dataset, store)
+        for i in range(3):
+            join(pack, str(i), settings("seed", 2, tau_t=0.01 + 0.1 * i, tau_s=0.2 + 0.1 * i, queue_size=16))
+        appended, compared = [], []
+        append, cosines = queues.Trail.append, queues.cosines
+        monkeypatch.setattr(queues.Trail, "append", lambda *a: appended.append(a) or append(*a))
+        monkeypatch.setattr(queues, "cosines", lambda *a: compared.append(a) or cosines(*a))
+        pack.run_epoch()
+        steps = pack.stream.steps_per_epoch
+        assert len(appended) == steps
+        assert len(compared) == 3 + steps - 1  # before the first batch of 16 each has rows of its own
+        rows = [learner.method.queue.rows for learner in pack.learners.values()]
+        assert len({row.data_ptr() for row in rows}) == 1
+        join(pack, "longer", settings("seed", 2, queue_size=32))
+        appended.clear(), compared.clear()
+        pack.run_epoch()
+        assert len(appended) == steps
+        assert len(compared) == 2 * steps
+
+    def test_a_failed_learner_leaves_the_others_as_they_were(self, dataset, store, tmp_path):
+        pack = make_pack(dataset, store)
+        for key in ("short", "seed", "same"):
+            join(pack, key, self.configuration(key), tmp_path / key)
+        pack.run_epoch()
+        pack.learners["short"].method.after_step = None
+        assert [report.key for report in pack.run_epoch() if report.error] == ["short"]
+        run(pack)
+        for key in ("seed", "same"):
+            assert same(weights(tmp_path / key), self.alone(dataset, store, tmp_path / f"{key}_alone", key)), key
+
+    def test_the_bank_and_the_live_teacher_are_not_mixed(self, dataset, store, tmp_path):
+        pack = make_pack(dataset, store, fixed_views=1)
+        for bank in (False, True):
+            values = {"data": {"fixed_views": 1}, "teacher": {"bank": bank}}
+            join(pack, str(bank), settings("seed", 2, **values), tmp_path / str(bank))
+        run(pack)
+        for bank in (False, True):
+            values = {"data": {"fixed_views": 1}, "teacher": {"bank": bank}}
+            pack = make_pack(dataset, store, fixed_views=1)
+            join(pack, "x", settings("seed", 2, **values), tmp_path / f"{bank}_alone")
+            run(pack)
+            assert same(weights(tmp_path / str(bank)), weights(tmp_path / f"{bank}_alone"))
 
 
 class TestBank:

@@ -13,7 +13,13 @@ from raydistill.losses.precision import full_precision
 
 @full_precision
 def seed_loss(
-    student: Tensor, teacher: Tensor, queue: Tensor, tau_s: float, tau_t: float, own_positive: bool = True
+    student: Tensor,
+    teacher: Tensor,
+    queue: Tensor,
+    tau_s: float,
+    tau_t: float,
+    own_positive: bool = True,
+    similar: Tensor | None = None,
 ) -> Tensor:
     """Cross-entropy between the teacher's and the student's similarities to the queue.
 
@@ -21,12 +27,13 @@ def seed_loss(
         student, teacher: (N, D) embeddings, normalised here; no gradient reaches the teacher.
         queue: (K, D) unit vectors, without this batch.
         own_positive: the teacher's embedding of the same image is candidate 0; other images of the batch never are.
+        similar: (N, K) cosines of teacher and queue, where they are known; None: computed here.
 
     Returns: scalar, mean over N of -Σ_j p_T(j) log p_S(j).
     Source: SEED eq. 5 to 7, jacobswan1/SEED, seed/builder.py and tools/utils.py.
     """
     student, teacher = F.normalize(student, dim=1), F.normalize(teacher.detach(), dim=1)
-    logits_s, logits_t = student @ queue.T, teacher @ queue.T
+    logits_s, logits_t = student @ queue.T, teacher @ queue.T if similar is None else similar
     if own_positive:
         logits_s = torch.cat([(student * teacher).sum(1, keepdim=True), logits_s], 1)
         logits_t = torch.cat([(teacher * teacher).sum(1, keepdim=True), logits_t], 1)
@@ -50,18 +57,28 @@ def moco(queries: Tensor, keys: Tensor, queue: Tensor, tau: float) -> Tensor:
 
 
 @full_precision
-def compress(student: Tensor, teacher: Tensor, student_queue: Tensor, teacher_queue: Tensor, tau: float) -> Tensor:
+def compress(
+    student: Tensor,
+    teacher: Tensor,
+    student_queue: Tensor,
+    teacher_queue: Tensor,
+    tau: float,
+    similar: Tensor | None = None,
+) -> Tensor:
     """KL between the networks' similarities, each to its queue, at one temperature; batch mean.
 
     Args:
         student (N, D_s), teacher (N, D_t): normalised here; no gradient reaches the teacher.
         student_queue (K, D_s), teacher_queue (K, D_t): entry k of both belongs to the same image. With one
             queue both are the teacher's.
+        similar: (N, K) cosines of teacher and its queue, where they are known; None: computed here.
 
     Returns: scalar >= 0. Source: CompRess eq. 1 and 2, UMBCvision/CompRess, nn/compress_loss.py.
     """
     own = F.normalize(student, dim=1) @ student_queue.T / tau
-    target = F.normalize(teacher.detach(), dim=1) @ teacher_queue.T / tau
+    if similar is None:
+        similar = F.normalize(teacher.detach(), dim=1) @ teacher_queue.T
+    target = similar / tau
     return F.kl_div(F.log_softmax(own, 1), F.log_softmax(target, 1), reduction="batchmean", log_target=True)
 
 

@@ -9,10 +9,10 @@ from importlib import import_module
 
 import torch
 
-from raydistill.methods.base import Batch, Given, Method, Progress, Widths
+from raydistill.methods.base import Batch, Given, Method, Progress, Teacher, Widths
 from raydistill.options import Options
 
-__all__ = ["Batch", "Given", "Method", "Progress", "Widths", "build"]
+__all__ = ["Batch", "Given", "Method", "Progress", "Teacher", "Widths", "build"]
 
 
 def build(options: Options, given: Given, *, seed: int) -> Method:

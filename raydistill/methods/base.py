@@ -9,6 +9,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from raydistill.data.augment import View
+from raydistill.models.queue import Entries
 from raydistill.options import Output
 
 Gather = Callable[[Tensor], Tensor]
@@ -21,6 +22,21 @@ def alone(tensor: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
+class Teacher:
+    """A frozen teacher as one step sees it; everything is computed once for all learners.
+
+    Called with a view and an output, what it makes of this worker's rows, (n, D), without gradient. `entries`
+    are the same of all workers, (N, D), as a queue takes them.
+    """
+
+    embed: Embed
+    entries: Callable[[View, Output], Entries]
+
+    def __call__(self, view: View, output: Output) -> Tensor:
+        return self.embed(view, output)
+
+
+@dataclass(frozen=True)
 class Batch:
     """What a step sees: its views of the images, and which images they are. n rows of this worker.
 
@@ -30,15 +46,16 @@ class Batch:
     it every worker would add the same gradient of all rows.
 
     `teachers[i](view, output)` is what the i-th frozen teacher makes of this worker's rows of a view,
-    (n, D), without gradient; computed once for all learners, or read from a teacher bank. The view
-    `View("eval", 0)`, the plain image, may be asked for without being in `views`. `labels` (n,) are the
-    classes of the images under the method's label source.
+    (n, D), without gradient; computed once for all learners, or read from a teacher bank. A queue of a teacher's
+    embeddings takes `teachers[i].entries(view, output)`, so that it is shared. The view `View("eval", 0)`, the
+    plain image, may be asked for without being in `views`. `labels` (n,) are the classes of the images under
+    the method's label source.
     """
 
     views: Mapping[View, Tensor]
     indices: Tensor
     gather: Gather = field(default=alone)
-    teachers: Sequence[Embed] = ()
+    teachers: Sequence[Teacher] = ()
     labels: Tensor | None = None
 
 

@@ -15,7 +15,7 @@ from raydistill.losses.queues import compress
 from raydistill.methods.base import Batch, Given, Method, Progress
 from raydistill.models.backbones import Backbone
 from raydistill.models.ema import follow, frozen_copy
-from raydistill.models.queue import Queue, check_length
+from raydistill.models.queue import Entries, Queue, check_length
 from raydistill.models.regression_head import regression_head
 from raydistill.options.queues import CompRessOptions
 
@@ -38,23 +38,24 @@ class CompRess(Method):
                 self.momentum_backbone = frozen_copy(self.backbone)
                 self.momentum_head = frozen_copy(self.student_head)
         self.views = (View(options.recipe, 0),)
-        self._rows: tuple[Tensor, Tensor] | None = None
+        self._rows: tuple[Entries, Tensor] | None = None
 
     def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
         images = batch.views[self.views[0]]
         student = batch.gather(self.student_head(self.backbone(images)))
-        teacher = batch.gather(batch.teachers[0](self.views[0], self.options.teacher))
+        teacher = batch.teachers[0].entries(self.views[0], self.options.teacher)
         kept = student.detach()
         if self._has_momentum:
             with torch.no_grad():
                 kept = batch.gather(self.momentum_head(self.momentum_backbone(images)))
         return {"loss": self.compare(student, teacher, kept)}
 
-    def compare(self, student: Tensor, teacher: Tensor, kept: Tensor) -> Tensor:
+    def compare(self, student: Tensor, teacher: Entries, kept: Tensor) -> Tensor:
         """The loss of embeddings (N, ·); `kept` is what the student's queue takes after the step."""
-        self._rows = (F.normalize(teacher.float(), dim=1), F.normalize(kept.float(), dim=1))
+        self._rows = (teacher, F.normalize(kept.float(), dim=1))
         own = self.student_queue if self.options.queues == 2 else self.teacher_queue
-        return compress(student, teacher, own.rows, self.teacher_queue.rows, self.options.tau)
+        similar = self.teacher_queue.similarities(teacher)
+        return compress(student, teacher.raw, own.rows, self.teacher_queue.rows, self.options.tau, similar)
 
     def after_step(self, progress: Progress) -> None:
         if self._has_momentum:

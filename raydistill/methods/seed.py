@@ -18,7 +18,7 @@ from raydistill.methods.seed_alternatives import Alternative, make_alternative
 from raydistill.models.backbones import Backbone
 from raydistill.models.ema import follow, frozen_copy
 from raydistill.models.heads import relu_head
-from raydistill.models.queue import Queue, check_length
+from raydistill.models.queue import Entries, Queue, check_length
 from raydistill.options.queues import SEEDOptions
 
 
@@ -49,12 +49,12 @@ class SEED(Method):
             self.key_view = View(options.recipe, 2)
         extra = (self.key_view,) if options.loss == "seed_moco" else ()
         self.views = tuple(dict.fromkeys((self.large, self.student_view, *self.small, *extra)))
-        self._rows: dict[str, Tensor] = {}
+        self._rows: dict[str, Tensor | Entries] = {}
 
     def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
-        teacher = batch.gather(batch.teachers[0](self.large, self.options.teacher))
+        teacher = batch.teachers[0].entries(self.large, self.options.teacher)
         features = self.backbone(batch.views[self.student_view])
-        self._keep("queue", teacher)
+        self._rows["queue"] = teacher
         if self.alternative is not None:
             return self.alternative(self, features, teacher, batch)
         large = self.against_queue(batch.gather(self.projector(features)), teacher)
@@ -66,19 +66,20 @@ class SEED(Method):
         small = self._small(batch, teacher)
         return {"loss": large + small, "large": large, "small": small}
 
-    def against_queue(self, student: Tensor, teacher: Tensor, queue: Queue | None = None) -> Tensor:
+    def against_queue(self, student: Tensor, teacher: Entries, queue: Queue | None = None) -> Tensor:
         """The loss of embeddings (N, D) against the main queue, or another."""
-        options = self.options
-        rows = (queue or self.queue).rows
-        return seed_loss(student, teacher, rows, options.tau_s, options.tau_t, options.own_positive)
+        options, queue = self.options, queue or self.queue
+        similar = queue.similarities(teacher)
+        own = options.own_positive
+        return seed_loss(student, teacher.raw, queue.rows, options.tau_s, options.tau_t, own, similar)
 
-    def _small(self, batch: Batch, large_teacher: Tensor) -> Tensor:
+    def _small(self, batch: Batch, large_teacher: Entries) -> Tensor:
         """The small patches' loss, averaged over all of them: against the teacher's large view (c) or its own (d)."""
         students = [batch.gather(self.projector(self.backbone(batch.views[view]))) for view in self.small]
         if self.options.strategy == "large_small_cross":
             return torch.stack([self.against_queue(student, large_teacher) for student in students]).mean()
-        teachers = [batch.gather(batch.teachers[0](view, self.options.teacher)) for view in self.small]
-        self._keep("small_queue", teachers[0])
+        teachers = [batch.teachers[0].entries(view, self.options.teacher) for view in self.small]
+        self._rows["small_queue"] = teachers[0]
         pairs = zip(students, teachers, strict=True)
         return torch.stack([self.against_queue(s, t, self.small_queue) for s, t in pairs]).mean()
 
@@ -86,11 +87,8 @@ class SEED(Method):
         """The student's own MoCo v2 loss, with its key network and queue."""
         with torch.no_grad():
             keys = batch.gather(self.key_projector(self.key_backbone(batch.views[self.key_view])))
-        self._keep("moco_queue", keys)
+        self._rows["moco_queue"] = F.normalize(keys.detach().float(), dim=1)
         return moco(batch.gather(self.projector(features)), keys, self.moco_queue.rows, self.options.tau_s)
-
-    def _keep(self, queue: str, rows: Tensor) -> None:
-        self._rows[queue] = F.normalize(rows.detach().float(), dim=1)
 
     def after_step(self, progress: Progress) -> None:
         if self.options.loss == "seed_moco":

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from raydistill.losses.queues import binary_contrastive, centroid_cross_entropy, seed_loss, squared_distance
 from raydistill.losses.regression import cross_entropy
 from raydistill.methods.base import Batch, Given
+from raydistill.models.queue import Entries
 from raydistill.options.queues import SEEDOptions
 
 if TYPE_CHECKING:
@@ -20,9 +21,9 @@ CENTROID_MOMENTUM = 0.9
 
 
 class Alternative(nn.Module):
-    """Called with the method, the student's features (n, m) and the teacher's gathered embeddings (N, D)."""
+    """Called with the method, the student's features (n, m) and the teacher's embeddings (N, D) of all workers."""
 
-    def forward(self, method: SEED, features: Tensor, teacher: Tensor, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, method: SEED, features: Tensor, teacher: Entries, batch: Batch) -> dict[str, Tensor]:
         raise TypeError(f"{type(self).__name__} must define forward")
 
     def after_step(self) -> None:
@@ -32,8 +33,8 @@ class Alternative(nn.Module):
 class L2(Alternative):
     """Squared distance of the normalised embeddings."""
 
-    def forward(self, method: SEED, features: Tensor, teacher: Tensor, batch: Batch) -> dict[str, Tensor]:
-        return {"loss": squared_distance(batch.gather(method.projector(features)), teacher)}
+    def forward(self, method: SEED, features: Tensor, teacher: Entries, batch: Batch) -> dict[str, Tensor]:
+        return {"loss": squared_distance(batch.gather(method.projector(features)), teacher.raw)}
 
 
 class BinaryContrastive(Alternative):
@@ -43,19 +44,21 @@ class BinaryContrastive(Alternative):
         super().__init__()
         self.images = images
 
-    def forward(self, method: SEED, features: Tensor, teacher: Tensor, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, method: SEED, features: Tensor, teacher: Entries, batch: Batch) -> dict[str, Tensor]:
         student = batch.gather(method.projector(features))
-        return {"loss": binary_contrastive(student, teacher, method.queue.rows, method.options.tau_s, self.images)}
+        rows = method.queue.rows
+        return {"loss": binary_contrastive(student, teacher.raw, rows, method.options.tau_s, self.images)}
 
 
 class A5(Alternative):
     """lambda_a ‖z_T - z_S‖² + lambda_b times SEED's cross-entropy without the own positive (appendix A.5)."""
 
-    def forward(self, method: SEED, features: Tensor, teacher: Tensor, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, method: SEED, features: Tensor, teacher: Entries, batch: Batch) -> dict[str, Tensor]:
         options = method.options
         student = batch.gather(method.projector(features))
-        near = squared_distance(student, teacher)
-        far = seed_loss(student, teacher, method.queue.rows, options.tau_s, options.tau_t, False)
+        near = squared_distance(student, teacher.raw)
+        similar = method.queue.similarities(teacher)
+        far = seed_loss(student, teacher.raw, method.queue.rows, options.tau_s, options.tau_t, False, similar)
         return {"loss": options.lambda_a * near + options.lambda_b * far, "l2": near, "queue": far}
 
 
@@ -74,7 +77,7 @@ class KMeans(Alternative):
         sizes = torch.tensor(counts, dtype=torch.float32)
         self.register_buffer("weights", sizes.sum() / (len(counts) * sizes.clamp(min=1)), persistent=False)
 
-    def forward(self, method: SEED, features: Tensor, teacher: Tensor, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, method: SEED, features: Tensor, teacher: Entries, batch: Batch) -> dict[str, Tensor]:
         assert batch.labels is not None
         return {
             "loss": cross_entropy(batch.gather(self.classifier(features)), batch.gather(batch.labels), self.weights)
@@ -94,10 +97,9 @@ class OnlineClustering(Alternative):
         self.register_buffer("centroids", F.normalize(torch.randn(clusters, width), dim=1))
         self._moved: Tensor | None = None
 
-    def forward(self, method: SEED, features: Tensor, teacher: Tensor, batch: Batch) -> dict[str, Tensor]:
-        rows = F.normalize(teacher.float(), dim=1)
-        assigned = (rows @ self.centroids.T).argmax(1)
-        self._moved = self._follow(rows, assigned)
+    def forward(self, method: SEED, features: Tensor, teacher: Entries, batch: Batch) -> dict[str, Tensor]:
+        assigned = (teacher.rows @ self.centroids.T).argmax(1)
+        self._moved = self._follow(teacher.rows, assigned)
         student = batch.gather(method.projector(features))
         return {"loss": centroid_cross_entropy(student, self.centroids, assigned, method.options.tau_s)}
 

@@ -9,6 +9,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from raydistill.models.queue import Queue
+
 T = TypeVar("T")
 
 
@@ -32,6 +34,10 @@ class Workers:
         dist.all_gather(parts, rows.detach().contiguous())
         parts[self.rank] = rows
         return torch.cat(parts)
+
+    def gather_of(self, batch_size: int) -> Callable[[Tensor], Tensor]:
+        """`gather`, or where the workers' shares of a batch differ `gather_uneven`."""
+        return self.gather if batch_size % self.world == 0 else self.gather_uneven
 
     def gather_uneven(self, rows: Tensor) -> Tensor:
         """`gather` where the workers' rows may differ in number, as in an elastic group."""
@@ -59,10 +65,14 @@ class Workers:
             grad.copy_(part.view_as(grad))
 
     def average_buffers(self, module: nn.Module) -> None:
-        """Give all workers the mean of their floating-point buffers (batch-norm statistics)."""
+        """Give all workers the mean of their floating-point buffers (batch-norm statistics).
+
+        Queues stay as they are: they hold the gathered rows, and may share them with other learners.
+        """
         if self.world == 1:
             return
-        for buffer in module.buffers():
+        parts = (part for part in module.modules() if not isinstance(part, Queue))
+        for buffer in (buffer for part in parts for buffer in part.buffers(recurse=False)):
             if buffer.is_floating_point():
                 dist.all_reduce(buffer)
                 buffer /= self.world

@@ -79,8 +79,7 @@ class Learner:
 
     def batch(self, step: Step) -> Batch:
         """What this learner sees of a step that all learners of the pack share."""
-        even = self.config.data.batch_size % self.workers.world == 0
-        gather = self.workers.gather if even else self.workers.gather_uneven
+        gather = self.workers.gather_of(self.config.data.batch_size)
         return Batch(step.views, step.indices, gather, step.teachers(self.supply), step.labels(self.supply))
 
     def train_step(self, batch: Batch) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
+from weakref import WeakValueDictionary
 
 import numpy as np
 import torch
@@ -20,13 +21,16 @@ from raydistill.config import Config, Data
 from raydistill.data.augment import RECIPES, View, normalization
 from raydistill.data.sources import Dataset
 from raydistill.methods import Given, Widths
-from raydistill.methods.base import Embed
+from raydistill.methods.base import Teacher
+from raydistill.models.queue import Entries, Trail
 from raydistill.models.teacher import FrozenTeacher
 from raydistill.options import LabelSource, Output
 from raydistill.training.distributed import Workers
 
 PLAIN = View("eval", 0)
 LoadedTeachers = dict[tuple[str, Any], FrozenTeacher]
+# A teacher's key, whether its rows come from the bank, and what of it is looked at.
+Source = tuple[str, bool, View, Output]
 
 
 @dataclass(frozen=True)
@@ -63,6 +67,7 @@ class Supplies:
         self.normalize = normalization(dataset.name, dataset.image_size)
         self._teachers: LoadedTeachers = {} if teachers is None else teachers
         self._pages: dict[tuple[str, View, int, Output], np.ndarray] = {}
+        self._trails: WeakValueDictionary[Source, Trail] = WeakValueDictionary()
         self._identity: dict[str, Any] | None = None
 
     def supply(self, config: Config) -> Supply:
@@ -92,6 +97,10 @@ class Supplies:
             )  # fmt: skip
             self._pages[name] = self.workers.first_alone(open_it)
         return self._pages[name]
+
+    def trail(self, source: Source) -> Trail:
+        """Where the queues of all learners keep these embeddings; it goes with the last of them."""
+        return self._trails.setdefault(source, Trail())
 
     def banked(self, view: View, wanted: bool) -> bool:
         """Whether a view repeats itself, so that its embeddings are worth keeping."""
@@ -143,20 +152,34 @@ class Step:
 
     def __init__(self, supplies: Supplies, views: Mapping[View, Tensor], indices: Tensor, epoch: int) -> None:
         self._supplies, self.views, self.indices, self._epoch = supplies, views, indices, epoch
-        self._known: dict[tuple[str, View, Output], Tensor] = {}
+        self._known: dict[Source, Tensor] = {}
+        self._entries: dict[Source, Entries] = {}
 
-    def teachers(self, supply: Supply) -> tuple[Embed, ...]:
-        """One function for each of a learner's teachers."""
-        return tuple(partial(self._embed, key, supply.bank) for key in supply.teachers)
+    def teachers(self, supply: Supply) -> tuple[Teacher, ...]:
+        """One for each of a learner's teachers."""
+        return tuple(
+            Teacher(partial(self._embed, key, supply.bank), partial(self._enter, key, supply.bank))
+            for key in supply.teachers
+        )
 
     def labels(self, supply: Supply) -> Tensor | None:
         return None if supply.labels is None else supply.labels[self.indices].to(self._supplies.device)
 
     def _embed(self, key: str, bank: bool, view: View, output: Output) -> Tensor:
-        name = (key, view, output)
-        if name not in self._known:
-            self._known[name] = self._looked_up(*name) if self._supplies.banked(view, bank) else self._computed(*name)
-        return self._known[name]
+        banked = self._supplies.banked(view, bank)
+        source = (key, banked, view, output)
+        if source not in self._known:
+            make = self._looked_up if banked else self._computed
+            self._known[source] = make(key, view, output)
+        return self._known[source]
+
+    def _enter(self, key: str, bank: bool, view: View, output: Output) -> Entries:
+        source = (key, self._supplies.banked(view, bank), view, output)
+        if source not in self._entries:
+            gather = self._supplies.workers.gather_of(self._supplies.data.batch_size)
+            rows = gather(self._embed(key, bank, view, output))
+            self._entries[source] = Entries(rows, self._supplies.trail(source))
+        return self._entries[source]
 
     def _looked_up(self, key: str, view: View, output: Output) -> Tensor:
         page = self._supplies.page(key, view, output, self._epoch)
