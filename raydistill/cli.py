@@ -284,12 +284,27 @@ def _preflight(plan: SweepSettings) -> tuple[SweepSettings, int]:
 
 
 def _describe(plan: SweepSettings, images: int) -> str:
-    steps = images // plan.base.data.batch_size
-    from raydistill.data.sources import load_dataset
-    from raydistill.sweep.prerequisites import missing
+    """The plan, with what it will cost by a short measured probe of the base configuration."""
+    import torch
 
-    teachers = missing(plan, Store(plan.artifacts), load_dataset(plan.base.data))
-    runs = plan.trials + 3 * plan.seeds - 1
+    from raydistill.data.sources import load_dataset
+    from raydistill.evaluation.online import evaluate
+    from raydistill.sweep.estimate import describe, estimate
+    from raydistill.sweep.prerequisites import missing
+    from raydistill.sweep.sizing import FIRST
+    from raydistill.training.pace import MissingTeacher, measure
+
+    store = Store(plan.artifacts)
+    recipes = missing(plan, store, load_dataset(plan.base.data))
+    probe = partial(measure, store=store, evaluate=evaluate, workers=plan.workers, threads=plan.threads)
+    pace = probe(plan.base)
+    teachers = [MissingTeacher(key, recipe.train.epochs, probe(recipe)) for key, recipe in recipes.items()]
+    finalists = 3 * plan.seeds - 1
+    cost = estimate(
+        pace, trials=plan.trials, epochs=plan.epochs, finalists=finalists, learners=plan.learners or FIRST,
+        packs=plan.packs, early_stop=plan.space.early_terminate, every=plan.base.eval.every, teachers=teachers,
+        checkpoints=1, price_per_hour=plan.limits.price_per_hour, accelerators=plan.packs * plan.workers,
+    )  # fmt: skip
     work = {
         "sweep": plan.name,
         "directory": str(plan.directory),
@@ -299,12 +314,15 @@ def _describe(plan: SweepSettings, images: int) -> str:
         "work": {
             "teachers to train first": len(teachers),
             "trials": plan.trials,
-            "finalists at most": 3 * plan.seeds - 1,
+            "finalists at most": finalists,
             "epochs of each": plan.epochs,
             "training images": images,
-            "steps per epoch": steps,
-            "optimisation steps at most": runs * plan.epochs * steps,
-            "image passes at most": runs * plan.epochs * steps * plan.base.data.batch_size,
+            "steps per epoch": images // plan.base.data.batch_size,
+        },
+        "estimate": {
+            **describe(cost),
+            "of": f"the base configuration, measured here ({'GPU' if torch.cuda.is_available() else 'CPU'}) over some "
+            "steps; communication between workers and the last scores on the test split are left out",
         },
     }
     return yaml.safe_dump(work, sort_keys=False, width=100)

@@ -83,6 +83,9 @@ def test_path_traversal_in_a_name_is_refused(tmp_path, name):
     ("arguments", "said"),
     [
         (["--set", "data.batch_size=5000"], "data.batch_size = 5000 is larger than the 1150 training images"),
+        (["--learners", "many"], "--learners 'many': give a number"),
+        (["--workers", "3:2"], "--workers '3:2': give a number of at least 1, or a range"),
+        (["--warm-start", "nothing"], "--warm-start 'nothing': there is no sweep"),
         (["--set", "data.batch_size=15", "--workers", "2"], "does not divide among 2 workers"),
         (["--data", "nowhere"], "neither a known name nor a path"),
         (["--set", "method.backbones=[resnet81, resnet18]"], "resnet18"),
@@ -102,7 +105,8 @@ def test_an_unknown_method_is_refused(tmp_path):
 
 
 def test_a_dry_run_prints_the_plan_and_starts_nothing(tmp_path):
-    done = run("--method", "dogo", "--trials", "5", "--epochs", "3", *TINY, "--dry-run", cwd=tmp_path)
+    priced = ["--price", "36", "--dry-run"]
+    done = run("--method", "dogo", "--trials", "5", "--epochs", "3", *TINY, *priced, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     plan = yaml.safe_load(done.stdout)
     assert plan["work"]["trials"] == 5
@@ -110,6 +114,7 @@ def test_a_dry_run_prints_the_plan_and_starts_nothing(tmp_path):
     assert plan["configuration"]["data"]["limit"] == 40
     assert plan["search_space"]["method"] == "bayes"
     assert config.load(plan["configuration"]).train.epochs == 3
+    assert {"trial-epochs", "time", "checkpoints", "accelerators", "money"} <= set(plan["estimate"])
     assert list(tmp_path.iterdir()) == []
 
 

@@ -97,18 +97,20 @@ class Bench:
     def students_only(self) -> Callable[[], None]:
         pack = self.pack(self.everything(), no_scores)
         views = dict.fromkeys(view for learner in pack.learners.values() for view in learner.method.views)
-        steps = []
+        ready = []
         for drawn, indices in pack.stream.epoch(0, views):
             step = pack.supplies.step(drawn, indices, 0)
             for learner in pack.learners.values():
-                for embed in learner.batch(step).teachers:
-                    embed(learner.method.large, "features")
-            steps.append(step)
+                for teacher in learner.batch(step).teachers:
+                    teacher(learner.method.large, "features")
+            ready.append((drawn, indices, step._known))
 
         def epoch() -> None:
             for learner in pack.learners.values():
                 learner.start_epoch()
-            for step in steps:
+            for drawn, indices, known in ready:
+                step = pack.supplies.step(drawn, indices, 0)
+                step._known.update(known)
                 for learner in pack.learners.values():
                     learner.train_step(learner.batch(step))
 
