@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -84,7 +85,7 @@ class Journal:
         self._file.close()
 
     def _write(self, event: dict[str, Any]) -> None:
-        self._file.write(json.dumps(event) + "\n")
+        self._file.write(json.dumps({**event, "time": round(time.time(), 3)}) + "\n")
         self._file.flush()
         os.fsync(self._file.fileno())
         _apply(self.trials, event)

@@ -192,6 +192,7 @@ class Pack:
         return report
 
     def _finish(self, key: str, learner: Learner) -> Report:
+        began = time.perf_counter()
         try:
             metrics = learner.finish_epoch()
             metrics |= self._speed(key)
@@ -203,6 +204,7 @@ class Pack:
             student = learner.method.encoders()["student"]
             metrics["student_parameters"] = float(sum(p.numel() for p in student.parameters()))
             metrics["bad_images"] = float(self.dataset.train.bad)
+            metrics["epoch_seconds"] = self._seconds[key] + time.perf_counter() - began
             learner.metrics = metrics
             directory = self._directories[key]
             if directory is not None and self.workers.rank == 0:

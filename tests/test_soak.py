@@ -1,0 +1,93 @@
+"""Many trivial trials: what a sweep adds to them, and what it leaves behind."""
+
+import json
+import threading
+import time
+
+import psutil
+import pytest
+
+from raydistill import config
+from raydistill.sweep.journal import read_records
+from raydistill.sweep.settings import SweepSettings
+from raydistill.sweep.space_file import load_space
+
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.usefixtures("cluster")]
+
+
+class Watch:
+    """The driver's resident memory, sampled while something runs."""
+
+    def __init__(self):
+        self.process, self.samples, self.running = psutil.Process(), [], True
+        self.thread = threading.Thread(target=self.look, daemon=True)
+
+    def look(self):
+        while self.running:
+            self.samples.append((time.time(), self.process.memory_info().rss))
+            time.sleep(0.5)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self.running = False
+        self.thread.join()
+
+    def at(self, moment):
+        """Median of the ten seconds before a moment."""
+        near = sorted(rss for when, rss in self.samples if moment - 10 <= when <= moment)
+        return near[len(near) // 2]
+
+
+def alive():
+    import ray
+
+    return sum(actor["State"] == "ALIVE" for actor in ray._private.state.actors().values())
+
+
+def files():
+    return psutil.Process().num_fds()
+
+
+@pytest.mark.fault(24)
+@pytest.mark.timeout(3000)
+@pytest.mark.parametrize("trials", [200, pytest.param(1000, marks=pytest.mark.soak)])
+def test_many_trials_cost_little_more_than_their_training_and_leave_nothing_behind(tmp_path, trials):
+    from raydistill.sweep.run import run_sweep
+
+    def settings(name, count):
+        space = tmp_path / "space.yaml"
+        space.write_text("method: random\nparameters: {train.lr: {min: 0.001, max: 0.01}}\n")
+        base = {
+            "method": {"name": "simclr", "backbone": "resnet10_w4"},
+            "data": {"limit": 400, "batch_size": 32, "image_size": 8},
+            "train": {"epochs": 2},
+            "eval": {"probe_epochs": 1},
+        }
+        return SweepSettings(
+            name=name, storage=tmp_path / "runs", tracking_uri=f"sqlite:///{tmp_path}/mlflow.db",
+            base=config.load(base), space=load_space(space, "simclr", {}), trials=count, seeds=1, threads=1, learners=8,
+        )  # fmt: skip
+
+    run_sweep(settings("warm", 2))
+    before = alive(), files()
+    plan = settings("many", trials)
+    with Watch() as watch:
+        run_sweep(plan)
+    assert (alive(), files()) <= before
+    records = read_records(plan.directory / "journal.jsonl")
+    assert len(records) == trials
+    assert {record.outcome for record in records.values()} == {"finished"}
+    events = [json.loads(line) for line in (plan.directory / "journal.jsonl").read_text().splitlines()]
+    ends = [event["time"] for event in events if event["event"] == "end"]
+    early, late = ends[len(ends) // 10], ends[-1]
+    # Between a tenth of the trials and the last: the start of Ray's workers is no part of it.
+    counted = [e for e in events if e["event"] == "result" and early < e["time"] <= late]
+    ideal = sum(event["metrics"]["epoch_seconds"] for event in counted)
+    took = late - early
+    print(f"{trials} trials: {took:.0f} s for {ideal:.0f} s of training, {took / ideal - 1:.0%} on top; "
+          f"memory {watch.at(early) / 2**20:.0f} to {watch.at(late) / 2**20:.0f} MiB")  # fmt: skip
+    assert took <= 1.3 * ideal
+    assert watch.at(late) <= 1.1 * watch.at(early)
