@@ -12,6 +12,7 @@ from raydistill.config import Data
 from raydistill.data.augment import View
 from raydistill.data.sources import load_dataset
 from raydistill.models import queue as queues
+from raydistill.training.checkpoints import latest_checkpoint
 from raydistill.training.messages import Assignment
 from raydistill.training.pack import Pack
 from raydistill.training.prepare import ensure_teachers, promised
@@ -82,6 +83,37 @@ def join(pack, key, configuration, directory=None):
 
 @pytest.mark.parametrize("name", ROWS)
 class TestEveryMethod:
+    def test_late_paused_and_beside_one_that_dies_it_is_the_replay_alone_bit_for_bit(
+        self, dataset, store, tmp_path, name
+    ):
+        pack = make_pack(dataset, store)
+        join(pack, "neighbour", settings("seed" if name != "seed" else "simreg", 6))
+        join(pack, "dying", settings("simclr", 6))
+        pack.run_epoch()
+        join(pack, "x", settings(name, 3), tmp_path / "company")
+
+        def broken(batch, progress):
+            raise RuntimeError("broken")
+
+        pack.learners["dying"].method.loss = broken
+        assert {report.key: report.error for report in pack.run_epoch()} == {
+            "neighbour": "",
+            "x": "",
+            "dying": "broken",
+        }
+        pack.remove("x")
+        pack.run_epoch()
+        pack.run_epoch()
+        join(pack, "x", settings(name, 3), tmp_path / "company")
+        run(pack)
+        state = latest_checkpoint(tmp_path / "company")
+        assert state["offsets"] == [[0, 1], [1, 3]]
+        alone = make_pack(dataset, store)
+        join(alone, "x", settings(name, 3, train={"offsets": state["offsets"]}), tmp_path / "alone")
+        run(alone)
+        assert latest_checkpoint(tmp_path / "alone")["offsets"] == state["offsets"]
+        assert same(weights(tmp_path / "company"), weights(tmp_path / "alone"))
+
     def test_in_company_alone_and_resumed_are_bit_identical(self, dataset, store, tmp_path, name):
         neighbour = "seed" if name != "seed" else "simreg"
         pack = make_pack(dataset, store)
@@ -202,7 +234,9 @@ class TestSharedQueues:
         for key in ("seed", "same"):
             join(pack, key, self.configuration(key), tmp_path / key)
         pack.run_epoch(), pack.run_epoch()
-        join(pack, "short", self.configuration("short"), tmp_path / "short")
+        pack = make_pack(dataset, store)
+        for key in ("seed", "same", "short"):
+            join(pack, key, self.configuration(key), tmp_path / key)
         held = pack.learners["seed"].method.queue.rows.clone()
         assert [report.key for report in pack.run_epoch()] == ["short"]
         assert torch.equal(pack.learners["seed"].method.queue.rows, held)

@@ -112,17 +112,20 @@ class Pack:
         self.learners.pop(key, None)
         self._directories.pop(key, None)
 
-    def _first_epoch(self) -> int:
-        """Where the stream begins for a pack that has not trained yet: where its learners left it."""
+    def _stream_epoch(self) -> int:
+        """Which of the stream's epochs comes next; one that a learner replays alone may lie further ahead."""
         wanted = [learner.stream_epoch(learner.epoch) for learner in self.learners.values()]
-        return min((epoch for epoch in wanted if epoch is not None), default=0)
+        known = [epoch for epoch in wanted if epoch is not None]
+        if self._next_epoch is None:
+            return min(known, default=0)
+        return max(self._next_epoch, min(known)) if known and len(known) == len(wanted) else self._next_epoch
 
     def run_epoch(self, on_step: Callable[[float], None] = lambda share: None) -> list[Report]:
         """One epoch of the stream for every learner that is due; one report each.
 
         `on_step` is told after every step what share of the epoch's steps is done.
         """
-        epoch = self._first_epoch() if self._next_epoch is None else self._next_epoch
+        epoch = self._stream_epoch()
         due = {key: learner for key, learner in self.learners.items() if self._is_due(learner, epoch)}
         self._next_epoch = epoch + 1
         reports = self._train(due, epoch, on_step)
@@ -219,6 +222,7 @@ class Pack:
             "images_per_second": images / max(self._wall, 1e-9),
             "step_seconds": self._seconds[key] / self.stream.steps_per_epoch,
             "pack_learners": float(len(self._seconds)),
+            "workers": float(self.workers.world),
         }
 
 
