@@ -5,12 +5,15 @@ from __future__ import annotations
 import logging
 import os
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import ray
 import torch
+from ray._raylet import PlacementGroupID
+from ray.util.placement_group import PlacementGroup
 
 from raydistill.artifacts.store import Store
 from raydistill.evaluation.online import evaluate
@@ -47,6 +50,8 @@ class BrokerControl:
         self.told = time.monotonic()
 
     def boundary(self, reports: list[Report], load: Load | None) -> Orders:
+        if self.fresh and (place := ray.util.get_current_placement_group()) is not None:
+            ray.get(self.broker.occupies.remote(self.name, place.id.hex()))
         orders = ray.get(self.broker.boundary.remote(self.name, reports, load, self.fresh))
         self.fresh = False
         return orders
@@ -88,6 +93,16 @@ def train_loop(config: dict[str, Any]) -> None:
             message = f"worker group {config['name']} cannot start: {' '.join(str(error).split())}"
             ray.get(control.broker.group_failed.remote(config["name"], message))
         raise
+
+
+def end(broker: Any) -> None:
+    """End the broker with its hosts and their workers, whatever they do, and give back what they hold: Ray 2.60
+    leaves the placement group of a Train run that was not closed in order to the driver's end."""
+    with suppress(ray.exceptions.RayError):
+        places = ray.get(broker.places.remote(), timeout=5)
+        ray.kill(broker)
+        for place in places:
+            ray.util.remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(place))))
 
 
 class GroupHost:

@@ -23,7 +23,7 @@ from raydistill.sweep.broker import Broker
 from raydistill.sweep.budget import Budget, Limits, describe_spent
 from raydistill.sweep.driver import BUDGET, Driver, Phase, SweepFailed, flatten, role_of, write_config
 from raydistill.sweep.finalists import Arm, final_key, front, make_arms, ranked, seeded
-from raydistill.sweep.group import GroupSettings, Launcher
+from raydistill.sweep.group import GroupSettings, Launcher, end
 from raydistill.sweep.journal import Journal, TrialRecord
 from raydistill.sweep.keeper import Keeper
 from raydistill.sweep.prerequisites import make_teachers
@@ -111,7 +111,7 @@ def _run(settings: SweepSettings, tracker: Tracker) -> SweepResult:
         progress.note(f"spent: {describe_spent(budget.spent())}")
     finally:
         journal.close()
-        ray.kill(broker)
+        end(broker)
     return _conclude(settings, tracker, progress, rows, arms[0], finals, best)
 
 
