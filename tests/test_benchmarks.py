@@ -49,6 +49,26 @@ def test_the_teacher_bank_benchmark_compares_equal_losses():
 
 
 @pytest.mark.slow
+def test_the_packs_benchmark_compares_equal_trials():
+    result = json.loads(run(ROOT / "analysis" / "benchmarks" / "packs.py", "--quick", "--some", "0").splitlines()[-1])
+    assert set(result) == {"pack_vs_serial", "pack_vs_students_only"}
+    assert all(value > 0 for value in result.values())
+
+
+@pytest.mark.slow
+def test_the_fused_benchmark_steps_each_learner_by_its_own_gradient():
+    result = json.loads(run(ROOT / "analysis" / "benchmarks" / "fused.py", "--quick").splitlines()[-1])
+    assert result["resnet10_w4"]["fused_2"] > 0
+
+
+@pytest.mark.slow
+def test_the_search_benchmark_runs():
+    result = json.loads(run(ROOT / "analysis" / "benchmarks" / "search.py", "--quick").splitlines()[-1])
+    assert 0 < result["grid_best"] <= 1
+    assert result["search_seconds"] > 0
+
+
+@pytest.mark.slow
 def test_claims_runs_every_arm_and_judges_each_claim(tmp_path):
     folders = [word for name in ("work", "artifacts", "out") for word in (f"--{name}", str(tmp_path / name))]
     size = ["--images", "640", "--epochs", "1", "--teacher-epochs", "1", "--seeds", "2"]

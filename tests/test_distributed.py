@@ -1,4 +1,4 @@
-"""Two CPU workers do what one does: the same losses, gradients and weights at the same global batch.
+"""Two and three CPU workers do what one does: the same losses, gradients and weights at the same global batch.
 
 The backbones' batch norm is replaced by group norm, which mixes no samples: on CPU each worker's batch
 norm sees its own rows only (torch's SyncBatchNorm needs a GPU).
@@ -91,25 +91,28 @@ def run(world, root):
 
 
 @pytest.fixture(scope="module")
-def one_and_two(tmp_path_factory):
+def groups(tmp_path_factory):
+    """Results by the number of workers; a batch of 16 does not divide among three."""
     root = tmp_path_factory.mktemp("artifacts")
     ensure_teachers(settings("seed"), Store(root), root / "runs", evaluate=no_evaluation)
-    return run(1, root)[0], run(2, root)
+    return {world: run(world, root) for world in (1, 2, 3)}
 
 
 @pytest.mark.slow
 @pytest.mark.fault(20)
+@pytest.mark.parametrize("world", [2, 3])
 @pytest.mark.parametrize("name", ROWS)
-def test_two_workers_give_one_workers_losses_gradients_and_weights(one_and_two, name):
-    one, two = one_and_two
-    for rank in (0, 1):
-        for mine, theirs in zip(one[name], two[rank][name], strict=True):
+def test_several_workers_give_one_workers_losses_gradients_and_weights(groups, name, world):
+    one = groups[1][0]
+    for rank in range(world):
+        for mine, theirs in zip(one[name], groups[world][rank][name], strict=True):
             for a, b in zip(mine, theirs, strict=True):
                 torch.testing.assert_close(torch.tensor(a), torch.tensor(b), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("world", [2, 3])
 @pytest.mark.parametrize("name", ROWS)
-def test_both_workers_hold_the_same_weights(one_and_two, name):
-    _, two = one_and_two
-    assert two[0][name][2] == two[1][name][2]
+def test_all_workers_hold_the_same_weights(groups, name, world):
+    first, *others = (results[name][2] for results in groups[world].values())
+    assert all(other == first for other in others)

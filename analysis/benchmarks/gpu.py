@@ -10,7 +10,9 @@ makes its images itself. Under 8 minutes.
 2. throughput: SimCLR, ResNet-18 with the small stem at 32 px, in float32 and bf16, from the stream on the device;
    the share of time that training waits for the stream; model FLOPs (three forward passes, counted by hooks on
    convolutions and linear layers) against a bf16 matrix product measured in the same run.
-3. packs: trial-images per second of 1, 4 and 8 learners that share a stream.
+3. packs: trial-images per second of 1, 4, 16 and 32 learners that share a stream, whose images lie on the device,
+   and how many times those of a learner alone, one trial after the other.
+4. fused: `fused.py`'s arms (stacked by `torch.func`, a CUDA graph, a stream each) against learners in turn.
 
 Without a CUDA device it runs on the CPU, with tiny sizes, and says so.
 """
@@ -27,6 +29,7 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
+from fused import Work, arms_of, seconds_in_turn
 from PIL import Image
 
 from raydistill import config
@@ -171,12 +174,22 @@ def main() -> None:
             print(f"{key:16} {rate:9.0f} images/s of two views, waiting {waiting:.1%}, {used:.1%} of the matmul rate")
     result["pack_images_per_second"] = {}
     batch = 256 if cuda else 64
-    for count in (1, 4, 8) if cuda else (1, 2):
+    result["pack_vs_serial"] = {}
+    for count in (1, 4, 16, 32) if cuda else (1, 2):
         stream = stream_of(images, batch, device)
         pack = [learner_of(student, batch, device, stream.steps_per_epoch, seed=i) for i in range(count)]
         rate, _ = speed(pack, stream, device, 1)
         result["pack_images_per_second"][count] = rate
-        print(f"pack of {count}        {rate:9.0f} trial-images/s")
+        result["pack_vs_serial"][count] = rate / result["pack_images_per_second"][1]
+        print(f"pack of {count:2}       {rate:9.0f} trial-images/s, {result['pack_vs_serial'][count]:.2f} times serial")
+    result["fused_vs_serial"] = {}
+    for count in (4, 16) if cuda else (2,):
+        work = Work(student["backbone"], count, batch if cuda else 8, device)
+        work.check()
+        seconds = seconds_in_turn(arms_of(work), 5 if cuda else 1, 20 if cuda else 1, device)
+        ratios = {name: seconds["serial"] / value for name, value in seconds.items() if name != "serial"}
+        result["fused_vs_serial"][count] = ratios
+        print(f"{count} learners in turn {1000 * seconds['serial']:.1f} ms a step; times faster: {ratios}")
     print(json.dumps(result))
 
 
