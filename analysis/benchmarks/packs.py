@@ -40,6 +40,7 @@ from raydistill.data.sources import Dataset, load_dataset
 from raydistill.evaluation.online import evaluate as knn
 from raydistill.training.messages import Assignment
 from raydistill.training.pack import Evaluate, Pack
+from raydistill.training.supplies import LoadedTeachers
 
 SIZE = 32
 CONCURRENT = 2
@@ -52,6 +53,7 @@ class Bench:
         self, dataset: Dataset, data: dict[str, Any], store: Store, key: str, student: str, trials: int
     ) -> None:
         self.dataset, self.data, self.store = dataset, data, store
+        self.teachers: LoadedTeachers = {}
         self.values = [
             {
                 "method": {
@@ -65,9 +67,11 @@ class Bench:
             for i in range(trials)
         ]  # fmt: skip
 
-    def pack(self, members: range, evaluate: Evaluate) -> Pack:
+    def pack(self, members: range) -> Pack:
         config = configuration.load(self.values[0])
-        pack = Pack(self.dataset, config.data, evaluate=evaluate, store=self.store, prefetch=0)
+        pack = Pack(
+            self.dataset, config.data, evaluate=no_scores, store=self.store, prefetch=0, teachers=self.teachers
+        )  # fmt: skip
         for i in members:
             report = pack.add(Assignment(str(i), configuration.dump(configuration.load(self.values[i]))))
             if report is not None:
@@ -79,23 +83,34 @@ class Bench:
 
     def check(self) -> None:
         """Trial 1 in company and alone has the same weights."""
-        together, alone = self.pack(range(min(3, len(self.values))), no_scores), self.pack(range(1, 2), no_scores)
+        together, alone = self.pack(range(min(3, len(self.values)))), self.pack(range(1, 2))
         for pack in (together, alone):
             pack.run_epoch()
         states = [pack.learners["1"].method.state_dict() for pack in (together, alone)]
         if not all(torch.equal(states[0][name], states[1][name]) for name in states[0]):
             raise SystemExit("the trial in company is not the trial alone")
 
-    def packed(self, evaluate: Evaluate) -> Callable[[], None]:
-        pack = self.pack(self.everything(), evaluate)
-        return lambda: run(pack)
+    def arms(self, *, scored: bool) -> dict[str, Callable[[], None]]:
+        """The first three arms; `scored`: pack and serial also with k-NN."""
+        together, apart = self.pack(self.everything()), [self.pack(range(i, i + 1)) for i in self.everything()]
 
-    def serial(self, evaluate: Evaluate) -> Callable[[], None]:
-        packs = [self.pack(range(i, i + 1), evaluate) for i in self.everything()]
-        return lambda: [run(pack) for pack in packs] and None
+        def all_of(packs: list[Pack], evaluate: Evaluate) -> Callable[[], None]:
+            def epoch() -> None:
+                for pack in packs:
+                    pack.evaluate = evaluate
+                    run(pack)
+
+            return epoch
+
+        arms = {
+            "pack": all_of([together], no_scores), "serial": all_of(apart, no_scores), "students": self.students_only()
+        }  # fmt: skip
+        if scored:
+            arms |= {"pack, scored": all_of([together], knn), "serial, scored": all_of(apart, knn)}
+        return arms
 
     def students_only(self) -> Callable[[], None]:
-        pack = self.pack(self.everything(), no_scores)
+        pack = self.pack(self.everything())
         views = dict.fromkeys(view for learner in pack.learners.values() for view in learner.method.views)
         ready = []
         for drawn, indices in pack.stream.epoch(0, views):
@@ -269,10 +284,7 @@ def main() -> None:
         key = publish_random(store, teacher, stem="imagenet" if teacher == "resnet50" else "small")
         bench = Bench(load_dataset(configuration.Data(**data)), data, store, key, student, trials)
         bench.check()
-        arms = {"pack": bench.packed(no_scores), "serial": bench.serial(no_scores), "students": bench.students_only()}
-        if given.evaluate:
-            arms |= {"pack, scored": bench.packed(knn), "serial, scored": bench.serial(knn)}
-        seconds = seconds_in_turn(arms, repeats)
+        seconds = seconds_in_turn(bench.arms(scored=given.evaluate), repeats)
         steps = len(bench.dataset.train) // data["batch_size"]
         print(f"{trials} trials of {student} taught by {teacher}, {steps * data['batch_size']} images an epoch, "
               f"{torch.get_num_threads()} threads")  # fmt: skip

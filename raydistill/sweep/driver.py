@@ -83,6 +83,7 @@ class Driver:
         if todo and not phase.stop():
             ray.get(self.broker.expect.remote(todo))
             self._tune(phase, _Search(self, phase, pending, keys[len(known) :]), todo)
+            self._account()
         return [self.journal.trials[key] for key in keys if key in self.journal.trials]
 
     def retell(self) -> None:
@@ -135,8 +136,11 @@ class Driver:
         """Accelerators in use, and the account of them on disk for a resume."""
         self.budget.using(groups * self.workers)
         if time.monotonic() - self._accounted > SECONDS_BETWEEN_ACCOUNTS:
-            self._accounted = time.monotonic()
-            write_atomically(self.directory / BUDGET, json.dumps(self.budget.to_dict()).encode())
+            self._account()
+
+    def _account(self) -> None:
+        self._accounted = time.monotonic()
+        write_atomically(self.directory / BUDGET, json.dumps(self.budget.to_dict()).encode())
 
     def trial_directory(self, key: str) -> Path:
         return self.directory / "trials" / key
