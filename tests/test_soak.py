@@ -62,7 +62,7 @@ def test_many_trials_cost_little_more_than_their_training_and_leave_nothing_behi
         space.write_text("method: random\nparameters: {train.lr: {min: 0.001, max: 0.01}}\n")
         base = {
             "method": {"name": "simclr", "backbone": "resnet10_w4"},
-            "data": {"limit": 400, "batch_size": 32, "image_size": 8},
+            "data": {"limit": 800, "batch_size": 32, "image_size": 8},
             "train": {"epochs": 2},
             "eval": {"probe_epochs": 1},
         }
