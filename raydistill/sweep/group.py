@@ -98,10 +98,12 @@ def train_loop(config: dict[str, Any]) -> None:
 def end(broker: Any) -> None:
     """End the broker with its hosts and their workers, whatever they do, and give back what they hold: Ray 2.60
     leaves the placement group of a Train run that was not closed in order to the driver's end."""
+    places: list[str] = []
     with suppress(ray.exceptions.RayError):
         places = ray.get(broker.places.remote(), timeout=5)
-        ray.kill(broker)
-        for place in places:
+    ray.kill(broker)
+    for place in places:
+        with suppress(ray.exceptions.RayError):
             ray.util.remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(place))))
 
 
