@@ -1,6 +1,6 @@
 """How soon a search finds what a plain grid finds: the same points, with early stopping and packs.
 
-    python analysis/benchmarks/search.py [--data digits] [--epochs 16] [--quick]
+    python analysis/benchmarks/search.py [--data digits] [--epochs 9] [--quick]
 
 1. grid: every point of a grid over SEED's temperatures and the learning rate, to its end, one after the other;
 2. search: the same points in another order, ASHA, packs of any size.
@@ -34,8 +34,8 @@ from raydistill.sweep.space_file import load_space
 
 FULL = {
     "method.tau_t": [0.001, 0.01, 0.1, 0.3],
-    "method.tau_s": [0.1, 0.2, 0.5],
-    "train.lr": [3e-4, 1e-3, 3e-3, 1e-2],
+    "method.tau_s": [0.1, 0.5],
+    "train.lr": [1e-3, 3e-3, 1e-2],
 }
 QUICK = {"method.tau_t": [0.01, 0.1], "train.lr": [1e-3, 1e-2]}
 SHARES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
@@ -71,8 +71,8 @@ def best_until(points: list[tuple[float, float, int, str]], seconds: float) -> f
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="digits", help="a data set as `sweep.py --data` takes it")
-    parser.add_argument("--epochs", type=int, default=16)
-    parser.add_argument("--eta", type=int, default=4)
+    parser.add_argument("--epochs", type=int, default=9)
+    parser.add_argument("--eta", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--quick", action="store_true", help="few points, two epochs: a check that it runs")
     given = parser.parse_args()
