@@ -20,7 +20,6 @@ from raydistill.sweep.budget import Budget
 from raydistill.sweep.journal import Journal, Outcome, TrialRecord
 from raydistill.sweep.keeper import Keeper
 from raydistill.sweep.progress import Progress
-from raydistill.sweep.scheduler import pauses
 from raydistill.sweep.search import Proposer, Settings
 from raydistill.sweep.tracking import Tracker
 from raydistill.sweep.trial import Trial
@@ -108,8 +107,7 @@ class Driver:
                 search_alg=search,
                 scheduler=phase.scheduler,
                 num_samples=todo,
-                # After a pause Tune 2.60 may give a trial another's actor and never step it.
-                reuse_actors=not pauses(phase.scheduler),
+                reuse_actors=True,
                 trial_name_creator=lambda trial: trial.config["key"],
                 trial_dirname_creator=lambda trial: trial.config["key"],
             ),

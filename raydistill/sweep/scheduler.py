@@ -174,11 +174,6 @@ def make_scheduler(space: Space, method: str, epochs: int, past: list[TrialRecor
     return SweepASHA(past, max_t=epochs, grace_period=stop.min_iter, reduction_factor=stop.eta)
 
 
-def pauses(scheduler: TrialScheduler) -> bool:
-    """Whether trials are stopped and go on later."""
-    return isinstance(scheduler, PopulationBasedTraining | HyperBandScheduler)
-
-
 def _with(config: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
     return configuration.dump(configuration.load(configuration.assign(config, settings)))
 

@@ -21,6 +21,8 @@ class Trial(tune.Trainable):
     """Config: `key`; `config`, resolved, over which `settings` by dotted path go (those that a population changes);
     `directory` of the checkpoints; `heard`, the last epoch known; `broker`, the actor's name; `carry`: Tune's own
     checkpoints hold the weights, so that others can copy them.
+
+    It joins with its first step: Tune may prepare two actors for one trial and step one of them only.
     """
 
     def setup(self, config: dict[str, Any]) -> None:
@@ -31,11 +33,15 @@ class Trial(tune.Trainable):
         self.copied_from = ""
         self.resolved = configuration.assign(config["config"], config["settings"])
         self.broker = ray.get_actor(config["broker"])
-        self._join()
+        self.joined = False
 
     def step(self) -> dict[str, Any]:
         """One epoch. A failed learner ends its trial in order, with the cause as `failure`: after an
         exception Tune 2.60 may hand the actor to the next trial and never step it."""
+        if not self.joined:
+            assignment = Assignment(self.key, self.resolved, str(self.directory), heard=self.epoch)
+            ray.get(self.broker.join.remote(assignment))
+            self.joined = True
         report = ray.get(self.broker.next.remote(self.key))
         if report.error:
             return {"failure": report.error, "done": True}
@@ -64,9 +70,4 @@ class Trial(tune.Trainable):
         if pointer["key"] != self.key:
             adopt(folder, self.directory)
             self.copied_from = f"{pointer['key']}@{pointer['epoch']}"
-        self._join()
-
-    def _join(self) -> None:
-        """Anew: what the broker knows of an earlier life of this trial is forgotten."""
-        assignment = Assignment(self.key, self.resolved, str(self.directory), heard=self.epoch)
-        ray.get(self.broker.join.remote(assignment))
+        self.joined = False

@@ -1,0 +1,90 @@
+"""The thin trial, without a cluster: when it speaks to the broker."""
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from raydistill.sweep import trial as module
+from raydistill.sweep.trial import Trial
+from raydistill.training.checkpoint_files import finished
+from raydistill.training.checkpoints import latest_checkpoint, write_checkpoint
+from raydistill.training.messages import Report
+
+
+class Calls:
+    """Stands for the broker's actor: notes what is called, answers `next` with a report."""
+
+    def __init__(self, report):
+        self.report, self.made = report, []
+
+    def __getattr__(self, name):
+        def remote(*arguments):
+            self.made.append((name, *arguments))
+            return self.report if name == "next" else None
+
+        return SimpleNamespace(remote=remote)
+
+
+@pytest.fixture
+def broker(monkeypatch):
+    broker = Calls(Report("t0001", 3, {"loss": 1.0}))
+    monkeypatch.setattr(module.ray, "get_actor", lambda name: broker)
+    monkeypatch.setattr(module.ray, "get", lambda value: value)
+    return broker
+
+
+def settings(folder, **values):
+    return {
+        "key": "t0001", "config": {"train": {"lr": 0.1}}, "settings": {}, "directory": str(folder), "heard": 2,
+        "broker": "b", "carry": False, **values,
+    }  # fmt: skip
+
+
+def made(folder, **values):
+    trial = Trial.__new__(Trial)
+    trial.setup(settings(folder, **values))
+    return trial
+
+
+def test_it_joins_with_its_first_step_since_tune_may_prepare_an_actor_that_it_never_steps(broker, tmp_path):
+    trial = made(tmp_path)
+    trial.reset_config(settings(tmp_path))
+    assert broker.made == []
+    assert trial.step()["epoch"] == 3
+    trial.step()
+    assert [name for name, *_ in broker.made] == ["join", "next", "next"]
+    assert broker.made[0][1].heard == 2
+
+
+def test_a_populations_settings_go_over_the_configuration(broker, tmp_path):
+    made(tmp_path, settings={"train.lr": 0.5}).step()
+    assert broker.made[0][1].config["train"]["lr"] == 0.5
+
+
+def test_a_copy_takes_the_donors_weights_and_says_so_once(broker, tmp_path):
+    write_checkpoint(tmp_path / "donor", 3, {"who": "donor"})
+    write_checkpoint(tmp_path / "own", 4, {"who": "own"})
+    carried = tmp_path / "carried"
+    carried.mkdir()
+    made(tmp_path / "donor", key="t0007", carry=True, heard=3).save_checkpoint(str(carried))
+    trial = made(tmp_path / "own")
+    trial.load_checkpoint(str(carried))
+    assert latest_checkpoint(tmp_path / "own") == {"who": "donor"}
+    assert len(finished(tmp_path / "own")) == 1
+    assert trial.step()["copied_from"] == "t0007@3"
+    assert trial.step()["copied_from"] == ""
+    assert broker.made[0][1].heard == 3
+
+
+def test_its_own_checkpoint_is_a_pointer_and_changes_no_file(broker, tmp_path):
+    write_checkpoint(tmp_path / "own", 3, {"who": "own"})
+    folder = tmp_path / "tune"
+    folder.mkdir()
+    trial = made(tmp_path / "own", heard=3)
+    trial.save_checkpoint(str(folder))
+    assert [path.name for path in folder.iterdir()] == ["trial.json"]
+    assert json.loads((folder / "trial.json").read_text()) == {"key": "t0001", "epoch": 3}
+    trial.load_checkpoint(str(folder))
+    assert latest_checkpoint(tmp_path / "own") == {"who": "own"}
+    assert trial.step()["copied_from"] == ""
