@@ -1,5 +1,7 @@
 """Teachers, teacher banks and labels in a pack; every method in company, alone and resumed."""
 
+import time
+
 import pytest
 import torch
 from rows import ROWS
@@ -16,6 +18,7 @@ from raydistill.training.checkpoints import latest_checkpoint
 from raydistill.training.messages import Assignment
 from raydistill.training.pack import Pack
 from raydistill.training.prepare import ensure_teachers, promised
+from raydistill.training.supplies import Supplies
 
 DATA = {"source": "digits", "limit": 48, "image_size": 8, "batch_size": 16}
 TEACHER = {"backbone": "resnet10_w4", "epochs": 1, "batch_size": 16}
@@ -79,6 +82,18 @@ def run(pack, limit=20):
 def join(pack, key, configuration, directory=None):
     failed = pack.add(Assignment(key, config.dump(configuration), str(directory) if directory else None))
     assert failed is None, failed
+
+
+def test_a_teachers_time_is_no_learners_own(dataset, store, monkeypatch):
+    """Else a pack that shares most of its work would seem to share none."""
+    pack = make_pack(dataset, store)
+    for key in "ab":
+        join(pack, key, settings("seed", 1))
+    embed = Supplies.embed
+    monkeypatch.setattr(Supplies, "embed", lambda *a: time.sleep(0.2) or embed(*a))
+    pack.run_epoch()
+    steps = pack.stream.steps_per_epoch
+    assert pack.load.wall - pack.load.alone >= 0.2 * steps
 
 
 @pytest.mark.parametrize("name", ROWS)

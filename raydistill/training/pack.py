@@ -163,7 +163,7 @@ class Pack:
         for number, (drawn, indices) in enumerate(self.stream.epoch(epoch, views), 1):
             step = self.supplies.step(drawn, indices, epoch)
             for key, learner in list(due.items()):
-                began = time.perf_counter()
+                began, shared = time.perf_counter(), self.supplies.seconds
                 try:
                     learner.train_step(learner.batch(step))
                 except Exception as error:
@@ -171,7 +171,7 @@ class Pack:
                     del due[key]
                     self.remove(key)
                     del learner
-                self._seconds[key] += time.perf_counter() - began
+                self._seconds[key] += time.perf_counter() - began - (self.supplies.seconds - shared)
             on_step(number / self.stream.steps_per_epoch)
             if not due:
                 break

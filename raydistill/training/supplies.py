@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -50,6 +51,8 @@ class Supplies:
         store: where they are kept; None: there are none, and a method that needs one is refused.
         dataset, data: the images of the pack.
         teachers: those that other packs of this process have loaded, by key and normalisation; added to.
+
+    `seconds` counts what was spent on teachers and banks, which is nobody's own step.
     """
 
     def __init__(
@@ -69,6 +72,7 @@ class Supplies:
         self._pages: dict[tuple[str, View, int, Output], np.ndarray] = {}
         self._trails: WeakValueDictionary[Source, Trail] = WeakValueDictionary()
         self._identity: dict[str, Any] | None = None
+        self.seconds = 0.0
 
     def supply(self, config: Config) -> Supply:
         """Everything that a learner with this configuration needs.
@@ -170,7 +174,9 @@ class Step:
         source = (key, banked, view, output)
         if source not in self._known:
             make = self._looked_up if banked else self._computed
+            began = time.perf_counter()
             self._known[source] = make(key, view, output)
+            self._supplies.seconds += time.perf_counter() - began
         return self._known[source]
 
     def _enter(self, key: str, bank: bool, view: View, output: Output) -> Entries:
