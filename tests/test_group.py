@@ -97,7 +97,7 @@ def test_a_full_group_brings_another(cluster, tmp_path):
     settings, trials, _ = sweep(tmp_path, "apart", epochs=2, packs=2, learners=1)
     assert all(trial.outcome == "finished" for trial in trials.values())
     assert {result["pack_learners"] for trial in trials.values() for result in trial.results.values()} == {1.0}
-    groups = {path.name.rpartition("-pack-")[2] for path in (settings.directory / "ray").glob("train-*-pack-*")}
+    groups = {path.name.rpartition("-pack-")[2] for path in (settings.directory / "ray").glob("train-*/train-*-pack-*")}
     assert groups >= {"0", "1"}
 
 
@@ -118,7 +118,7 @@ def test_an_elastic_group_grows_with_the_cluster_and_keeps_its_batch(tmp_path):
     assert max(trial.results[30]["workers"] for trial in trials.values()) == 2
 
 
-ELASTIC = """
+ELASTIC = r"""
 import sys, threading, time
 from pathlib import Path
 import ray

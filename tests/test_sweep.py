@@ -58,7 +58,7 @@ class TestAWholeSweep:
         space = {
             "method": "bayes",
             "metric": {"name": "val_knn", "goal": "maximize"},
-            "early_terminate": {"type": "hyperband", "min_iter": 1, "eta": 2},
+            "early_terminate": {"type": "asha", "min_iter": 1, "eta": 2},
             "parameters": {
                 "train.lr": {"values": [GOOD, FATAL]},
                 "method.tau_kd": {"distribution": "log_uniform_values", "min": 0.05, "max": 1.0},

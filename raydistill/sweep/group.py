@@ -25,6 +25,7 @@ from raydistill.training.worker import serve
 SECONDS_BETWEEN_TICKS = 2.0
 SECONDS_BETWEEN_RESIZES = float(os.environ.get("RAYDISTILL_RESIZE_SECONDS", "60"))
 MOST_DEATHS = 100
+CPUS = 0.9  # of a worker: trials hold a thousandth of a core each, and N workers shall fit on N cores
 
 
 @dataclass(frozen=True)
@@ -128,7 +129,7 @@ class GroupHost:
             scaling_config=ScalingConfig(
                 num_workers=(settings.workers, settings.most) if elastic else settings.workers,
                 use_gpu=settings.gpu,
-                resources_per_worker={"CPU": 1, **({"GPU": 1} if settings.gpu else {})},
+                resources_per_worker={"CPU": CPUS, **({"GPU": 1} if settings.gpu else {})},
                 elastic_resize_monitor_interval_s=SECONDS_BETWEEN_RESIZES,
             ),
             torch_config=TorchConfig(backend="nccl" if settings.gpu else "gloo"),
