@@ -23,18 +23,18 @@ from raydistill.training.pack import LearnerFailed
 from raydistill.training.worker import serve
 
 SECONDS_BETWEEN_TICKS = 2.0
-SECONDS_BETWEEN_RESIZES = float(os.environ.get("RAYDISTILL_RESIZE_SECONDS", "60"))
 MOST_DEATHS = 100
 CPUS = 0.9  # of a worker: trials hold a thousandth of a core each, and N workers shall fit on N cores
 
 
 @dataclass(frozen=True)
 class GroupSettings:
-    """`workers` of a group, or with `most` as many as there are resources for; `threads` of torch in each CPU
-    worker, one GPU per worker where `gpu`."""
+    """`workers` of a group, or with `most` as many as there are resources for, looked at every `resize_seconds`;
+    `threads` of torch in each CPU worker, one GPU per worker where `gpu`."""
 
     workers: int = 1
     most: int | None = None
+    resize_seconds: float = 60.0
     threads: int = 1
     gpu: bool = False
     artifacts: str = "artifacts"
@@ -130,7 +130,7 @@ class GroupHost:
                 num_workers=(settings.workers, settings.most) if elastic else settings.workers,
                 use_gpu=settings.gpu,
                 resources_per_worker={"CPU": CPUS, **({"GPU": 1} if settings.gpu else {})},
-                elastic_resize_monitor_interval_s=SECONDS_BETWEEN_RESIZES,
+                elastic_resize_monitor_interval_s=settings.resize_seconds,
             ),
             torch_config=TorchConfig(backend="nccl" if settings.gpu else "gloo"),
             run_config=RunConfig(

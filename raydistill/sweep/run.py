@@ -120,6 +120,7 @@ def _start_broker(settings: SweepSettings) -> tuple[Any, str]:
     groups = settings.packs * (settings.most_workers or settings.workers)
     group = GroupSettings(
         workers=settings.workers, most=settings.most_workers,
+        resize_seconds=float(os.environ.get("RAYDISTILL_RESIZE_SECONDS", "60")),
         threads=settings.threads or max(1, (os.cpu_count() or 1) // groups), gpu=bool(settings.gpu),
         artifacts=str(settings.artifacts), artifacts_gib=settings.artifacts_gib,
     )  # fmt: skip
