@@ -299,9 +299,8 @@ def _describe(plan: SweepSettings, images: int) -> str:
     probe = partial(measure, store=store, evaluate=evaluate, workers=plan.workers, threads=plan.threads)
     pace = probe(plan.base)
     teachers = [MissingTeacher(key, recipe.train.epochs, probe(recipe)) for key, recipe in recipes.items()]
-    finalists = 3 * plan.seeds - 1
     cost = estimate(
-        pace, trials=plan.trials, epochs=plan.epochs, finalists=finalists, learners=plan.learners or FIRST,
+        pace, trials=plan.trials, epochs=plan.epochs, finalists=plan.finalists, learners=plan.learners or FIRST,
         packs=plan.packs, early_stop=plan.space.early_terminate, every=plan.base.eval.every, teachers=teachers,
         checkpoints=1, price_per_hour=plan.limits.price_per_hour, accelerators=plan.packs * plan.workers,
     )  # fmt: skip
@@ -314,7 +313,7 @@ def _describe(plan: SweepSettings, images: int) -> str:
         "work": {
             "teachers to train first": len(teachers),
             "trials": plan.trials,
-            "finalists at most": finalists,
+            "finalists at most": plan.finalists,
             "epochs of each": plan.epochs,
             "training images": images,
             "steps per epoch": images // plan.base.data.batch_size,

@@ -157,7 +157,7 @@ def test_an_idle_group_ends_and_waiting_trials_bring_another():
         await broker.boundary("pack-0", [])
         assert (await broker.boundary("pack-0", [Report("a", 1, done=True)])).close
         assert (await asks[0]).done
-        assert (await broker.status())["groups"] == 0
+        assert (await broker.status())["workers"] == 0
         await arrive(broker, "b")
         assert launched == ["pack-0", "pack-1"]
 
@@ -328,5 +328,79 @@ def test_asking_for_an_unknown_trial_is_an_error():
     async def scenario():
         assert "not in the sweep" in (await Broker().next("nobody")).error
         await Broker().leave("nobody")
+
+    play(scenario)
+
+
+def test_workers_that_died_while_they_waited_take_no_orders():
+    async def scenario():
+        broker = Broker(1, 4, gather_seconds=0)
+        dead = asyncio.create_task(broker.boundary("p", [], None, True))
+        await asyncio.sleep(0)
+        alive = asyncio.create_task(broker.boundary("p", [], None, True))
+        await asyncio.sleep(0)
+        asks = await arrive(broker, "a")
+        assert (await dead).close
+        assert keys(await alive) == ["a"]
+        asks[0].cancel()
+
+    play(scenario)
+
+
+def test_a_trial_that_leaves_and_joins_again_is_stopped_where_it_trained_before_another_group_takes_it():
+    async def scenario():
+        broker = Broker(GROUPS, 2, gather_seconds=0)
+        asks = await arrive(broker, "a", "c")
+        asks += await arrive(broker, "b", config=B)
+        first = await broker.boundary("p", [], None, True)
+        assert keys(first) == ["a", "c"]
+        other = asyncio.create_task(broker.boundary("q", [], None, True))
+        assert keys(await other) == ["b"]
+        idle = asyncio.create_task(broker.boundary("q", [Report("b", 1, done=True)]))
+        await asyncio.sleep(0)
+        await broker.leave("a")  # paused in the middle of its epoch, and at once told to go on
+        asks += await arrive(broker, "a")
+        await asyncio.sleep(0.5)
+        assert not idle.done(), "its first group has not heard of it yet"
+        again = await broker.boundary("p", [Report("a", 1), Report("c", 1, done=True)])
+        assert again.stop == ["a"]
+        assert keys(again) == ["a"]
+        for task in (*asks, idle):
+            task.cancel()
+
+    play(scenario)
+
+
+@pytest.mark.fault(5)
+def test_trials_of_a_group_whose_host_died_wait_for_another():
+    async def scenario():
+        hosts = []
+
+        def launch(name):
+            hosts.append((name, asyncio.get_running_loop().create_future()))
+            return hosts[-1][1]
+
+        broker = Broker(1, 2, gather_seconds=0, launch=launch)
+        asks = await arrive(broker, "a")
+        assert keys(await broker.boundary("pack-0", [], None, True)) == ["a"]
+        hosts[0][1].set_exception(RuntimeError("its node is gone"))
+        await asyncio.sleep(0.05)
+        assert [name for name, _ in hosts] == ["pack-0", "pack-1"]
+        assert keys(await broker.boundary("pack-1", [], None, True)) == ["a"]
+        again = asyncio.create_task(broker.boundary("pack-1", [Report("a", 1, done=True)]))
+        assert (await asks[0]).done
+        again.cancel()
+
+    play(scenario)
+
+
+def test_hosts_that_die_again_and_again_end_the_sweep_with_their_cause():
+    async def scenario():
+        async def die():
+            raise RuntimeError("no such image")
+
+        broker = Broker(1, 2, gather_seconds=0, launch=lambda name: die())
+        (ask,) = await arrive(broker, "a")
+        assert "no such image" in (await ask).error
 
     play(scenario)

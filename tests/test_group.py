@@ -89,6 +89,26 @@ def test_two_workers_train_one_pack(cluster, tmp_path):
     assert all(state["epoch"] == 2 for state in states.values())
 
 
+@pytest.mark.fault(3)
+def test_one_of_two_workers_killed_costs_no_trial(cluster, tmp_path):
+    journal = tmp_path / "runs" / "half" / "journal.jsonl"
+    killed = []
+
+    def kill():
+        while not killed:
+            if journal.exists() and '"epoch": 3' in journal.read_text():
+                killed.append(train_workers()[-1])
+                os.kill(killed[0], signal.SIGKILL)
+            time.sleep(0.01)
+
+    thread = threading.Thread(target=kill, daemon=True)
+    thread.start()
+    _, trials, states = sweep(tmp_path, "half", epochs=12, workers=2)
+    assert killed
+    assert all(trial.outcome == "finished" and trial.epochs == 12 for trial in trials.values())
+    assert all(state["epoch"] == 12 for state in states.values())
+
+
 def test_a_full_group_brings_another(cluster, tmp_path):
     settings, trials, _ = sweep(tmp_path, "apart", epochs=2, packs=2, learners=1)
     assert all(trial.outcome == "finished" for trial in trials.values())

@@ -9,6 +9,7 @@ from states import same, weights
 
 from raydistill import config
 from raydistill.config import Data
+from raydistill.data.images import DataError
 from raydistill.data.sources import load_dataset
 from raydistill.sweep.broker import Broker
 from raydistill.training.checkpoints import latest_checkpoint
@@ -49,6 +50,9 @@ class Line:
         self.fresh = False
         self.orders.append(answer.result(60))
         return self.orders[-1]
+
+    def started(self):
+        pass
 
     def tick(self, share):
         pass
@@ -189,6 +193,9 @@ class Script:
     def boundary(self, reports, load):
         return self.orders.pop(0)
 
+    def started(self):
+        pass
+
     def tick(self, share):
         pass
 
@@ -206,6 +213,32 @@ def test_a_learner_that_one_of_two_workers_cannot_train_brings_the_group_down_an
     with pytest.raises(LearnerFailed, match="a: device-side assert"):
         serve(control, evaluate=no_evaluation, load=lambda _: dataset, workers=TwoWorkers())
     assert [(report.key, report.error) for report in control.told] == [("a", "device-side assert")]
+
+
+def test_an_image_that_one_of_two_workers_cannot_read_names_every_learner_of_its_pack(dataset, monkeypatch):
+    def unreadable(*_):
+        raise DataError("cat.png: cannot be read")
+
+    monkeypatch.setattr("raydistill.training.pack.Pack.run_epoch", unreadable)
+    value = settings()
+    control = Script(Orders(value["data"], [Assignment("a", value), Assignment("b", value)]))
+    with pytest.raises(LearnerFailed, match="cat.png"):
+        serve(control, evaluate=no_evaluation, load=lambda _: dataset, workers=TwoWorkers())
+    assert [report.key for report in control.told] == ["a", "b"]
+
+
+@pytest.mark.fault(3)
+def test_a_worker_that_is_gone_is_no_fault_of_the_learner_that_noticed(dataset, monkeypatch):
+    def cut(self, batch, progress):
+        raise RuntimeError("[../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer")
+
+    monkeypatch.setattr("raydistill.methods.simclr.SimCLR.loss", cut)
+    value = settings()
+    control = Script(Orders(value["data"], [Assignment("a", value)]))
+    with pytest.raises(RuntimeError, match="closed by peer") as caught:
+        serve(control, evaluate=no_evaluation, load=lambda _: dataset, workers=TwoWorkers())
+    assert not isinstance(caught.value, LearnerFailed)
+    assert control.told == []
 
 
 def test_what_all_workers_see_alike_brings_no_group_down(dataset, monkeypatch):

@@ -108,6 +108,23 @@ def test_the_best_so_far_may_go_once_there_is_a_better_one(tmp_path):
     assert kept(tmp_path) == ["b"]
 
 
+def test_what_ended_before_a_resume_is_known_and_stays_until_room_is_made(tmp_path):
+    for key in "abc":
+        fill(tmp_path, key)
+    keeper = Keeper(tmp_path, 0.0)
+    for key, score in (("a", 0.1), ("b", 0.2)):
+        assert keeper.ended(key, score, True, make_room=False) == []
+    keeper.protect("a")
+    assert keeper.ended("c", 0.3, True) == ["b"]
+
+
+def test_what_a_population_copies_from_counts(tmp_path):
+    carried = tmp_path / "ray" / "tune-search" / "t0000" / "checkpoint_000001"
+    carried.mkdir(parents=True)
+    (carried / "epoch-00001.safetensors").write_bytes(b"x" * 100)
+    assert Keeper(tmp_path, None).total() == 100
+
+
 def test_files_that_are_gone_and_a_missing_sweep_are_passed_over(tmp_path):
     keeper = Keeper(tmp_path / "none", 0.0)
     assert keeper.ended("a", None, False) == [] and keeper.total() == 0

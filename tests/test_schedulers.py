@@ -145,12 +145,15 @@ def test_a_warm_start_takes_results_where_they_count_and_hints_elsewhere(tmp_pat
 
 def test_a_budget_ends_the_search_and_the_final_still_runs(tmp_path):
     space = {"method": "random", "parameters": {"train.lr": LR}}
-    settings = plan(tmp_path, space, trials=30, epochs=2, learners=2, limits=Limits(epochs=14, price_per_hour=7.2))
+    limits = Limits(epochs=42, price_per_hour=7.2)
+    settings = plan(tmp_path, space, trials=30, epochs=4, learners=4, seeds=2, method=DOGO, limits=limits)
     result, trials = run(settings)
     assert 2 <= len(trials) < 30
+    assert {t.outcome for t in trials.values()} == {"finished", "stopped_early"}
     stopped = [t for t in trials.values() if t.outcome == "stopped_early"]
-    assert all("14 trial-epochs" in t.message for t in stopped)
-    assert len(result.rows[0].scores) == 1
+    assert all("42 trial-epochs" in t.message for t in stopped)
+    assert len(result.rows[0].scores) == 2
+    assert {row.name.partition("-")[0] for row in result.rows} >= {"dogo", "simclr"}
     kept = json.loads((settings.directory / "budget.json").read_text())
     assert kept["epochs"] >= 4
 

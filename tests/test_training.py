@@ -284,6 +284,9 @@ class Script:
     def __init__(self, *orders):
         self.orders, self.reports, self.shares = list(orders), [], []
 
+    def started(self):
+        pass
+
     def tick(self, share):
         self.shares.append(share)
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from raydistill.sweep import trial as module
-from raydistill.sweep.trial import Trial
+from raydistill.sweep.trial import Trial, last_copy
 from raydistill.training.checkpoint_files import finished
 from raydistill.training.checkpoints import latest_checkpoint, write_checkpoint
 from raydistill.training.messages import Report
@@ -67,11 +67,19 @@ def test_a_copy_takes_the_donors_weights_and_says_so_once(broker, tmp_path):
     write_checkpoint(tmp_path / "own", 4, {"who": "own"})
     carried = tmp_path / "carried"
     carried.mkdir()
-    made(tmp_path / "donor", key="t0007", carry=True, heard=3).save_checkpoint(str(carried))
-    trial = made(tmp_path / "own")
+    donor = made(tmp_path / "donor", key="t0007", carry=True, heard=3)
+    donor.save_checkpoint(str(carried))
+    # Tune may save the donor once more into the same folder.
+    write_checkpoint(tmp_path / "donor", 4, {"who": "donor, later"})
+    donor.epoch = 4
+    donor.save_checkpoint(str(carried))
+    trial = made(tmp_path / "own", settings={"train.lr": 0.2}, as_of=3)
     trial.load_checkpoint(str(carried))
     assert latest_checkpoint(tmp_path / "own") == {"who": "donor"}
     assert len(finished(tmp_path / "own")) == 1
+    assert last_copy(tmp_path / "own") == (3, "t0007", {"train.lr": 0.2})
+    assert last_copy(tmp_path / "donor") is None
+    assert trial.epoch == 3
     assert trial.step()["copied_from"] == "t0007@3"
     assert trial.step()["copied_from"] == ""
     assert broker.made[0][1].heard == 3
@@ -88,3 +96,14 @@ def test_its_own_checkpoint_is_a_pointer_and_changes_no_file(broker, tmp_path):
     trial.load_checkpoint(str(folder))
     assert latest_checkpoint(tmp_path / "own") == {"who": "own"}
     assert trial.step()["copied_from"] == ""
+
+
+def test_a_copy_that_was_cut_short_before_its_weights_came_is_none(broker, tmp_path, monkeypatch):
+    write_checkpoint(tmp_path / "donor", 3, {"who": "donor"})
+    write_checkpoint(tmp_path / "own", 3, {"who": "own"})
+    carried = tmp_path / "carried"
+    carried.mkdir()
+    made(tmp_path / "donor", key="t0007", carry=True, heard=3).save_checkpoint(str(carried))
+    monkeypatch.setattr(module, "adopt", lambda *_: None)
+    made(tmp_path / "own", as_of=3).load_checkpoint(str(carried))
+    assert last_copy(tmp_path / "own") is None

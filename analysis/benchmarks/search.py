@@ -1,6 +1,6 @@
 """How soon a search finds what a plain grid finds: the same points, with early stopping and packs.
 
-    python analysis/benchmarks/search.py [--data digits] [--epochs 9] [--quick]
+    python analysis/benchmarks/search.py [--data digits] [--limit N] [--epochs 9] [--eta 3] [--quick]
 
 1. grid: every point of a grid over SEED's temperatures and the learning rate, to its end, one after the other;
 2. search: the same points in another order, ASHA, packs of any size.
@@ -71,6 +71,7 @@ def best_until(points: list[tuple[float, float, int, str]], seconds: float) -> f
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="digits", help="a data set as `sweep.py --data` takes it")
+    parser.add_argument("--limit", type=int, help="images of each split at most")
     parser.add_argument("--epochs", type=int, default=9)
     parser.add_argument("--eta", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
@@ -83,7 +84,8 @@ def main() -> None:
         small = {"data.limit": 60, "data.image_size": 8, "data.batch_size": 16, "method.queue_size": 16,
                  "method.backbone": "resnet10_w4", "teacher.backbone": "resnet10_w4"}  # fmt: skip
         values = configuration.assign(values, small)
-    base = with_own_teacher(configuration.load(configuration.assign(values, {"data.source": given.data})))
+    data = {"data.source": given.data} | ({"data.limit": given.limit} if given.limit else {})
+    base = with_own_teacher(configuration.load(configuration.assign(values, data)))
     shuffled = {path: random.Random(0).sample(v, len(v)) for path, v in reversed(points.items())}
     ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     with tempfile.TemporaryDirectory() as name:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -21,6 +21,7 @@ from raydistill.sweep.sizing import MOST, Size
 from raydistill.training.messages import Assignment, Load, Orders, Report, data_key
 
 PATIENCE = 60.0  # seconds that a trial waits for a group of its own before it joins one with other data
+MOST_HOSTS = 10  # of groups that may be lost with their node or process
 DEATHS = 2  # of the workers of a single learner, until it is to blame
 
 
@@ -44,13 +45,16 @@ class _Trial:
 
 @dataclass
 class _Group:
-    """`up` once its workers have asked for orders. `deaths` of them since an epoch ended; the `suspects` are the
-    learners among which one kills them."""
+    """`workers` that have asked for orders, none before they are up, and their `generation`. `deaths` of them since
+    an epoch ended; the `suspects` are the learners among which one kills them. The `dropped` were taken from it and
+    still train there."""
 
     size: Size
     started: float
-    up: bool = False
+    workers: int = 0
+    generation: int = 0
     members: list[str] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
     turn: list[str] = field(default_factory=list)
     training: str | None = None
     share: float = 0.0
@@ -71,7 +75,7 @@ class Broker:
     """Args:
     groups: worker groups at most.
     learners: in each; None: as many as pay, found by measurement, up to `most`.
-    launch: starts the group with the given name; None: groups come by themselves.
+    launch: starts the group with the given name, and may return what ends with it; None: groups come by themselves.
     gather_seconds: an empty group waits this long after the first trial came, for others to share with.
     idle_seconds: a group without work for this long ends.
     """
@@ -82,7 +86,7 @@ class Broker:
         learners: int | None = None,
         *,
         most: int = MOST,
-        launch: Callable[[str], None] | None = None,
+        launch: Callable[[str], Awaitable[None] | None] | None = None,
         gather_seconds: float = 3.0,
         idle_seconds: float = 60.0,
     ) -> None:
@@ -97,6 +101,8 @@ class Broker:
         self._closing = False
         self._failure = ""
         self._changed = asyncio.Condition()
+        self._watching: set[asyncio.Future[None]] = set()
+        self._hosts_lost = 0
 
     async def expect(self, trials: int) -> None:
         """So many trials will come: a group starts at once, and when it is empty need not wait for more."""
@@ -134,13 +140,18 @@ class Broker:
                     self._forget(key)
                 self._changed.notify_all()
 
-    async def boundary(self, name: str, reports: list[Report], load: Load | None = None, fresh: bool = False) -> Orders:
-        """What the group does next. Fresh workers start all its learners again."""
+    async def boundary(
+        self, name: str, reports: list[Report], load: Load | None = None, fresh: bool = False, workers: int = 1
+    ) -> Orders:
+        """What the group does next. Fresh workers start all its learners again; those before them, if they still
+        wait here, are dead and get nothing."""
         async with self._changed:
             group = self._groups.setdefault(name, self._new_group())
-            group.up = True
+            group.workers = workers
             if fresh:
+                group.generation += 1
                 self._restarted(group)
+            generation = group.generation
             group.share, group.training = 0.0, None
             if reports:
                 group.deaths = 0
@@ -152,6 +163,8 @@ class Broker:
             started: list[Assignment] = []
             stopped: list[str] = []
             while True:
+                if generation != group.generation or self._groups.get(name) is not group:
+                    return Orders(close=True)
                 gone = self._dismiss(group)
                 stopped += gone
                 started = [a for a in started if a.key not in gone] + self._assign(name, group)
@@ -179,12 +192,12 @@ class Broker:
             group.share = share
 
     async def status(self) -> dict[str, Any]:
-        """`room`: trials that may run at once; `groups` there are; `shares`: how far their epochs are."""
+        """`room`: trials that may run at once; `workers` there are; `shares`: how far their epochs are."""
         room = sum(group.size.capacity for group in self._groups.values())
         unborn = Size(self.learners, self.most).capacity * (self.limit - len(self._groups))
         return {
             "room": room + unborn,
-            "groups": sum(group.up for group in self._groups.values()),
+            "workers": sum(group.workers for group in self._groups.values()),
             "shares": [group.share for group in self._groups.values() if group.training],
         }
 
@@ -216,7 +229,7 @@ class Broker:
         async with self._changed:
             self._closing = True
             self._changed.notify_all()
-            await self._changed.wait_for(lambda: not any(group.up for group in self._groups.values()))
+            await self._changed.wait_for(lambda: not any(group.workers for group in self._groups.values()))
 
     async def _wait(self) -> None:
         """Until something changes, or a time for gathering, patience or idling may be over."""
@@ -275,17 +288,23 @@ class Broker:
                 group.deaths, group.suspects = 0, [key for key in group.suspects if key != blamed[0]]
             elif group.suspects or group.deaths > 1:
                 group.suspects = blamed
+        self._release(group)
+
+    def _release(self, group: _Group) -> None:
+        """Its members wait for a place again; nothing trains there."""
+        group.dropped = []
         for key in group.members:
             if trial := self._trials.get(key):
                 trial.group = None
         group.members = []
 
     def _dismiss(self, group: _Group) -> list[str]:
+        dropped, group.dropped = group.dropped, []
         gone = [key for key in group.members if key not in self._trials or self._trials[key].leaving]
         for key in gone:
             group.members.remove(key)
             self._trials.pop(key, None)
-        return gone
+        return dropped + gone
 
     def _assign(self, name: str, group: _Group) -> list[Assignment]:
         waiting = [trial for trial in self._trials.values() if trial.waits]
@@ -294,7 +313,8 @@ class Broker:
         taken = []
         for trial in waiting:
             key = trial.assignment.key
-            if group.room > 0 and not group.kept_out(key) and self._suits(trial, name, group):
+            trains_still = any(key in other.dropped for other in self._groups.values())
+            if group.room > 0 and not group.kept_out(key) and not trains_still and self._suits(trial, name, group):
                 trial.group = name
                 group.members.append(key)
                 taken.append(trial.assignment)
@@ -325,8 +345,27 @@ class Broker:
         if self.launch is not None:
             self._launched += 1
             self._groups[name] = self._new_group()
-            self.launch(name)
+            if (ended := self.launch(name)) is not None:
+                self._watching.add(asyncio.ensure_future(self._watch(name, ended)))
         return name
+
+    async def _watch(self, name: str, ended: Awaitable[None]) -> None:
+        """A host that dies takes its workers along and says nothing: its trials wait for another."""
+        try:
+            await ended
+        except Exception as error:
+            async with self._changed:
+                group = self._groups.get(name)
+                if group is None or self._closing:
+                    return
+                self._hosts_lost += 1
+                if self._hosts_lost <= MOST_HOSTS:
+                    del self._groups[name]
+                    self._release(group)
+                    self._launch_what_is_missing()
+                    self._changed.notify_all()
+                    return
+            await self.group_failed(name, f"worker group {name} is gone: {' '.join(str(error).split())[:300]}")
 
     def _launch_what_is_missing(self) -> None:
         """Another group, if trials wait that none has room for."""
@@ -352,5 +391,7 @@ class Broker:
     def _forget(self, key: str) -> None:
         self._trials.pop(key, None)
         for group in self._groups.values():
-            group.members = [member for member in group.members if member != key]
+            if key in group.members:
+                group.members.remove(key)
+                group.dropped.append(key)
             group.suspects = [suspect for suspect in group.suspects if suspect != key]

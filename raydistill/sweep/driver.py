@@ -17,16 +17,17 @@ from ray.tune.search import Searcher
 
 from raydistill import config as configuration
 from raydistill.sweep.budget import Budget
-from raydistill.sweep.journal import Journal, Outcome, TrialRecord
+from raydistill.sweep.journal import Journal, Outcome, TrialRecord, role_of
 from raydistill.sweep.keeper import Keeper
 from raydistill.sweep.progress import Progress
 from raydistill.sweep.search import Proposer, Settings
 from raydistill.sweep.tracking import Tracker
-from raydistill.sweep.trial import Trial
+from raydistill.sweep.trial import Trial, last_copy
 from raydistill.training.checkpoint_files import write_atomically
 
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_BETWEEN_ACCOUNTS = 5.0
+MOST_DEATHS = 10
 BUDGET = "budget.json"
 TUNE_KEYS = {"time_this_iter_s", "time_total_s", "time_since_restore"}
 
@@ -70,18 +71,20 @@ class Driver:
     progress: Progress
     budget: Budget
     keeper: Keeper
-    workers: int = 1
     _accounted: float = 0.0
 
     def run(self, phase: Phase) -> list[TrialRecord]:
         """Run what the journal does not have yet; return all records of the phase."""
         keys = [phase.key(i) for i in range(phase.trials)]
         known = [self.journal.trials[key] for key in keys if key in self.journal.trials]
+        new = [key for key in keys if key not in self.journal.trials]
         pending = [record for record in known if record.outcome is None]
-        todo = len(pending) + len(keys) - len(known)
+        todo = len(pending) + len(new)
         if todo and not phase.stop():
+            for record in pending:
+                self._catch_up_with_copy(record)
             ray.get(self.broker.expect.remote(todo))
-            self._tune(phase, _Search(self, phase, pending, keys[len(known) :]), todo)
+            self._tune(phase, _Search(self, phase, pending, new), todo)
             self._account()
         return [self.journal.trials[key] for key in keys if key in self.journal.trials]
 
@@ -99,6 +102,7 @@ class Driver:
 
     def _tune(self, phase: Phase, search: _Search, todo: int) -> None:
         mode = "max" if phase.goal == "maximize" else "min"
+        callback = _Callback(self, phase, search)
         tuner = tune.Tuner(
             tune.with_resources(Trial, {"CPU": 0.001}),
             tune_config=tune.TuneConfig(
@@ -115,24 +119,39 @@ class Driver:
                 name=f"tune-{phase.role}",
                 storage_path=str(self.directory / "ray"),
                 verbose=0,
-                callbacks=[_Callback(self, phase, search)],
+                callbacks=[callback],
+                # Of the trial's own small process, when its node goes; the learner resumes.
+                failure_config=tune.FailureConfig(max_failures=MOST_DEATHS),
                 stop=_Stopper(phase.stop),
                 checkpoint_config=tune.CheckpointConfig(num_to_keep=3),
             ),
         )
         tuner.fit()
+        # A stopper ends trials without a word to anybody.
+        for key in search.given:
+            if self.journal.trials[key].outcome is None:
+                search.ended(key, failed=False)
+                callback.ended(key, "")
 
-    def keep(self, record: TrialRecord) -> None:
+    def _catch_up_with_copy(self, record: TrialRecord) -> None:
+        """A copy that the journal had not heard of when the sweep was interrupted."""
+        found = last_copy(self.trial_directory(record.key))
+        if found is not None and not any((c.epoch, c.donor) == found[:2] for c in record.copies):
+            epoch, donor, settings = found
+            config = configuration.assign(record.config, settings)
+            self.journal.copy(record.key, epoch, donor, settings, config)
+
+    def keep(self, record: TrialRecord, *, make_room: bool = True) -> None:
         """Make room on disk after a trial's end; teachers and finalists are still needed."""
         if role_of(record.key) != "search":
             self.keeper.protect(record.key)
         score = record.latest().get(self.progress.metric)
-        for key in self.keeper.ended(record.key, score, record.outcome == "finished"):
+        for key in self.keeper.ended(record.key, score, record.outcome == "finished", make_room=make_room):
             self.tracker.tag(key, {"raydistill.checkpoint": "removed to keep within the limit"})
 
-    def count(self, groups: int) -> None:
+    def count(self, workers: int) -> None:
         """Accelerators in use, and the account of them on disk for a resume."""
-        self.budget.using(groups * self.workers)
+        self.budget.using(workers)
         if time.monotonic() - self._accounted > SECONDS_BETWEEN_ACCOUNTS:
             self._account()
 
@@ -221,11 +240,21 @@ class _Search(_Unstored, Searcher):
         if self._phase.metric in result:
             self._phase.proposer.observe(self._key_of[trial_id], result["epoch"], reported(result))
 
+    @property
+    def given(self) -> list[str]:
+        """The trials handed out so far."""
+        return list(self._key_of.values())
+
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
-        record = self._driver.journal.trials[self._key_of[trial_id]]
-        failed = error or "failure" in (result or {})
-        self.running.discard(record.key)
-        self._phase.proposer.finish(record.key, _outcome(record, failed), record.latest())
+        self.ended(self._key_of[trial_id], failed=error or "failure" in (result or {}))
+
+    def ended(self, key: str, *, failed: bool) -> None:
+        record = self._driver.journal.trials[key]
+        self.running.discard(key)
+        if record.results:
+            # Tune keeps the result that stopped a trial to itself.
+            self._phase.proposer.observe(key, record.epochs, record.results[record.epochs])
+        self._phase.proposer.finish(key, _outcome(record, failed), record.latest())
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the journal and the study's own file are the state."""
@@ -278,12 +307,12 @@ class _Callback(_Unstored, tune.Callback):
         self._driver.progress.note(f"{record.key} {record.copies[-1]}")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._end(trial.config["key"], trial.last_result.get("failure", ""))
+        self.ended(trial.config["key"], trial.last_result.get("failure", ""))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self._end(trial.config["key"], "its process died")
+        self.ended(trial.config["key"], "its process died again and again")
 
-    def _end(self, key: str, failure: str) -> None:
+    def ended(self, key: str, failure: str) -> None:
         ray.get(self._driver.broker.leave.remote(key))
         record = self._driver.journal.trials[key]
         outcome = _outcome(record, bool(failure))
@@ -304,7 +333,7 @@ class _Callback(_Unstored, tune.Callback):
             self._looked = time.monotonic()
             status = ray.get(self._driver.broker.status.remote())
             self._search.room = status["room"]
-            self._driver.count(status["groups"])
+            self._driver.count(status["workers"])
             self._driver.progress.tick(status["shares"])
 
 
@@ -324,11 +353,6 @@ def write_config(path: Path, config: dict[str, Any]) -> None:
 def reported(result: dict[str, Any]) -> dict[str, float]:
     """The learner's own metrics among what Tune adds to a result."""
     return {k: v for k, v in result.items() if isinstance(v, float) and k not in TUNE_KEYS}
-
-
-def role_of(key: str) -> str:
-    """What a trial is for, by its name: teacher, final or search."""
-    return next((role for role in ("teacher", "final") if key.startswith(f"{role}-")), "search")
 
 
 def _outcome(record: TrialRecord, failed: bool) -> Outcome:

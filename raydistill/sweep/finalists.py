@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -96,8 +97,11 @@ def seeded(config: dict[str, Any], seed: int) -> dict[str, Any]:
     )
 
 
-def final_key(arm: Arm, seed: int) -> str:
-    return f"final-{arm.name}-seed{seed}"
+def final_key(arm: Arm, seed: int, known: Mapping[str, TrialRecord]) -> str:
+    """The trial's name; another where an earlier final of the sweep used it for another configuration."""
+    name, config = f"final-{arm.name}-seed{seed}", seeded(arm.config, seed)
+    names = itertools.chain([name], (f"{name}-{again}" for again in itertools.count(2)))
+    return next(key for key in names if key not in known or known[key].config == config)
 
 
 def mean_std(values: list[float]) -> tuple[float, float | None]:

@@ -14,6 +14,7 @@ import ray
 import torch
 from ray._raylet import PlacementGroupID
 from ray.util.placement_group import PlacementGroup
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raydistill.artifacts.store import Store
 from raydistill.evaluation.online import evaluate
@@ -23,7 +24,7 @@ from raydistill.training.pack import LearnerFailed
 from raydistill.training.worker import serve
 
 SECONDS_BETWEEN_TICKS = 2.0
-MOST_DEATHS = 100
+MOST_DEATHS = 1000
 CPUS = 0.9  # of a worker: trials hold a thousandth of a core each, and N workers shall fit on N cores
 
 
@@ -44,18 +45,23 @@ class GroupSettings:
 class BrokerControl:
     """A worker's line to the broker."""
 
-    def __init__(self, broker: Any, name: str) -> None:
+    def __init__(self, broker: Any, name: str, workers: int) -> None:
         self.broker = broker
         self.name = name
+        self.workers = workers
         self.fresh = True
+        self.up = False
         self.told = time.monotonic()
 
     def boundary(self, reports: list[Report], load: Load | None) -> Orders:
         if self.fresh and (place := ray.util.get_current_placement_group()) is not None:
             ray.get(self.broker.occupies.remote(self.name, place.id.hex()))
-        orders = ray.get(self.broker.boundary.remote(self.name, reports, load, self.fresh))
+        orders = ray.get(self.broker.boundary.remote(self.name, reports, load, self.fresh, self.workers))
         self.fresh = False
         return orders
+
+    def started(self) -> None:
+        self.up = True
 
     def tick(self, share: float) -> None:
         if time.monotonic() - self.told > SECONDS_BETWEEN_TICKS:
@@ -73,10 +79,10 @@ class Launcher:
         self.settings, self.storage = settings, storage
         self._hosts: dict[str, Any] = {}
 
-    def __call__(self, name: str) -> None:
-        host = ray.remote(num_cpus=0)(GroupHost).remote()
-        host.run.remote(name, ray.get_runtime_context().current_actor, self.settings, self.storage)
+    def __call__(self, name: str) -> Any:
+        host = ray.remote(num_cpus=0, scheduling_strategy=on_this_node())(GroupHost).remote()
         self._hosts[name] = host
+        return host.run.remote(name, ray.get_runtime_context().current_actor, self.settings, self.storage)
 
 
 def train_loop(config: dict[str, Any]) -> None:
@@ -85,15 +91,21 @@ def train_loop(config: dict[str, Any]) -> None:
 
     torch.set_num_threads(config["threads"])
     logging.getLogger("raydistill").setLevel(os.environ.get("RAYDISTILL_LOG", "WARNING"))
-    control = BrokerControl(config["broker"], config["name"])
+    workers = Workers()
+    control = BrokerControl(config["broker"], config["name"], workers.world)
     try:
         store = Store(Path(config["artifacts"]), config["artifacts_gib"])
-        serve(control, evaluate=evaluate, device=ray.train.torch.get_device(), workers=Workers(), store=store)
+        serve(control, evaluate=evaluate, device=ray.train.torch.get_device(), workers=workers, store=store)
     except Exception as error:
-        if control.fresh and not isinstance(error, LearnerFailed):
+        if not control.up and not isinstance(error, LearnerFailed):
             message = f"worker group {config['name']} cannot start: {' '.join(str(error).split())}"
             ray.get(control.broker.group_failed.remote(config["name"], message))
         raise
+
+
+def on_this_node() -> NodeAffinitySchedulingStrategy:
+    """For the actors that a sweep does not survive: they live and end with the driver, not with a worker node."""
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
 def end(broker: Any) -> None:

@@ -123,5 +123,10 @@ def read_records(path: Path) -> dict[str, TrialRecord]:
     return trials
 
 
+def role_of(key: str) -> str:
+    """What a trial is for, by its name: teacher, final or search."""
+    return next((role for role in ("teacher", "final") if key.startswith(f"{role}-")), "search")
+
+
 def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -56,7 +56,7 @@ class Keeper:
         """A trial that had ended runs again."""
         self._ended.pop(key, None)
 
-    def ended(self, key: str, score: float | None, complete: bool) -> list[str]:
+    def ended(self, key: str, score: float | None, complete: bool, *, make_room: bool = True) -> list[str]:
         """Note a trial's end and make room. `complete`: it got its full budget of epochs.
 
         Returns: the trials whose checkpoints were deleted for it. A file that is already gone, or that the
@@ -64,11 +64,12 @@ class Keeper:
         """
         self._ended[key] = _Ended(key, None if score is None or math.isnan(score) else score, complete)
         self._trim(key)
-        return self._make_room()
+        return self._make_room() if make_room else []
 
     def total(self) -> int:
-        """Bytes of all checkpoints of the sweep."""
-        return sum(map(_size, self.directory.glob("trials/*/epoch-*")))
+        """Bytes of all checkpoints of the sweep, with those that a population's trials copy from."""
+        patterns = ("trials/*/epoch-*", "ray/*/*/checkpoint_*/epoch-*")
+        return sum(_size(path) for pattern in patterns for path in self.directory.glob(pattern))
 
     def _make_room(self) -> list[str]:
         if self.limit_gib is None:

@@ -12,7 +12,7 @@ from raydistill.config import Config, ConfigError
 from raydistill.data.sources import Dataset, load_dataset
 from raydistill.sweep.driver import Driver, Phase, SweepFailed
 from raydistill.sweep.scheduler import make_scheduler
-from raydistill.sweep.search import Listed, catch_up
+from raydistill.sweep.search import Listed
 from raydistill.sweep.settings import SweepSettings
 from raydistill.sweep.space import CONTINUOUS
 from raydistill.training.checkpoints import latest_checkpoint
@@ -58,8 +58,7 @@ def make_teachers(settings: SweepSettings, driver: Driver, store: Store) -> None
     keys = list(recipes)
     driver.progress.trials += len(keys)
     driver.progress.note(f"training {len(keys)} teacher(s) first: {', '.join(_described(r) for r in recipes.values())}")
-    proposer = Listed([{"teacher": key} for key in keys])
-    catch_up(proposer, [driver.journal.trials[key] for key in keys if key in driver.journal.trials])
+    proposer = Listed([{"teacher": key} for key in keys if key not in driver.journal.trials])
     epochs = max(recipe.train.epochs for recipe in recipes.values())
     records = driver.run(
         Phase(

@@ -21,16 +21,16 @@ from raydistill.artifacts.store import Store
 from raydistill.evaluation.final import score
 from raydistill.sweep.broker import Broker
 from raydistill.sweep.budget import Budget, Limits, describe_spent
-from raydistill.sweep.driver import BUDGET, Driver, Phase, SweepFailed, flatten, role_of, write_config
+from raydistill.sweep.driver import BUDGET, Driver, Phase, SweepFailed, flatten, write_config
 from raydistill.sweep.finalists import Arm, final_key, front, make_arms, ranked, seeded
-from raydistill.sweep.group import GroupSettings, Launcher, end
-from raydistill.sweep.journal import Journal, TrialRecord
+from raydistill.sweep.group import GroupSettings, Launcher, end, on_this_node
+from raydistill.sweep.journal import Journal, TrialRecord, role_of
 from raydistill.sweep.keeper import Keeper
 from raydistill.sweep.prerequisites import make_teachers
 from raydistill.sweep.progress import Progress
 from raydistill.sweep.scheduler import make_scheduler
 from raydistill.sweep.search import Listed, catch_up, make_proposer
-from raydistill.sweep.settings import SweepSettings
+from raydistill.sweep.settings import SHOWN, SweepSettings
 from raydistill.sweep.sizing import FIRST, MOST
 from raydistill.sweep.table import Row, plain, render, render_front
 from raydistill.sweep.tracking import Tracker
@@ -39,7 +39,6 @@ from raydistill.training.checkpoint_files import newest, write_atomically
 from raydistill.training.checkpoints import latest_checkpoint
 
 log = logging.getLogger(__name__)
-SHOWN = 5
 SCORES = "scores.json"
 
 
@@ -93,12 +92,12 @@ def _run(settings: SweepSettings, tracker: Tracker) -> SweepResult:
     )  # fmt: skip
     driver = Driver(
         settings.directory, broker, broker_name, journal, tracker, progress, budget,
-        Keeper(settings.directory, settings.checkpoints_gib, goal=space.goal), settings.workers,
+        Keeper(settings.directory, settings.checkpoints_gib, goal=space.goal),
     )  # fmt: skip
     driver.retell()
     try:
         progress.note(f"sweep {settings.name}: {settings.trials} trials of {settings.epochs} epochs")
-        budget.reserve((3 * settings.seeds - 1) * settings.epochs)
+        budget.reserve(settings.finalists * settings.epochs)
         make_teachers(settings, driver, Store(settings.artifacts, settings.artifacts_gib))
         records = _search(settings, driver)
         best = front(records, space.objectives) if space.also else ranked(records, space.metric, space.goal)
@@ -129,7 +128,9 @@ def _start_broker(settings: SweepSettings) -> tuple[Any, str]:
     # A model that proposes wants to know what the trials before found.
     patient = settings.space.search == "bayes"
     most = min(MOST, max(FIRST, settings.trials // 4 if patient else settings.trials))
-    actor = ray.remote(Broker).options(name=name, num_cpus=0, max_concurrency=10_000)
+    actor = ray.remote(Broker).options(
+        name=name, num_cpus=0, max_concurrency=10_000, scheduling_strategy=on_this_node()
+    )  # fmt: skip
     return actor.remote(settings.packs, settings.learners, most=most, launch=Launcher(group, str(storage))), name
 
 
@@ -158,7 +159,7 @@ def _search(settings: SweepSettings, driver: Driver) -> list[TrialRecord]:
     for record in past:
         if record.outcome is not None:
             driver.progress.already(record.key, record.epochs, record.last(space.metric))
-            driver.keep(record)
+            driver.keep(record, make_room=False)
     return driver.run(
         Phase(
             role="search",
@@ -182,12 +183,15 @@ def _search(settings: SweepSettings, driver: Driver) -> list[TrialRecord]:
 def _finals(settings: SweepSettings, driver: Driver, arms: list[Arm]) -> dict[tuple[str, int], TrialRecord]:
     """Train every arm with every seed; the first seed of one that the search found is the search's own trial,
     unless it copied others on its way or lost its checkpoint."""
-    plan = [(arm, seed) for seed in range(settings.seeds) for arm in arms]
+    known = driver.journal.trials
+    plan = {
+        (arm.name, seed): final_key(arm, seed, known) for seed in range(settings.seeds) for arm in arms
+    }  # fmt: skip
     own = {
-        final_key(arm, 0): arm.found for arm in arms
+        plan[arm.name, 0]: arm.found for arm in arms
         if arm.found and not arm.found.copies and newest(driver.trial_directory(arm.found.key))
     }  # fmt: skip
-    configs = {final_key(arm, seed): seeded(arm.config, seed) for arm, seed in plan}
+    configs = {plan[arm.name, seed]: seeded(arm.config, seed) for seed in range(settings.seeds) for arm in arms}
     keys = [key for key in configs if key not in own]
     driver.budget.reserve(0)
     driver.keeper.protect(*keys, *(record.key for record in own.values()))
@@ -197,11 +201,10 @@ def _finals(settings: SweepSettings, driver: Driver, arms: list[Arm]) -> dict[tu
             f"training {', '.join(arm.name for arm in arms)} with {settings.seeds} seeds; best: {_found(arms[0]).key}"
         )
     for key in keys:
-        record = driver.journal.trials.get(key)
+        record = known.get(key)
         if record is not None and record.outcome is not None:
             driver.progress.already(key, record.epochs, record.last(settings.space.metric))
-    proposer = Listed([{"final": key} for key in keys])
-    catch_up(proposer, [driver.journal.trials[key] for key in keys if key in driver.journal.trials])
+    proposer = Listed([{"final": key} for key in keys if key not in known])
     records = driver.run(
         Phase(
             role="final",
@@ -216,7 +219,7 @@ def _finals(settings: SweepSettings, driver: Driver, arms: list[Arm]) -> dict[tu
         )
     )
     by_key = {record.key: record for record in records} | own
-    return {(arm.name, seed): by_key[final_key(arm, seed)] for arm, seed in plan if final_key(arm, seed) in by_key}
+    return {run: by_key[key] for run, key in plan.items() if key in by_key}
 
 
 def _found(arm: Arm) -> TrialRecord:

@@ -62,6 +62,41 @@ class SweepASHA(_Remembering, AsyncHyperBandScheduler):
         self._past = past
 
 
+class _Bracketed:
+    """HyperBand that survives what trials do here: report without a score between evaluations, and fail.
+
+    Ray 2.60 never takes a bracket's "being processed" back, so that the last trial of a rung could fail unseen and
+    leave the others paused; and its brackets end their survivors at the last milestone, short of `max_t`.
+    """
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        if self._metric not in result:  # type: ignore[attr-defined]
+            return TrialScheduler.CONTINUE
+        return super().on_trial_result(tune_controller, trial, result)  # type: ignore[misc]
+
+    def _process_bracket(self, tune_controller: Any, bracket: Any) -> str:
+        try:
+            return super()._process_bracket(tune_controller, bracket)  # type: ignore[misc]
+        finally:
+            bracket.is_being_processed = False
+
+
+class SweepHyperBand(_Bracketed, HyperBandScheduler):
+    """HyperBand; what is left of a bracket trains to its end."""
+
+
+class SweepBOHB(_Bracketed, HyperBandForBOHB):
+    """HyperBand in the order that BOHB wants it."""
+
+
+class SweepMedian(MedianStoppingRule):
+    """The median rule, which takes no account of a trial that failed without a score."""
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        if self._metric in result and self._time_attr in result:
+            super().on_trial_complete(tune_controller, trial, result)
+
+
 class _Replacing:
     """What both populations need: trials that keep their names, and no wait for a trial that has failed."""
 
@@ -76,6 +111,7 @@ class _Replacing:
     def _get_new_config(self, trial: Any, trial_to_clone: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         config, operations = self._explored(trial, trial_to_clone)
         own = {name: trial.config[name] for name in OWN}
+        own["as_of"] = self._trial_state[trial_to_clone].last_train_time
         return {**config, **own, "config": _with(config["config"], config["settings"])}, operations
 
     def _explored(self, trial: Any, trial_to_clone: Any) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -166,11 +202,11 @@ def make_scheduler(space: Space, method: str, epochs: int, past: list[TrialRecor
     if stop is None or stop.min_iter >= epochs:
         return FIFOScheduler()
     if stop.type == "median":
-        return MedianStoppingRule(time_attr="epoch", grace_period=stop.min_iter, min_samples_required=3)
+        return SweepMedian(time_attr="epoch", grace_period=stop.min_iter, min_samples_required=3)
     if stop.type == "hyperband":
-        return HyperBandScheduler(time_attr="epoch", max_t=epochs, reduction_factor=stop.eta)
+        return SweepHyperBand(time_attr="epoch", max_t=epochs, reduction_factor=stop.eta, stop_last_trials=False)
     if stop.type == "bohb":
-        return HyperBandForBOHB(time_attr="epoch", max_t=epochs, reduction_factor=stop.eta)
+        return SweepBOHB(time_attr="epoch", max_t=epochs, reduction_factor=stop.eta, stop_last_trials=False)
     return SweepASHA(past, max_t=epochs, grace_period=stop.min_iter, reduction_factor=stop.eta)
 
 

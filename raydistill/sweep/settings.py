@@ -15,6 +15,8 @@ from raydistill.sweep.names import check_name
 from raydistill.sweep.space import Space, difference
 
 FILE = "sweep.yaml"
+SHOWN = 5  # configurations in the table; of several metrics so many of the front go on to the final
+BASELINES = 2  # runs beside them without distillation
 
 
 def with_own_teacher(config: Config) -> Config:
@@ -73,6 +75,12 @@ class SweepSettings:
     @property
     def directory(self) -> Path:
         return self.storage / self.name
+
+    @property
+    def finalists(self) -> int:
+        """Runs of the final at most: every arm with every seed, without those that the search has trained."""
+        found = SHOWN if self.space.also else 1
+        return (found + BASELINES) * self.seeds - (0 if self.space.population else found)
 
     @property
     def epochs(self) -> int:

@@ -11,15 +11,16 @@ import ray
 from ray import tune
 
 from raydistill import config as configuration
-from raydistill.training.checkpoint_files import adopt, newest
+from raydistill.training.checkpoint_files import adopt, finished, newest, of_epoch, write_atomically
 from raydistill.training.messages import Assignment
 
 POINTER = "trial.json"
+COPY = "copy.json"
 
 
 class Trial(tune.Trainable):
     """Config: `key`; `config`, resolved, over which `settings` by dotted path go (those that a population changes);
-    `directory` of the checkpoints; `heard`, the last epoch known; `broker`, the actor's name; `carry`: Tune's own
+    `as_of`, the epoch of another trial that it copies; `directory` of the checkpoints; `heard`, the last epoch known; `broker`, the actor's name; `carry`: Tune's own
     checkpoints hold the weights, so that others can copy them.
 
     It joins with its first step: Tune may prepare two actors for one trial and step one of them only.
@@ -31,6 +32,8 @@ class Trial(tune.Trainable):
         self.carry = config["carry"]
         self.epoch = config["heard"]
         self.copied_from = ""
+        self.settings = config["settings"]
+        self.as_of = config.get("as_of", 0)
         self.resolved = configuration.assign(config["config"], config["settings"])
         self.broker = ray.get_actor(config["broker"])
         self.joined = False
@@ -63,11 +66,34 @@ class Trial(tune.Trainable):
                 shutil.copy2(part, folder / part.name)
 
     def load_checkpoint(self, checkpoint: Any) -> None:
-        """Go on from the own newest checkpoint, or, told to copy another trial, from the one carried here."""
+        """Go on from the own newest checkpoint, or, told to copy another trial, from the one carried here.
+
+        Tune 2.60 may put the donor's next checkpoint into the same folder before the copy is made.
+        """
         folder = Path(checkpoint)
         pointer = json.loads((folder / POINTER).read_text())
-        self.epoch = pointer["epoch"]
-        if pointer["key"] != self.key:
-            adopt(folder, self.directory)
-            self.copied_from = f"{pointer['key']}@{pointer['epoch']}"
+        if pointer["key"] == self.key:
+            self.epoch = pointer["epoch"]
+        else:
+            self.epoch = self.as_of
+            note = {"epoch": self.as_of, "donor": pointer["key"], "settings": self.settings,
+                    "of": _checksum(of_epoch(folder, self.as_of))}  # fmt: skip
+            self.directory.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.directory / COPY, json.dumps(note).encode())
+            adopt(folder, self.as_of, self.directory)
+            self.copied_from = f"{pointer['key']}@{self.as_of}"
         self.joined = False
+
+
+def last_copy(directory: Path) -> tuple[int, str, dict[str, Any]] | None:
+    """Epoch, donor and settings of the copy that a trial's checkpoints go back to, if its weights are there."""
+    try:
+        note = json.loads((directory / COPY).read_text())
+    except FileNotFoundError:
+        return None
+    there = {_checksum(state) for state in finished(directory)}
+    return (note["epoch"], note["donor"], note["settings"]) if note["of"] in there else None
+
+
+def _checksum(state: Path | None) -> str:
+    return "" if state is None else str(json.loads(state.with_suffix(".json").read_text())["sha256"])

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from raydistill.config import ConfigError
-from raydistill.sweep.journal import TrialRecord, read_records
+from raydistill.sweep.journal import TrialRecord, read_records, role_of
 from raydistill.sweep.search import Earlier, Settings
 from raydistill.sweep.settings import SweepSettings
 
@@ -35,7 +35,8 @@ def earlier(settings: SweepSettings) -> Earlier:
             elif settings.space.metric in metrics:
                 others.append((sign * metrics[settings.space.metric], chosen))
         others.sort(key=lambda pair: pair[0], reverse=True)
-        found.hints.extend(chosen for _, chosen in others[:HINTS] if chosen not in found.hints)
+        best = [chosen for i, (_, chosen) in enumerate(others) if all(chosen != other for _, other in others[:i])]
+        found.hints.extend(chosen for chosen in best[:HINTS] if chosen not in found.hints)
     return found
 
 
@@ -43,7 +44,8 @@ def _finished(directory: Path) -> list[TrialRecord]:
     journal = directory / "journal.jsonl"
     if not journal.exists():
         raise ConfigError(f"--warm-start: there is no sweep in {directory}")
-    return [r for r in read_records(journal).values() if r.outcome == "finished" and not r.copies]
+    records = read_records(journal).values()
+    return [r for r in records if r.outcome == "finished" and not r.copies and role_of(r.key) == "search"]
 
 
 def _in_space(settings: SweepSettings, config: dict[str, Any]) -> Settings | None:

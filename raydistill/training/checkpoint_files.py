@@ -15,14 +15,19 @@ def newest(directory: Path) -> Path | None:
     return next(iter(finished(directory)), None)
 
 
-def adopt(source: Path, directory: Path) -> None:
-    """Put the newest checkpoint in `source` in place of all of `directory`'s.
+def of_epoch(directory: Path, epoch: int) -> Path | None:
+    """The finished checkpoint of an epoch; not read, so it may be damaged."""
+    return next((state for state in finished(directory) if int(state.stem.rpartition("-")[2]) == epoch), None)
+
+
+def adopt(source: Path, epoch: int, directory: Path) -> None:
+    """Put the checkpoint of an epoch in `source` in place of all of `directory`'s.
 
     Raises: CheckpointError when there is none, or the storage refuses.
     """
-    state = newest(source)
+    state = of_epoch(source, epoch)
     if state is None:
-        raise CheckpointError(f"{source}: there is no checkpoint to copy")
+        raise CheckpointError(f"{source}: there is no checkpoint of epoch {epoch} to copy")
     try:
         directory.mkdir(parents=True, exist_ok=True)
         for part in (state, state.with_suffix(".json")):

@@ -12,6 +12,8 @@ from torch import Tensor, nn
 from raydistill.models.queue import Queue
 
 T = TypeVar("T")
+# What gloo says, in a plain RuntimeError, when a peer has died; NCCL and the store have exceptions of their own.
+_GONE = ("connection reset by peer", "connection closed by peer", "broken pipe", "gloo/transport", "nccl")
 
 
 class Workers:
@@ -103,3 +105,11 @@ class Workers:
         box = [value]
         dist.broadcast_object_list(box, src=0)
         return box[0]
+
+
+def lost_worker(error: BaseException) -> bool:
+    """Whether an exception says that another worker, or the line to it, is gone."""
+    if isinstance(error, dist.DistError | ConnectionError):
+        return True
+    text = str(error).lower()
+    return isinstance(error, RuntimeError) and any(sign in text for sign in _GONE)

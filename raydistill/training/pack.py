@@ -18,7 +18,7 @@ from raydistill.data.sources import Dataset
 from raydistill.data.stream import Stream
 from raydistill.methods import Method
 from raydistill.training.checkpoints import latest_checkpoint, to_device, write_checkpoint
-from raydistill.training.distributed import Workers
+from raydistill.training.distributed import Workers, lost_worker
 from raydistill.training.learner import Learner, NonFiniteError
 from raydistill.training.messages import Assignment, Load, Report
 from raydistill.training.supplies import LoadedTeachers, Supplies
@@ -29,11 +29,11 @@ Evaluate = Callable[[Mapping[str, nn.Module], Dataset, Config, torch.device], di
 
 
 class LearnerFailed(RuntimeError):  # noqa: N818 - it is the learner that failed
-    """One worker of several cannot go on with a learner; the group must start again without it."""
+    """One worker of several cannot go on with learners; the group must start again without them."""
 
-    def __init__(self, report: Report) -> None:
-        super().__init__(f"{report.key}: {report.error}")
-        self.report = report
+    def __init__(self, *reports: Report) -> None:
+        super().__init__("; ".join(f"{report.key}: {report.error}" for report in reports))
+        self.reports = reports
 
 
 class Pack:
@@ -183,8 +183,11 @@ class Pack:
         """The report of a learner that cannot go on.
 
         Raises: LearnerFailed where other workers wait for this one in the middle of the step; a loss that is not
-        finite is so on all of them, and they drop the learner together.
+        finite is so on all of them, and they drop the learner together. `error` itself when another worker is gone,
+        which is no fault of the learner's.
         """
+        if self.workers.world > 1 and lost_worker(error):
+            raise error
         log.debug("learner %s failed", key, exc_info=error)
         report = Report(key, epoch, error=_cause(error), memory=out_of_memory(error))
         if self.workers.world > 1 and not isinstance(error, NonFiniteError):

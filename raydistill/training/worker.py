@@ -21,6 +21,9 @@ class Control(Protocol):
 
     def boundary(self, reports: list[Report], load: Load | None) -> Orders: ...
 
+    def started(self) -> None:
+        """Told by every worker when the group has its first orders."""
+
     def tick(self, share: float) -> None:
         """Told after every step what share of the epoch is done; must return at once."""
 
@@ -39,7 +42,8 @@ def serve(
 ) -> None:
     """Train packs, one for each data setting, epoch by epoch in the order that `control` gives, until it closes.
 
-    Every worker of the group calls this; worker 0 asks `control`. Raises: LearnerFailed.
+    Every worker of the group calls this; worker 0 asks `control`. Raises: LearnerFailed; RuntimeError when another
+    worker is gone.
     """
     group = _Group(evaluate, device, workers or Workers(), store, load)
     reports: list[Report] = []
@@ -47,6 +51,7 @@ def serve(
     while True:
         first = group.workers.rank == 0
         orders = group.workers.broadcast(control.boundary(reports, measured) if first else Orders())
+        control.started()
         if orders.close:
             return
         try:
@@ -56,7 +61,8 @@ def serve(
             if not reports and orders.data is not None:
                 reports, measured = group.train(orders.data, control.tick if first else lambda share: None)
         except LearnerFailed as failure:
-            control.failed(failure.report)
+            for report in failure.reports:
+                control.failed(report)
             raise
 
 
@@ -87,6 +93,7 @@ class _Group:
                 report = self._pack(assignment.config["data"]).add(assignment)
             except (ValueError, OSError) as error:
                 report = Report(assignment.key, error=str(error))
+                self._all_or_none([report])
             if report is not None:
                 reports.append(report)
         self.packs = {name: pack for name, pack in self.packs.items() if pack.learners}
@@ -100,8 +107,15 @@ class _Group:
         try:
             return pack.run_epoch(tick), pack.load
         except (ValueError, OSError) as error:
+            reports = [Report(key, error=str(error)) for key in pack.learners]
+            self._all_or_none(reports)
             del self.packs[data_key(data)]
-            return [Report(key, error=str(error)) for key in pack.learners], None
+            return reports, None
+
+    def _all_or_none(self, failed: list[Report]) -> None:
+        """What one worker cannot read another may: the group falls over these learners together."""
+        if self.workers.world > 1:
+            raise LearnerFailed(*failed)
 
     def _pack(self, data: dict[str, Any]) -> Pack:
         name = data_key(data)
