@@ -40,7 +40,10 @@ def test_a_final_of_another_configuration_is_not_taken_for_this_one():
     ("text", "fronts", "own"),
     [
         ("method: random\nparameters: {train.lr: {min: 0.001, max: 0.1}}", 1, True),
-        ("method: random\npopulation: {type: pbt, interval: 2}\nparameters: {train.lr: {min: 0.001, max: 0.1}}", 1, False),
+        (
+            "method: random\npopulation: {type: pbt, interval: 2}\n"
+            "parameters: {train.lr: {min: 0.001, max: 0.1}}", 1, False,
+        ),
         (
             "method: random\nmetrics: [{name: val_knn}, {name: student_parameters, goal: minimize}]\n"
             "parameters: {train.lr: {min: 0.001, max: 0.1}}", 5, True,

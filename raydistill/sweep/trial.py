@@ -20,8 +20,8 @@ COPY = "copy.json"
 
 class Trial(tune.Trainable):
     """Config: `key`; `config`, resolved, over which `settings` by dotted path go (those that a population changes);
-    `as_of`, the epoch of another trial that it copies; `directory` of the checkpoints; `heard`, the last epoch known; `broker`, the actor's name; `carry`: Tune's own
-    checkpoints hold the weights, so that others can copy them.
+    `as_of`, the epoch of another trial that it copies; `directory` of the checkpoints; `heard`, the last epoch known;
+    `broker`, the actor's name; `carry`: Tune's own checkpoints hold the weights, so that others can copy them.
 
     It joins with its first step: Tune may prepare two actors for one trial and step one of them only.
     """
