@@ -19,6 +19,7 @@ from raydistill.config import ConfigError
 from raydistill.presets import load_preset
 from raydistill.sweep.budget import Limits
 from raydistill.sweep.checks import check_batch_sizes
+from raydistill.sweep.outbox import without_password
 from raydistill.sweep.settings import SweepSettings, with_own_teacher
 from raydistill.sweep.space import Space, default_space
 from raydistill.sweep.space_file import load_space
@@ -130,7 +131,7 @@ def sweep(
         + "; test_probe: linear probe; ± standard deviation over seeds; test was scored for selected rows only."
     )  # fmt: skip
     typer.echo(f"train the winner alone:  raydistill train {_shown(result.winner)}")
-    typer.echo(f"compare the trials:      mlflow ui --backend-store-uri {plan.tracking_uri}")
+    typer.echo(f"compare the trials:      mlflow ui --backend-store-uri {without_password(plan.tracking_uri)}")
 
 
 @app.command()
@@ -308,7 +309,7 @@ def _describe(plan: SweepSettings, images: int) -> str:
     work = {
         "sweep": plan.name,
         "directory": str(plan.directory),
-        "tracking_uri": plan.tracking_uri,
+        "tracking_uri": without_password(plan.tracking_uri),
         "configuration": configuration.dump(plan.base),
         "search_space": plan.space.to_dict(),
         "work": {
@@ -329,7 +330,7 @@ def _describe(plan: SweepSettings, images: int) -> str:
 
 
 def _say_where(plan: SweepSettings) -> None:
-    typer.echo(f"sweep {plan.name} in {_shown(plan.directory)}, tracked in {plan.tracking_uri}")
+    typer.echo(f"sweep {plan.name} in {_shown(plan.directory)}, tracked in {without_password(plan.tracking_uri)}")
 
 
 def _shown(path: Path) -> str:
