@@ -196,6 +196,36 @@ def artifacts(
     typer.echo(listing(store.entries()))
 
 
+@app.command()
+def doctor(
+    storage: Annotated[str | None, typer.Option(help="where sweeps are to be kept [runs]")] = None,
+    artifacts: Annotated[str | None, typer.Option(help="where teachers and banks are to be kept [artifacts]")] = None,
+    tracking_uri: Annotated[
+        str | None, typer.Option(help="MLflow [MLFLOW_TRACKING_URI, else sqlite:///mlflow.db]")
+    ] = None,
+    address: Annotated[str | None, typer.Option(help="of a Ray cluster [RAY_ADDRESS, else none]")] = None,
+    gpu: Annotated[bool | None, typer.Option("--gpu/--no-gpu", help="must there be one [used if there is]")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print a JSON document")] = False,
+) -> None:
+    """Say what is wrong with this set-up and how to mend it, within a minute; exit with 1 if anything is."""
+    from raydistill.doctor.finding import Setup
+    from raydistill.doctor.report import examine
+
+    home = _home()
+    setup = Setup(
+        storage=storage or str(home / "runs"), artifacts=artifacts or str(home / "artifacts"),
+        tracking_uri=tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}",
+        address=address or os.environ.get("RAY_ADDRESS") or None, gpu=gpu,
+    )  # fmt: skip
+    report = examine(setup)
+    typer.echo(report.as_json() if as_json else report.as_text())
+    code = 0 if report.healthy else 1
+    if report.hung:
+        sys.stdout.flush()
+        os._exit(code)
+    raise typer.Exit(code)
+
+
 def _source(data: str) -> str:
     """A path is made absolute, since workers may run elsewhere; names stay."""
     path = Path(data).expanduser()
