@@ -19,6 +19,7 @@ from raydistill.config import ConfigError
 from raydistill.presets import load_preset
 from raydistill.sweep.budget import Limits
 from raydistill.sweep.checks import check_batch_sizes
+from raydistill.sweep.outbox import without_password
 from raydistill.sweep.settings import SweepSettings, with_own_teacher
 from raydistill.sweep.space import Space, default_space
 from raydistill.sweep.space_file import load_space
@@ -130,7 +131,7 @@ def sweep(
         + "; test_probe: linear probe; ± standard deviation over seeds; test was scored for selected rows only."
     )  # fmt: skip
     typer.echo(f"train the winner alone:  raydistill train {_shown(result.winner)}")
-    typer.echo(f"compare the trials:      mlflow ui --backend-store-uri {plan.tracking_uri}")
+    typer.echo(f"compare the trials:      mlflow ui --backend-store-uri {without_password(plan.tracking_uri)}")
 
 
 @app.command()
@@ -193,6 +194,36 @@ def artifacts(
     except ArtifactError as error:
         raise ConfigError(str(error)) from None
     typer.echo(listing(store.entries()))
+
+
+@app.command()
+def doctor(
+    storage: Annotated[str | None, typer.Option(help="where sweeps are to be kept [runs]")] = None,
+    artifacts: Annotated[str | None, typer.Option(help="where teachers and banks are to be kept [artifacts]")] = None,
+    tracking_uri: Annotated[
+        str | None, typer.Option(help="MLflow [MLFLOW_TRACKING_URI, else sqlite:///mlflow.db]")
+    ] = None,
+    address: Annotated[str | None, typer.Option(help="of a Ray cluster [RAY_ADDRESS, else none]")] = None,
+    gpu: Annotated[bool | None, typer.Option("--gpu/--no-gpu", help="must there be one [used if there is]")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="print a JSON document")] = False,
+) -> None:
+    """Say what is wrong with this set-up and how to mend it, within a minute; exit with 1 if anything is."""
+    from raydistill.doctor.finding import Setup
+    from raydistill.doctor.report import examine
+
+    home = _home()
+    setup = Setup(
+        storage=storage or str(home / "runs"), artifacts=artifacts or str(home / "artifacts"),
+        tracking_uri=tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}",
+        address=address or os.environ.get("RAY_ADDRESS") or None, gpu=gpu,
+    )  # fmt: skip
+    report = examine(setup)
+    typer.echo(report.as_json() if as_json else report.as_text())
+    code = 0 if report.healthy else 1
+    if report.hung:
+        sys.stdout.flush()
+        os._exit(code)
+    raise typer.Exit(code)
 
 
 def _source(data: str) -> str:
@@ -307,7 +338,7 @@ def _describe(plan: SweepSettings, images: int) -> str:
     work = {
         "sweep": plan.name,
         "directory": str(plan.directory),
-        "tracking_uri": plan.tracking_uri,
+        "tracking_uri": without_password(plan.tracking_uri),
         "configuration": configuration.dump(plan.base),
         "search_space": plan.space.to_dict(),
         "work": {
@@ -328,7 +359,7 @@ def _describe(plan: SweepSettings, images: int) -> str:
 
 
 def _say_where(plan: SweepSettings) -> None:
-    typer.echo(f"sweep {plan.name} in {_shown(plan.directory)}, tracked in {plan.tracking_uri}")
+    typer.echo(f"sweep {plan.name} in {_shown(plan.directory)}, tracked in {without_password(plan.tracking_uri)}")
 
 
 def _shown(path: Path) -> str:

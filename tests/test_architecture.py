@@ -22,7 +22,8 @@ MAY_IMPORT = {
     "training": FOUNDATION | {"artifacts", "methods", "models", "data"},
     "evaluation": FOUNDATION | {"artifacts", "methods", "data", "training"},
     "sweep": FOUNDATION | {"presets", "artifacts", "data", "training", "evaluation"},
-    "cli": FOUNDATION | {"presets", "artifacts", "sweep", "evaluation", "training", "methods", "data"},
+    "doctor": {"sweep", "training"},
+    "cli": FOUNDATION | {"doctor", "presets", "artifacts", "sweep", "evaluation", "training", "methods", "data"},
     "__main__": {"cli"},
     "__init__": set(),
 }

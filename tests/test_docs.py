@@ -12,7 +12,7 @@ from raydistill.presets import preset_names
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = sorted((DOCS / "methods").glob("*.md"))
-TEXTS = [*PAGES, DOCS / "teachers.md", DOCS.parent / "README.md"]
+TEXTS = [*PAGES, DOCS / "teachers.md", DOCS / "doctor.md", DOCS.parent / "README.md", DOCS.parent / "SECURITY.md"]
 options = runpy.run_path(str(DOCS / "options.py"))
 
 

@@ -26,10 +26,12 @@ from raydistill.sweep.finalists import Arm, final_key, front, make_arms, ranked,
 from raydistill.sweep.group import GroupSettings, Launcher, end, on_this_node
 from raydistill.sweep.journal import Journal, TrialRecord, role_of
 from raydistill.sweep.keeper import Keeper
+from raydistill.sweep.outbox import without_password
 from raydistill.sweep.prerequisites import make_teachers
 from raydistill.sweep.progress import Progress
 from raydistill.sweep.scheduler import make_scheduler
 from raydistill.sweep.search import Listed, catch_up, make_proposer
+from raydistill.sweep.security import MODE, refuse_open_cluster, refuse_open_head
 from raydistill.sweep.settings import SHOWN, SweepSettings
 from raydistill.sweep.sizing import FIRST, MOST
 from raydistill.sweep.table import Row, plain, render, render_front
@@ -52,10 +54,12 @@ class SweepResult:
 def run_sweep(settings: SweepSettings, *, resume: bool = False) -> SweepResult:
     """Run or resume a sweep to its end.
 
-    Raises: ConfigError if it may not start; TrackingError if the tracking server does not answer, before
-    Ray starts; SweepFailed if no trial finished.
+    Raises: ConfigError if it may not start, or the cluster is open to others; TrackingError if the tracking
+    server does not answer, before Ray starts; SweepFailed if no trial finished.
     """
     settings.check_start(resume=resume)
+    if not ray.is_initialized():
+        refuse_open_cluster(os.environ.get("RAY_ADDRESS"), os.environ.get(MODE))
     settings.store()
     tracker = Tracker(
         settings.tracking_uri,
@@ -76,7 +80,7 @@ def run_sweep(settings: SweepSettings, *, resume: bool = False) -> SweepResult:
     finally:
         undelivered = tracker.close(outcome)
         if undelivered:
-            log.warning("%d events were not delivered to %s", undelivered, settings.tracking_uri)
+            log.warning("%d events were not delivered to %s", undelivered, without_password(settings.tracking_uri))
 
 
 def _run(settings: SweepSettings, tracker: Tracker) -> SweepResult:
@@ -351,11 +355,13 @@ def _cluster() -> Iterator[None]:
     os.environ.setdefault("RAY_AIR_NEW_OUTPUT", "0")
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     already = ray.is_initialized()
+    address = os.environ.get("RAY_ADDRESS")
     if not already:
-        address = os.environ.get("RAY_ADDRESS")
         local: dict[str, Any] = {} if address else {"address": "local", "include_dashboard": False}
-        ray.init(log_to_driver=False, logging_level=logging.ERROR, configure_logging=True, **local)
+        context = ray.init(log_to_driver=False, logging_level=logging.ERROR, configure_logging=True, **local)
     try:
+        if not already and address:
+            refuse_open_head(address, getattr(context, "dashboard_url", ""))
         yield
     finally:
         if not already:

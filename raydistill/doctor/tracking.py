@@ -1,0 +1,96 @@
+"""MLflow as a sweep would use it. Run in a process apart, since it sets variables and MLflow takes its time."""
+
+from __future__ import annotations
+
+import os
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+from packaging.version import InvalidVersion, Version
+
+from raydistill.doctor.finding import Finding, Setup
+from raydistill.doctor.storage import existing
+from raydistill.doctor.versions import KNOWN
+from raydistill.sweep import mlflow_runs
+from raydistill.sweep.security import direct
+from raydistill.training.checkpoint_files import write_atomically
+
+NAME = "MLflow"
+EXPERIMENT = "raydistill"
+PICKLES = "MLFLOW_ALLOW_PICKLE_DESERIALIZATION"
+BUSY_SECONDS = 5.0
+FLOOR = Version("3.17.2")
+MENDS = {
+    "http": "start it (`mlflow server --backend-store-uri sqlite:///mlflow.db --host 127.0.0.1 --port 5000`), or give "
+    "its address with --tracking-uri; its name and password go into MLFLOW_TRACKING_USERNAME and _PASSWORD",
+    "sqlite": "give a file in a folder of yours, `--tracking-uri sqlite:///mlflow.db`",
+    "": "give `--tracking-uri sqlite:///mlflow.db`, or the address of a server, http://HOST:PORT",
+}
+
+
+def check_tracking(setup: Setup) -> Iterator[Finding]:
+    uri = setup.tracking_uri
+    scheme = uri.partition(":")[0].partition("+")[0]
+    kind = {"https": "http"}.get(scheme, scheme)
+    allowed = os.environ.get(PICKLES, "false").lower()
+    if allowed in ("true", "1"):
+        yield Finding(
+            NAME, "warning", f"{PICKLES}={allowed}: a model loaded from MLflow may run code", f"`unset {PICKLES}`"
+        )
+    database = mlflow_runs._database(uri)
+    if database is not None:
+        fault = _database_fault(database)
+        if fault is not None or not database.exists():
+            # What is not there yet is not made: connecting would fill it with tables.
+            yield fault or Finding(NAME, "ok", f"{database} can be made")
+            return
+    mlflow_runs.LOCK_TIMEOUT = BUSY_SECONDS
+    try:
+        mlflow_runs.connect(uri, EXPERIMENT)
+    except Exception as error:
+        cause = " ".join(str(error).split())[:300]
+        yield Finding(NAME, "fault", f"{uri} cannot be used: {cause}", MENDS.get(kind, MENDS[""]))
+        return
+    yield (kind == "http" and _old_server(uri)) or Finding(NAME, "ok", f"{uri} answers")
+
+
+def _database_fault(path: Path) -> Finding | None:
+    """Whether a SQLite file, if it is there, can be written by us now, and its folder."""
+    try:
+        folder = existing(path.parent)
+        probe = folder / f".raydistill-doctor-{os.getpid()}"
+        write_atomically(probe, b"doctor")
+        probe.unlink()
+    except OSError as error:
+        return Finding(NAME, "fault", f"{path.parent} cannot be written: {error.strerror}", MENDS["sqlite"])
+    if not path.exists():
+        return None
+    try:
+        with closing(sqlite3.connect(path, timeout=BUSY_SECONDS, isolation_level=None)) as connection:
+            connection.execute("BEGIN IMMEDIATE")
+            connection.execute("ROLLBACK")
+    except sqlite3.Error as error:
+        if "locked" in str(error):
+            return Finding(
+                NAME, "fault", f"{path} was locked by another process for {BUSY_SECONDS:g} s",
+                f"`fuser -v {path}` shows which; end it, or give another file with --tracking-uri",
+            )  # fmt: skip
+        return Finding(NAME, "fault", f"{path} cannot be opened: {error}", f"move it away, or {MENDS['sqlite']}")
+    return None
+
+
+def _old_server(uri: str) -> Finding | None:
+    """A warning if the server says that it is below the version with the known mends."""
+    try:
+        with direct(f"{uri.rstrip('/')}/version") as answer:
+            version = Version(answer.read(100).decode())
+    except (OSError, ValueError, InvalidVersion):
+        return None
+    if version >= FLOOR:
+        return None
+    return Finding(
+        NAME, "warning", f"the server at {uri} is MLflow {version} ({KNOWN['mlflow']})",
+        f"pip install 'mlflow>={FLOOR}' there",
+    )  # fmt: skip
