@@ -233,6 +233,8 @@ def test_the_job_cleans_up_after_itself():
     job = load("kuberay-job")["spec"]
     assert job["shutdownAfterJobFinishes"] is True and job["ttlSecondsAfterFinished"] > 0
     assert isinstance(yaml.safe_load(job["runtimeEnvYAML"])["env_vars"], dict)
+    assert not set("&;|`$") & set(job["entrypoint"]), "one plain command"
+    assert job["entrypoint"].split()[1] == f"{dict(instructions('Dockerfile'))['WORKDIR']}/sweep.py"
     hours = float(re.search(r"--max-hours (\S+)", job["entrypoint"]).group(1))
     assert hours * 3600 < job["activeDeadlineSeconds"], "the sweep ends in order before Kubernetes ends it"
     assert spec("kuberay-job") == spec("kuberay-cluster"), "the cluster that stays is the one that a job makes"
@@ -574,7 +576,7 @@ def plain(command):
 def sweeps():
     """(file, arguments) of every sweep that a file runs or a guide types."""
     for name, piece in shell_pieces():
-        for arguments in re.findall(r"python sweep\.py ([^\n|;]*)", joined(piece)):
+        for arguments in re.findall(r"python (?:/\S+/)?sweep\.py ([^\n|;]*)", joined(piece)):
             yield name, plain(arguments)
         for arguments in re.findall(r"^sweep=\((.*)\)$|slurm\.sh (--.*)$", piece, re.M):
             yield name, plain("".join(arguments))
