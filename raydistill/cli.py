@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -14,9 +15,10 @@ import typer
 import yaml
 
 from raydistill import config as configuration
-from raydistill.artifacts.store import MANIFEST, ArtifactError, Store, listing
+from raydistill.artifacts.store import MANIFEST, ArtifactError, listing, open_store
 from raydistill.config import ConfigError
 from raydistill.presets import load_preset
+from raydistill.storage import Place, Remote, is_remote, place
 from raydistill.sweep.budget import Limits
 from raydistill.sweep.checks import check_batch_sizes
 from raydistill.sweep.outbox import without_password
@@ -62,7 +64,7 @@ def sweep(
     settings: Set = None,
     search_space: Annotated[Path | None, typer.Option(help="YAML file [search_spaces/METHOD.yaml]")] = None,
     name: Annotated[str | None, typer.Option(help="of the sweep [METHOD-1, -2, ...]")] = None,
-    storage: Annotated[Path | None, typer.Option(help="where sweeps are kept [runs]")] = None,
+    storage: Annotated[str | None, typer.Option(help="where sweeps are kept; also s3://..., gs://... [runs]")] = None,
     tracking_uri: Annotated[
         str | None, typer.Option(help="MLflow [MLFLOW_TRACKING_URI, else sqlite:///mlflow.db]")
     ] = None,
@@ -73,7 +75,7 @@ def sweep(
     workers: Annotated[str, typer.Option(help="workers (GPUs) of each group: N, or MIN:MAX as there is room")] = "1",
     threads: Annotated[int | None, typer.Option(min=1, help="of torch in a CPU worker [all cores, shared]")] = None,
     gpu: Annotated[bool | None, typer.Option("--gpu/--no-gpu", help="[GPUs if the cluster has any now]")] = None,
-    artifacts: Annotated[Path | None, typer.Option(help="teachers, banks and pseudo labels [artifacts]")] = None,
+    artifacts: Annotated[str | None, typer.Option(help="teachers, banks and pseudo labels [artifacts]")] = None,
     artifacts_gib: Annotated[float | None, typer.Option(min=0, help="remove the longest unused beyond this")] = None,
     checkpoints_gib: Annotated[
         float | None, typer.Option(min=0, help="keep the sweep's checkpoints within this, the best ones longest")
@@ -102,14 +104,14 @@ def sweep(
     values = load_preset(method, preset)
     base = with_own_teacher(configuration.load(configuration.assign(values, {"method.name": method} | chosen)))
     space = load_space(search_space or default_space(method), method, chosen, values)
-    home = (storage or _home() / "runs").absolute()
+    home = place(storage or _home() / "runs").absolute()
     least, most = _workers(workers)
     plan = SweepSettings(
         name=_next_name(home, method, resume) if name is None else name, storage=home,
         tracking_uri=tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{_home() / 'mlflow.db'}",
         base=base, space=space, trials=_count(space, trials), seeds=seeds, search_seed=search_seed, packs=packs,
         learners=_learners(learners), workers=least, most_workers=most, threads=threads, gpu=gpu, preset=preset,
-        artifacts=(artifacts or _home() / "artifacts").absolute(), artifacts_gib=artifacts_gib,
+        artifacts=_artifacts(artifacts, home), artifacts_gib=artifacts_gib,
         limits=Limits(max_hours, max_worker_hours, max_epochs, price), checkpoints_gib=checkpoints_gib,
         warm_start=tuple(_sweep_folder(home, given) for given in warm_start or []),
     )  # fmt: skip
@@ -136,14 +138,14 @@ def sweep(
 
 @app.command()
 def train(
-    config: Annotated[Path, typer.Argument(help="a configuration in YAML, e.g. runs/dogo-1/winner.yaml")],
+    config: Annotated[str, typer.Argument(help="a configuration in YAML, e.g. runs/dogo-1/winner.yaml")],
     settings: Set = None,
     out: Annotated[Path | None, typer.Option(help="keep checkpoints here, and resume from them")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="of torch on a CPU [all cores]")] = None,
-    artifacts: Annotated[Path | None, typer.Option(help="teachers, banks and pseudo labels [artifacts]")] = None,
+    artifacts: Annotated[str | None, typer.Option(help="teachers, banks and pseudo labels [artifacts]")] = None,
 ) -> None:
     """Train one configuration alone: the same numbers, on a CPU bit for bit, as in the sweep."""
-    values = configuration.read_yaml(config)
+    values = configuration.read_yaml(place(config))
     if not isinstance(values, dict):
         raise ConfigError(f"{config}: expected a mapping of sections, got {type(values).__name__}")
     run = configuration.load(configuration.assign(values, dict(map(configuration.parse_setting, settings or []))))
@@ -163,7 +165,7 @@ def train(
         of = "" if what else f"/{run.train.epochs}"
         typer.echo(f"{what}epoch {report.epoch}{of}  {scores}")
 
-    store = Store((artifacts or _home() / "artifacts").absolute())
+    store = open_store(_artifacts(artifacts))
     with _data_errors():
         run = located(run, store, load_dataset(run.data).image_size)
         ensure_teachers(
@@ -174,13 +176,13 @@ def train(
 
 @app.command()
 def artifacts(
-    root: Annotated[Path | None, typer.Option("--artifacts", help="the store [artifacts]")] = None,
+    root: Annotated[str | None, typer.Option("--artifacts", help="the store [artifacts]")] = None,
     show: Annotated[str | None, typer.Option(help="print what the artifact with this key was made from")] = None,
     remove: Annotated[str | None, typer.Option(help="delete the artifact with this key")] = None,
     prune_gib: Annotated[float | None, typer.Option(min=0, help="delete the longest unused beyond this size")] = None,
 ) -> None:
     """List teachers, teacher banks and pseudo labels; look into one, remove it, or make room."""
-    store = Store((root or _home() / "artifacts").absolute())
+    store = open_store(_artifacts(root))
     try:
         if show is not None:
             typer.echo((store.open(show) / MANIFEST).read_text())
@@ -226,8 +228,17 @@ def doctor(
     raise typer.Exit(code)
 
 
+def _artifacts(given: str | None, sweeps: Place | None = None) -> Place:
+    """Where artifacts are kept: beside the sweeps, where those are not on this machine."""
+    if given is None and isinstance(sweeps, Remote):
+        return sweeps / "_artifacts"
+    return place(given or _home() / "artifacts").absolute()
+
+
 def _source(data: str) -> str:
-    """A path is made absolute, since workers may run elsewhere; names stay."""
+    """A path is made absolute, since workers may run elsewhere; names and addresses stay."""
+    if is_remote(data):
+        return data
     path = Path(data).expanduser()
     return str(path.resolve()) if path.exists() else data
 
@@ -249,9 +260,9 @@ def _workers(text: str) -> tuple[int, int | None]:
     return numbers[0], numbers[1] if colon else None
 
 
-def _sweep_folder(home: Path, given: str) -> Path:
+def _sweep_folder(home: Place, given: str) -> Place:
     """A sweep's folder, by its name or its path."""
-    for folder in (home / given, Path(given).expanduser()):
+    for folder in [Remote(given)] if is_remote(given) else [home / given, Path(given).expanduser()]:
         if (folder / "journal.jsonl").exists():
             return folder.absolute()
     raise ConfigError(f"--warm-start {given!r}: there is no sweep of that name in {home}, nor in a folder of that path")
@@ -270,8 +281,9 @@ def _home() -> Path:
     return Path.home() / "raydistill" if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else Path.cwd()
 
 
-def _next_name(home: Path, method: str, resume: bool) -> str:
-    taken = [int(p.name.rpartition("-")[2]) for p in home.glob(f"{method}-*") if p.name.rpartition("-")[2].isdigit()]
+def _next_name(home: Place, method: str, resume: bool) -> str:
+    names = [folder.name for folder in home.iterdir()] if home.exists() else []
+    taken = [int(name.rpartition("-")[2]) for name in names if re.fullmatch(rf"{re.escape(method)}-\d+", name)]
     if resume and not taken:
         raise ConfigError(f"--resume: there is no sweep of {method} in {home}; name it with --name")
     return f"{method}-{max(taken, default=0) + (0 if resume else 1)}"
@@ -289,7 +301,7 @@ def _preflight(plan: SweepSettings) -> tuple[SweepSettings, int]:
     from raydistill.sweep.prerequisites import wanted_configs
     from raydistill.training.prepare import located, promised
 
-    store = Store(plan.artifacts, plan.artifacts_gib)
+    store = open_store(plan.artifacts, plan.artifacts_gib)
     with _data_errors():
         dataset = load_dataset(plan.base.data)
         Stream(
@@ -325,7 +337,7 @@ def _describe(plan: SweepSettings, images: int) -> str:
     from raydistill.sweep.sizing import FIRST
     from raydistill.training.pace import MissingTeacher, measure
 
-    store = Store(plan.artifacts)
+    store = open_store(plan.artifacts)
     recipes = missing(plan, store, load_dataset(plan.base.data))
     probe = partial(measure, store=store, evaluate=evaluate, workers=plan.workers, threads=plan.threads)
     pace = probe(plan.base)
@@ -362,7 +374,9 @@ def _say_where(plan: SweepSettings) -> None:
     typer.echo(f"sweep {plan.name} in {_shown(plan.directory)}, tracked in {without_password(plan.tracking_uri)}")
 
 
-def _shown(path: Path) -> str:
+def _shown(path: Place) -> str:
+    if isinstance(path, Remote):
+        return str(path)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import types
 import typing
-from pathlib import Path
 from typing import Any, Literal
 
 import yaml
@@ -205,12 +204,18 @@ def number(value: Any) -> Any:
     return value
 
 
-def read_yaml(path: Path) -> Any:
+class Readable(typing.Protocol):
+    """A path, of this machine or elsewhere."""
+
+    def read_text(self) -> str: ...
+
+
+def read_yaml(path: Readable) -> Any:
     """Plain YAML only. Raises ConfigError for tags, duplicate keys and syntax errors."""
     try:
         return yaml.load(path.read_text(), Loader=_StrictLoader)
     except OSError as error:
-        raise ConfigError(f"{path}: {error.strerror}") from None
+        raise ConfigError(f"{path}: {error.strerror or error}") from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: {' '.join(str(error).split())}") from None
 

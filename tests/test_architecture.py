@@ -9,10 +9,11 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "raydistill"
-FOUNDATION = {"config", "options"}
+FOUNDATION = {"config", "options", "storage"}
 MAY_IMPORT = {
     "options": set(),
     "config": {"options"},
+    "storage": {"config"},
     "losses": set(),
     "data": FOUNDATION,
     "models": FOUNDATION,
@@ -27,7 +28,7 @@ MAY_IMPORT = {
     "__main__": {"cli"},
     "__init__": set(),
 }
-CORE = ("config", "options", "losses", "data", "models", "methods", "presets", "artifacts", "training")
+CORE = ("config", "options", "storage", "losses", "data", "models", "methods", "presets", "artifacts", "training")
 FORBIDDEN = ("ray", "mlflow", "optuna", "faiss", "lightning")
 
 

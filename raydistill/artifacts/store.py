@@ -6,7 +6,6 @@ size). It is made in a temporary folder under a lock and renamed, so that a read
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import logging
@@ -14,10 +13,12 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from raydistill.storage import Place, Remote, cache_folder, locked, reason
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ class Entry:
 
     kind: str
     key: str
-    path: Path
+    path: Place
     size: int
     created: float
     used: float
@@ -58,6 +59,7 @@ class Store:
     def __init__(self, root: Path, limit_gib: float | None = None) -> None:
         self.root = root
         self.limit_gib = limit_gib
+        self.shown = str(root)
 
     def find(self, kind: str, made_of: Mapping[str, Any]) -> Path | None:
         """The folder of what was made of `made_of`, noted as used now; None if it was never made."""
@@ -68,8 +70,11 @@ class Store:
         found = [entry for entry in self.entries() if key and entry.key.startswith(key)]
         if len(found) != 1:
             what = "is not in" if not found else "is not unique in"
-            raise ArtifactError(f"artifact {key!r} {what} {self.root}; `raydistill artifacts` lists what there is")
-        return self.by_key(found[0].kind, found[0].key) or found[0].path
+            raise ArtifactError(f"artifact {key!r} {what} {self.shown}; `raydistill artifacts` lists what there is")
+        there = self.by_key(found[0].kind, found[0].key)
+        if there is None:
+            raise ArtifactError(f"artifact {key!r} has just been removed from {self.shown}")
+        return there
 
     def get(self, kind: str, made_of: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
         """The artifact's folder; if there is none, `make` fills one, while others that want it wait.
@@ -92,8 +97,9 @@ class Store:
     def remove(self, entry: Entry) -> None:
         """Delete an artifact. Who has its files open keeps them."""
         with self._lock(entry.key):
-            (entry.path / MANIFEST).unlink(missing_ok=True)
-            shutil.rmtree(entry.path, ignore_errors=True)
+            folder = self.root / entry.kind / entry.key
+            (folder / MANIFEST).unlink(missing_ok=True)
+            shutil.rmtree(folder, ignore_errors=True)
 
     def prune(self, limit_gib: float, keep: str = "") -> list[Entry]:
         """Remove the artifacts longest unused until the rest fits in `limit_gib`. Returns: those removed."""
@@ -118,6 +124,11 @@ class Store:
             return path if (path / MANIFEST).exists() else None
         return path
 
+    def peek(self, kind: str, key: str) -> Path | None:
+        """As `by_key`, without noting it as used."""
+        path = self.root / kind / key
+        return path if (path / MANIFEST).exists() else None
+
     def _make(self, kind: str, key: str, made_of: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
         final = self.root / kind / key
         temporary = self.root / ".making" / f"{key}-{os.getpid()}"
@@ -136,22 +147,94 @@ class Store:
             raise ArtifactError(f"{kind} {key} cannot be written to {self.root} ({error})") from error
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-        if self.limit_gib is not None:
-            for entry in self.prune(self.limit_gib, keep=key):
-                log.warning("artifact %s %s was removed to stay within %s GiB", entry.kind, entry.key, self.limit_gib)
+        self._make_room(key)
         return final
+
+    def _make_room(self, keep: str) -> None:
+        if self.limit_gib is not None:
+            for entry in self.prune(self.limit_gib, keep=keep):
+                log.warning("artifact %s %s was removed to stay within %s GiB", entry.kind, entry.key, self.limit_gib)
 
     @contextmanager
     def _lock(self, key: str) -> Iterator[None]:
-        path = self.root / ".locks" / key
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            file = path.open("w")
-        except OSError as error:
-            raise ArtifactError(f"{self.root} cannot be written ({error.strerror})") from error
-        with file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with ExitStack() as held:
+            try:
+                held.enter_context(locked(self.root / ".locks" / key))
+            except OSError as error:
+                raise ArtifactError(f"{self.root} cannot be written ({error.strerror})") from error
             yield
+
+
+class RemoteStore(Store):
+    """A store elsewhere, with copies of what was used in this machine's cache.
+
+    What is made is made here and sent, its manifest last, so that a reader sees all of it or nothing. Two machines
+    may make the same artifact at once; it is the same.
+    """
+
+    def __init__(self, remote: Remote, limit_gib: float | None = None) -> None:
+        name = hashlib.sha256(str(remote).encode()).hexdigest()[:KEY_LENGTH]
+        super().__init__(cache_folder() / "artifacts" / name, limit_gib)
+        self.remote = remote
+        self.shown = str(remote)
+
+    def by_key(self, kind: str, key: str) -> Path | None:
+        if (found := super().by_key(kind, key)) is not None:
+            return found
+        there = self.remote / kind / key
+        with self._refused("read"):
+            if not (there / MANIFEST).exists():
+                return None
+            with locked(self.root / ".locks" / f"{key}.fetch"):
+                if (found := super().by_key(kind, key)) is None:
+                    temporary = self.root / ".making" / f"{key}-fetch-{os.getpid()}"
+                    shutil.rmtree(temporary, ignore_errors=True)
+                    there.fetch(temporary)
+                    (self.root / kind).mkdir(parents=True, exist_ok=True)
+                    temporary.rename(self.root / kind / key)
+        return self.root / kind / key
+
+    def peek(self, kind: str, key: str) -> Path | None:
+        return self.by_key(kind, key)
+
+    def entries(self) -> list[Entry]:
+        with self._refused("read"):
+            manifests = [path for kind in KINDS for path in self.remote.glob(f"{kind}/*/{MANIFEST}")]
+            return sorted(filter(None, map(_entry, manifests)), key=lambda entry: -entry.used)
+
+    def remove(self, entry: Entry) -> None:
+        with self._refused("written"):
+            (self.remote / entry.kind / entry.key / MANIFEST).unlink(missing_ok=True)
+            (self.remote / entry.kind / entry.key).remove_folder()
+        shutil.rmtree(self.root / entry.kind / entry.key, ignore_errors=True)
+
+    def _make(self, kind: str, key: str, made_of: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
+        limit, self.limit_gib = self.limit_gib, None
+        try:
+            made = super()._make(kind, key, made_of, make)
+        finally:
+            self.limit_gib = limit
+        with self._refused("written"):
+            for file in made.iterdir():
+                if file.name != MANIFEST:
+                    (self.remote / kind / key / file.name).receive(file)
+            (self.remote / kind / key / MANIFEST).receive(made / MANIFEST)
+        self._make_room(key)
+        return made
+
+    @contextmanager
+    def _refused(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except ArtifactError:
+            raise
+        except OSError as error:
+            raise ArtifactError(f"{self.remote} cannot be {what} ({reason(error)})") from error
+
+
+def open_store(root: Place, limit_gib: float | None = None) -> Store:
+    """The store at `root`, of this machine or elsewhere."""
+    return RemoteStore(root, limit_gib) if isinstance(root, Remote) else Store(root, limit_gib)
 
 
 def listing(entries: list[Entry]) -> str:
@@ -178,7 +261,7 @@ def _described(entry: Entry) -> str:
     return str(made.get("source") or made.get("format") or "a run")
 
 
-def _entry(manifest: Path) -> Entry | None:
+def _entry(manifest: Place) -> Entry | None:
     try:
         content = json.loads(manifest.read_text())
         return Entry(

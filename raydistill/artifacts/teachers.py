@@ -99,5 +99,7 @@ def load(store: Store, key: str, shown: Normalization, device: torch.device) -> 
     """The teacher called `key`, for batches normalised as `shown`. Raises: ArtifactError, TeacherError."""
     folder = store.by_key("teacher", key)
     if folder is None:
-        raise ArtifactError(f"teacher {key} is not in {store.root}; start the sweep, or `raydistill train`, to make it")
+        raise ArtifactError(
+            f"teacher {key} is not in {store.shown}; start the sweep, or `raydistill train`, to make it"
+        )
     return load_teacher(folder / FILE, shown).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

@@ -14,6 +14,7 @@ from torch import Tensor
 from raydistill.config import Data, nearest
 from raydistill.data.files import known_labels, read_path
 from raydistill.data.images import DataError, Decoder, Images, Raw, draw, limited
+from raydistill.storage import Remote, is_remote, local_copy
 
 TEST_FRACTION = 0.2  # of train, for sources that bring no test split
 _SMALL = 64  # pixels; images up to here are trained at their own size
@@ -123,11 +124,14 @@ def _open(config: Data) -> dict[str, Raw]:
         return _digits()
     if source.lower().startswith("torchvision:"):
         return _torchvision(source.partition(":")[2], config)
+    if is_remote(source):
+        return read_path(local_copy(Remote(source)))
     path = Path(source).expanduser()
     if not path.exists():
         raise DataError(
             f"data.source={source!r} is neither a known name nor a path that exists; accepted: digits, "
-            f"torchvision:NAME ({', '.join(TORCHVISION)}), a folder of images, a Parquet file or folder"
+            f"torchvision:NAME ({', '.join(TORCHVISION)}), a folder of images, a Parquet file or folder, or an address "
+            "of one such as s3://bucket/folder"
         )
     return read_path(path)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from raydistill.data.sources import Dataset, load_dataset
 from raydistill.evaluation.knn import knn_accuracy
 from raydistill.evaluation.online import embed_split
 from raydistill.evaluation.probe import linear_probe
+from raydistill.storage import place
 from raydistill.training.checkpoint_files import CheckpointError
 from raydistill.training.checkpoints import latest_checkpoint
 from raydistill.training.pack import scored_encoders
@@ -31,7 +31,7 @@ def score(config: dict[str, Any], directory: str, *, threads: int, gpu: bool = F
     """
     torch.set_num_threads(threads)
     settings = configuration.load(config)
-    state = latest_checkpoint(Path(directory))
+    state = latest_checkpoint(place(directory))
     if state is None:
         raise CheckpointError(f"{directory}: no checkpoint")
     dataset = load_dataset(settings.data)

@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -16,6 +15,7 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from raydistill import config as configuration
+from raydistill.storage import Place
 from raydistill.sweep.budget import Budget
 from raydistill.sweep.journal import Journal, Outcome, TrialRecord, role_of
 from raydistill.sweep.keeper import Keeper
@@ -63,7 +63,7 @@ class Phase:
 class Driver:
     """The parts that every phase of a sweep shares."""
 
-    directory: Path
+    directory: Place
     broker: Any
     broker_name: str
     journal: Journal
@@ -159,7 +159,7 @@ class Driver:
         self._accounted = time.monotonic()
         write_atomically(self.directory / BUDGET, json.dumps(self.budget.to_dict()).encode())
 
-    def trial_directory(self, key: str) -> Path:
+    def trial_directory(self, key: str) -> Place:
         return self.directory / "trials" / key
 
 
@@ -342,7 +342,7 @@ def flatten(config: dict[str, Any]) -> dict[str, Any]:
     return {f"{section}.{key}": value for section, values in config.items() for key, value in values.items()}
 
 
-def write_config(path: Path, config: dict[str, Any]) -> None:
+def write_config(path: Place, config: dict[str, Any]) -> None:
     """A resolved configuration as YAML, for `raydistill train`."""
     import yaml
 

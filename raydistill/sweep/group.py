@@ -7,7 +7,6 @@ import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -16,8 +15,9 @@ from ray._raylet import PlacementGroupID
 from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from raydistill.artifacts.store import Store
+from raydistill.artifacts.store import open_store
 from raydistill.evaluation.online import evaluate
+from raydistill.storage import place
 from raydistill.training.distributed import Workers
 from raydistill.training.messages import Load, Orders, Report
 from raydistill.training.pack import LearnerFailed
@@ -94,7 +94,7 @@ def train_loop(config: dict[str, Any]) -> None:
     workers = Workers()
     control = BrokerControl(config["broker"], config["name"], workers.world)
     try:
-        store = Store(Path(config["artifacts"]), config["artifacts_gib"])
+        store = open_store(place(config["artifacts"]), config["artifacts_gib"])
         serve(control, evaluate=evaluate, device=ray.train.torch.get_device(), workers=workers, store=store)
     except Exception as error:
         if not control.up and not isinstance(error, LearnerFailed):
@@ -115,9 +115,9 @@ def end(broker: Any) -> None:
     with suppress(ray.exceptions.RayError):
         places = ray.get(broker.places.remote(), timeout=5)
     ray.kill(broker)
-    for place in places:
+    for held in places:
         with suppress(ray.exceptions.RayError):
-            ray.util.remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(place))))
+            ray.util.remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(held))))
 
 
 class GroupHost:
@@ -146,8 +146,8 @@ class GroupHost:
             ),
             torch_config=TorchConfig(backend="nccl" if settings.gpu else "gloo"),
             run_config=RunConfig(
-                name=Path(storage).name + "-" + name,
-                storage_path=str(Path(storage)),
+                name=f"{place(storage).name}-{name}",
+                storage_path=storage,
                 # The broker finds the learner that kills its workers; this only ends what cannot start at all.
                 failure_config=FailureConfig(max_failures=MOST_DEATHS),
             ),

@@ -12,6 +12,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from raydistill.storage import Place, Remote
+
+PART_BYTES = 2**16
 Outcome = Literal["finished", "stopped_early", "failed"]
 
 
@@ -59,13 +62,10 @@ class TrialRecord:
 class Journal:
     """An append-only file of events, and the trials that they add up to."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Place) -> None:
         self.path = path
-        self.trials: dict[str, TrialRecord] = {}
-        if path.exists():
-            self._replay(path.read_bytes())
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._file = path.open("a")
+        self._lines = _Parts(path) if isinstance(path, Remote) else _File(path)
+        self.trials = read_records(path) if path.exists() else {}
 
     def propose(self, key: str, settings: dict[str, Any], config: dict[str, Any]) -> None:
         self._write({"event": "trial", "key": key, "settings": settings, "config": config})
@@ -82,20 +82,57 @@ class Journal:
         )
 
     def close(self) -> None:
-        self._file.close()
+        self._lines.close()
 
     def _write(self, event: dict[str, Any]) -> None:
-        self._file.write(json.dumps({**event, "time": round(time.time(), 3)}) + "\n")
-        self._file.flush()
-        os.fsync(self._file.fileno())
+        self._lines.append(json.dumps({**event, "time": round(time.time(), 3)}) + "\n")
         _apply(self.trials, event)
 
-    def _replay(self, content: bytes) -> None:
-        """A last line cut short by a kill is dropped, and cut off the file."""
-        whole = content[: content.rfind(b"\n") + 1]
-        if whole != content:
-            os.truncate(self.path, len(whole))
-        self.trials = read_records(self.path)
+
+class _File:
+    """Lines of a file, each synced. A last line cut short by a kill is cut off."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            content = path.read_bytes()
+            whole = content[: content.rfind(b"\n") + 1]
+            if whole != content:
+                os.truncate(path, len(whole))
+        self._file = path.open("a")
+
+    def append(self, line: str) -> None:
+        self._file.write(line)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _Parts:
+    """Lines of an object store, where nothing can be appended: the last of several small objects is written anew."""
+
+    def __init__(self, path: Remote) -> None:
+        self._path = path
+        self._number = max(0, len(_parts(path)) - 1)
+        self._content = self._part().read_bytes() if path.exists() else b""
+
+    def append(self, line: str) -> None:
+        if len(self._content) > PART_BYTES:
+            self._number, self._content = self._number + 1, b""
+        self._content += line.encode()
+        self._part().write_bytes(self._content)
+
+    def close(self) -> None:
+        """Nothing: all is written."""
+
+    def _part(self) -> Remote:
+        return self._path.parent / f"{self._path.name}.{self._number:05d}" if self._number else self._path
+
+
+def _parts(path: Remote) -> list[Remote]:
+    return sorted(path.parent.glob(f"{path.name}*"))
 
 
 def _apply(trials: dict[str, TrialRecord], event: dict[str, Any]) -> None:
@@ -115,11 +152,12 @@ def _apply(trials: dict[str, TrialRecord], event: dict[str, Any]) -> None:
         record.outcome, record.message = event["outcome"], event["message"]
 
 
-def read_records(path: Path) -> dict[str, TrialRecord]:
+def read_records(path: Place) -> dict[str, TrialRecord]:
     """The trials of a journal that nobody is to write to."""
     trials: dict[str, TrialRecord] = {}
-    for line in path.read_bytes().rpartition(b"\n")[0].decode().splitlines():
-        _apply(trials, json.loads(line))
+    for part in _parts(path) if isinstance(path, Remote) else [path]:
+        for line in part.read_bytes().rpartition(b"\n")[0].decode().splitlines():
+            _apply(trials, json.loads(line))
     return trials
 
 

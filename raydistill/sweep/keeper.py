@@ -7,8 +7,9 @@ import math
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
+
+from raydistill.storage import Place, reason, sizes
 
 log = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ class Keeper:
 
     def __init__(
         self,
-        directory: Path,
+        directory: Place,
         limit_gib: float | None,
         *,
         goal: Literal["maximize", "minimize"] = "maximize",
@@ -69,7 +70,7 @@ class Keeper:
     def total(self) -> int:
         """Bytes of all checkpoints of the sweep, with those that a population's trials copy from."""
         patterns = ("trials/*/epoch-*", "ray/*/*/checkpoint_*/epoch-*")
-        return sum(_size(path) for pattern in patterns for path in self.directory.glob(pattern))
+        return sum(sum(sizes(self.directory, pattern).values()) for pattern in patterns)
 
     def _make_room(self) -> list[str]:
         if self.limit_gib is None:
@@ -109,22 +110,22 @@ class Keeper:
             for path in _finished_last([path for path in files if path.stem != max(finished)]):
                 _delete(path)
 
-    def _files(self, key: str) -> list[Path]:
+    def _files(self, key: str) -> list[Place]:
         return sorted((self.directory / "trials" / key).glob("epoch-*"))
 
 
-def _finished_last(files: Iterable[Path]) -> list[Path]:
+def _finished_last(files: Iterable[Place]) -> list[Place]:
     """The JSON files first: a state without its JSON counts as never finished, so a reader never meets half."""
     return sorted(files, key=lambda path: path.suffix != ".json")
 
 
-def _size(path: Path) -> int:
+def _size(path: Place) -> int:
     with suppress(OSError):
         return path.stat().st_size
     return 0
 
 
-def _delete(path: Path) -> int:
+def _delete(path: Place) -> int:
     """The bytes freed."""
     size = _size(path)
     try:
@@ -132,6 +133,6 @@ def _delete(path: Path) -> int:
     except FileNotFoundError:
         return 0
     except OSError as error:
-        log.warning("%s cannot be deleted (%s)", path, error.strerror)
+        log.warning("%s cannot be deleted (%s)", path, reason(error))
         return 0
     return size

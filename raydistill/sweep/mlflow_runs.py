@@ -6,6 +6,7 @@ import fcntl
 import json
 import logging
 import os
+import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager, nullcontext
@@ -13,6 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
 
+from raydistill.storage import Place, Remote
 from raydistill.sweep.names import check_name
 from raydistill.sweep.outbox import Point
 
@@ -85,9 +87,14 @@ class Runs:
         for name, step in new:
             run.steps[name].add(step)
 
-    def artifact(self, key: str, path: Path, folder: str) -> None:
+    def artifact(self, key: str, path: Place, folder: str) -> None:
         if not path.exists():
             raise FileNotFoundError(f"artifact {path} is gone")
+        if isinstance(path, Remote):
+            with tempfile.TemporaryDirectory() as passing:
+                path.fetch(Path(passing) / path.name)
+                self.artifact(key, Path(passing) / path.name, folder)
+            return
         upload = self._client.log_artifacts if path.is_dir() else self._client.log_artifact
         upload(self.run(key).id, str(path), folder or None)
 

@@ -17,8 +17,9 @@ import ray
 from ray.tune.schedulers import FIFOScheduler
 
 from raydistill import config as configuration
-from raydistill.artifacts.store import Store
+from raydistill.artifacts.store import open_store
 from raydistill.evaluation.final import score
+from raydistill.storage import Place
 from raydistill.sweep.broker import Broker
 from raydistill.sweep.budget import Budget, Limits, describe_spent
 from raydistill.sweep.driver import BUDGET, Driver, Phase, SweepFailed, flatten, write_config
@@ -48,7 +49,7 @@ SCORES = "scores.json"
 class SweepResult:
     rows: list[Row]
     table: str
-    winner: Path
+    winner: Place
 
 
 def run_sweep(settings: SweepSettings, *, resume: bool = False) -> SweepResult:
@@ -102,7 +103,7 @@ def _run(settings: SweepSettings, tracker: Tracker) -> SweepResult:
     try:
         progress.note(f"sweep {settings.name}: {settings.trials} trials of {settings.epochs} epochs")
         budget.reserve(settings.finalists * settings.epochs)
-        make_teachers(settings, driver, Store(settings.artifacts, settings.artifacts_gib))
+        make_teachers(settings, driver, open_store(settings.artifacts, settings.artifacts_gib))
         records = _search(settings, driver)
         best = front(records, space.objectives) if space.also else ranked(records, space.metric, space.goal)
         if not best:
@@ -329,9 +330,10 @@ def _conclude(
         table = f"{render_front(best, space.objectives)}\n\n{table}"
     (directory / "table.md").write_text(table + "\n")
     (directory / "results.json").write_text(json.dumps(plain(rows), indent=1))
-    link = directory / "winner"
-    link.unlink(missing_ok=True)
-    link.symlink_to(Path("trials") / winner.key)
+    if isinstance(directory, Path):
+        link = directory / "winner"
+        link.unlink(missing_ok=True)
+        link.symlink_to(Path("trials") / winner.key)
     for file in (path, directory / "table.md", directory / "results.json", directory / "sweep.yaml"):
         tracker.artifact(None, file)
     baselines = [row for row in rows if row.name.endswith(("-tuned", "-default"))]

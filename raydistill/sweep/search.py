@@ -7,9 +7,9 @@ import logging
 import random
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any, Protocol
 
+from raydistill.storage import Place, Remote
 from raydistill.sweep.journal import Outcome, TrialRecord
 from raydistill.sweep.space import Parameter, Space
 
@@ -58,11 +58,12 @@ class Bayes:
     tpe: multivariate, with constant liar. gp: a Gaussian process. cmaes: for real numbers, other parameters are
     drawn at random. nsga2: genetic, for several metrics.
 
-    The study lives in a file of the sweep's directory, and a resumed sweep goes on with it.
+    The study lives in a file of the sweep's directory, and a resumed sweep goes on with it; where that is no
+    directory of this machine, `remember` makes it anew.
     """
 
     def __init__(
-        self, space: Space, *, seed: int, journal: Path, name: str, earlier: Earlier | None = None, trials: int = 0
+        self, space: Space, *, seed: int, journal: Place, name: str, earlier: Earlier | None = None, trials: int = 0
     ) -> None:
         import optuna
         from optuna.storages import JournalStorage
@@ -74,7 +75,7 @@ class Bayes:
         self._space = space
         self._study = optuna.create_study(
             study_name=name,
-            storage=JournalStorage(JournalFileBackend(str(journal))),
+            storage=None if isinstance(journal, Remote) else JournalStorage(JournalFileBackend(str(journal))),
             sampler=_sampler(space, seed, trials),
             directions=[goal for _, goal in space.objectives],
             load_if_exists=True,
@@ -82,6 +83,39 @@ class Bayes:
         self._trials: dict[str, Any] = {}
         if earlier is not None and not self._study.get_trials(deepcopy=False):
             self._learn(earlier)
+
+    def remember(self, records: Iterable[TrialRecord]) -> None:
+        """The trials of before, if the study does not know them."""
+        states = self._optuna.trial.TrialState
+        records = list(records)
+        proposed = {record.key for record in records}
+        for trial in self._study.get_trials(deepcopy=False, states=(states.RUNNING,)):
+            if trial.user_attrs.get("key") not in proposed:
+                # Asked for in the moment of a kill, and never tried.
+                self._study.tell(trial.number, state=states.FAIL)
+        known = {trial.user_attrs.get("key") for trial in self._study.get_trials(deepcopy=False)}
+        ends = {"finished": states.COMPLETE, "stopped_early": states.PRUNED, "failed": states.FAIL}
+        names = [name for name, _ in self._space.objectives]
+        for record in records:
+            if record.key in known:
+                continue
+            metrics, state = record.latest(), states.RUNNING if record.outcome is None else ends[record.outcome]
+            if state == states.COMPLETE and not all(name in metrics for name in names):
+                state = states.FAIL
+            searched = [p for p in self._space.parameters if p.path in record.settings]
+            self._study.add_trial(
+                self._optuna.trial.create_trial(
+                    state=state,
+                    params={p.path: _asked(p, record.settings[p.path]) for p in searched},
+                    distributions={p.path: _distribution(p) for p in searched},
+                    values=[metrics[name] for name in names] if state == states.COMPLETE else None,
+                    intermediate_values={
+                        epoch: found[self._space.metric]
+                        for epoch, found in record.results.items() if self._space.metric in found
+                    },
+                    user_attrs={"key": record.key},
+                )
+            )  # fmt: skip
 
     def propose(self, key: str) -> Settings | None:
         trial = self._study.ask()
@@ -135,7 +169,7 @@ class Bayes:
 
 
 def make_proposer(
-    space: Space, *, trials: int, seed: int, directory: Path, name: str, earlier: Earlier | None = None
+    space: Space, *, trials: int, seed: int, directory: Place, name: str, earlier: Earlier | None = None
 ) -> Proposer:
     """The search that the space asks for, over at most `trials` configurations."""
     if space.search == "bayes":
@@ -150,6 +184,9 @@ def make_proposer(
 
 def catch_up(proposer: Proposer, records: Iterable[TrialRecord]) -> None:
     """Tell a resumed search what ended since it last heard, and skip what it has listed already."""
+    records = list(records)
+    if isinstance(proposer, Bayes):
+        proposer.remember(records)
     for record in records:
         if isinstance(proposer, Listed):
             proposer.propose(record.key)

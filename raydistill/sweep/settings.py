@@ -10,6 +10,7 @@ import yaml
 
 from raydistill import config as configuration
 from raydistill.config import Config, ConfigError
+from raydistill.storage import Place, reason
 from raydistill.sweep.budget import Limits
 from raydistill.sweep.names import check_name
 from raydistill.sweep.space import Space, difference
@@ -46,7 +47,7 @@ class SweepSettings:
     """
 
     name: str
-    storage: Path
+    storage: Place
     tracking_uri: str
     base: Config
     space: Space
@@ -60,11 +61,11 @@ class SweepSettings:
     threads: int | None = None
     gpu: bool | None = None
     preset: str = "default"
-    artifacts: Path = Path("artifacts")
+    artifacts: Place = Path("artifacts")
     artifacts_gib: float | None = None
     limits: Limits = field(default_factory=Limits)
     checkpoints_gib: float | None = None
-    warm_start: tuple[Path, ...] = ()
+    warm_start: tuple[Place, ...] = ()
 
     def __post_init__(self) -> None:
         try:
@@ -73,7 +74,7 @@ class SweepSettings:
             raise ConfigError(str(error)) from None
 
     @property
-    def directory(self) -> Path:
+    def directory(self) -> Place:
         return self.storage / self.name
 
     @property
@@ -108,7 +109,7 @@ class SweepSettings:
             self.directory.mkdir(parents=True, exist_ok=True)
             (self.directory / FILE).write_text(yaml.safe_dump(self.identity(), sort_keys=False))
         except OSError as error:
-            raise ConfigError(f"storage {self.directory} cannot be written ({error.strerror})") from None
+            raise ConfigError(f"storage {self.directory} cannot be written ({reason(error)})") from None
 
     def check_start(self, *, resume: bool) -> None:
         """Refuse to start over an existing sweep, or to resume a missing or a different one."""

@@ -11,9 +11,9 @@ import threading
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 from typing import Any, Literal
 
+from raydistill.storage import Place
 from raydistill.sweep.mlflow_runs import PARENT, STATUS, Runs, TrackingError, connect, find_experiment, now, texts
 from raydistill.sweep.names import check_name
 from raydistill.sweep.outbox import METRICS_PER_CALL, Event, Outbox, Point, without_password
@@ -79,15 +79,13 @@ class Tracker:
         for start in range(0, len(points), METRICS_PER_CALL):
             self._outbox.put(Event(key, points=tuple(points[start : start + METRICS_PER_CALL])))
 
-    def artifact(self, key: str | None, path: Path, folder: str = "") -> None:
+    def artifact(self, key: str | None, path: Place, folder: str = "") -> None:
         """Upload the file or folder at `path` to the trial's run (none: the sweep's), into `folder`.
 
-        It must stay on disk until delivered. Uploads have a lane of their own: they hold up no metrics.
+        It must stay there until delivered. Uploads have a lane of their own: they hold up no metrics.
         """
         run = PARENT if key is None else key
-        self._outbox.put(
-            Event(f"{run}/artifacts", action=partial(self._runs.artifact, run, Path(path).absolute(), folder))
-        )
+        self._outbox.put(Event(f"{run}/artifacts", action=partial(self._runs.artifact, run, path.absolute(), folder)))
 
     def end_trial(self, key: str, outcome: Outcome, message: str = "") -> None:
         """Close the trial's run; its tags say how it ended. Raises ValueError for an unknown outcome."""

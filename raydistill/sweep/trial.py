@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import ray
 from ray import tune
 
 from raydistill import config as configuration
+from raydistill.storage import Place, place
 from raydistill.training.checkpoint_files import adopt, finished, newest, of_epoch, write_atomically
 from raydistill.training.messages import Assignment
 
@@ -28,7 +28,7 @@ class Trial(tune.Trainable):
 
     def setup(self, config: dict[str, Any]) -> None:
         self.key = config["key"]
-        self.directory = Path(config["directory"])
+        self.directory = place(config["directory"])
         self.carry = config["carry"]
         self.epoch = config["heard"]
         self.copied_from = ""
@@ -63,7 +63,7 @@ class Trial(tune.Trainable):
         (folder / POINTER).write_text(json.dumps({"key": self.key, "epoch": self.epoch}))
         if self.carry and (state := newest(self.directory)) is not None:
             for part in (state, state.with_suffix(".json")):
-                shutil.copy2(part, folder / part.name)
+                (folder / part.name).write_bytes(part.read_bytes())
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Go on from the own newest checkpoint, or, told to copy another trial, from the one carried here.
@@ -85,7 +85,7 @@ class Trial(tune.Trainable):
         self.joined = False
 
 
-def last_copy(directory: Path) -> tuple[int, str, dict[str, Any]] | None:
+def last_copy(directory: Place) -> tuple[int, str, dict[str, Any]] | None:
     """Epoch, donor and settings of the copy that a trial's checkpoints go back to, if its weights are there."""
     try:
         note = json.loads((directory / COPY).read_text())
@@ -95,5 +95,5 @@ def last_copy(directory: Path) -> tuple[int, str, dict[str, Any]] | None:
     return (note["epoch"], note["donor"], note["settings"]) if note["of"] in there else None
 
 
-def _checksum(state: Path | None) -> str:
+def _checksum(state: Place | None) -> str:
     return "" if state is None else str(json.loads(state.with_suffix(".json").read_text())["sha256"])

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 from raydistill.config import ConfigError
+from raydistill.storage import Place
 from raydistill.sweep.journal import TrialRecord, read_records, role_of
 from raydistill.sweep.search import Earlier, Settings
 from raydistill.sweep.settings import SweepSettings
@@ -40,7 +40,7 @@ def earlier(settings: SweepSettings) -> Earlier:
     return found
 
 
-def _finished(directory: Path) -> list[TrialRecord]:
+def _finished(directory: Place) -> list[TrialRecord]:
     journal = directory / "journal.jsonl"
     if not journal.exists():
         raise ConfigError(f"--warm-start: there is no sweep in {directory}")

@@ -3,24 +3,25 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
+
+from raydistill.storage import Place, Remote, reason
 
 
 class CheckpointError(RuntimeError):
     """A checkpoint cannot be used; the message names the file."""
 
 
-def newest(directory: Path) -> Path | None:
+def newest(directory: Place) -> Place | None:
     """The newest finished checkpoint of a directory; not read, so it may be damaged."""
     return next(iter(finished(directory)), None)
 
 
-def of_epoch(directory: Path, epoch: int) -> Path | None:
+def of_epoch(directory: Place, epoch: int) -> Place | None:
     """The finished checkpoint of an epoch; not read, so it may be damaged."""
     return next((state for state in finished(directory) if int(state.stem.rpartition("-")[2]) == epoch), None)
 
 
-def adopt(source: Path, epoch: int, directory: Path) -> None:
+def adopt(source: Place, epoch: int, directory: Place) -> None:
     """Put the checkpoint of an epoch in `source` in place of all of `directory`'s.
 
     Raises: CheckpointError when there is none, or the storage refuses.
@@ -37,11 +38,14 @@ def adopt(source: Path, epoch: int, directory: Path) -> None:
                 old.with_suffix(".json").unlink(missing_ok=True)
                 old.unlink(missing_ok=True)
     except OSError as error:
-        raise CheckpointError(f"{directory}: the checkpoint cannot be copied ({error.strerror})") from error
+        raise CheckpointError(f"{directory}: the checkpoint cannot be copied ({reason(error)})") from error
 
 
-def write_atomically(path: Path, payload: bytes) -> None:
+def write_atomically(path: Place, payload: bytes) -> None:
     """Readers see the old file or the new one, never a part, also after a power cut. Raises OSError."""
+    if isinstance(path, Remote):
+        path.write_bytes(payload)
+        return
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with temporary.open("wb") as file:
@@ -59,6 +63,6 @@ def write_atomically(path: Path, payload: bytes) -> None:
         os.close(handle)
 
 
-def finished(directory: Path) -> list[Path]:
+def finished(directory: Place) -> list[Place]:
     """The checkpoints of a directory that were written to their end, newest first; not read."""
     return sorted((p.with_suffix(".safetensors") for p in directory.glob("epoch-*.json")), reverse=True)

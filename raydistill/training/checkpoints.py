@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,13 +16,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from raydistill.storage import Place, reason
 from raydistill.training.checkpoint_files import CheckpointError, finished, write_atomically
 
 log = logging.getLogger(__name__)
 FORMAT = "raydistill-1"
 
 
-def write_checkpoint(directory: Path, epoch: int, state: dict[str, Any], *, keep: int = 2) -> Path:
+def write_checkpoint(directory: Place, epoch: int, state: dict[str, Any], *, keep: int = 2) -> Place:
     """Write `state` (nested dicts and lists of tensors, numbers, strings) atomically.
 
     The newest `keep` checkpoints of the directory stay. Raises CheckpointError when the storage refuses.
@@ -38,14 +38,14 @@ def write_checkpoint(directory: Path, epoch: int, state: dict[str, Any], *, keep
         write_atomically(path, payload)
         write_atomically(path.with_suffix(".json"), json.dumps(manifest).encode())
     except OSError as error:
-        raise CheckpointError(f"{path}: cannot be written ({error.strerror})") from error
+        raise CheckpointError(f"{path}: cannot be written ({reason(error)})") from error
     for old in finished(directory)[keep:]:
         old.with_suffix(".json").unlink(missing_ok=True)
         old.unlink(missing_ok=True)
     return path
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Place) -> dict[str, Any]:
     """The state in one checkpoint file. Raises CheckpointError if it is damaged or of another kind."""
     try:
         manifest = json.loads(path.with_suffix(".json").read_text())
@@ -66,7 +66,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return _unflatten(tree, tensors)
 
 
-def latest_checkpoint(directory: Path) -> dict[str, Any] | None:
+def latest_checkpoint(directory: Place) -> dict[str, Any] | None:
     """The newest state that is whole; a damaged one is named in a warning and the one before it is read.
 
     Raises CheckpointError when there are checkpoints and none is whole.

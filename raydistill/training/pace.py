@@ -334,9 +334,10 @@ def _stock(config: Config, store: Store, probe: _Probe) -> dict[str, Config]:
 
 def _borrow(store: Store, key: str, into: Store) -> bool:
     """Link a teacher of `store` into another, without noting it as used; whether there is one."""
-    folder, target = store.root.absolute() / "teacher" / key, into.root / "teacher" / key
-    if not (folder / MANIFEST).exists():
+    target, folder = into.root / "teacher" / key, store.peek("teacher", key)
+    if folder is None:
         return False
+    folder = folder.absolute()
     if not target.exists():
         target.mkdir(parents=True)
         shutil.copy(folder / MANIFEST, target)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
-from pathlib import Path
 
 import torch
 from torch import nn
@@ -17,6 +16,7 @@ from raydistill.data.augment import normalization
 from raydistill.data.sources import Dataset
 from raydistill.data.stream import Stream
 from raydistill.methods import Method
+from raydistill.storage import Place, place
 from raydistill.training.checkpoints import latest_checkpoint, to_device, write_checkpoint
 from raydistill.training.distributed import Workers, lost_worker
 from raydistill.training.learner import Learner, NonFiniteError
@@ -67,7 +67,7 @@ class Pack:
         self.workers = workers or Workers()
         self.evaluate = evaluate
         self.learners: dict[str, Learner] = {}
-        self._directories: dict[str, Path | None] = {}
+        self._directories: dict[str, Place | None] = {}
         self._next_epoch: int | None = None
         self.load: Load | None = None
         self.stream = Stream(
@@ -103,7 +103,7 @@ class Pack:
         if learner.done:
             return Report(assignment.key, learner.epoch, learner.metrics, done=True)
         self.learners[assignment.key] = learner
-        self._directories[assignment.key] = Path(assignment.directory) if assignment.directory else None
+        self._directories[assignment.key] = place(assignment.directory) if assignment.directory else None
         if assignment.heard is not None and learner.epoch > assignment.heard:
             return Report(assignment.key, learner.epoch, learner.metrics)
         return None
@@ -142,7 +142,7 @@ class Pack:
             device=self.device, workers=self.workers,
         )  # fmt: skip
         learner.offsets = [pair for pair in config.train.offsets if pair != (0, 0)]
-        state = latest_checkpoint(Path(assignment.directory)) if assignment.directory else None
+        state = latest_checkpoint(place(assignment.directory)) if assignment.directory else None
         if state is not None:
             learner.load_state_dict(to_device(state, self.device))
         return learner

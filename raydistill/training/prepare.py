@@ -22,6 +22,7 @@ from raydistill.methods import Given, Method, Widths
 from raydistill.models.backbones import Backbone
 from raydistill.models.released import load_released
 from raydistill.models.teacher import FrozenTeacher, save_teacher
+from raydistill.storage import Remote, is_remote, local_copy
 from raydistill.training.checkpoint_files import CheckpointError
 from raydistill.training.checkpoints import latest_checkpoint
 from raydistill.training.messages import Report
@@ -48,7 +49,7 @@ def locate(store: Store, source: str, settings: Teacher, image_size: int) -> str
         return teachers.PREFIX + store.open(source.removeprefix(teachers.PREFIX)).name
     if _LIBRARY.fullmatch(source):
         return teachers.PREFIX + _library(store, source, image_size).name
-    path = Path(source).expanduser()
+    path = local_copy(Remote(source)) if is_remote(source) else Path(source).expanduser()
     if path.is_dir():
         return teachers.PREFIX + _run(store, path).name
     if path.is_file():

@@ -1,0 +1,271 @@
+"""Where things lie: a path of this machine, or a folder behind `pyarrow.fs` (s3://, gs://, hdfs://, ...).
+
+`place` gives a `pathlib.Path` or a `Remote`, which has the part of its interface that this software uses.
+Credentials and endpoints come from the environment, as Arrow reads them (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, ...).
+"""
+
+from __future__ import annotations
+
+import fcntl
+import fnmatch
+import hashlib
+import os
+import posixpath
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from functools import cached_property
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from urllib.parse import urlsplit
+
+from raydistill.config import ConfigError
+
+CACHE = "RAYDISTILL_CACHE"
+
+
+class StorageError(ConfigError):
+    """A storage cannot be used; the message names it."""
+
+
+class Remote:
+    """A file or folder behind `pyarrow.fs`. Writing an object is atomic on object stores; folders need no making.
+
+    Raises: StorageError for an address that Arrow does not know; OSError when the storage refuses.
+    """
+
+    def __init__(self, uri: str) -> None:
+        scheme, colon, rest = uri.partition("://")
+        if not (scheme and colon and rest.strip("/")):
+            raise StorageError(f"storage {uri!r}: expected an address such as s3://bucket/folder")
+        if urlsplit(uri).password:
+            raise StorageError(f"storage {scheme}://...: give credentials by the environment, not in the address")
+        path, mark, self._query = rest.partition("?")
+        self._scheme, self._path, self._mark = scheme, posixpath.normpath(path), mark
+
+    def __str__(self) -> str:
+        return f"{self._scheme}://{self._path}{self._mark}{self._query}"
+
+    def __repr__(self) -> str:
+        return f"Remote({str(self)!r})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Remote) and str(self) == str(other)
+
+    def __hash__(self) -> int:
+        return hash(str(self))
+
+    def __lt__(self, other: Remote) -> bool:
+        return str(self) < str(other)
+
+    def __reduce__(self) -> tuple[type, tuple[str]]:
+        return Remote, (str(self),)
+
+    def __truediv__(self, part: str | Path) -> Remote:
+        return self._at(f"{self._path}/{part}")
+
+    @property
+    def name(self) -> str:
+        return posixpath.basename(self._path)
+
+    @property
+    def stem(self) -> str:
+        return posixpath.splitext(self.name)[0]
+
+    @property
+    def suffix(self) -> str:
+        return posixpath.splitext(self.name)[1]
+
+    @property
+    def parent(self) -> Remote:
+        return self._at(posixpath.dirname(self._path) or self._path)
+
+    def with_suffix(self, suffix: str) -> Remote:
+        return self._at(posixpath.splitext(self._path)[0] + suffix)
+
+    def absolute(self) -> Remote:
+        return self
+
+    def exists(self) -> bool:
+        return self._info() != "NotFound"
+
+    def is_file(self) -> bool:
+        return self._info() == "File"
+
+    def is_dir(self) -> bool:
+        return self._info() == "Directory"
+
+    def mkdir(self, parents: bool = True, exist_ok: bool = True) -> None:
+        """Nothing: files bring their folders."""
+
+    def read_bytes(self) -> bytes:
+        with self._files.open_input_stream(self._inside) as stream:
+            return bytes(stream.read())
+
+    def read_text(self) -> str:
+        return self.read_bytes().decode()
+
+    def write_bytes(self, payload: bytes) -> None:
+        with self._files.open_output_stream(self._inside) as stream:
+            stream.write(payload)
+
+    def write_text(self, text: str) -> None:
+        self.write_bytes(text.encode())
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        try:
+            self._files.delete_file(self._inside)
+        except FileNotFoundError:
+            if not missing_ok:
+                raise
+
+    def remove_folder(self) -> None:
+        self._files.delete_dir(self._inside)
+
+    def glob(self, pattern: str) -> list[Remote]:
+        """What matches below; `*` matches within one part of a path."""
+        return [self / path for path, _ in self._below() if _matches(path, pattern)]
+
+    def iterdir(self) -> Iterator[Remote]:
+        from pyarrow import fs
+
+        selector = fs.FileSelector(self._inside, allow_not_found=True)
+        return iter(sorted(self / info.base_name for info in self._files.get_file_info(selector)))
+
+    def sizes(self, pattern: str) -> dict[str, int]:
+        """Bytes of the files that match, by their path below."""
+        return {path: size for path, size in self._below() if _matches(path, pattern)}
+
+    def stat(self) -> SimpleNamespace:
+        """`st_size` in bytes, `st_mtime` in seconds since 1970. Raises: FileNotFoundError."""
+        info = self._files.get_file_info(self._inside)
+        if not info.is_file:
+            raise FileNotFoundError(f"{self} does not exist")
+        return SimpleNamespace(st_size=info.size, st_mtime=(info.mtime_ns or 0) / 1e9)
+
+    def fetch(self, target: Path) -> None:
+        """Copy the file, or all files of the folder, to `target`."""
+        from pyarrow import fs
+
+        (target if self.is_dir() else target.parent).mkdir(parents=True, exist_ok=True)
+        fs.copy_files(
+            self._inside, str(target), source_filesystem=self._files, destination_filesystem=fs.LocalFileSystem()
+        )
+
+    def receive(self, source: Path) -> None:
+        """Copy the file, or all files of the folder, `source` here."""
+        from pyarrow import fs
+
+        fs.copy_files(
+            str(source), self._inside, source_filesystem=fs.LocalFileSystem(), destination_filesystem=self._files
+        )
+
+    def fingerprint(self) -> str:
+        """Tells one state of the file or folder from another by names and sizes and times."""
+        from pyarrow import fs
+
+        wanted: Any = fs.FileSelector(self._inside, recursive=True) if self.is_dir() else [self._inside]
+        listed = sorted((i.path, i.size, i.mtime_ns) for i in self._files.get_file_info(wanted) if i.is_file)
+        return hashlib.sha256(repr((self._scheme, listed)).encode()).hexdigest()[:16]
+
+    def _at(self, path: str) -> Remote:
+        return Remote(f"{self._scheme}://{path}{self._mark}{self._query}")
+
+    @cached_property
+    def _opened(self) -> tuple[Any, str]:
+        from pyarrow import ArrowInvalid, fs
+
+        try:
+            files, path = fs.FileSystem.from_uri(str(self))
+        except (ArrowInvalid, ValueError) as error:
+            raise StorageError(f"storage {self}: {str(error).splitlines()[0]}") from None
+        return files, path
+
+    @property
+    def _files(self) -> Any:
+        return self._opened[0]
+
+    @property
+    def _inside(self) -> str:
+        return self._opened[1]
+
+    def _info(self) -> str:
+        return str(self._files.get_file_info(self._inside).type.name)
+
+    def _below(self) -> list[tuple[str, int]]:
+        from pyarrow import fs
+
+        selector = fs.FileSelector(self._inside, recursive=True, allow_not_found=True)
+        start = len(self._inside.rstrip("/")) + 1
+        return sorted((info.path[start:], info.size) for info in self._files.get_file_info(selector) if info.is_file)
+
+
+Place = Path | Remote
+
+
+def is_remote(text: str) -> bool:
+    return "://" in text
+
+
+def place(text: str | Place) -> Place:
+    """A path, or what an address with a scheme names. Raises: StorageError."""
+    if isinstance(text, Remote | Path):
+        return text
+    return Remote(text) if is_remote(text) else Path(text)
+
+
+def cache_folder() -> Path:
+    """For copies of what lies elsewhere: RAYDISTILL_CACHE, else `raydistill` in the user's cache folder."""
+    given = os.environ.get(CACHE)
+    return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "raydistill"
+
+
+def sizes(folder: Place, pattern: str) -> dict[str, int]:
+    """Bytes of the files below that match, by their path below; files that go meanwhile are left out."""
+    if isinstance(folder, Remote):
+        return folder.sizes(pattern)
+    found = {}
+    for path in folder.glob(pattern):
+        with suppress(OSError):
+            found[str(path.relative_to(folder))] = path.stat().st_size
+    return found
+
+
+def local_copy(remote: Remote) -> Path:
+    """A copy on this machine, made once for each state of the remote; others that want it wait.
+
+    Raises: StorageError when there is nothing, or the storage refuses.
+    """
+    try:
+        if not remote.exists():
+            raise StorageError(f"{remote} does not exist")
+        target = cache_folder() / "copies" / remote.fingerprint() / remote.name
+        with locked(target.parent.with_suffix(".lock")):
+            if not target.exists():
+                temporary = target.parent.with_name(f".{target.parent.name}.{os.getpid()}")
+                shutil.rmtree(temporary, ignore_errors=True)
+                remote.fetch(temporary / target.name)
+                temporary.rename(target.parent)
+    except OSError as error:
+        raise StorageError(f"{remote} cannot be read ({reason(error)})") from error
+    return target
+
+
+def reason(error: OSError) -> str:
+    """What went wrong, in one line; Arrow's errors have no `strerror`."""
+    return error.strerror or " ".join(str(error).split())[:300]
+
+
+@contextmanager
+def locked(path: Path) -> Iterator[None]:
+    """Hold a lock file of this machine. Raises: OSError when it cannot be written."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _matches(path: str, pattern: str) -> bool:
+    parts, wanted = path.split("/"), pattern.split("/")
+    return len(parts) == len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted))
