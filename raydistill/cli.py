@@ -105,6 +105,8 @@ def sweep(
     base = with_own_teacher(configuration.load(configuration.assign(values, {"method.name": method} | chosen)))
     space = load_space(search_space or default_space(method), method, chosen, values)
     home = place(storage or _home() / "runs").absolute()
+    if isinstance(home, Remote):
+        home.probe()
     least, most = _workers(workers)
     plan = SweepSettings(
         name=_next_name(home, method, resume) if name is None else name, storage=home,
@@ -140,7 +142,7 @@ def sweep(
 def train(
     config: Annotated[str, typer.Argument(help="a configuration in YAML, e.g. runs/dogo-1/winner.yaml")],
     settings: Set = None,
-    out: Annotated[Path | None, typer.Option(help="keep checkpoints here, and resume from them")] = None,
+    out: Annotated[str | None, typer.Option(help="keep checkpoints here, and resume from them")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="of torch on a CPU [all cores]")] = None,
     artifacts: Annotated[str | None, typer.Option(help="teachers, banks and pseudo labels [artifacts]")] = None,
 ) -> None:
@@ -149,6 +151,8 @@ def train(
     if not isinstance(values, dict):
         raise ConfigError(f"{config}: expected a mapping of sections, got {type(values).__name__}")
     run = configuration.load(configuration.assign(values, dict(map(configuration.parse_setting, settings or []))))
+    if out is not None and is_remote(out):
+        raise ConfigError(f"--out {out}: give a folder of this machine")
     import torch
 
     from raydistill.data.sources import load_dataset
@@ -171,7 +175,7 @@ def train(
         ensure_teachers(
             run, store, store.root / ".training", evaluate=evaluate, on_epoch=partial(show, what="teacher ")
         )
-        train_alone(run, out, evaluate=evaluate, on_epoch=show, store=store)
+        train_alone(run, None if out is None else Path(out), evaluate=evaluate, on_epoch=show, store=store)
 
 
 @app.command()
@@ -193,9 +197,9 @@ def artifacts(
         if prune_gib is not None:
             for entry in store.prune(prune_gib):
                 typer.echo(f"removed {entry.kind} {entry.key}")
+        typer.echo(listing(store.entries()))
     except ArtifactError as error:
         raise ConfigError(str(error)) from None
-    typer.echo(listing(store.entries()))
 
 
 @app.command()
@@ -393,6 +397,7 @@ class _data_errors:  # noqa: N801 - reads as the statement that it is
 def _failures() -> tuple[type[BaseException], ...]:
     """What a run can end with, of the parts that were loaded."""
     names = {
+        "raydistill.artifacts.store": "ArtifactError",
         "raydistill.sweep.run": "SweepFailed",
         "raydistill.sweep.tracking": "TrackingError",
         "raydistill.training.single": "TrainingFailed",

@@ -9,20 +9,29 @@ from __future__ import annotations
 import fcntl
 import fnmatch
 import hashlib
+import logging
 import os
 import posixpath
+import re
 import shutil
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Any, TypeVar
 
 from raydistill.config import ConfigError
 
+log = logging.getLogger(__name__)
 CACHE = "RAYDISTILL_CACHE"
+PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # seconds before an operation that failed is tried again
+# A password before the host, also one with slashes in it; and queries that Arrow takes for credentials.
+_SECRET = re.compile(r":[^@?]*@|[?&][^=&]*(secret|key|token|password|credential|sig)[^=&]*=", re.IGNORECASE)
+_FINAL = ("ACCESS_DENIED", "NO_SUCH_BUCKET", "INVALID_ACCESS_KEY", "SIGNATURE_DOES_NOT_MATCH", "PERMISSION_DENIED")
+T = TypeVar("T")
 
 
 class StorageError(ConfigError):
@@ -37,11 +46,11 @@ class Remote:
 
     def __init__(self, uri: str) -> None:
         scheme, colon, rest = uri.partition("://")
-        if not (scheme and colon and rest.strip("/")):
-            raise StorageError(f"storage {uri!r}: expected an address such as s3://bucket/folder")
-        if urlsplit(uri).password:
-            raise StorageError(f"storage {scheme}://...: give credentials by the environment, not in the address")
         path, mark, self._query = rest.partition("?")
+        if _SECRET.search(rest):
+            raise StorageError(f"storage {scheme}://...: give credentials by the environment, not in the address")
+        if not (scheme and colon and path.strip("/")):
+            raise StorageError(f"storage {uri!r}: expected an address such as s3://bucket/folder")
         self._scheme, self._path, self._mark = scheme, posixpath.normpath(path), mark
 
     def __str__(self) -> str:
@@ -57,7 +66,7 @@ class Remote:
         return hash(str(self))
 
     def __lt__(self, other: Remote) -> bool:
-        return str(self) < str(other)
+        return self._path < other._path
 
     def __reduce__(self) -> tuple[type, tuple[str]]:
         return Remote, (str(self),)
@@ -87,6 +96,13 @@ class Remote:
     def absolute(self) -> Remote:
         return self
 
+    def probe(self) -> None:
+        """Raises: StorageError, without patience, when the storage does not answer or refuses."""
+        try:
+            self._files.get_file_info(self._inside)
+        except (OSError, NotImplementedError) as error:
+            raise StorageError(f"storage {self} does not answer ({_line(error)})") from None
+
     def exists(self) -> bool:
         return self._info() != "NotFound"
 
@@ -100,28 +116,34 @@ class Remote:
         """Nothing: files bring their folders."""
 
     def read_bytes(self) -> bytes:
-        with self._files.open_input_stream(self._inside) as stream:
-            return bytes(stream.read())
+        def read() -> bytes:
+            with self._files.open_input_stream(self._inside) as stream:
+                return bytes(stream.read())
+
+        return _patiently(read)
 
     def read_text(self) -> str:
         return self.read_bytes().decode()
 
     def write_bytes(self, payload: bytes) -> None:
-        with self._files.open_output_stream(self._inside) as stream:
-            stream.write(payload)
+        def write() -> None:
+            with self._files.open_output_stream(self._inside) as stream:
+                stream.write(payload)
+
+        _patiently(write)
 
     def write_text(self, text: str) -> None:
         self.write_bytes(text.encode())
 
     def unlink(self, missing_ok: bool = False) -> None:
         try:
-            self._files.delete_file(self._inside)
+            _patiently(lambda: self._files.delete_file(self._inside))
         except FileNotFoundError:
             if not missing_ok:
                 raise
 
     def remove_folder(self) -> None:
-        self._files.delete_dir(self._inside)
+        _patiently(lambda: self._files.delete_dir(self._inside))
 
     def glob(self, pattern: str) -> list[Remote]:
         """What matches below; `*` matches within one part of a path."""
@@ -131,7 +153,8 @@ class Remote:
         from pyarrow import fs
 
         selector = fs.FileSelector(self._inside, allow_not_found=True)
-        return iter(sorted(self / info.base_name for info in self._files.get_file_info(selector)))
+        found = _patiently(lambda: self._files.get_file_info(selector))
+        return iter(sorted(self / info.base_name for info in found))
 
     def sizes(self, pattern: str) -> dict[str, int]:
         """Bytes of the files that match, by their path below."""
@@ -139,7 +162,7 @@ class Remote:
 
     def stat(self) -> SimpleNamespace:
         """`st_size` in bytes, `st_mtime` in seconds since 1970. Raises: FileNotFoundError."""
-        info = self._files.get_file_info(self._inside)
+        info = _patiently(lambda: self._files.get_file_info(self._inside))
         if not info.is_file:
             raise FileNotFoundError(f"{self} does not exist")
         return SimpleNamespace(st_size=info.size, st_mtime=(info.mtime_ns or 0) / 1e9)
@@ -177,9 +200,12 @@ class Remote:
         from pyarrow import ArrowInvalid, fs
 
         try:
+            if self._scheme in ("gs", "gcs") and not self._query:
+                # By itself it goes on trying for a quarter of an hour.
+                return fs.GcsFileSystem(retry_time_limit=timedelta(seconds=20)), self._path
             files, path = fs.FileSystem.from_uri(str(self))
-        except (ArrowInvalid, ValueError) as error:
-            raise StorageError(f"storage {self}: {str(error).splitlines()[0]}") from None
+        except (ArrowInvalid, ValueError, OSError, NotImplementedError) as error:
+            raise StorageError(f"storage {self}: {_line(error)}") from None
         return files, path
 
     @property
@@ -191,14 +217,15 @@ class Remote:
         return self._opened[1]
 
     def _info(self) -> str:
-        return str(self._files.get_file_info(self._inside).type.name)
+        return str(_patiently(lambda: self._files.get_file_info(self._inside)).type.name)
 
     def _below(self) -> list[tuple[str, int]]:
         from pyarrow import fs
 
         selector = fs.FileSelector(self._inside, recursive=True, allow_not_found=True)
         start = len(self._inside.rstrip("/")) + 1
-        return sorted((info.path[start:], info.size) for info in self._files.get_file_info(selector) if info.is_file)
+        found = _patiently(lambda: self._files.get_file_info(selector))
+        return sorted((info.path[start:], info.size) for info in found if info.is_file)
 
 
 Place = Path | Remote
@@ -254,7 +281,7 @@ def local_copy(remote: Remote) -> Path:
 
 def reason(error: OSError) -> str:
     """What went wrong, in one line; Arrow's errors have no `strerror`."""
-    return error.strerror or " ".join(str(error).split())[:300]
+    return error.strerror or _line(error)
 
 
 @contextmanager
@@ -264,6 +291,25 @@ def locked(path: Path) -> Iterator[None]:
     with path.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
+
+
+def _patiently(action: Callable[[], T]) -> T:
+    """Try again for a minute when the storage does not answer; not when it says no."""
+    for pause in PAUSES:
+        try:
+            return action()
+        except (FileNotFoundError, PermissionError):
+            raise
+        except OSError as error:
+            if any(sign in str(error) for sign in _FINAL):
+                raise
+            log.warning("storage does not answer, trying again in %s s (%s)", pause, _line(error))
+        time.sleep(pause)
+    return action()
+
+
+def _line(error: BaseException) -> str:
+    return " ".join(str(error).split())[:300]
 
 
 def _matches(path: str, pattern: str) -> bool:

@@ -385,6 +385,7 @@ def test_trials_of_a_group_whose_host_died_wait_for_another():
         assert keys(await broker.boundary("pack-0", [], None, True)) == ["a"]
         hosts[0][1].set_exception(RuntimeError("its node is gone"))
         await asyncio.sleep(0.05)
+        assert (await broker.boundary("pack-0", [Report("a", 1)])).close, "workers that outlived their host"
         assert [name for name, _ in hosts] == ["pack-0", "pack-1"]
         assert keys(await broker.boundary("pack-1", [], None, True)) == ["a"]
         again = asyncio.create_task(broker.boundary("pack-1", [Report("a", 1, done=True)]))

@@ -61,10 +61,13 @@ def test_a_job_with_a_token_survives_a_killed_worker_and_every_metric_reaches_th
     assert refused.returncode != 0
     tiny = ["method.backbones=[resnet10_w4, resnet10_w4]", "data.limit=40", "data.batch_size=16", "data.image_size=8"]
     journal = tmp_path / "raydistill" / "runs" / "job" / "journal.jsonl"
+    space = tmp_path / "space.yaml"
+    space.write_text("method: random\nparameters: {method.lambda_kd: {min: 1, max: 100}}\n")
     with mlflow_server(tmp_path) as server:
         sweep = [
             "python", "sweep.py", "--method", "dogo", "--trials", "3", "--epochs", "12", "--seeds", "1",
-            "--name", "job", "--tracking-uri", server, *(f"--set={setting}" for setting in tiny),
+            "--name", "job", "--search-space", str(space), "--tracking-uri", server,
+            *(f"--set={setting}" for setting in tiny),
         ]  # fmt: skip
         killed = []
         killer = threading.Thread(target=kill_a_worker, args=(journal, head, killed), daemon=True)

@@ -1,5 +1,6 @@
 """Storage that is no path: a real S3 server holds sweeps, checkpoints, artifacts and images."""
 
+import os
 import pickle
 import subprocess
 import sys
@@ -11,7 +12,9 @@ import pytest
 import torch
 from buckets import BUCKET, s3_server
 from datafiles import folder
+from ports import free_ports
 
+from raydistill import storage
 from raydistill.artifacts.store import ArtifactError, open_store
 from raydistill.config import ConfigError, Data
 from raydistill.data.sources import load_dataset
@@ -63,12 +66,50 @@ class TestRemote:
 
     @pytest.mark.parametrize(
         ("uri", "said"),
-        [("s3://", "s3://bucket/folder"), ("nowhere://a/b", "nowhere"), ("s3://key:secret@bucket/x", "environment")],
+        [
+            ("s3://", "s3://bucket/folder"),
+            ("nowhere://a/b", "nowhere"),
+            ("s3://[x/y", "storage"),
+            ("s3://key:hush@bucket/x", "environment"),
+            ("s3://key:hu/sh@bucket/x", "environment"),
+            ("s3://bucket/x?secret_key=hush", "environment"),
+        ],
     )
     def test_addresses_that_cannot_be_are_refused_without_their_secrets(self, server, uri, said):
         with pytest.raises(StorageError, match=said) as caught:
             place(uri).exists()
-        assert "secret@" not in str(caught.value)
+        assert "hush" not in str(caught.value)
+        assert "hu/sh" not in str(caught.value)
+
+    def test_a_storage_that_does_not_answer_is_a_wrong_setting_at_once(self, tmp_path):
+        (port,) = free_ports(1)
+        began = time.monotonic()
+        done = subprocess.run(
+            [sys.executable, str(ROOT / "sweep.py"), "--method", "simclr", "--storage", "s3://bucket/runs"],
+            cwd=tmp_path, capture_output=True, text=True, timeout=100,
+            env=os.environ | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_ACCESS_KEY_ID": "a",
+                              "AWS_SECRET_ACCESS_KEY": "b", "AWS_EC2_METADATA_DISABLED": "true"},
+        )  # fmt: skip
+        assert done.returncode == 2, done.stderr
+        assert "does not answer" in done.stderr
+        assert "Traceback" not in done.stderr
+        assert time.monotonic() - began < 60
+
+    def test_what_fails_for_a_moment_is_tried_again(self, bucket, monkeypatch):
+        monkeypatch.setattr(storage, "PAUSES", (0.01, 0.01))
+        calls = []
+
+        def flaky(error):
+            calls.append(error)
+            if len(calls) < 3:
+                raise error
+            return "there"
+
+        assert storage._patiently(lambda: flaky(OSError("connection reset"))) == "there"
+        calls.clear()
+        with pytest.raises(OSError, match="ACCESS_DENIED"):
+            storage._patiently(lambda: flaky(OSError("AWS Error ACCESS_DENIED")))
+        assert len(calls) == 1
 
     def test_a_copy_is_made_once_for_each_state(self, bucket):
         file = bucket / "a.txt"
@@ -109,6 +150,7 @@ def test_a_journal_grows_in_parts_and_is_found_again(bucket, monkeypatch):
         first.result(f"t{number:04d}", 1, {"loss": float(number)})
     first.close()
     assert len(bucket.glob("journal.jsonl*")) > 2
+    assert Journal(Remote(f"{bucket}?region=us-east-1") / "journal.jsonl").trials == first.trials
     again = Journal(bucket / "journal.jsonl")
     assert again.trials == first.trials
     again.end("t0005", "finished")
@@ -138,6 +180,26 @@ class TestArtifacts:
         store.get("bank", {"a": 1}, self.make)
         kept = store.get("bank", {"a": 2}, self.make)
         assert [entry.key for entry in store.entries()] == [kept.name]
+
+    def test_what_could_not_be_sent_does_not_pass_for_made(self, bucket, monkeypatch):
+        def refuse(self, source):
+            raise OSError("no room")
+
+        store = open_store(bucket)
+        with monkeypatch.context() as broken:
+            broken.setattr(Remote, "receive", refuse)
+            with pytest.raises(ArtifactError, match="no room"):
+                store.get("bank", {"a": 1}, self.make)
+        assert store.find("bank", {"a": 1}) is None
+
+    def test_what_is_in_use_is_not_the_longest_unused(self, bucket, monkeypatch):
+        monkeypatch.setattr("raydistill.artifacts.store.SECONDS_BETWEEN_TOUCHES", 0.0)
+        store = open_store(bucket)
+        for a in (1, 2):
+            store.get("bank", {"a": a}, self.make)
+            time.sleep(1.1)
+        used = store.find("bank", {"a": 1})
+        assert store.entries()[0].key == used.name
 
     def test_a_bucket_that_refuses_is_named(self, bucket):
         with pytest.raises(ArtifactError, match="s3://not-there"):
@@ -195,6 +257,7 @@ def test_a_whole_sweep_lives_there_and_is_resumed_from_there(bucket, tmp_path):
     assert latest_checkpoint(sweep / "trials" / "t0000")["epoch"] == 4
     assert not (tmp_path / "runs").exists()
     assert not (tmp_path / "artifacts").exists()
+    assert (sweep / "trials" / (sweep / "winner.txt").read_text()).is_dir()
     winner = subprocess.run(
         [sys.executable, "-m", "raydistill", "train", f"{sweep}/winner.yaml", "--artifacts",
          f"{bucket}/runs/_artifacts", "--threads", "1"],

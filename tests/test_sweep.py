@@ -248,7 +248,7 @@ def test_a_driver_killed_three_times_gives_the_table_of_one_that_was_not(tmp_pat
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     for folder in (whole, cut):
         folder.mkdir()
-    arguments = ["--trials", "3", "--epochs", "5", "--learners", "1", "--threads", "1"]
+    arguments = ["--trials", "3", "--epochs", "5", "--learners", "1", "--threads", "1", "--packs", "1"]
     done = subprocess.run(command(whole, *arguments), cwd=whole, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     events = len((whole / "runs" / "s" / "journal.jsonl").read_text().splitlines())

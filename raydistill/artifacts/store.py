@@ -13,7 +13,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 KINDS = ("teacher", "bank", "labels")
 MANIFEST = "artifact.json"
 KEY_LENGTH = 16
+SECONDS_BETWEEN_TOUCHES = 3600.0
 
 
 class ArtifactError(ValueError):
@@ -179,9 +180,14 @@ class RemoteStore(Store):
         self.shown = str(remote)
 
     def by_key(self, kind: str, key: str) -> Path | None:
-        if (found := super().by_key(kind, key)) is not None:
-            return found
         there = self.remote / kind / key
+        if (known := super().peek(kind, key)) is not None:
+            last = (known / MANIFEST).stat().st_mtime
+            found = super().by_key(kind, key)
+            if time.time() - last > SECONDS_BETWEEN_TOUCHES:
+                with suppress(OSError):
+                    (there / MANIFEST).receive(known / MANIFEST)  # noted as used there, too
+            return found
         with self._refused("read"):
             if not (there / MANIFEST).exists():
                 return None
@@ -214,11 +220,16 @@ class RemoteStore(Store):
             made = super()._make(kind, key, made_of, make)
         finally:
             self.limit_gib = limit
-        with self._refused("written"):
-            for file in made.iterdir():
-                if file.name != MANIFEST:
-                    (self.remote / kind / key / file.name).receive(file)
-            (self.remote / kind / key / MANIFEST).receive(made / MANIFEST)
+        try:
+            with self._refused("written"):
+                for file in made.iterdir():
+                    if file.name != MANIFEST:
+                        (self.remote / kind / key / file.name).receive(file)
+                (self.remote / kind / key / MANIFEST).receive(made / MANIFEST)
+        except BaseException:
+            # What others cannot find must not pass for made here.
+            shutil.rmtree(made, ignore_errors=True)
+            raise
         self._make_room(key)
         return made
 

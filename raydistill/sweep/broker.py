@@ -146,6 +146,8 @@ class Broker:
         """What the group does next. Fresh workers start all its learners again; those before them, if they still
         wait here, are dead and get nothing."""
         async with self._changed:
+            if self.launch is not None and name not in self._groups:
+                return Orders(close=True)  # Its host is gone, and its workers will be.
             group = self._groups.setdefault(name, self._new_group())
             group.workers = workers
             if fresh:
@@ -356,10 +358,10 @@ class Broker:
         except Exception as error:
             async with self._changed:
                 group = self._groups.get(name)
-                if group is None or self._closing:
+                if group is None:
                     return
                 self._hosts_lost += 1
-                if self._hosts_lost <= MOST_HOSTS:
+                if self._closing or self._hosts_lost <= MOST_HOSTS:
                     del self._groups[name]
                     self._release(group)
                     self._launch_what_is_missing()

@@ -28,6 +28,7 @@ from raydistill.training.checkpoint_files import write_atomically
 SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_BETWEEN_ACCOUNTS = 5.0
 MOST_DEATHS = 10
+MOST_ROUNDS = 4
 BUDGET = "budget.json"
 TUNE_KEYS = {"time_this_iter_s", "time_total_s", "time_since_restore"}
 
@@ -53,7 +54,7 @@ class Phase:
     proposer: Proposer
     key: Callable[[int], str]
     resolve: Callable[[Settings], dict[str, Any]]
-    scheduler: TrialScheduler
+    scheduler: Callable[[], TrialScheduler]
     population: bool = False
     together: bool = False
     stop: Callable[[], str] = str
@@ -76,16 +77,26 @@ class Driver:
     def run(self, phase: Phase) -> list[TrialRecord]:
         """Run what the journal does not have yet; return all records of the phase."""
         keys = [phase.key(i) for i in range(phase.trials)]
-        known = [self.journal.trials[key] for key in keys if key in self.journal.trials]
-        new = [key for key in keys if key not in self.journal.trials]
-        pending = [record for record in known if record.outcome is None]
-        todo = len(pending) + len(new)
-        if todo and not phase.stop():
+        # Tune gives a trial up when its process dies at a bad moment; the learner is none the worse for it.
+        for _ in range(MOST_ROUNDS):
+            new = [key for key in keys if key not in self.journal.trials]
+            pending = [r for key in keys if (r := self.journal.trials.get(key)) is not None and r.outcome is None]
+            if not (new or pending) or phase.stop():
+                break
             for record in pending:
                 self._catch_up_with_copy(record)
-            ray.get(self.broker.expect.remote(todo))
-            self._tune(phase, _Search(self, phase, pending, new), todo)
+            ray.get(self.broker.expect.remote(len(pending) + len(new)))
+            search = _Search(self, phase, pending, new)
+            callback = _Callback(self, phase, search)
+            self._tune(phase, search, callback, len(pending) + len(new))
             self._account()
+            if not callback.lost:
+                break
+        else:
+            for record in pending:
+                if record.outcome is None:
+                    search.ended(record.key, failed=True)
+                    callback.ended(record.key, "its process died again and again")
         return [self.journal.trials[key] for key in keys if key in self.journal.trials]
 
     def retell(self) -> None:
@@ -100,16 +111,15 @@ class Driver:
             if record.outcome is not None:
                 self.tracker.end_trial(record.key, record.outcome, record.message)
 
-    def _tune(self, phase: Phase, search: _Search, todo: int) -> None:
+    def _tune(self, phase: Phase, search: _Search, callback: _Callback, todo: int) -> None:
         mode = "max" if phase.goal == "maximize" else "min"
-        callback = _Callback(self, phase, search)
         tuner = tune.Tuner(
             tune.with_resources(Trial, {"CPU": 0.001}),
             tune_config=tune.TuneConfig(
                 metric=phase.metric,
                 mode=mode,
                 search_alg=search,
-                scheduler=phase.scheduler,
+                scheduler=phase.scheduler(),
                 num_samples=todo,
                 reuse_actors=True,
                 trial_name_creator=lambda trial: trial.config["key"],
@@ -126,10 +136,14 @@ class Driver:
                 checkpoint_config=tune.CheckpointConfig(num_to_keep=3),
             ),
         )
-        tuner.fit()
+        try:
+            tuner.fit()
+        except tune.TuneError as error:
+            lines = str(error).strip().splitlines() or [type(error).__name__]
+            raise SweepFailed(f"the search ended: {lines[-1].strip()}") from error
         # A stopper ends trials without a word to anybody.
         for key in search.given:
-            if self.journal.trials[key].outcome is None:
+            if self.journal.trials[key].outcome is None and key not in callback.lost:
                 search.ended(key, failed=False)
                 callback.ended(key, "")
 
@@ -246,9 +260,11 @@ class _Search(_Unstored, Searcher):
         return list(self._key_of.values())
 
     def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
-        self.ended(self._key_of[trial_id], failed=error or "failure" in (result or {}))
+        if not error:
+            self.ended(self._key_of[trial_id], failed="failure" in (result or {}))
 
     def ended(self, key: str, *, failed: bool) -> None:
+        """Tell the proposer what became of a trial."""
         record = self._driver.journal.trials[key]
         self.running.discard(key)
         if record.results:
@@ -269,6 +285,7 @@ class _Callback(_Unstored, tune.Callback):
     def __init__(self, driver: Driver, phase: Phase, search: _Search) -> None:
         self._driver, self._phase, self._search = driver, phase, search
         self._looked = 0.0
+        self.lost: set[str] = set()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         record = self._driver.journal.trials[trial.config["key"]]
@@ -310,7 +327,9 @@ class _Callback(_Unstored, tune.Callback):
         self.ended(trial.config["key"], trial.last_result.get("failure", ""))
 
     def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        self.ended(trial.config["key"], "its process died again and again")
+        self.lost.add(trial.config["key"])
+        self._search.running.discard(trial.config["key"])
+        ray.get(self._driver.broker.leave.remote(trial.config["key"]))
 
     def ended(self, key: str, failure: str) -> None:
         ray.get(self._driver.broker.leave.remote(key))

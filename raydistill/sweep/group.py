@@ -17,8 +17,9 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raydistill.artifacts.store import open_store
 from raydistill.evaluation.online import evaluate
-from raydistill.storage import place
-from raydistill.training.distributed import Workers
+from raydistill.storage import StorageError, place
+from raydistill.sweep.settings import FILE as SWEEP_FILE
+from raydistill.training.distributed import Workers, lost_worker
 from raydistill.training.messages import Load, Orders, Report
 from raydistill.training.pack import LearnerFailed
 from raydistill.training.worker import serve
@@ -94,10 +95,12 @@ def train_loop(config: dict[str, Any]) -> None:
     workers = Workers()
     control = BrokerControl(config["broker"], config["name"], workers.world)
     try:
+        if not (place(config["storage"]).parent.parent / SWEEP_FILE).exists():
+            raise StorageError(f"--storage is not reached from node {ray.util.get_node_ip_address()}")
         store = open_store(place(config["artifacts"]), config["artifacts_gib"])
         serve(control, evaluate=evaluate, device=ray.train.torch.get_device(), workers=workers, store=store)
     except Exception as error:
-        if not control.up and not isinstance(error, LearnerFailed):
+        if not control.up and not isinstance(error, LearnerFailed) and not lost_worker(error):
             message = f"worker group {config['name']} cannot start: {' '.join(str(error).split())}"
             ray.get(control.broker.group_failed.remote(config["name"], message))
         raise
@@ -134,6 +137,7 @@ class GroupHost:
             train_loop_config={
                 "broker": broker,
                 "name": name,
+                "storage": storage,
                 "threads": settings.threads,
                 "artifacts": settings.artifacts,
                 "artifacts_gib": settings.artifacts_gib,

@@ -70,7 +70,7 @@ def make_teachers(settings: SweepSettings, driver: Driver, store: Store) -> None
             proposer=proposer,
             key=lambda index: keys[index],
             resolve=lambda chosen: configuration.dump(recipes[chosen["teacher"]]),
-            scheduler=make_scheduler(settings.without_early_stop(), settings.base.method.name, epochs, []),
+            scheduler=lambda: make_scheduler(settings.without_early_stop(), settings.base.method.name, epochs, []),
         )
     )
     for record in records:

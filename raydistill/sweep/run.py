@@ -8,7 +8,7 @@ import os
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -38,11 +38,12 @@ from raydistill.sweep.sizing import FIRST, MOST
 from raydistill.sweep.table import Row, plain, render, render_front
 from raydistill.sweep.tracking import Tracker
 from raydistill.sweep.warm import earlier
-from raydistill.training.checkpoint_files import newest, write_atomically
+from raydistill.training.checkpoint_files import WINNER, newest, write_atomically
 from raydistill.training.checkpoints import latest_checkpoint
 
 log = logging.getLogger(__name__)
 SCORES = "scores.json"
+CLOSING_SECONDS = 600.0
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,8 @@ def _run(settings: SweepSettings, tracker: Tracker) -> SweepResult:
             raise SweepFailed(_why_none(records, budget.exhausted()))
         arms = make_arms(best[:SHOWN] if space.also else best[:1], settings)
         finals = _finals(settings, driver, arms)
-        ray.get(broker.close.remote())
+        with suppress(ray.exceptions.GetTimeoutError):
+            ray.get(broker.close.remote(), timeout=CLOSING_SECONDS)
         rows = _rows(settings, driver, ranked(records, space.metric, space.goal), arms, finals)
         progress.note(f"spent: {describe_spent(budget.spent())}")
     finally:
@@ -154,12 +156,12 @@ def _search(settings: SweepSettings, driver: Driver) -> list[TrialRecord]:
         driver.progress.note(
             f"from earlier sweeps: {len(known.results)} results, and {len(known.hints)} settings to try first"
         )
+    past = _searched(driver.journal)
     proposer = make_proposer(
         space, trials=settings.trials, seed=settings.search_seed, directory=settings.directory,
-        name=settings.name, earlier=known,
+        name=settings.name, earlier=known, tried=[record.settings for record in past],
     )  # fmt: skip
     stop = space.early_terminate
-    past = [record for key, record in driver.journal.trials.items() if role_of(key) == "search"]
     catch_up(proposer, past)
     for record in past:
         if record.outcome is not None:
@@ -175,14 +177,22 @@ def _search(settings: SweepSettings, driver: Driver) -> list[TrialRecord]:
             proposer=proposer,
             key=lambda index: f"t{index:04d}",
             resolve=settings.resolve,
-            scheduler=make_scheduler(
-                space, settings.base.method.name, settings.epochs, past, seed=settings.search_seed
+            scheduler=lambda: make_scheduler(
+                space,
+                settings.base.method.name,
+                settings.epochs,
+                _searched(driver.journal),
+                seed=settings.search_seed,
             ),
             population=space.population is not None,
             together=space.population is not None or (stop is not None and stop.type == "hyperband"),
             stop=driver.budget.exhausted,
         )
     )
+
+
+def _searched(journal: Journal) -> list[TrialRecord]:
+    return [record for key, record in journal.trials.items() if role_of(key) == "search"]
 
 
 def _finals(settings: SweepSettings, driver: Driver, arms: list[Arm]) -> dict[tuple[str, int], TrialRecord]:
@@ -220,7 +230,7 @@ def _finals(settings: SweepSettings, driver: Driver, arms: list[Arm]) -> dict[tu
             proposer=proposer,
             key=lambda index: keys[index],
             resolve=lambda chosen: configs[chosen["final"]],
-            scheduler=FIFOScheduler(),
+            scheduler=FIFOScheduler,
         )
     )
     by_key = {record.key: record for record in records} | own
@@ -334,6 +344,8 @@ def _conclude(
         link = directory / "winner"
         link.unlink(missing_ok=True)
         link.symlink_to(Path("trials") / winner.key)
+    else:
+        (directory / WINNER).write_text(winner.key)
     for file in (path, directory / "table.md", directory / "results.json", directory / "sweep.yaml"):
         tracker.artifact(None, file)
     baselines = [row for row in rows if row.name.endswith(("-tuned", "-default"))]

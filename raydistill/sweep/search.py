@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import logging
 import random
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from raydistill.storage import Place, Remote
@@ -111,7 +111,8 @@ class Bayes:
                     values=[metrics[name] for name in names] if state == states.COMPLETE else None,
                     intermediate_values={
                         epoch: found[self._space.metric]
-                        for epoch, found in record.results.items() if self._space.metric in found
+                        for epoch, found in record.results.items()
+                        if self._space.metric in found and not self._space.also
                     },
                     user_attrs={"key": record.key},
                 )
@@ -169,10 +170,13 @@ class Bayes:
 
 
 def make_proposer(
-    space: Space, *, trials: int, seed: int, directory: Place, name: str, earlier: Earlier | None = None
-) -> Proposer:
-    """The search that the space asks for, over at most `trials` configurations."""
+    space: Space, *, trials: int, seed: int, directory: Place, name: str, earlier: Earlier | None = None,
+    tried: Sequence[Settings] = (),
+) -> Proposer:  # fmt: skip
+    """The search that the space asks for, over at most `trials` configurations; `tried` before a resume."""
     if space.search == "bayes":
+        if earlier is not None:
+            earlier = replace(earlier, hints=[hint for hint in earlier.hints if hint not in tried])
         journal = directory / "optuna.journal"
         return Bayes(space, seed=seed, journal=journal, name=name, earlier=earlier, trials=trials)
     if space.search == "grid":

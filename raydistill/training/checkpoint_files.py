@@ -6,6 +6,8 @@ import os
 
 from raydistill.storage import Place, Remote, reason
 
+WINNER = "winner.txt"  # where there are no links, this holds the name of a sweep's best trial
+
 
 class CheckpointError(RuntimeError):
     """A checkpoint cannot be used; the message names the file."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -39,9 +40,10 @@ def write_checkpoint(directory: Place, epoch: int, state: dict[str, Any], *, kee
         write_atomically(path.with_suffix(".json"), json.dumps(manifest).encode())
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be written ({reason(error)})") from error
-    for old in finished(directory)[keep:]:
-        old.with_suffix(".json").unlink(missing_ok=True)
-        old.unlink(missing_ok=True)
+    with suppress(OSError):
+        for old in finished(directory)[keep:]:
+            old.with_suffix(".json").unlink(missing_ok=True)
+            old.unlink(missing_ok=True)
     return path
 
 

@@ -23,7 +23,7 @@ from raydistill.models.backbones import Backbone
 from raydistill.models.released import load_released
 from raydistill.models.teacher import FrozenTeacher, save_teacher
 from raydistill.storage import Remote, is_remote, local_copy
-from raydistill.training.checkpoint_files import CheckpointError
+from raydistill.training.checkpoint_files import WINNER, CheckpointError
 from raydistill.training.checkpoints import latest_checkpoint
 from raydistill.training.messages import Report
 from raydistill.training.pack import Evaluate
@@ -49,7 +49,7 @@ def locate(store: Store, source: str, settings: Teacher, image_size: int) -> str
         return teachers.PREFIX + store.open(source.removeprefix(teachers.PREFIX)).name
     if _LIBRARY.fullmatch(source):
         return teachers.PREFIX + _library(store, source, image_size).name
-    path = local_copy(Remote(source)) if is_remote(source) else Path(source).expanduser()
+    path = local_copy(_trial(Remote(source))) if is_remote(source) else Path(source).expanduser()
     if path.is_dir():
         return teachers.PREFIX + _run(store, path).name
     if path.is_file():
@@ -58,6 +58,12 @@ def locate(store: Store, source: str, settings: Teacher, image_size: int) -> str
         f"teacher.sources: {source!r} does not exist; accepted: the folder of a run or of a sweep, artifact:KEY, "
         "timm:NAME, torchvision:NAME, or a checkpoint file of MoCo v2, SwAV, BYOL, SimCLR, DINO or SEED"
     )
+
+
+def _trial(source: Remote) -> Remote:
+    """Of a sweep's folder its winner; anything else as it is."""
+    winner = source / WINNER
+    return source / "trials" / winner.read_text() if winner.exists() else source
 
 
 def _library(store: Store, source: str, image_size: int) -> Path:
