@@ -99,7 +99,7 @@ def autoscaler(node_types, cpus, address, idle_minutes):
     return {
         "cluster_name": "test", "max_workers": 2, "upscaling_speed": 1.0, "idle_timeout_minutes": idle_minutes,
         "provider": {"type": "fake_multinode", "gcs_address": address, "disable_node_updaters": True,
-                     "disable_launch_config_check": True},
+                     "disable_launch_config_check": True, "use_node_id_as_ip": True},
         "available_node_types": nodes, "head_node_type": "ray.head.default", "auth": {}, "docker": {},
         "initialization_commands": [], "setup_commands": [], "head_setup_commands": [], "worker_setup_commands": [],
         "head_start_ray_commands": [], "worker_start_ray_commands": [], "file_mounts": {},

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from heads import RAY, ray_head
+from heads import ray_head
 
 from raydistill.sweep.journal import Journal
 
@@ -46,6 +46,11 @@ def raylets(head):
         except psutil.Error:
             continue
     return [pid for _, pid in sorted(found)]
+
+
+def add_node(head):
+    started = head.run("start", f"--address={head.address}", "--num-cpus=1", "--disable-usage-stats")
+    assert started.returncode == 0, started.stderr
 
 
 def processes(kind):
@@ -87,13 +92,14 @@ def test_waiting_trials_bring_nodes_a_lost_one_costs_no_trial_and_idle_ones_go(t
     with ray_head(tmp_path, cpus=1, node_types={"worker": {"CPU": 1}}) as head:
         assert len(raylets(head)) == 1
         # Two workers do not fit on the head.
-        process = sweep(head, tmp_path, "--trials", "4", "--epochs", "30", "--workers", "2")
+        process = sweep(head, tmp_path, "--trials", "4", "--epochs", "150", "--workers", "2")
         wait(lambda: len(raylets(head)) == 2, process, what="no node came")
         wait(lambda: said(tmp_path, '"epoch": 5'), process, what="no epoch was trained")
         before = raylets(head)
         os.kill(before[1], signal.SIGKILL)
         wait(lambda: set(raylets(head)) - set(before), process, what="no other node came")
-        ended_well(process, tmp_path, 4, 30)
+        trials = ended_well(process, tmp_path, 4, 150)
+        assert {trial.results[150]["workers"] for trial in trials.values()} == {2.0}
         wait(lambda: len(raylets(head)) == 1, what="the idle node stayed")
 
 
@@ -103,12 +109,7 @@ def test_an_elastic_group_grows_with_a_node_that_comes_and_goes_on_without_it(tm
             head, tmp_path, "--trials", "2", "--epochs", "600", "--workers", "1:2", RAYDISTILL_RESIZE_SECONDS="3"
         )
         wait(lambda: said(tmp_path, '"epoch": 2'), process)
-        environment = head.environment | {"RAY_ADDRESS": head.address}
-        started = subprocess.run(
-            [RAY, "start", f"--address={head.address}", "--num-cpus=1", "--disable-usage-stats"], env=environment,
-            capture_output=True, text=True, timeout=120,
-        )  # fmt: skip
-        assert started.returncode == 0, started.stderr
+        add_node(head)
         wait(lambda: said(tmp_path, '"workers": 2.0'), process, what="the group did not grow")
         for pid in raylets(head)[1:]:
             os.kill(pid, signal.SIGKILL)
@@ -121,19 +122,21 @@ def test_an_elastic_group_grows_with_a_node_that_comes_and_goes_on_without_it(tm
 
 @pytest.mark.fault(5)
 def test_random_kills_through_a_whole_sweep_cost_no_trial(tmp_path):
-    """Workers, trials and nodes; what a sweep cannot lose lives with its driver."""
+    """Of workers, trials and a node, each of which comes again; what a sweep cannot lose lives with its driver."""
     seed = random.randrange(10**6)
     rng, kills = random.Random(seed), Counter()
-    with ray_head(tmp_path, cpus=1, node_types={"worker": {"CPU": 1}}) as head:
+    with ray_head(tmp_path, cpus=1) as head:
+        add_node(head)
         process = sweep(head, tmp_path, "--trials", "20", "--epochs", "20", "--workers", "2", "--learners", "8")
         wait(lambda: said(tmp_path, '"epoch": 1'), process)
-        while process.poll() is None and sum(kills.values()) < 6:
-            kind = rng.choice(["RayTrainWorker", "ray::Trial", "raylet"])
-            found = raylets(head)[1:] if kind == "raylet" else processes(kind)
-            if found:
+        for kind in rng.sample(["RayTrainWorker", "ray::Trial", "node", "RayTrainWorker", "ray::Trial"], 5):
+            time.sleep(rng.uniform(1, 8))
+            found = raylets(head)[1:] if kind == "node" else processes(kind)
+            if process.poll() is None and found:
                 kills[kind] += 1
                 os.kill(rng.choice(found), signal.SIGKILL)
-            time.sleep(rng.uniform(3, 15))
+                if kind == "node":
+                    add_node(head)
         print(f"seed {seed}: killed {dict(kills)}")
         ended_well(process, tmp_path, 20, 20)
     assert sum(kills.values()) >= 3

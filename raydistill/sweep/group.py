@@ -127,7 +127,7 @@ class GroupHost:
     """Keeps one worker group alive: Ray Train restarts it when a worker dies, learners resume."""
 
     def run(self, name: str, broker: Any, settings: GroupSettings, storage: str) -> None:
-        """Returns when the broker has closed the group, or told it why the group is gone for good."""
+        """Returns when the broker has closed the group. Raises what ended it; the broker starts another."""
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchConfig, TorchTrainer
 
@@ -156,8 +156,4 @@ class GroupHost:
                 failure_config=FailureConfig(max_failures=MOST_DEATHS),
             ),
         )
-        try:
-            trainer.fit()
-        except Exception as error:
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            ray.get(broker.group_failed.remote(name, f"worker group {name} is gone: {lines[-1].strip()}"))
+        trainer.fit()
