@@ -12,7 +12,7 @@ from raydistill.presets import preset_names
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGES = sorted((DOCS / "methods").glob("*.md"))
-TEXTS = [*PAGES, DOCS / "teachers.md", DOCS / "doctor.md", DOCS.parent / "README.md", DOCS.parent / "SECURITY.md"]
+TEXTS = [*PAGES, *sorted(DOCS.glob("*.md")), DOCS.parent / "README.md", DOCS.parent / "SECURITY.md"]
 options = runpy.run_path(str(DOCS / "options.py"))
 
 
@@ -43,3 +43,13 @@ def test_settings_and_presets_that_are_named_exist(page):
 def test_links_between_pages_lead_somewhere(page):
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
         assert (page.parent / target).exists(), target
+
+
+def test_every_fault_is_in_the_table_with_the_files_that_test_it():
+    marked = {}
+    for file in Path(__file__).parent.glob("test_*.py"):
+        for row in re.findall(r"@pytest\.mark\.fault\((\d+)\)", file.read_text()):
+            marked.setdefault(int(row), set()).add(file.stem.removeprefix("test_"))
+    table = re.findall(r"^\| (\d+) \|.*\| ([^|]+) \|$", (DOCS / "faults.md").read_text(), re.MULTILINE)
+    assert {int(row): set(re.findall(r"`(\w+)`", files)) for row, files in table} == marked
+    assert set(marked) == set(range(1, 25))
