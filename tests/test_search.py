@@ -1,0 +1,96 @@
+"""The model-based search and warm starts, without a cluster: what the study knows after a resume."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from raydistill import config
+from raydistill.storage import Remote
+from raydistill.sweep.journal import Journal, TrialRecord
+from raydistill.sweep.search import Earlier, make_proposer
+from raydistill.sweep.settings import SweepSettings
+from raydistill.sweep.space_file import load_space
+from raydistill.sweep.warm import earlier
+
+ONE = "method: bayes\nmetric: {name: val_knn}\nparameters: {train.lr: {min: 0.001, max: 0.1}}\n"
+TWO = (
+    "method: bayes\nmetrics: [{name: val_knn}, {name: student_parameters, goal: minimize}]\n"
+    "parameters: {train.lr: {min: 0.001, max: 0.1}}\n"
+)
+PLACES = [Path(), Remote("s3://nowhere/sweep")]
+
+
+def proposer(tmp_path, text, place, **options):
+    file = tmp_path / "space.yaml"
+    file.write_text(text)
+    directory = tmp_path if isinstance(place, Path) else place
+    return make_proposer(
+        load_space(file, "simclr", {}), trials=30, seed=0, directory=directory, name="s", **options
+    )  # fmt: skip
+
+
+def states(search):
+    return {trial.user_attrs.get("key"): trial.state.name for trial in search._study.trials}
+
+
+def record(key, outcome, *scores, lr=0.01):
+    results = {epoch: {"val_knn": score, "student_parameters": 5.0} for epoch, score in enumerate(scores, 1)}
+    return TrialRecord(key, {"train.lr": lr}, {"train": {"epochs": 3}}, results, outcome)
+
+
+@pytest.mark.parametrize("place", PLACES, ids=["file", "bucket"])
+@pytest.mark.parametrize("text", [ONE, TWO], ids=["one metric", "two metrics"])
+def test_a_study_that_is_gone_is_made_anew_from_the_journal(tmp_path, place, text):
+    search = proposer(tmp_path, text, place)
+    ended = [record(f"t{n:04d}", "finished", 0.1, 0.2, n / 20, lr=0.001 * (n + 1)) for n in range(12)]
+    ended += [record("t0012", "stopped_early", 0.1), record("t0013", "failed"), record("t0014", None, 0.1)]
+    search.remember(ended)
+    assert list(states(search).values()) == ["COMPLETE"] * 12 + ["PRUNED", "FAIL", "RUNNING"]
+    search.remember(ended)
+    assert len(states(search)) == 15, "nothing twice"
+    for number in range(15, 20):
+        assert 0.001 <= search.propose(f"t{number:04d}")["train.lr"] <= 0.1
+    search.observe("t0014", 2, {"val_knn": 0.3, "student_parameters": 5.0})
+    search.finish("t0014", "finished", {"val_knn": 0.4, "student_parameters": 5.0})
+    assert states(search)["t0014"] == "COMPLETE"
+
+
+@pytest.mark.fault(4)
+def test_what_was_asked_for_in_the_moment_of_a_kill_is_not_left_running(tmp_path):
+    search = proposer(tmp_path, ONE, PLACES[0])
+    search.propose("t0000")
+    search._study.ask()
+    again = proposer(tmp_path, ONE, PLACES[0])
+    again.remember([record("t0000", None)])
+    assert states(again) == {"t0000": "RUNNING", None: "FAIL"}
+
+
+def test_hints_that_were_tried_before_a_resume_are_not_tried_again(tmp_path):
+    known = Earlier(hints=[{"train.lr": 0.02}, {"train.lr": 0.03}])
+    search = proposer(tmp_path, ONE, PLACES[1], earlier=known, tried=[{"train.lr": 0.02}])
+    assert search.propose("t0001") == {"train.lr": 0.03}
+    assert search.propose("t0002") not in known.hints
+
+
+def test_an_earlier_sweeps_finals_are_no_hints_and_a_hint_comes_once(tmp_path):
+    file = tmp_path / "space.yaml"
+    file.write_text(ONE)
+    base = config.load({"method": "simclr", "train": {"epochs": 3}})
+    plan = SweepSettings(
+        name="new", storage=tmp_path, tracking_uri="", base=base, space=load_space(file, "simclr", {}), trials=4,
+        warm_start=(tmp_path / "old",),
+    )  # fmt: skip
+    longer = config.dump(base.model_copy(update={"train": base.train.model_copy(update={"epochs": 5})}))
+    journal = Journal(tmp_path / "old" / "journal.jsonl")
+    for key, lr, score in (
+        ("t0000", 0.01, 0.5), ("t0001", 0.02, 0.4), ("t0002", 0.01, 0.3), ("t0003", 0.03, 0.2), ("t0004", 0.04, 0.1),
+        ("final-simclr-seed1", 0.05, 0.9),
+    ):  # fmt: skip
+        settings = {"train.lr": lr}
+        journal.propose(key, settings, config.assign(longer, settings))
+        journal.result(key, 5, {"val_knn": score})
+        journal.end(key, "finished")
+    assert [hint["train.lr"] for hint in earlier(plan).hints] == [0.01, 0.02, 0.03]
+    own = replace(plan, base=config.load(longer))
+    assert len(earlier(own).results) == 5
