@@ -92,11 +92,7 @@ class Driver:
             self._account()
             if not callback.lost:
                 break
-        else:
-            for record in pending:
-                if record.outcome is None:
-                    search.ended(record.key, failed=True)
-                    callback.ended(record.key, "its process died again and again")
+        self._close(phase, keys)
         return [self.journal.trials[key] for key in keys if key in self.journal.trials]
 
     def retell(self) -> None:
@@ -146,6 +142,16 @@ class Driver:
             if self.journal.trials[key].outcome is None and key not in callback.lost:
                 search.ended(key, failed=False)
                 callback.ended(key, "")
+
+    def _close(self, phase: Phase, keys: list[str]) -> None:
+        """No trial stays open: the budget ended it, or its process died in every round."""
+        left = [key for key in keys if key in self.journal.trials and self.journal.trials[key].outcome is None]
+        if left:
+            search, failure = _Search(self, phase, [], []), "" if phase.stop() else "its process died again and again"
+            callback = _Callback(self, phase, search)
+            for key in left:
+                search.ended(key, failed=bool(failure))
+                callback.ended(key, failure)
 
     def _catch_up_with_copy(self, record: TrialRecord) -> None:
         """A copy that the journal had not heard of when the sweep was interrupted."""

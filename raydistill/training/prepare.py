@@ -63,7 +63,7 @@ def locate(store: Store, source: str, settings: Teacher, image_size: int) -> str
 def _trial(source: Remote) -> Remote:
     """Of a sweep's folder its winner; anything else as it is."""
     winner = source / WINNER
-    return source / "trials" / winner.read_text() if winner.exists() else source
+    return source / "trials" / Path(winner.read_text()).name if winner.exists() else source
 
 
 def _library(store: Store, source: str, image_size: int) -> Path:
