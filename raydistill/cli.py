@@ -243,7 +243,7 @@ def _source(data: str) -> str:
     """A path is made absolute, since workers may run elsewhere; names and addresses stay."""
     if is_remote(data):
         return data
-    path = Path(data).expanduser()
+    path = Path(str(place(data))).expanduser()
     return str(path.resolve()) if path.exists() else data
 
 

@@ -31,6 +31,7 @@ PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # seconds before an operation th
 # A password before the host, also one with slashes in it; and queries that Arrow takes for credentials.
 _SECRET = re.compile(r":[^@?]*@|[?&][^=&]*(secret|key|token|password|credential|sig)[^=&]*=", re.IGNORECASE)
 _FINAL = ("ACCESS_DENIED", "NO_SUCH_BUCKET", "INVALID_ACCESS_KEY", "SIGNATURE_DOES_NOT_MATCH", "PERMISSION_DENIED")
+_HERE = "file://"
 T = TypeVar("T")
 
 
@@ -232,14 +233,14 @@ Place = Path | Remote
 
 
 def is_remote(text: str) -> bool:
-    return "://" in text
+    return "://" in text and not text.startswith(_HERE)
 
 
 def place(text: str | Place) -> Place:
     """A path, or what an address with a scheme names. Raises: StorageError."""
     if isinstance(text, Remote | Path):
         return text
-    return Remote(text) if is_remote(text) else Path(text)
+    return Remote(text) if is_remote(text) else Path(text.removeprefix(_HERE))
 
 
 def cache_folder() -> Path:

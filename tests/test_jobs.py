@@ -1,18 +1,16 @@
 """The same command as a job on a Ray head with token authentication, as clusters/README.md types it."""
 
 import subprocess
-import sys
 import threading
 import time
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
 import pytest
-from buckets import wait_for
 from heads import RAY, ray_head
 from mlflow import MlflowClient
-from ports import free_ports
+from mlflow_servers import Server
 
 from raydistill.sweep.journal import Journal
 
@@ -34,26 +32,6 @@ def submit(head, *command, token=True):
     )  # fmt: skip
 
 
-@contextmanager
-def mlflow_server(folder):
-    """A real server on SQLite; ended by its process id."""
-    (port,) = free_ports(1)
-    command = [
-        sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(port), "--workers", "1",
-        "--backend-store-uri", f"sqlite:///{folder}/server.db", "--artifacts-destination", str(folder / "artifacts"),
-    ]  # fmt: skip
-    with (folder / "server.log").open("w") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-    try:
-        wait_for(f"http://127.0.0.1:{port}/health", 120)
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        for each in psutil.Process(process.pid).children(recursive=True):
-            each.kill()
-        process.kill()
-        process.wait(10)
-
-
 @pytest.mark.fault(3)
 @pytest.mark.timeout(600)
 def test_a_job_with_a_token_survives_a_killed_worker_and_every_metric_reaches_the_server(head, tmp_path):
@@ -63,10 +41,10 @@ def test_a_job_with_a_token_survives_a_killed_worker_and_every_metric_reaches_th
     journal = tmp_path / "raydistill" / "runs" / "job" / "journal.jsonl"
     space = tmp_path / "space.yaml"
     space.write_text("method: random\nparameters: {method.lambda_kd: {min: 1, max: 100}}\n")
-    with mlflow_server(tmp_path) as server:
+    with Server(f"sqlite:///{tmp_path}/server.db", tmp_path) as server:
         sweep = [
             "python", "sweep.py", "--method", "dogo", "--trials", "3", "--epochs", "12", "--seeds", "1",
-            "--name", "job", "--search-space", str(space), "--tracking-uri", server,
+            "--name", "job", "--search-space", str(space), "--tracking-uri", server.url,
             *(f"--set={setting}" for setting in tiny),
         ]  # fmt: skip
         killed = []
@@ -82,7 +60,7 @@ def test_a_job_with_a_token_survives_a_killed_worker_and_every_metric_reaches_th
         assert killed
         trials = Journal(journal).trials
         assert len([key for key in trials if key.startswith("t0")]) == 3
-        client = MlflowClient(server)
+        client = MlflowClient(server.url)
         experiment = client.get_experiment_by_name("raydistill").experiment_id
         runs = {run.data.tags.get("raydistill.trial"): run for run in client.search_runs([experiment])}
         assert set(runs) == {None, *trials}, "the sweep itself, and each trial once"

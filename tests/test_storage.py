@@ -111,6 +111,9 @@ class TestRemote:
             storage._patiently(lambda: flaky(OSError("AWS Error ACCESS_DENIED")))
         assert len(calls) == 1
 
+    def test_an_address_of_this_machine_is_a_path(self, tmp_path):
+        assert place(f"file://{tmp_path}") == place(str(tmp_path)) == tmp_path
+
     def test_a_copy_is_made_once_for_each_state(self, bucket):
         file = bucket / "a.txt"
         file.write_text("one")

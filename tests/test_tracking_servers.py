@@ -4,16 +4,14 @@ import os
 import shutil
 import signal
 import subprocess
-import sys
 import threading
 import time
 from contextlib import contextmanager
 from pathlib import Path
 
-import psutil
 import pytest
-from buckets import wait_for
 from mlflow import MlflowClient
+from mlflow_servers import Server
 from ports import free_ports
 
 from raydistill.sweep.tracking import Tracker
@@ -63,38 +61,10 @@ def postgres(folder):
         server.wait(30)
 
 
-class Server:
-    """`mlflow server`, which may be killed and started again on the same port."""
-
-    def __init__(self, store, folder):
-        (self.port,) = free_ports(1)
-        self.store, self.folder, self.process = store, folder, None
-        self.url = f"http://127.0.0.1:{self.port}"
-
-    def start(self):
-        command = [
-            sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port), "--workers", "1",
-            "--backend-store-uri", self.store, "--artifacts-destination", str(self.folder / "artifacts"),
-        ]  # fmt: skip
-        with (self.folder / "server.log").open("a") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
-        wait_for(f"{self.url}/health", 120)
-
-    def kill(self):
-        everyone = [*psutil.Process(self.process.pid).children(recursive=True), psutil.Process(self.process.pid)]
-        for each in everyone:
-            each.kill()
-        psutil.wait_procs(everyone, timeout=10)
-        self.process.wait(10)
-
-
 @pytest.fixture(params=["sqlite", "postgres"])
 def server(request, tmp_path):
-    with store(request.param, tmp_path) as address:
-        server = Server(address, tmp_path)
-        server.start()
+    with store(request.param, tmp_path) as address, Server(address, tmp_path) as server:
         yield server
-        server.kill()
 
 
 @contextmanager
