@@ -5,4 +5,4 @@ import sys
 from raydistill.cli import main
 
 if __name__ == "__main__":
-    main(["sweep", *sys.argv[1:]])
+    main(["sweep", *sys.argv[2 if sys.argv[1:2] == ["sweep"] else 1 :]])

@@ -14,9 +14,10 @@ from typing import Annotated, Any, NoReturn
 import typer
 import yaml
 
+from raydistill import __version__
 from raydistill import config as configuration
 from raydistill.artifacts.store import MANIFEST, ArtifactError, listing, open_store
-from raydistill.config import ConfigError
+from raydistill.config import Config, ConfigError
 from raydistill.presets import load_preset
 from raydistill.storage import Place, Remote, is_remote, place
 from raydistill.sweep.budget import Limits
@@ -48,10 +49,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _fail(error, 1)
 
 
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"raydistill {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="print it")] = False,
+) -> None:
+    """Find the hyperparameters that make self-supervised distillation work on your images."""
+
+
 @app.command()
 def sweep(
     method: Annotated[str, typer.Option(help="the method to explore, e.g. dogo")],
-    data: Annotated[str | None, typer.Option(help="digits, torchvision:NAME, or a path [digits]")] = None,
+    data: Annotated[str | None, typer.Option(help="digits, torchvision:NAME, a path, s3://... [digits]")] = None,
     trials: Annotated[
         int | None, typer.Option(min=1, help="configurations to try [run_cap of the space, else 8]")
     ] = None,
@@ -74,7 +88,7 @@ def sweep(
     learners: Annotated[str, typer.Option(help="trials side by side in each group: a number, or auto")] = "auto",
     workers: Annotated[str, typer.Option(help="workers (GPUs) of each group: N, or MIN:MAX as there is room")] = "1",
     threads: Annotated[int | None, typer.Option(min=1, help="of torch in a CPU worker [all cores, shared]")] = None,
-    gpu: Annotated[bool | None, typer.Option("--gpu/--no-gpu", help="[GPUs if the cluster has any now]")] = None,
+    gpu: Annotated[bool | None, typer.Option("--gpu/--no-gpu", help="each worker takes one [if there are any]")] = None,
     artifacts: Annotated[str | None, typer.Option(help="teachers, banks and pseudo labels [artifacts]")] = None,
     artifacts_gib: Annotated[float | None, typer.Option(min=0, help="remove the longest unused beyond this")] = None,
     checkpoints_gib: Annotated[
@@ -104,6 +118,9 @@ def sweep(
     values = load_preset(method, preset)
     base = with_own_teacher(configuration.load(configuration.assign(values, {"method.name": method} | chosen)))
     space = load_space(search_space or default_space(method), method, chosen, values)
+    _check_teacher(base, [*chosen, *(p.path for p in space.parameters)])
+    if storage == "":
+        raise ConfigError("--storage '': give a folder, or an address such as s3://bucket/folder")
     home = place(storage or _home() / "runs").absolute()
     if isinstance(home, Remote):
         home.probe()
@@ -117,6 +134,7 @@ def sweep(
         limits=Limits(max_hours, max_worker_hours, max_epochs, price), checkpoints_gib=checkpoints_gib,
         warm_start=tuple(_sweep_folder(home, given) for given in warm_start or []),
     )  # fmt: skip
+    _check_interval(plan)
     plan, images = _preflight(plan)
     plan.check_start(resume=resume)
     if dry_run:
@@ -134,7 +152,9 @@ def sweep(
         "val and test: k-NN accuracy (%) averaged over k = " + ", ".join(map(str, base.eval.ks))
         + "; test_probe: linear probe; ± standard deviation over seeds; test was scored for selected rows only."
     )  # fmt: skip
-    typer.echo(f"train the winner alone:  raydistill train {_shown(result.winner)}")
+    elsewhere = artifacts is not None or isinstance(plan.artifacts, Remote)
+    where = f" --artifacts {_shown(plan.artifacts)}" if elsewhere else ""
+    typer.echo(f"train the winner alone:  raydistill train {_shown(result.winner)}{where}")
     typer.echo(f"compare the trials:      mlflow ui --backend-store-uri {without_password(plan.tracking_uri)}")
 
 
@@ -219,7 +239,7 @@ def doctor(
 
     home = _home()
     setup = Setup(
-        storage=storage or str(home / "runs"), artifacts=artifacts or str(home / "artifacts"),
+        storage=storage or str(home / "runs"), artifacts=str(_artifacts(artifacts, place(storage or home / "runs"))),
         tracking_uri=tracking_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}",
         address=address or os.environ.get("RAY_ADDRESS") or None, gpu=gpu,
     )  # fmt: skip
@@ -239,6 +259,26 @@ def _artifacts(given: str | None, sweeps: Place | None = None) -> Place:
     return place(given or _home() / "artifacts").absolute()
 
 
+def _check_interval(plan: SweepSettings) -> None:
+    """Refuse a population that never copies; say so where early stopping never stops."""
+    if (population := plan.space.population) and population.interval >= plan.epochs:
+        raise ConfigError(f"population.interval = {population.interval}: trials of {plan.epochs} epochs never copy")
+    if (stop := plan.space.early_terminate) and stop.min_iter >= plan.epochs:
+        typer.echo(
+            f"early_terminate.min_iter = {stop.min_iter}: trials of {plan.epochs} epochs are never stopped early"
+        )
+
+
+def _check_teacher(base: Config, paths: list[str]) -> None:
+    """Refuse settings of a teacher where the method has none. SSSD's choice of labels decides that for itself."""
+    useless = [path for path in paths if path.startswith("teacher.")]
+    if useless and base.method.teacher_output() is None and "method.labels" not in paths:
+        raise ConfigError(
+            f"{useless[0]}: {base.method.name} learns from no frozen teacher; seed, simreg, sssd, compress_1q, "
+            "compress_2q, crd, cc, clusterfit, regress, regress_bn and supervised_kd do"
+        )
+
+
 def _source(data: str) -> str:
     """A path is made absolute, since workers may run elsewhere; names and addresses stay."""
     if is_remote(data):
@@ -250,7 +290,7 @@ def _source(data: str) -> str:
 def _learners(text: str) -> int | None:
     if text == "auto":
         return None
-    if not text.isdigit() or int(text) < 1:
+    if not text.isdecimal() or int(text) < 1:
         raise ConfigError(f"--learners {text!r}: give a number of at least 1, or auto")
     return int(text)
 
@@ -258,7 +298,7 @@ def _learners(text: str) -> int | None:
 def _workers(text: str) -> tuple[int, int | None]:
     """`N` or `MIN:MAX`."""
     least, colon, most = text.partition(":")
-    numbers = [int(part) for part in (least, *([most] if colon else [])) if part.isdigit()]
+    numbers = [int(part) for part in (least, *([most] if colon else [])) if part.isdecimal()]
     if len(numbers) != 1 + bool(colon) or numbers[0] < 1 or numbers[-1] < numbers[0]:
         raise ConfigError(f"--workers {text!r}: give a number of at least 1, or a range such as 1:4")
     return numbers[0], numbers[1] if colon else None
@@ -325,7 +365,7 @@ def _preflight(plan: SweepSettings) -> tuple[SweepSettings, int]:
         wanted = "val_knn" if labelled else "val_instance"
         raise ConfigError(
             f"metric.name = {plan.space.metric!r}: {plan.base.data.source} has {'' if labelled else 'no '}labels; "
-            f"use {wanted!r}"
+            f"use {wanted!r} (in a copy of the search space, given with --search-space)"
         )
     return plan, len(dataset.train)
 

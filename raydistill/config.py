@@ -5,24 +5,23 @@ from __future__ import annotations
 import difflib
 import types
 import typing
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, SerializeAsAny, ValidationError, field_validator
+from pydantic import BaseModel, Field, SerializeAsAny, ValidationError, field_validator
 
 from raydistill.options import METHODS, Options, find
-from raydistill.options.base import Stem
+from raydistill.options.base import Section, Stem
 
 
 class ConfigError(ValueError):
     """A setting is wrong; the message names the key, the value and what would be accepted."""
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+SEEDS = 2**32 - 1  # the greatest seed
 
 
-class Data(_Section):
+class Data(Section):
     """Which images, how they are split, and the order they come in. Learners share a pack when these agree."""
 
     source: str = Field("digits", description="digits, torchvision:NAME, or the path of a folder or of Parquet")
@@ -31,8 +30,8 @@ class Data(_Section):
     image_size: int | None = Field(None, ge=4, description="pixels; none picks the source's own size")
     batch_size: int = Field(128, ge=2, description="images per optimisation step, over all workers")
     validation_fraction: float = Field(0.2, gt=0, lt=1, description="of train, stratified")
-    split_seed: int = Field(0, ge=0)
-    stream_seed: int = Field(0, ge=0, description="order of the images and draws of the augmentations")
+    split_seed: int = Field(0, ge=0, le=SEEDS)
+    stream_seed: int = Field(0, ge=0, le=SEEDS, description="order of the images and draws of the augmentations")
     limit: int | None = Field(None, ge=1, description="keep at most this many images of each split")
     fixed_views: int | None = Field(
         None, ge=1, description="draw so many augmentations of each image and repeat them; none: fresh every epoch"
@@ -41,11 +40,11 @@ class Data(_Section):
     cache_gib: float = Field(2.0, ge=0, description="decode once and keep in memory up to this size")
 
 
-class Train(_Section):
+class Train(Section):
     """The optimisation of one learner. Defaults are DoGo's: Adam, constant 3e-4, weight decay 1e-6."""
 
     epochs: int = Field(10, ge=1)
-    seed: int = Field(0, ge=0, description="initial weights and every draw inside the learner")
+    seed: int = Field(0, ge=0, le=SEEDS, description="initial weights and every draw inside the learner")
     optimizer: Literal["adam", "adamw", "sgd", "lars"] = "adam"
     lr: float = Field(3e-4, gt=0)
     lr_scaling: Literal["none", "linear"] = Field("none", description="linear multiplies by batch_size / 256")
@@ -57,7 +56,7 @@ class Train(_Section):
     nesterov: bool = Field(False, description="sgd and lars only")
     lars_eta: float = Field(0.001, gt=0, description="trust coefficient of lars")
     schedule: Literal["constant", "cosine", "step"] = "constant"
-    milestones: tuple[float, ...] = Field(
+    milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
         (0.6, 0.8), description="of schedule step: shares of training after which lr is multiplied by gamma"
     )
     gamma: float = Field(0.1, gt=0, le=1)
@@ -71,7 +70,7 @@ class Train(_Section):
     )
 
 
-class Teacher(_Section):
+class Teacher(Section):
     """The frozen teachers of methods that have any. Without `sources` they are trained first, once."""
 
     sources: tuple[str, ...] = Field(
@@ -89,11 +88,11 @@ class Teacher(_Section):
     count: int = Field(1, ge=1, description="how many to train, with seeds of their own")
     epochs: int | None = Field(None, ge=1, description="of its training; none: as many as the student's")
     batch_size: int | None = Field(None, ge=2, description="of its training; none: the student's")
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=SEEDS)
     bank: bool = Field(True, description="with data.fixed_views: keep its embeddings, and train without running it")
 
 
-class Evaluation(_Section):
+class Evaluation(Section):
     """How learners are scored while they train; on the validation split, never on test."""
 
     every: int = Field(1, ge=1, description="epochs between two scores; the last epoch is always scored")
@@ -112,7 +111,7 @@ class Evaluation(_Section):
         return ks
 
 
-class Config(_Section):
+class Config(Section):
     """One run, complete: what `raydistill train` takes and what every trial logs."""
 
     method: SerializeAsAny[Options]
@@ -145,6 +144,8 @@ def load(values: dict[str, Any]) -> Config:
     except ValidationError as error:
         method = values.get("method")
         name = method.get("name") if isinstance(method, dict) else method
+        if name is None:
+            raise ConfigError(f"method.name is missing; valid: {', '.join(METHODS)}") from None
         raise ConfigError(_explain(error, paths(str(name)))) from None
 
 
@@ -171,6 +172,8 @@ def paths(method: str) -> dict[str, Any]:
 
 def assign(values: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
     """A copy of nested `values` in which each dotted path of `settings` is set."""
+    if isinstance(values.get("method"), str):
+        values = values | {"method": {"name": values["method"]}}
     merged = {key: dict(value) if isinstance(value, dict) else value for key, value in values.items()}
     for path, value in settings.items():
         section, _, field = path.partition(".")
@@ -189,7 +192,8 @@ def parse_setting(text: str) -> tuple[str, Any]:
     try:
         return path.strip(), number(yaml.safe_load(value))
     except yaml.YAMLError as error:
-        raise ConfigError(f"--set {text!r}: the value is not valid YAML ({error})") from None
+        cause = " ".join(str(error).split())
+        raise ConfigError(f"--set {text!r}: the value is not valid YAML ({cause})") from None
 
 
 def number(value: Any) -> Any:
@@ -254,8 +258,10 @@ def _explain(error: ValidationError, valid: dict[str, Any]) -> str:
     lines = []
     for item in error.errors(include_url=False):
         path = ".".join(map(str, item["loc"]))
-        if item["type"] == "extra_forbidden":
+        if item["type"] == "extra_forbidden" and len(item["loc"]) == 1:
+            lines.append(f"{path}: no such section{nearest(path, Config.model_fields)}")
+        elif item["type"] == "extra_forbidden":
             lines.append(f"{path} = {item['input']!r}: no such setting{nearest(path, valid)}")
         else:
-            lines.append(f"{path} = {item['input']!r}: {item['msg']}")
+            lines.append(f"{path} = {item['input']!r}: {item['msg'].removeprefix('Value error, ')}")
     return "; ".join(lines)

@@ -94,10 +94,37 @@ def test_path_traversal_in_a_name_is_refused(tmp_path, name):
         (["--set", "method.name=seed"], "--method"),
         (["--trails", "3"], "--trials"),
         (["--resume"], "no sweep of dogo"),
+        (["--teacher", "moco.pth"], "teacher.sources: dogo learns from no frozen teacher"),
+        (["--learners", "²"], "--learners '²': give a number"),
+        (["--workers", "²"], "--workers '²': give a number"),
+        (["--storage", ""], "--storage '': give a folder"),
+        (["--set", "train.seed=99999999999"], "train.seed = 99999999999"),
+        (["--set", "train.milestones=[5]"], "less than 1"),
+        (["--set", "train.lr=yes"], "a number is expected, not yes or no"),
+        (["--set", "train.weight_decay=.inf"], "finite"),
+        (["--set", "trian.lr=1"], "trian: no such section; did you mean 'train'?"),
+        (["--set", "method.backbones=[resnet18"], "not valid YAML"),
     ],
 )
 def test_what_cannot_run_is_refused(tmp_path, arguments, said):
     refused(run("--method", "dogo", *arguments, cwd=tmp_path), said)
+
+
+def test_values_are_read_as_one_would_type_them():
+    """`none` and `true`, as the tables of options show them."""
+    typed = dict(map(config.parse_setting, ["method.hidden_dim=none", "data.fixed_views=none", "train.clip_norm=none"]))
+    seed = config.load(config.assign({"method": "seed"}, typed))
+    assert (seed.method.hidden_dim, seed.data.fixed_views, seed.train.clip_norm) == (None, None, None)
+    sssd = config.load(config.assign({"method": {"name": "sssd"}}, dict([config.parse_setting("method.labels=true")])))
+    assert sssd.method.labels == "true"
+    assert config.load({"method": "simclr", "train": {"lr_scaling": "none"}}).train.lr_scaling == "none"
+
+
+def test_a_population_that_would_never_copy_is_refused(tmp_path):
+    (tmp_path / "space.yaml").write_text(
+        "method: random\npopulation: {type: pbt, interval: 500}\nparameters: {train.lr: {min: 0.001, max: 0.1}}\n"
+    )
+    refused(run("--method", "dogo", "--search-space", "space.yaml", cwd=tmp_path), "never copy")
 
 
 def test_an_unknown_method_is_refused(tmp_path):

@@ -422,3 +422,16 @@ def test_pickles_are_off_by_default(opened: Callable[..., Tracker], monkeypatch:
     monkeypatch.delenv("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", raising=False)
     opened()
     assert os.environ["MLFLOW_ALLOW_PICKLE_DESERIALIZATION"] == "false"
+
+
+@pytest.mark.parametrize(
+    ("address", "shown"),
+    [
+        ("http://user:p@ss@host:5000", "http://***@host:5000"),
+        ("postgresql://h/db?user=a&password=hush", "postgresql://h/db?user=a&password=***"),
+        ("mysql://u:a:b@h", "mysql://***@h"),
+        ("sqlite:///mlflow.db", "sqlite:///mlflow.db"),
+    ],
+)
+def test_no_password_of_an_address_is_shown(address: str, shown: str) -> None:
+    assert outbox.without_password(f"MLflow at {address} is away") == f"MLflow at {shown} is away"

@@ -71,6 +71,10 @@ def check_address(setup: Setup) -> Iterator[Finding]:
     """Whether anything takes connections there."""
     host, port = host_and_port(setup.address)
     if port is None:
+        if setup.address not in (None, "", "auto", "local"):
+            yield Finding(
+                "Ray address", "fault", f"{setup.address} names no port", "write HOST:PORT, as `ray start` printed it"
+            )
         return
     try:
         socket.create_connection((host, port), SECONDS).close()

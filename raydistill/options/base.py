@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
 Stem = Literal["auto", "imagenet", "small", "stride2"]
 Output = Literal["features", "head"]
@@ -13,6 +13,27 @@ Recipe = Literal[
     "cifar_sup", "cifar_auto", "clusterfit", "eval",
 ]  # fmt: skip
 LabelKind = Literal["kmeans", "random", "prototypes", "true"]
+
+
+class Section(BaseModel):
+    """What every part of a configuration has in common: values as one would type them."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _as_typed(cls, value: Any, info: ValidationInfo) -> Any:
+        """`none` for no value, `true` where that is a name; a yes or no is no number."""
+        annotation = cls.model_fields[str(info.field_name)].annotation
+        members = get_args(annotation)
+        if value == "none" and type(None) in members:
+            return None
+        if isinstance(value, bool):
+            if str(value).lower() in members:
+                return str(value).lower()
+            if {annotation, *members} & {int, float}:
+                raise ValueError("a number is expected, not yes or no")
+        return value
 
 
 class LabelSource(BaseModel):
@@ -31,10 +52,9 @@ class LabelSource(BaseModel):
     seed: int = 0
 
 
-class Options(BaseModel):
+class Options(Section):
     """Base of every method's options. `name` selects the method; `implementation` says where it lives."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
     implementation: ClassVar[str]
 
     name: str

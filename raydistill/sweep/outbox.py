@@ -145,4 +145,6 @@ def brief(error: Exception) -> str:
 
 
 def without_password(text: str) -> str:
-    return re.sub(r"//[^/@\s]*@", "//***@", text)
+    """Text in which passwords of addresses, also those in queries, are replaced by `***`."""
+    text = re.sub(r"//[^/\s]*@", "//***@", text)
+    return re.sub(r"([?&][^=&\s]*(?:secret|key|token|password|credential)[^=&\s]*=)[^&\s]*", r"\1***", text, flags=re.I)

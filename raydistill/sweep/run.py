@@ -62,7 +62,6 @@ def run_sweep(settings: SweepSettings, *, resume: bool = False) -> SweepResult:
     settings.check_start(resume=resume)
     if not ray.is_initialized():
         refuse_open_cluster(os.environ.get("RAY_ADDRESS"), os.environ.get(MODE))
-    settings.store()
     tracker = Tracker(
         settings.tracking_uri,
         experiment="raydistill",
@@ -72,6 +71,7 @@ def run_sweep(settings: SweepSettings, *, resume: bool = False) -> SweepResult:
     )
     outcome = "failed"
     try:
+        settings.store()
         with _cluster():
             result = _run(settings, tracker)
         outcome = "finished"

@@ -52,7 +52,8 @@ class Tracker:
             self._runs.start(PARENT, texts(params), dict(tags or {}), now())
         except Exception as error:
             cause = " ".join(str(error).split())[:400]
-            raise TrackingError(without_password(f"MLflow at {uri} cannot be used: {cause}")) from error
+            hint = "give --tracking-uri sqlite:///mlflow.db or http://HOST:PORT"
+            raise TrackingError(without_password(f"MLflow at {uri} cannot be used: {cause}; {hint}")) from error
         self.parent_id = self._runs.run(PARENT).id
         self._open: set[str] = set()
         self._outbox = Outbox(self._runs.log)
