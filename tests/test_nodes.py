@@ -103,6 +103,7 @@ def test_waiting_trials_bring_nodes_a_lost_one_costs_no_trial_and_idle_ones_go(t
         wait(lambda: len(raylets(head)) == 1, what="the idle node stayed")
 
 
+@pytest.mark.soak
 def test_an_elastic_group_grows_with_a_node_that_comes_and_goes_on_without_it(tmp_path):
     with ray_head(tmp_path, cpus=1) as head:
         process = sweep(

@@ -214,15 +214,19 @@ def test_a_changed_space_is_refused_with_the_difference(tmp_path):
         changed.check_start(resume=False)
 
 
-def command(folder, *arguments):
+def command(folder, *arguments, method="dogo"):
+    tau = "tau_kd" if method == "dogo" else "tau_c"
     (folder / "space.yaml").write_text(
         "method: random\nmetric: {name: val_knn, goal: maximize}\n"
-        "parameters: {method.tau_kd: {values: [0.05, 0.1, 0.2, 0.5, 1.0]}}\n"
+        f"parameters: {{method.{tau}: {{values: [0.05, 0.1, 0.2, 0.5, 1.0]}}}}\n"
     )
-    tiny = {"method.backbones": "[resnet10_w4, resnet10_w4]", **{f"data.{k}": v for k, v in DATA.items()}}
+    backbone = (
+        {"method.backbones": "[resnet10_w4, resnet10_w4]"} if method == "dogo" else {"method.backbone": "resnet10_w4"}
+    )
+    tiny = {**backbone, **{f"data.{k}": v for k, v in DATA.items()}}
     fixed = [f"--set={key}={value}" for key, value in tiny.items()]
     return [
-        sys.executable, str(ROOT / "sweep.py"), "--method", "dogo", "--name", "s", "--search-space", "space.yaml",
+        sys.executable, str(ROOT / "sweep.py"), "--method", method, "--name", "s", "--search-space", "space.yaml",
         "--seeds", "1", *fixed, *arguments,
     ]  # fmt: skip
 
@@ -248,8 +252,12 @@ def test_a_driver_killed_three_times_gives_the_table_of_one_that_was_not(tmp_pat
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     for folder in (whole, cut):
         folder.mkdir()
-    arguments = ["--trials", "3", "--epochs", "5", "--learners", "1", "--threads", "1", "--packs", "1"]
-    done = subprocess.run(command(whole, *arguments), cwd=whole, capture_output=True, text=True, timeout=200)
+    arguments = ["--trials", "3", "--epochs", "5", "--learners", "1", "--threads", "1"]
+
+    def typed(folder, *more):
+        return command(folder, *arguments, *more, method="simclr")
+
+    done = subprocess.run(typed(whole), cwd=whole, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     events = len((whole / "runs" / "s" / "journal.jsonl").read_text().splitlines())
     journal = cut / "runs" / "s" / "journal.jsonl"
@@ -258,16 +266,14 @@ def test_a_driver_killed_three_times_gives_the_table_of_one_that_was_not(tmp_pat
     known = {}
     for number, moment in enumerate(moments):
         again = ["--resume"] if number else []
-        driver = subprocess.Popen(
-            command(cut, *arguments, *again), cwd=cut, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
+        driver = subprocess.Popen(typed(cut, *again), cwd=cut, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_for_events(journal, moment, driver)
         os.kill(driver.pid, signal.SIGKILL)
         driver.wait()
         before, known = known, Journal(journal).trials
         for key, trial in before.items():
             assert trial.outcome is None or known[key] == trial, "a finished trial ran again"
-    done = subprocess.run([*command(cut, *arguments), "--resume"], cwd=cut, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(typed(cut, "--resume"), cwd=cut, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     results = [
         (e["key"], e["epoch"]) for e in map(json.loads, journal.read_text().splitlines()) if e["event"] == "result"
