@@ -21,6 +21,7 @@ from raydistill.sweep.sizing import MOST, Size
 from raydistill.training.messages import Assignment, Load, Orders, Report, data_key
 
 PATIENCE = 60.0  # seconds that a trial waits for a group of its own before it joins one with other data
+CLOSING_SECONDS = 10.0
 MOST_HOSTS = 10  # of groups that may be lost with their node or process
 DEATHS = 2  # of the workers of a single learner, until it is to blame
 
@@ -232,6 +233,9 @@ class Broker:
             self._closing = True
             self._changed.notify_all()
             await self._changed.wait_for(lambda: not any(group.workers for group in self._groups.values()))
+        if self._watching:
+            # So that Ray Train ends its own actors in order.
+            await asyncio.wait(self._watching, timeout=CLOSING_SECONDS)
 
     async def _wait(self) -> None:
         """Until something changes, or a time for gathering, patience or idling may be over."""
