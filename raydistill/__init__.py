@@ -1,5 +1,3 @@
 """Sweeps over self-supervised distillation: one command from a laptop to a cluster."""
 
 __version__ = "0.1.0"
-
-__version__ = "0.1.0"

@@ -20,7 +20,7 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 from ray.scripts.scripts import cli as ray_cli
 
-from raydistill import config
+from raydistill import __version__, config
 from raydistill.cli import app
 from raydistill.presets import load_preset
 
@@ -359,7 +359,7 @@ def test_versions_are_those_that_ci_ran():
             version, python = image.partition(":")[2].split("-")
             assert version == PINS["ray"] and python == "py311"
         if "/raydistill:" in image:
-            assert image.endswith(f":{PROJECT['version']}")
+            assert image.endswith(f":{__version__}")
         if image.startswith("raydistill-mlflow:"):
             assert image.endswith(f":{PINS['mlflow']}")
     assert PROJECT["requires-python"] == ">=3.11"

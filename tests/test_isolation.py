@@ -13,6 +13,7 @@ from raydistill.data.images import DataError
 from raydistill.data.sources import load_dataset
 from raydistill.sweep.broker import Broker
 from raydistill.training.checkpoints import latest_checkpoint
+from raydistill.training.distributed import Workers
 from raydistill.training.learner import NonFiniteError
 from raydistill.training.messages import Assignment, Orders
 from raydistill.training.pack import LearnerFailed, Pack
@@ -166,10 +167,15 @@ def test_trials_of_two_data_settings_are_trained_in_turn_by_one_group(dataset, t
         assert same(weights(tmp_path / key), alone(dataset, values, tmp_path / f"{key}-alone", [[0, 0]]))
 
 
-class TwoWorkers:
+class TwoWorkers(Workers):
     """The first of two workers, for what it decides; it never speaks to the other."""
 
-    rank, world = 0, 2
+    def __init__(self, ended=False):
+        self.rank, self.world, self._ended = 0, 2, ended
+
+    @property
+    def ended(self):
+        return self._ended
 
     def gather_of(self, batch_size):
         return lambda rows: rows
@@ -238,6 +244,22 @@ def test_a_worker_that_is_gone_is_no_fault_of_the_learner_that_noticed(dataset, 
     with pytest.raises(RuntimeError, match="closed by peer") as caught:
         serve(control, evaluate=no_evaluation, load=lambda _: dataset, workers=TwoWorkers())
     assert not isinstance(caught.value, LearnerFailed)
+    assert control.told == []
+
+
+@pytest.mark.fault(3)
+@pytest.mark.parametrize("where", ["raydistill.methods.simclr.SimCLR.loss", "raydistill.training.pack.Pack.add"])
+def test_a_group_that_ends_under_its_loops_is_no_fault_of_the_learners(dataset, monkeypatch, where):
+    """As Ray Train ends it for the workers that are left, and to change a group's size."""
+
+    def ended(*_):
+        raise ValueError("Default process group has not been initialized")
+
+    monkeypatch.setattr(where, ended)
+    value = settings()
+    control = Script(Orders(value["data"], [Assignment("a", value)]))
+    with pytest.raises(ValueError, match="process group"):
+        serve(control, evaluate=no_evaluation, load=lambda _: dataset, workers=TwoWorkers(ended=True))
     assert control.told == []
 
 

@@ -100,7 +100,7 @@ def train_loop(config: dict[str, Any]) -> None:
         store = open_store(place(config["artifacts"]), config["artifacts_gib"])
         serve(control, evaluate=evaluate, device=ray.train.torch.get_device(), workers=workers, store=store)
     except Exception as error:
-        if not control.up and not isinstance(error, LearnerFailed) and not lost_worker(error):
+        if not control.up and not isinstance(error, LearnerFailed) and not (workers.lost(error) or lost_worker(error)):
             message = f"worker group {config['name']} cannot start: {' '.join(str(error).split())}"
             ray.get(control.broker.group_failed.remote(config["name"], message))
         raise

@@ -98,6 +98,19 @@ class Workers:
             raise RuntimeError(error)
         return result if self.rank == 0 else work()
 
+    def lost(self, error: BaseException) -> bool:
+        """Whether `error` comes of the group's end, not of the work that raised it.
+
+        When a worker has died, or a group changes its size, Ray Train takes the process group away from under the
+        loops of the others (`_shutdown_torch` in Ray 2.60), and what they raise then may be of any kind.
+        """
+        return self.world > 1 and (self.ended or lost_worker(error))
+
+    @property
+    def ended(self) -> bool:
+        """Whether the process group of several workers is no more."""
+        return self.world > 1 and not dist.is_initialized()
+
     def broadcast(self, value: T) -> T:
         """Worker 0's value, on every worker."""
         if self.world == 1:

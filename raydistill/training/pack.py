@@ -18,7 +18,7 @@ from raydistill.data.stream import Stream
 from raydistill.methods import Method
 from raydistill.storage import Place, place
 from raydistill.training.checkpoints import latest_checkpoint, to_device, write_checkpoint
-from raydistill.training.distributed import Workers, lost_worker
+from raydistill.training.distributed import Workers
 from raydistill.training.learner import Learner, NonFiniteError
 from raydistill.training.messages import Assignment, Load, Report
 from raydistill.training.supplies import LoadedTeachers, Supplies
@@ -186,7 +186,7 @@ class Pack:
         finite is so on all of them, and they drop the learner together. `error` itself when another worker is gone,
         which is no fault of the learner's.
         """
-        if self.workers.world > 1 and lost_worker(error):
+        if self.workers.lost(error):
             raise error
         log.debug("learner %s failed", key, exc_info=error)
         report = Report(key, epoch, error=_cause(error), memory=out_of_memory(error))

@@ -93,7 +93,7 @@ class _Group:
                 report = self._pack(assignment.config["data"]).add(assignment)
             except (ValueError, OSError) as error:
                 report = Report(assignment.key, error=str(error))
-                self._all_or_none([report])
+                self._all_or_none([report], error)
             if report is not None:
                 reports.append(report)
         self.packs = {name: pack for name, pack in self.packs.items() if pack.learners}
@@ -108,12 +108,14 @@ class _Group:
             return pack.run_epoch(tick), pack.load
         except (ValueError, OSError) as error:
             reports = [Report(key, error=str(error)) for key in pack.learners]
-            self._all_or_none(reports)
+            self._all_or_none(reports, error)
             del self.packs[data_key(data)]
             return reports, None
 
-    def _all_or_none(self, failed: list[Report]) -> None:
+    def _all_or_none(self, failed: list[Report], error: Exception) -> None:
         """What one worker cannot read another may: the group falls over these learners together."""
+        if self.workers.lost(error):
+            raise error
         if self.workers.world > 1:
             raise LearnerFailed(*failed)
 
