@@ -1,4 +1,4 @@
-"""Writes the tables of options into docs/methods/*.md, from the options' own declarations.
+"""Writes the tables of settings into docs/methods/*.md and docs/settings.md, from their own declarations.
 
 python docs/options.py          # rewrite what stands between the markers
 """
@@ -9,16 +9,20 @@ import re
 import typing
 from pathlib import Path
 
+from pydantic import BaseModel
+
+from raydistill.config import Config
 from raydistill.options import find
 
-PAGES = Path(__file__).parent / "methods"
-MARK = re.compile(r"(<!-- options: (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
+HERE = Path(__file__).parent
+PAGES = [*sorted((HERE / "methods").glob("*.md")), HERE / "settings.md"]
+MARK = re.compile(r"(<!-- (options|section): (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
-def table(method: str) -> str:
-    """Markdown: every option of a method, its default, what it accepts or does."""
+def table(section: type[BaseModel]) -> str:
+    """Markdown: every setting of a section, its default, what it accepts or does."""
     lines = ["| option | default | |", "|---|---|---|"]
-    for name, field in find(method).model_fields.items():
+    for name, field in section.model_fields.items():
         if name != "name":
             lines.append(f"| `{name}` | `{shown(field.default)}` | {meaning(field.annotation, field.description)} |")
     return "\n".join(lines) + "\n"
@@ -42,9 +46,14 @@ def meaning(annotation: object, description: str | None) -> str:
 
 def updated(text: str) -> str:
     """A page with its tables written anew."""
-    return MARK.sub(lambda found: found[1] + table(found[2]) + found[3], text)
+
+    def write(found: re.Match[str]) -> str:
+        section = find(found[3]) if found[2] == "options" else Config.model_fields[found[3]].annotation
+        return found[1] + table(typing.cast(type[BaseModel], section)) + found[4]
+
+    return MARK.sub(write, text)
 
 
 if __name__ == "__main__":
-    for page in sorted(PAGES.glob("*.md")):
+    for page in PAGES:
         page.write_text(updated(page.read_text()))

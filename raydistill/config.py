@@ -30,25 +30,25 @@ class Data(Section):
     image_size: int | None = Field(None, ge=4, description="pixels; none picks the source's own size")
     batch_size: int = Field(128, ge=2, description="images per optimisation step, over all workers")
     validation_fraction: float = Field(0.2, gt=0, lt=1, description="of train, stratified")
-    split_seed: int = Field(0, ge=0, le=SEEDS)
+    split_seed: int = Field(0, ge=0, le=SEEDS, description="which images are held out for validation and test")
     stream_seed: int = Field(0, ge=0, le=SEEDS, description="order of the images and draws of the augmentations")
     limit: int | None = Field(None, ge=1, description="keep at most this many images of each split")
     fixed_views: int | None = Field(
         None, ge=1, description="draw so many augmentations of each image and repeat them; none: fresh every epoch"
     )
-    on_bad_image: Literal["fail", "skip"] = "fail"
+    on_bad_image: Literal["fail", "skip"] = Field("fail", description="skip passes over it and counts it")
     cache_gib: float = Field(2.0, ge=0, description="decode once and keep in memory up to this size")
 
 
 class Train(Section):
     """The optimisation of one learner. Defaults are DoGo's: Adam, constant 3e-4, weight decay 1e-6."""
 
-    epochs: int = Field(10, ge=1)
+    epochs: int = Field(10, ge=1, description="passes over the training images; `--epochs`")
     seed: int = Field(0, ge=0, le=SEEDS, description="initial weights and every draw inside the learner")
     optimizer: Literal["adam", "adamw", "sgd", "lars"] = "adam"
-    lr: float = Field(3e-4, gt=0)
+    lr: float = Field(3e-4, gt=0, description="learning rate, the largest of its schedule")
     lr_scaling: Literal["none", "linear"] = Field("none", description="linear multiplies by batch_size / 256")
-    weight_decay: float = Field(1e-6, ge=0)
+    weight_decay: float = Field(1e-6, ge=0, description="decoupled in adamw, else L2")
     decay: Literal["all", "matrices"] = Field(
         "all", description="what weight decay applies to; matrices: not to biases and norms (SDSSL, LARS recipes)"
     )
@@ -59,10 +59,10 @@ class Train(Section):
     milestones: tuple[Annotated[float, Field(gt=0, lt=1)], ...] = Field(
         (0.6, 0.8), description="of schedule step: shares of training after which lr is multiplied by gamma"
     )
-    gamma: float = Field(0.1, gt=0, le=1)
+    gamma: float = Field(0.1, gt=0, le=1, description="of schedule step")
     schedule_unit: Literal["step", "epoch"] = Field("step", description="epoch: the rate changes between epochs only")
     warmup_epochs: float = Field(0, ge=0, description="linear, from 0")
-    clip_norm: float | None = Field(None, gt=0)
+    clip_norm: float | None = Field(None, gt=0, description="longest gradient; none: not clipped")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on a GPU, else fp32")
     sync_batchnorm: bool = Field(True, description="on several GPUs; on CPU batch norm is per worker")
     offsets: tuple[tuple[int, int], ...] = Field(
@@ -88,7 +88,7 @@ class Teacher(Section):
     count: int = Field(1, ge=1, description="how many to train, with seeds of their own")
     epochs: int | None = Field(None, ge=1, description="of its training; none: as many as the student's")
     batch_size: int | None = Field(None, ge=2, description="of its training; none: the student's")
-    seed: int = Field(0, ge=0, le=SEEDS)
+    seed: int = Field(0, ge=0, le=SEEDS, description="of its training")
     bank: bool = Field(True, description="with data.fixed_views: keep its embeddings, and train without running it")
 
 

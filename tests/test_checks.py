@@ -1,4 +1,4 @@
-"""Batch sizes of a search space: refused before Ray starts where workers or images do not allow them."""
+"""Values of a search space that workers, images or the method do not allow are refused before Ray starts."""
 
 import time
 
@@ -6,8 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from raydistill import config
 from raydistill.config import ConfigError
-from raydistill.sweep.checks import check_batch_sizes
+from raydistill.sweep.checks import check_batch_sizes, check_values
+from raydistill.sweep.settings import SweepSettings
 from raydistill.sweep.space import Parameter, Space
 
 
@@ -74,3 +76,42 @@ def test_a_range_passes_exactly_when_each_of_its_values_does(low, more, q, worke
         assert not allowed
     else:
         assert allowed
+
+
+def built(tmp_path, parameters, build):
+    space = space_of(*parameters)
+    plan = SweepSettings("s", tmp_path, "sqlite://", config.load({"method": "seed"}), space, 1)
+    check_values(plan, build)
+
+
+@pytest.mark.fault(17)
+def test_a_value_that_cannot_be_built_is_named(tmp_path):
+    def build(run):
+        if run.method.queue_size > 1000:
+            raise ValueError("longer than the data")
+
+    parameters = [
+        Parameter("method.queue_size", "categorical", (128, 2048)),
+        Parameter("method.hidden_dim", "categorical", (16, 32)),
+    ]
+    with pytest.raises(ConfigError, match=r"parameters\.method\.queue_size = 2048: longer than the data"):
+        built(tmp_path, parameters, build)
+
+
+def test_a_value_that_needs_certain_company_is_not_refused(tmp_path):
+    def build(run):
+        if run.method.queue_size > run.method.hidden_dim:
+            raise ValueError("too long for so few")
+
+    parameters = [
+        Parameter("method.hidden_dim", "categorical", (16, 2048)),
+        Parameter("method.queue_size", "categorical", (16, 2048), when={"method.hidden_dim": (2048,)}),
+    ]
+    built(tmp_path, parameters, lambda run: None if run.method.hidden_dim == 16 else build(run))
+
+
+def test_real_numbers_are_left_to_their_bounds(tmp_path):
+    def build(run):
+        raise ValueError("never")
+
+    built(tmp_path, [Parameter("method.tau_t", "uniform", low=0.1, high=1.0)], build)

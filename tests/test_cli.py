@@ -88,6 +88,7 @@ def test_path_traversal_in_a_name_is_refused(tmp_path, name):
         (["--warm-start", "nothing"], "--warm-start 'nothing': there is no sweep"),
         (["--set", "data.batch_size=15", "--workers", "2"], "does not divide among 2 workers"),
         (["--data", "nowhere"], "neither a known name nor a path"),
+        (["--data", "./nowhere"], "--data ./nowhere: there is no such file or folder"),
         (["--set", "method.backbones=[resnet81, resnet18]"], "resnet18"),
         (["--set", "train.lrr=1"], "did you mean 'train.lr'"),
         (["--set", "train.lr"], "section.field=value"),
@@ -125,6 +126,24 @@ def test_a_population_that_would_never_copy_is_refused(tmp_path):
         "method: random\npopulation: {type: pbt, interval: 500}\nparameters: {train.lr: {min: 0.001, max: 0.1}}\n"
     )
     refused(run("--method", "dogo", "--search-space", "space.yaml", cwd=tmp_path), "never copy")
+
+
+@pytest.mark.fault(17)
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("method.queue_size: {values: [128, 99999]}", "method.queue_size = 99999: "),
+        ("method.backbone: {values: [resnet10_w4, resnt18]}", "near: resnet18"),
+    ],
+)
+def test_a_value_that_cannot_be_built_is_refused(tmp_path, body, said):
+    (tmp_path / "space.yaml").write_text(f"method: random\nparameters: {{{body}}}\n")
+    refused(run("--method", "seed", "--search-space", "space.yaml", cwd=tmp_path), "parameters.method.", said)
+
+
+def test_a_warm_up_longer_than_the_training_is_said(tmp_path):
+    done = run("--method", "dogo", *TINY, "--set", "train.warmup_epochs=9", "--epochs", "3", "--dry-run", cwd=tmp_path)
+    assert "train.warmup_epochs = 9: trials of 3 epochs never reach" in done.stdout + done.stderr
 
 
 def test_an_unknown_method_is_refused(tmp_path):
@@ -166,3 +185,11 @@ def test_train_runs_a_configuration_file_and_resumes_it(tmp_path):
     assert "val_knn" in first.stdout
     assert "epoch 1/3" not in (again := train("--set", "train.epochs=3")).stdout
     assert "epoch 3/3" in again.stdout
+
+
+def test_a_file_is_no_store_of_artifacts(tmp_path):
+    from raydistill.cli.arguments import artifact_store
+
+    (tmp_path / "file").touch()
+    with pytest.raises(config.ConfigError, match="is a file"):
+        artifact_store(str(tmp_path / "file"))

@@ -11,8 +11,8 @@ from raydistill.options import METHODS
 from raydistill.presets import preset_names
 
 DOCS = Path(__file__).parent.parent / "docs"
-PAGES = sorted((DOCS / "methods").glob("*.md"))
-TEXTS = [*PAGES, *sorted(DOCS.glob("*.md")), DOCS.parent / "README.md", DOCS.parent / "SECURITY.md"]
+PAGES = [*sorted((DOCS / "methods").glob("*.md")), DOCS / "settings.md"]
+TEXTS = [*PAGES[:-1], *sorted(DOCS.glob("*.md")), DOCS.parent / "README.md", DOCS.parent / "SECURITY.md"]
 options = runpy.run_path(str(DOCS / "options.py"))
 
 

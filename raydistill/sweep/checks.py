@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
-from raydistill.config import ConfigError
+from raydistill import config as configuration
+from raydistill.config import Config, ConfigError, is_real, paths
+from raydistill.sweep.settings import SweepSettings
 from raydistill.sweep.space import Parameter, Space
 
 BATCH_SIZE = "data.batch_size"
+COMPANIES = 8  # draws of the other parameters in which a value is tried
 
 
 def check_batch_sizes(space: Space, workers: int, images: int) -> None:
@@ -24,6 +29,47 @@ def check_batch_sizes(space: Space, workers: int, images: int) -> None:
         if parameter.path == BATCH_SIZE:
             for value in _telling(parameter):
                 _check(value, workers, images)
+
+
+def check_values(plan: SweepSettings, build: Callable[[Config], object]) -> None:
+    """Refuse a space with a value of the method that cannot be built, whatever is beside it.
+
+    Real numbers have only bounds, which the space's reader has checked; names, lists and whole numbers may ask for a
+    network that there is not, or for more than the data have.
+
+    Raises: ConfigError, which names the parameter, the value and what `build` said.
+    """
+    fields = paths(plan.base.method.name)
+    for parameter in plan.space.parameters:
+        if parameter.path.startswith("method.") and not is_real(fields[parameter.path]):
+            for value in _telling(parameter):
+                if (problem := _problem(plan, parameter, value, build)) is not None:
+                    raise ConfigError(f"parameters.{parameter.path} = {value!r}: {problem}")
+
+
+def _problem(
+    plan: SweepSettings, parameter: Parameter, value: Any, build: Callable[[Config], object]
+) -> ValueError | None:
+    """What is said of the value in every company; None: it can be built in one of them."""
+    problem = None
+    rng = random.Random(0)
+
+    def suggest(other: Parameter) -> Any:
+        if other.path == parameter.path:
+            return value
+        wanted = parameter.when.get(other.path)
+        return other.sample(rng) if wanted is None else rng.choice(wanted)
+
+    for _ in range(COMPANIES):
+        chosen = plan.space.propose(suggest)
+        if parameter.path in chosen:
+            try:
+                build(configuration.load(plan.resolve(chosen)))
+            except ValueError as error:
+                problem = error
+            else:
+                return None
+    return problem
 
 
 def _check(value: Any, workers: int, images: int) -> None:

@@ -113,16 +113,23 @@ class SweepSettings:
 
     def check_start(self, *, resume: bool) -> None:
         """Refuse to start over an existing sweep, or to resume a missing or a different one."""
-        path = self.directory / FILE
-        if not resume:
-            if path.exists():
-                raise ConfigError(
-                    f"sweep {self.name!r} exists in {self.storage}; add --resume to go on with it, "
-                    "or choose another --name"
-                )
-            return
-        if not path.exists():
+        self.check_name(resume=resume)
+        if resume:
+            self.check_unchanged()
+
+    def check_name(self, *, resume: bool) -> None:
+        """Refuse to start over an existing sweep, or to resume a missing one."""
+        there = (self.directory / FILE).exists()
+        if there and not resume:
+            raise ConfigError(
+                f"sweep {self.name!r} exists in {self.storage}; add --resume to go on with it, or choose another --name"
+            )
+        if resume and not there:
             raise ConfigError(f"--resume: there is no sweep {self.name!r} in {self.storage}")
+
+    def check_unchanged(self) -> None:
+        """Refuse to resume a sweep that was started with other settings."""
+        path = self.directory / FILE
         stored = configuration.read_yaml(path)
         if not isinstance(stored, dict):
             raise ConfigError(f"--resume: {path} is damaged; it should hold the sweep's settings")

@@ -120,7 +120,7 @@ def promised(config: Config, dataset: Dataset, store: Store) -> Given:
 
     Raises: ValueError for labels that cannot be, and whatever building the teacher's method raises.
     """
-    images = len(dataset.train)
+    counts = promised_counts(config, dataset)
     if config.method.teacher_output() is None:
         widths = []
     elif config.teacher.sources:
@@ -128,19 +128,23 @@ def promised(config: Config, dataset: Dataset, store: Store) -> Given:
         loaded = [teachers.load(store, key, shown, torch.device("cpu")) for key in teachers.keys(config, dataset)]
         widths = [Widths(*teacher.widths) for teacher in loaded]
     else:
-        given = Given(dataset.image_size, images)
+        given = Given(dataset.image_size, len(dataset.train))
         widths = [_widths(methods.build(recipe.method, given, seed=0)) for recipe in teachers.recipes(config)]
-    source = config.method.label_source()
-    counts: tuple[int, ...] = ()
-    if source is not None and source.kind == "true":
+    return Given(dataset.image_size, len(dataset.train), counts, tuple(widths))
+
+
+def promised_counts(config: Config, dataset: Dataset) -> tuple[int, ...]:
+    """Images of each class that the method learns; of clusters to come, an equal share. Raises ValueError."""
+    images, source = len(dataset.train), config.method.label_source()
+    if source is None:
+        return ()
+    if source.kind == "true":
         if dataset.train.labels is None:
             raise ValueError(f"{config.data.source} has no labels, and this method learns from labels")
-        counts = class_counts(dataset.train.labels, len(dataset.classes))
-    elif source is not None:
-        if source.clusters > images:
-            raise ValueError(f"method.clusters = {source.clusters} with {images} training images; use at most {images}")
-        counts = (images // source.clusters,) * source.clusters
-    return Given(dataset.image_size, images, counts, tuple(widths))
+        return class_counts(dataset.train.labels, len(dataset.classes))
+    if source.clusters > images:
+        raise ValueError(f"method.clusters = {source.clusters} with {images} training images; use at most {images}")
+    return (images // source.clusters,) * source.clusters
 
 
 def _widths(method: Method) -> Widths:

@@ -1,0 +1,56 @@
+"""Commands and flags; nothing else knows them. Heavy imports wait until the settings are known to be right."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from raydistill import __version__
+from raydistill.cli import artifacts, doctor, sweep, train
+from raydistill.cli.arguments import fail
+from raydistill.config import ConfigError
+
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+    help="Find the hyperparameters that make self-supervised distillation work on your images.",
+)  # fmt: skip
+for part in (sweep, train, artifacts, doctor):
+    app.command(part.__name__.rpartition(".")[2])(part.command)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line. Wrong settings and data exit with 2, failed runs with 1, no traceback."""
+    try:
+        app(args=list(arguments) if arguments is not None else None)
+    except ConfigError as error:
+        fail(error, 2)
+    except _failures() as error:
+        fail(error, 1)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"raydistill {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="print it")] = False,
+) -> None:
+    """Find the hyperparameters that make self-supervised distillation work on your images."""
+
+
+def _failures() -> tuple[type[BaseException], ...]:
+    """What a run can end with, of the parts that were loaded."""
+    names = {
+        "raydistill.artifacts.store": "ArtifactError",
+        "raydistill.sweep.run": "SweepFailed",
+        "raydistill.sweep.tracking": "TrackingError",
+        "raydistill.training.single": "TrainingFailed",
+        "raydistill.training.checkpoint_files": "CheckpointError",
+    }
+    return tuple(getattr(sys.modules[module], name) for module, name in names.items() if module in sys.modules)
