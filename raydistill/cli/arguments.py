@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -12,6 +13,7 @@ import typer
 
 from raydistill.config import ConfigError
 from raydistill.storage import Place, Remote, is_remote, place
+from raydistill.sweep.outbox import without_password
 from raydistill.sweep.space import Space
 
 DEFAULT_TRIALS = 8
@@ -109,6 +111,12 @@ class data_errors:  # noqa: N801 - reads as the statement that it is
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> None:
         if isinstance(error, ValueError) and not isinstance(error, ConfigError):
             raise ConfigError(str(error)) from None
+
+
+def typed() -> str:
+    """The command line, without passwords."""
+    program = Path(sys.argv[0]).name
+    return without_password(shlex.join([*(["python"] if program.endswith(".py") else []), program, *sys.argv[1:]]))
 
 
 def fail(message: object, code: int) -> NoReturn:

@@ -19,6 +19,7 @@ from raydistill.cli.arguments import (
     sweep_folder,
     tracking,
     trial_count,
+    typed,
     workers_of,
     working_folder,
 )
@@ -102,7 +103,7 @@ def command(
         learners=learners_of(learners), workers=least, most_workers=most, threads=threads, gpu=gpu, preset=preset,
         artifacts=artifact_store(artifacts, home), artifacts_gib=artifacts_gib,
         limits=Limits(max_hours, max_worker_hours, max_epochs, price), checkpoints_gib=checkpoints_gib,
-        warm_start=tuple(sweep_folder(home, given) for given in warm_start or []),
+        warm_start=tuple(sweep_folder(home, given) for given in warm_start or []), command=typed(),
     )  # fmt: skip
     say_what_cannot_happen(plan)
     plan.check_name(resume=resume)

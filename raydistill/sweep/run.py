@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from raydistill.storage import Place
 from raydistill.sweep.broker import Broker
 from raydistill.sweep.budget import Budget, Limits, describe_spent
 from raydistill.sweep.driver import BUDGET, Driver, Phase, SweepFailed, flatten, write_config
+from raydistill.sweep.environment import environment
 from raydistill.sweep.finalists import Arm, final_key, front, make_arms, ranked, seeded
 from raydistill.sweep.group import GroupSettings, Launcher, end, on_this_node
 from raydistill.sweep.journal import Journal, TrialRecord, role_of
@@ -33,7 +34,7 @@ from raydistill.sweep.progress import Progress
 from raydistill.sweep.scheduler import make_scheduler
 from raydistill.sweep.search import Listed, catch_up, make_proposer
 from raydistill.sweep.security import MODE, refuse_open_cluster, refuse_open_head
-from raydistill.sweep.settings import SHOWN, SweepSettings
+from raydistill.sweep.settings import FILE, SHOWN, SweepSettings
 from raydistill.sweep.sizing import FIRST, MOST
 from raydistill.sweep.table import Row, plain, render, render_front
 from raydistill.sweep.tracking import Tracker
@@ -67,11 +68,16 @@ def run_sweep(settings: SweepSettings, *, resume: bool = False) -> SweepResult:
         experiment="raydistill",
         sweep=settings.name,
         params=flatten(configuration.dump(settings.base)) | {"trials": settings.trials, "seeds": settings.seeds},
-        tags={"raydistill.method": settings.base.method.name},
+        tags={
+            "raydistill.method": settings.base.method.name,
+            "raydistill.command": settings.command,
+            "raydistill.environment": json.dumps(environment()),
+        },
     )
     outcome = "failed"
     try:
         settings.store()
+        tracker.artifact(None, settings.directory / FILE)
         with _cluster():
             result = _run(settings, tracker)
         outcome = "finished"
@@ -114,7 +120,9 @@ def _run(settings: SweepSettings, tracker: Tracker) -> SweepResult:
         with suppress(ray.exceptions.GetTimeoutError):
             ray.get(broker.close.remote(), timeout=CLOSING_SECONDS)
         rows = _rows(settings, driver, ranked(records, space.metric, space.goal), arms, finals)
-        progress.note(f"spent: {describe_spent(budget.spent())}")
+        spent = budget.spent()
+        tracker.tag_parent({"raydistill.spent": json.dumps(asdict(spent))})
+        progress.note(f"spent: {describe_spent(spent)}")
     finally:
         journal.close()
         end(broker)
@@ -346,7 +354,7 @@ def _conclude(
         link.symlink_to(Path("trials") / winner.key)
     else:
         (directory / WINNER).write_text(winner.key)
-    for file in (path, directory / "table.md", directory / "results.json", directory / "sweep.yaml"):
+    for file in (path, directory / "table.md", directory / "results.json"):
         tracker.artifact(None, file)
     baselines = [row for row in rows if row.name.endswith(("-tuned", "-default"))]
     for row, prefix in zip([rows[0], *baselines[:1]], ("winner", "baseline"), strict=False):

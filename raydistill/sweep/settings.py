@@ -43,7 +43,7 @@ class SweepSettings:
     `workers` processes (to `most_workers` where the cluster has room) train up to `learners` configurations each,
     side by side; without a number, as many as pay. `limits` is what the sweep may use, `checkpoints_gib` what its
     checkpoints may take. `warm_start` names the directories of sweeps to learn from. Teachers, teacher banks and
-    pseudo labels are kept in `artifacts`, within `artifacts_gib` if that is given.
+    pseudo labels are kept in `artifacts`, within `artifacts_gib` if that is given. `command` is what was typed.
     """
 
     name: str
@@ -66,6 +66,7 @@ class SweepSettings:
     limits: Limits = field(default_factory=Limits)
     checkpoints_gib: float | None = None
     warm_start: tuple[Place, ...] = ()
+    command: str = ""
 
     def __post_init__(self) -> None:
         try:
