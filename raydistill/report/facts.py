@@ -9,11 +9,11 @@ from typing import Any
 
 from raydistill.report.cautions import cautions
 from raydistill.report.compared import baselines, finalists, metrics, sentences
-from raydistill.report.importance import why_none
+from raydistill.report.importance import importances, why_none
 from raydistill.report.load import Sweep
 from raydistill.report.savings import said, savings
 from raydistill.report.verdict import verdict
-from raydistill.report.wording import MISSING, duration, heading, label, missing, score, setting
+from raydistill.report.wording import MISSING, duration, heading, label, missing, percent, score, setting
 from raydistill.sweep.budget import describe_spent
 from raydistill.sweep.outbox import without_password
 from raydistill.sweep.table import Row, line, scored
@@ -46,7 +46,11 @@ class Trial:
 
 @dataclass(frozen=True)
 class Facts:
-    """A sweep in words and tables. `commands`: what to type, by what it does; `links`: addresses, by their names."""
+    """A sweep in words and tables.
+
+    `shares`: of the score's variation, by setting; empty, with the reason in `no_shares`, where they cannot be told.
+    `commands`: what to type, by what it does. `links`: addresses, by their names.
+    """
 
     sweep: Sweep
     title: str
@@ -54,7 +58,8 @@ class Facts:
     cautions: list[str]
     final: Table
     comparisons: Table
-    importance: str
+    shares: dict[str, str]
+    no_shares: str
     savings: str
     space: Table
     trials: list[Trial]
@@ -74,7 +79,8 @@ def gather(sweep: Sweep, *, option: str = "", links: Mapping[str, str] | None = 
     return Facts(
         sweep=sweep, title=f"{sweep.name}: {sweep.method} on {sweep.base('data.source', 'unknown data')}",
         verdict=verdict(sweep), cautions=cautions(sweep), final=_final(sweep), comparisons=_comparisons(sweep),
-        importance=why_none(sweep), savings=said(savings(sweep)), space=_space(sweep), trials=_trials(sweep),
+        shares={str(path): percent(share) for path, share in importances(sweep).items()}, no_shares=why_none(sweep),
+        savings=said(savings(sweep)), space=_space(sweep), trials=_trials(sweep),
         settings=_winner(sweep), about=_about(sweep), data=_data(sweep), environment=sweep.environment,
         commands=_commands(sweep, option), links=links or {},
     )  # fmt: skip
@@ -125,16 +131,17 @@ def _range(spec: dict[str, Any]) -> str:
 
 def _trials(sweep: Sweep) -> list[Trial]:
     """The search first, then the final, then teachers."""
-    return [_trial(sweep, key) for role in ROLES for key in sweep.role(role)]
+    epochs = sweep.epochs()
+    return [_trial(sweep, key, int(epochs[key])) for role in ROLES for key in sweep.role(role)]
 
 
-def _trial(sweep: Sweep, key: str) -> Trial:
+def _trial(sweep: Sweep, key: str, epochs: int) -> Trial:
     told = {name: str(sweep.trials[name][key]) for name in ("role", "outcome", "message", "copies")}
     value = sweep.score(key)
     return Trial(
         key=key, role=told["role"], outcome=told["outcome"].replace("_", " "),
         message="; ".join(text for text in (told["message"], told["copies"]) if text),
-        score=None if missing(value) else value, shown=score(sweep.metric, value), epochs=int(sweep.epochs()[key]),
+        score=None if missing(value) else value, shown=score(sweep.metric, value), epochs=epochs,
         settings=[setting(sweep.setting(key, path)) for path in sweep.searched],
     )  # fmt: skip
 
@@ -155,7 +162,7 @@ def _about(sweep: Sweep) -> dict[str, str]:
         "method": sweep.method, "outcome": sweep.outcome, "started": f"{sweep.started:%Y-%m-%d %H:%M} UTC",
         "took": duration(sweep.seconds), "search": search,
         "metric": ", ".join(f"{each['goal']} {each['name']}" for each in metrics),
-        "early stopping": ", ".join(f"{name} {value}" for name, value in stop.items()) if stop else "none",
+        "early stopping": _stop(stop) if stop else "none",
         "trials asked for": setting(sweep.identity.get("trials", "")),
         "seeds": setting(sweep.identity.get("seeds", "")), "preset": sweep.identity.get("preset", ""),
         "spent": describe_spent(sweep.spent) if sweep.spent else "",
@@ -164,14 +171,19 @@ def _about(sweep: Sweep) -> dict[str, str]:
     return {name: value for name, value in found.items() if value and value != MISSING}
 
 
+def _stop(stop: dict[str, Any]) -> str:
+    """asha, min_iter 2, eta 3."""
+    return ", ".join([stop["type"], *(f"{name} {setting(value)}" for name, value in stop.items() if name != "type")])
+
+
 def _data(sweep: Sweep) -> dict[str, str]:
     fraction = sweep.base("data.validation_fraction")
     found = {
         "source": sweep.base("data.source"),
         "images": ", ".join(f"{number} {split}" for split, number in sweep.images.items()),
         "split": fraction
-        and f"seed {sweep.base('data.split_seed', 0)}; {fraction:.0%} of train for validation where "
-        "the source has no such split",
+        and f"seed {sweep.base('data.split_seed', 0)}; for validation {percent(fraction)} of train "
+        "where the source has no such split",
         "image size": setting(sweep.base("data.image_size") or "the source's own"),
         "batch size": setting(sweep.base("data.batch_size", "")),
         "at most of each split": setting(sweep.base("data.limit") or ""),

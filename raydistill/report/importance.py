@@ -53,7 +53,7 @@ def why_none(sweep: Sweep) -> str:
 
 def _varied(sweep: Sweep, keys: list[str]) -> list[str]:
     """The settings that take more than one value among the trials."""
-    values = {path: {setting(value) for value in sweep.settings.loc[keys, path] if not missing(value)}
+    values = {path: {setting(value) for key in keys if not missing(value := sweep.setting(key, path))}
               for path in sweep.searched}  # fmt: skip
     return [path for path, found in values.items() if len(found) > 1]
 
@@ -78,7 +78,7 @@ def _study(sweep: Sweep) -> Any:
 
 def _column(sweep: Sweep, path: str, keys: list[str]) -> list[Any]:
     """A setting's value in each trial: numbers, logarithms of those on a log scale, or texts."""
-    raw = list(sweep.settings.loc[keys, path])
+    raw = [sweep.setting(key, path) for key in keys]
     read: Callable[[Any], Any] = setting
     if all(map(is_number, raw)):
         read = math.log if log_scaled(sweep, path) else float
@@ -100,5 +100,5 @@ def log_scaled(sweep: Sweep, path: str) -> bool:
     if "log" in spec.get("distribution", ""):
         return True
     ends = [spec["min"], spec["max"]] if "min" in spec and "max" in spec else spec.get("values")
-    values = ends or [value for value in sweep.settings[path] if not missing(value)]
+    values = ends or [value for value in sweep.settings[path].tolist() if not missing(value)]
     return bool(values) and all(map(is_number, values)) and min(values) > 0 and max(values) / min(values) > 10**1.5

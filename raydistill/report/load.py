@@ -10,14 +10,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
 
 from raydistill.config import ConfigError, nearest
 from raydistill.sweep.budget import Spent
-from raydistill.sweep.mlflow_runs import MESSAGE, OUTCOME, ROLE, SWEEP, TRIAL, connect, database_of
+from raydistill.sweep.mlflow_runs import MESSAGE, OUTCOME, ROLE, SWEEP, TRIAL, TrackingError, connect, database_of
 from raydistill.sweep.names import check_name
-from raydistill.sweep.outbox import without_password
+from raydistill.sweep.outbox import brief, without_password
 from raydistill.sweep.table import Row
 
 EXPERIMENT = "raydistill"
@@ -123,9 +124,9 @@ class Sweep:
         return float("nan") if values is None else float(values[key])
 
     def setting(self, key: str, path: str) -> Any:
-        """A trial's value of a searched setting."""
+        """A trial's value of a searched setting, as Python has it."""
         values: Any = self.settings[path]
-        return values[key]
+        return values[key].item() if isinstance(values[key], np.generic) else values[key]
 
     def role(self, role: str, *outcomes: str) -> list[str]:
         """Keys of the trials of a role, with one of these outcomes if any are named."""
@@ -219,7 +220,12 @@ def _reader(uri: str) -> Any:
     database = database_of(uri)
     if database is not None and not database.exists():
         raise ConfigError(f"there is no MLflow store {database}; give another with --tracking-uri")
-    return connect(uri, EXPERIMENT)
+    try:
+        return connect(uri, EXPERIMENT)
+    except TrackingError:
+        raise
+    except Exception as error:
+        raise TrackingError(f"MLflow at {without_password(uri)} cannot be used: {brief(error)}") from error
 
 
 def _runs(client: Any, query: str) -> list[Any]:

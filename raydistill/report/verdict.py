@@ -71,8 +71,9 @@ def _matters(sweep: Sweep) -> Iterator[str]:
     shares = importances(sweep)
     if not shares.empty:
         path, number = str(shares.index[0]), rests_on(sweep)
-        hint = f", by {number} trials, which is a hint and no more" if number < FEW else f", by {number} trials"
-        yield f"Of its settings {path} matters most ({percent(shares.iloc[0])} of the score's variation{hint})."
+        hint = ", which is a hint and no more" if number < FEW else ""
+        share = percent(shares.iloc[0])
+        yield f"Of its settings {path} matters most: {share} of the score's variation over {number} trials{hint}."
 
 
 def _value(metric: str, value: float, spread: str = "") -> str:

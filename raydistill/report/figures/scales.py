@@ -82,7 +82,7 @@ def scale_of(sweep: Sweep, path: str) -> Scale:
     Lists of numbers that span more than 1.5 decades are drawn on a log scale, other lists with a place for each.
     """
     spec = sweep.spec(path)
-    found = [value for value in sweep.settings[path] if not missing(value)]
+    found = [value for value in sweep.settings[path].tolist() if not missing(value)]
     ranged = "values" not in spec
     values = [*spec.get("values", []), *(spec[end] for end in ("min", "max") if end in spec), *found]
     if values and all(map(is_number, values)):

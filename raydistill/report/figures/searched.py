@@ -82,10 +82,11 @@ def kind(sweep: Sweep, key: str) -> str:
 def _slice(panel: Axes, sweep: Sweep, path: str, found: pd.Series) -> None:
     scale = scale_of(sweep, path)
     scale.draw(panel.xaxis, panel.set_xscale, panel.set_xlim)
-    offsets = jitter(len(found), 0.3 if scale.choices else 0.0)
-    for (key, value), offset in zip(found.items(), offsets, strict=True):
-        place = scale.place(sweep.setting(str(key), path)) + offset
-        panel.plot(place, value, linestyle="none", **_look(kind(sweep, str(key))))
+    places = [scale.place(sweep.setting(str(key), path)) for key in found.index]
+    points = pd.DataFrame({"x": places, "y": found, "kind": [kind(sweep, str(key)) for key in found.index]})
+    points["x"] += jitter(len(points), 0.3 if scale.choices else 0.0)
+    for of, group in points.dropna().groupby("kind"):
+        panel.plot(group.x, group.y, linestyle="none", **_look(str(of)))
 
 
 def _look(of: str) -> dict[str, Any]:
