@@ -166,9 +166,9 @@ def store(uri, folder, sweep, outcome="finished"):
         tracker.artifact(None, folder / "results.json")
     for key in sweep.trials.index:
         tracker.start_trial(key, sweep.params.loc[key].dropna().to_dict(), {"raydistill.role": sweep.trials.role[key]})
-        for name in sweep.scores:
-            for number, value in sweep.curves(name, [key])[key].dropna().items():
-                tracker.log(key, number, {name: value})
+        curves = pd.DataFrame({name: sweep.curves(name, [key])[key] for name in sweep.scores})
+        for number, metrics in curves.iterrows():
+            tracker.log(key, number, metrics.dropna().to_dict())
         if sweep.trials.outcome[key] != "running":
             tracker.end_trial(key, sweep.trials.outcome[key], sweep.trials.message[key])
     assert tracker.flush()

@@ -43,7 +43,7 @@ def _failed(sweep: Sweep) -> Iterator[str]:
 
 def _edges(sweep: Sweep) -> Iterator[str]:
     """Where the winner lies at an end of what was searched, better settings may lie beyond it."""
-    best = sweep.best
+    best, who = sweep.best, "The winner" if sweep.rows else "The best trial so far"
     for path in sweep.searched if best else []:
         value, spec = sweep.setting(str(best), path), sweep.spec(path)
         values = spec.get("values") or [spec[end] for end in ("min", "max") if end in spec]
@@ -54,10 +54,8 @@ def _edges(sweep: Sweep) -> Iterator[str]:
             room = EDGE if ranged else 0.0
             end = _end(float(value), min(values), max(values), room, logarithmic=log_scaled(sweep, path))
             if end:
-                yield (
-                    f"The winner's {path} = {setting(value)} lies at the {end} end of {setting(min(values))} to "
-                    f"{setting(max(values))}; widen the range."
-                )
+                ends = f"{setting(min(values))} to {setting(max(values))}"
+                yield f"{who}: {path} = {setting(value)} lies at the {end} end of {ends}; widen the range."
 
 
 def _end(value: float, low: float, high: float, room: float, *, logarithmic: bool) -> str:

@@ -19,6 +19,10 @@ from raydistill.sweep.outbox import without_password
 from raydistill.sweep.table import Row, line, scored
 
 LEADERS = 5
+NOTE = (
+    "Accuracies in percent, mean ± standard deviation over seeds. Validation chose the winner, so its own validation "
+    "score is a little too good; the test split was scored once, for the rows that have a test score."
+)
 ROLES = ("search", "final", "teacher")
 
 
@@ -57,6 +61,7 @@ class Facts:
     verdict: str
     cautions: list[str]
     final: Table
+    note: str
     comparisons: Table
     shares: dict[str, str]
     no_shares: str
@@ -77,8 +82,9 @@ def gather(sweep: Sweep, *, option: str = "", links: Mapping[str, str] | None = 
     `links` lead to the sweep in MLflow.
     """
     return Facts(
-        sweep=sweep, title=f"{sweep.name}: {sweep.method} on {sweep.base('data.source', 'unknown data')}",
-        verdict=verdict(sweep), cautions=cautions(sweep), final=_final(sweep), comparisons=_comparisons(sweep),
+        sweep=sweep, title=f"{sweep.name}: {sweep.method} on {sweep.source}",
+        verdict=verdict(sweep), cautions=cautions(sweep), final=_final(sweep), note=NOTE if sweep.rows else "",
+        comparisons=_comparisons(sweep),
         shares={str(path): percent(share) for path, share in importances(sweep).items()}, no_shares=why_none(sweep),
         savings=said(savings(sweep)), space=_space(sweep), trials=_trials(sweep),
         settings=_winner(sweep), about=_about(sweep), data=_data(sweep), environment=sweep.environment,
@@ -112,7 +118,7 @@ def _space(sweep: Sweep) -> Table:
         [path, _range(sweep.spec(path)), setting(sweep.setting(sweep.best, path)) if sweep.best else MISSING]
         for path in sweep.searched
     ]
-    return Table(["setting", "searched", "winner"], body)
+    return Table(["setting", "searched", "winner" if sweep.rows else "best so far"], body)
 
 
 def _range(spec: dict[str, Any]) -> str:

@@ -72,7 +72,8 @@ def difference(ours: Mapping[Hashable, float], theirs: Mapping[Hashable, float])
     error = math.sqrt(sum(parts))
     if error == 0:
         return Difference(mean, mean, mean, seeds, False)
-    freedom = sum(parts) ** 2 / (parts[0] ** 2 / (a.count - 1) + parts[1] ** 2 / (b.count - 1))
+    shares = [part / sum(parts) for part in parts]
+    freedom = 1 / (shares[0] ** 2 / (a.count - 1) + shares[1] ** 2 / (b.count - 1))
     margin = _t(freedom) * error
     return Difference(mean, mean - margin, mean + margin, seeds, False)
 

@@ -17,10 +17,10 @@ def latex(facts: Facts) -> str:
     """Two tables; the preamble needs booktabs and, for quotation marks, the T1 font encoding."""
     name = facts.sweep.name
     final = Table(facts.final.header[:-1], [row[:-1] for row in facts.final.body])
-    header = ["setting", "searched", "winner", *(["share"] if facts.shares else [])]
+    header = [*facts.space.header, *(["share"] if facts.shares else [])]
     space = Table(header, [[*row, *([facts.shares.get(row[0], MISSING)] if facts.shares else [])]
                            for row in facts.space.body])  # fmt: skip
-    what = f"{facts.sweep.method} on {facts.sweep.base('data.source', 'unknown data')}"
+    what = f"{facts.sweep.method} on {facts.sweep.source}"
     tables = [
         _table(
             final, "l" + "r" * (len(final.header) - 1), f"{name}-final",

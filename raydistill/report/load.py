@@ -86,6 +86,11 @@ class Sweep:
         return chosen if own else next(iter(self.ranked()), None)
 
     @property
+    def source(self) -> str:
+        """The name of its data; of a folder or a file without those above it."""
+        return str(self.base("data.source", "unknown data")).rstrip("/").rpartition("/")[2]
+
+    @property
     def command(self) -> str:
         """What was typed to start the sweep; empty where an earlier version did not keep it."""
         return self.tags.get("raydistill.command", "")

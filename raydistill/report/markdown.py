@@ -20,6 +20,7 @@ def _blocks(facts: Facts, pictures: Mapping[str, str]) -> Iterator[str]:
     yield "\n".join(f"- {_text(caution)}" for caution in facts.cautions)
     yield f"## {'Final' if facts.sweep.rows else 'Best so far'}"
     yield _table(facts.final) or "No trial has been trained to the end yet."
+    yield _text(facts.note)
     yield _table(facts.comparisons)
     yield "## Settings"
     yield _table(facts.space)

@@ -11,7 +11,8 @@ from raydistill.report.wording import heading, label, short_names
 
 CAPTIONS = {
     "comparison": "Winner and baselines. A circle is a seed, a diamond the mean, a bar the 95 % interval of the mean.",
-    "importance": "Share of the score's variation that each setting explains by itself (fANOVA).",
+    "importance": "Share of the score's variation that each setting explains by itself (fANOVA), among the trials that "
+    "were trained to the end; what early stopping weeded out is not in it.",
     "parallel_coordinates": "A line for each trial, from its settings to its score; the settings that matter most are "
     "nearest to it. The darker the better, the winner in red; broken lines were not trained to the end.",
     "slices": "Score against each searched setting. Filled: trained to the end; hollow: stopped before, at the last "
@@ -30,6 +31,7 @@ def page(facts: Facts) -> str:
     environment = jinja2.Environment(
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
+    environment.filters["flow"] = lambda text: text.replace(" %", "\N{NO-BREAK SPACE}%")
     drawn = {name: to_svg(getattr(figures, name)(facts.sweep), name, caption) for name, caption in CAPTIONS.items()}
     return environment.get_template("page.html").render(
         facts=facts, sweep=facts.sweep, figures=drawn, captions=CAPTIONS, heading=heading(facts.sweep.metric),

@@ -66,7 +66,7 @@ def said(found: Savings) -> str:
     if not found.trials:
         return "No trial has ended yet."
     if not found.saved:
-        return f"No trial was stopped early: all {found.full} epochs were trained."
+        return f"No trial was stopped early: {count(found.trials, 'trial')} had all their epochs, {found.full} in all."
     text = (
         f"{found.stopped} of {count(found.trials, 'trial')} were stopped early: {found.trained} of {found.full} epochs "
         f"were trained, {percent(found.share)} less than by training every trial to its end."

@@ -11,7 +11,7 @@ from raydistill.report.intervals import sentence
 from raydistill.report.load import Sweep
 from raydistill.report.wording import count, label, missing, percent, score, setting, short_names
 
-FEW = 12  # finished trials; with fewer the leading setting is often another one the next time
+FEW = 20  # finished trials; with fewer the leading setting is too often one that does not matter
 ENDS = {
     "finished": "trained to the end", "stopped_early": "stopped early", "failed": "failed",
     "interrupted": "interrupted", "running": "still running",
@@ -35,8 +35,7 @@ def _tried(sweep: Sweep) -> Iterator[str]:
     total = outcomes.total()
     ends = ", ".join(f"{outcomes[name]} {words}" for name, words in ENDS.items() if outcomes[name])
     so_far = "has so far tried" if sweep.outcome == "running" else "tried"
-    source = sweep.base("data.source", "its data")
-    tried = f"{count(total, 'configuration')} of {sweep.method} on {source}"
+    tried = f"{count(total, 'configuration')} of {sweep.method} on {sweep.source}"
     yield f"The sweep {so_far} {tried}{f': {ends}' if ends else ''}."
 
 

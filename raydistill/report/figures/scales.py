@@ -59,7 +59,7 @@ class Scale:
     def _within(self, locator: LogLocator | MaxNLocator) -> list[tuple[float, str]]:
         room = 1e-9 * (self.high - self.low)
         places = locator.tick_values(self.low, self.high)
-        return [(float(p), f"{p:.4g}") for p in places if self.low - room <= p <= self.high + room]
+        return [(float(p), f"{p:g}") for p in places if self.low - room <= p <= self.high + room]
 
     def draw(self, axis: Axis, set_scale: Callable[[str], None], set_limits: Callable[[float, float], Any]) -> None:
         """Scale, limits and ticks of one of matplotlib's axes."""

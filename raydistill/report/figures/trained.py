@@ -80,6 +80,10 @@ def _pace(seconds: Axes, images: Axes, sweep: Sweep) -> None:
     frame = pd.DataFrame({name: sweep.curves(name, keys).stack() for name in PACE}).dropna()
     frame["images"] = frame.images_per_second * frame.pack_learners
     frame["milliseconds"] = frame.step_seconds * 1000
+    if frame.empty:
+        seconds.set_visible(False)
+        images.set_visible(False)
+        return
     for axes, column, title, text in (
         (seconds, "milliseconds", "a learner's step", "milliseconds"),
         (images, "images", "the pack's throughput", "images per second, all learners"),
@@ -90,5 +94,6 @@ def _pace(seconds: Axes, images: Axes, sweep: Sweep) -> None:
         axes.plot(middle.index, middle, marker="o", markersize=5, color=style.BLUE, linewidth=1.4)
         axes.set_xlabel("learners in the pack")
         axes.set_ylabel(text)
-        axes.set_ylim(0, float(frame[column].max()) * 1.1 if len(frame) else 1)
-        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.set_ylim(0, float(frame[column].max()) * 1.1)
+        axes.set_xlim(float(frame.pack_learners.min()) - 0.5, float(frame.pack_learners.max()) + 0.5)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True, min_n_ticks=1))
