@@ -25,9 +25,12 @@ def baselines(sweep: Sweep) -> list[Row]:
 
 
 def metrics(sweep: Sweep) -> list[str]:
-    """The scores that finalists have in common, test before validation; losses of two methods do not compare."""
-    rows = finalists(sweep)
-    return [name for name in METRICS if rows and all(row.mean(name) for row in rows)]
+    """The scores by which the winner can be compared, test before validation; losses of two methods do not compare."""
+    winner, others = finalists(sweep)[:1], baselines(sweep)
+    return [
+        name for name in METRICS
+        if any(row.mean(name) for row in winner) and (not others or any(row.mean(name) for row in others))
+    ]  # fmt: skip
 
 
 def by_seed(sweep: Sweep, row: Row, metric: str) -> dict[Hashable, float]:
