@@ -83,8 +83,10 @@ def test_settings_are_those_searched_with_their_types_and_nothing_where_a_condit
 
 def test_what_hangs_on_a_setting_that_is_left_out_is_left_out_as_well():
     space = {
-        "a": {"values": [1, 2]}, "b": {"values": [3, 4], "when": {"a": [2]}}, "c": {"values": [5, 6], "when": {"b": [3]}},
-    }  # fmt: skip
+        "a": {"values": [1, 2]},
+        "b": {"values": [3, 4], "when": {"a": [2]}},
+        "c": {"values": [5, 6], "when": {"b": [3]}},
+    }
     params = pd.DataFrame([{"a": 1, "b": 3, "c": 5}, {"a": 2, "b": 3, "c": 6}], ["t0", "t1"], dtype=object)
     found = frames.searched(params, space)
     assert found.loc["t0"].isna().tolist() == [False, True, True]
@@ -94,9 +96,8 @@ def test_what_hangs_on_a_setting_that_is_left_out_is_left_out_as_well():
 
 def test_settings_are_as_a_population_left_them():
     params = pd.DataFrame([{"train.lr": 0.1, "size": 8}, {"train.lr": 0.2, "size": 4}], ["t0", "t1"], dtype=object)
-    metrics = pd.DataFrame(
-        {"setting/train.lr": [0.08, None], "setting/size": [4.0, None], "loss": [1.0, 2.0]}, ["t0", "t1"]
-    )
+    told = {"setting/train.lr": [0.08, None], "setting/size": [4.0, None], "loss": [1.0, 2.0]}
+    metrics = pd.DataFrame(told, ["t0", "t1"])
     found = frames.changed(params, metrics)
     assert found["train.lr"].tolist() == [0.08, 0.2]
     assert found["size"].tolist() == [4, 4]
@@ -105,7 +106,7 @@ def test_settings_are_as_a_population_left_them():
 
 def test_reading_makes_no_store(tmp_path):
     for read in (sweeps, lambda address: load(address, "dogo-1")):
-        with pytest.raises(ConfigError, match="there is no MLflow store .*mlflow.db"):
+        with pytest.raises(ConfigError, match="there is no MLflow store"):
             read(f"sqlite:///{tmp_path}/mlflow.db")
     assert list(tmp_path.iterdir()) == []
 
