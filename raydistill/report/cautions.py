@@ -71,10 +71,7 @@ def _end(value: float, low: float, high: float, room: float, *, logarithmic: boo
 def _seeds(sweep: Sweep) -> Iterator[str]:
     fewest = min((len(row.scores) for row in finalists(sweep)), default=FEW_SEEDS)
     if fewest < FEW_SEEDS:
-        yield (
-            f"The final rests on {count(fewest, 'seed')}; differences between configurations need three or more "
-            "(--seeds 3)."
-        )
+        yield f"The final rests on {count(fewest, 'seed')}; to tell configurations apart takes three or more."
 
 
 def _stopping(sweep: Sweep) -> Iterator[str]:

@@ -161,14 +161,14 @@ def _winner(sweep: Sweep) -> dict[str, str]:
 
 def _about(sweep: Sweep) -> dict[str, str]:
     space = sweep.identity.get("space", {})
-    stop = space.get("early_terminate") or space.get("population")
+    stop, population = space.get("early_terminate"), space.get("population")
     search = " ".join(filter(None, [space.get("method"), space.get("sampler")]))
     metrics = space.get("metrics") or [{"name": sweep.metric, "goal": sweep.goal}]
     found = {
         "method": sweep.method, "outcome": sweep.outcome, "started": f"{sweep.started:%Y-%m-%d %H:%M} UTC",
         "took": duration(sweep.seconds), "search": search,
         "metric": ", ".join(f"{each['goal']} {each['name']}" for each in metrics),
-        "early stopping": _stop(stop) if stop else "none",
+        "early stopping": _typed(stop) if stop else "none", "population": _typed(population) if population else "",
         "trials asked for": setting(sweep.identity.get("trials", "")),
         "seeds": setting(sweep.identity.get("seeds", "")), "preset": sweep.identity.get("preset", ""),
         "spent": describe_spent(sweep.spent) if sweep.spent else "",
@@ -177,9 +177,9 @@ def _about(sweep: Sweep) -> dict[str, str]:
     return {name: value for name, value in found.items() if value and value != MISSING}
 
 
-def _stop(stop: dict[str, Any]) -> str:
+def _typed(spec: dict[str, Any]) -> str:
     """asha, min_iter 2, eta 3."""
-    return ", ".join([stop["type"], *(f"{name} {setting(value)}" for name, value in stop.items() if name != "type")])
+    return ", ".join([spec["type"], *(f"{name} {setting(value)}" for name, value in spec.items() if name != "type")])
 
 
 def _data(sweep: Sweep) -> dict[str, str]:

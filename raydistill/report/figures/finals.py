@@ -10,7 +10,7 @@ from raydistill.report.figures import style
 from raydistill.report.figures.scales import jitter, shortened
 from raydistill.report.intervals import estimate
 from raydistill.report.load import Sweep
-from raydistill.report.wording import axis, factor
+from raydistill.report.wording import ACCURACY, axis, factor
 from raydistill.sweep.table import Row
 
 MOST = 3  # panels
@@ -53,5 +53,8 @@ def _panel(axes: Axes, shown: Shown, metric: str) -> None:
         if found.low is not None and found.high is not None:
             axes.plot([found.low, found.high], [place, place], color=color, linewidth=1.6, solid_capstyle="butt")
         axes.plot(found.mean, place, "D", markersize=5.5, color=color, markeredgecolor="white", markeredgewidth=0.6)
+    if scale == ACCURACY[0]:
+        low, high = axes.get_xlim()
+        axes.set_xlim(max(low, 0), min(high, 100))
     axes.set_xlabel(axis(metric))
     axes.grid(visible=False, axis="y")

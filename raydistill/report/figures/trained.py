@@ -31,7 +31,7 @@ def learning_curves(sweep: Sweep) -> Figure:
     curves = curves.dropna(axis=1, how="all")
     if curves.empty:
         return style.empty(NO_SCORE)
-    figure, (axes,) = style.grid_of(1, 1, 3.6)
+    figure, (axes,) = style.grid_of(1, 1, 3.8)
     kinds = {str(key): kind(sweep, str(key)) for key in curves}
     for key, curve in curves.items():
         there = curve.dropna()
@@ -46,7 +46,7 @@ def learning_curves(sweep: Sweep) -> Figure:
         "ended before": ENDED if set(kinds.values()) - set(LINES) else None,
     }
     handles = [style.mark(name, **look) for name, look in legend.items() if look]
-    style.legend(axes, handles, loc="lower right" if sweep.maximize else "upper right")
+    style.legend(figure, handles, loc="outside lower center", ncols=3)
     return figure
 
 
