@@ -136,7 +136,7 @@ def test_random_kills_through_a_whole_sweep_cost_no_trial(tmp_path):
         add_node(head)
         process = sweep(head, tmp_path, "--trials", "20", "--epochs", "20", "--workers", "2", "--learners", "8")
         wait(lambda: said(tmp_path, '"epoch": 1'), process)
-        for kind in rng.sample(["RayTrainWorker", "ray::Trial", "node", "RayTrainWorker", "ray::Trial"], 5):
+        for kind in rng.sample(["RayTrainWorker", "Trainable", "node", "RayTrainWorker", "Trainable"], 5):
             time.sleep(rng.uniform(1, 8))
             found = raylets(head)[1:] if kind == "node" else processes(head, kind)
             if process.poll() is None and found:

@@ -23,9 +23,10 @@ from raydistill.storage import Place
 from raydistill.sweep.broker import Broker
 from raydistill.sweep.budget import Budget, Limits, describe_spent
 from raydistill.sweep.driver import BUDGET, Driver, Phase, SweepFailed, flatten, write_config
+from raydistill.sweep.ending import end
 from raydistill.sweep.environment import environment
 from raydistill.sweep.finalists import Arm, final_key, front, make_arms, ranked, seeded
-from raydistill.sweep.group import GroupSettings, Launcher, end, on_this_node
+from raydistill.sweep.group import GroupSettings, Launcher, on_this_node
 from raydistill.sweep.journal import Journal, TrialRecord, role_of
 from raydistill.sweep.keeper import Keeper
 from raydistill.sweep.outbox import without_password
