@@ -39,7 +39,8 @@ def preflight(plan: SweepSettings) -> tuple[SweepSettings, int]:
     """Open the data, take the teachers in and build the method once, so that what cannot work is said before
     Ray starts.
 
-    Returns: the plan, its teachers named by their keys in the store, and the number of training images.
+    Returns: the plan with its splits' sizes, its teachers named by their keys in the store, and the number of
+    training images.
     """
     if plan.most_workers is None and plan.base.data.batch_size % plan.workers:
         raise ConfigError(f"data.batch_size = {plan.base.data.batch_size} does not divide among {plan.workers} workers")
@@ -57,7 +58,8 @@ def preflight(plan: SweepSettings) -> tuple[SweepSettings, int]:
             normalize=((0.5,) * 3, (0.5,) * 3), world=plan.most_workers or plan.workers,
         )  # fmt: skip
         check_batch_sizes(plan.space, 1 if plan.most_workers else plan.workers, len(dataset.train))
-        plan = replace(plan, base=located(plan.base, store, dataset.image_size))
+        splits = {name: len(getattr(dataset, name)) for name in ("train", "val", "test")}
+        plan = replace(plan, base=located(plan.base, store, dataset.image_size), images=splits)
         for config in wanted_configs(plan):
             given = promised(config, dataset, store)
             methods.build(config.method, given, seed=0)

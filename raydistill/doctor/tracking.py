@@ -39,7 +39,7 @@ def check_tracking(setup: Setup) -> Iterator[Finding]:
         yield Finding(
             NAME, "warning", f"{PICKLES}={allowed}: a model loaded from MLflow may run code", f"`unset {PICKLES}`"
         )
-    database = mlflow_runs._database(uri)
+    database = mlflow_runs.database_of(uri)
     if database is not None:
         fault = _database_fault(database)
         if fault is not None or not database.exists():

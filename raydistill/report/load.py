@@ -10,28 +10,33 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import yaml
 
 from raydistill.config import ConfigError, nearest
-from raydistill.sweep.mlflow_runs import MESSAGE, OUTCOME, ROLE, SWEEP, TRIAL, connect
+from raydistill.sweep.budget import Spent
+from raydistill.sweep.mlflow_runs import MESSAGE, OUTCOME, ROLE, SWEEP, TRIAL, TrackingError, connect, database_of
 from raydistill.sweep.names import check_name
+from raydistill.sweep.outbox import brief, without_password
 from raydistill.sweep.table import Row
 
 EXPERIMENT = "raydistill"
 THREADS = 8
 PAGE = 1000
-NOT_SCORES = ("system/", "setting/")
+CHANGED = "setting/"  # of a metric that says to what a population changed a setting
+NOT_SCORES = ("system/", CHANGED)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Sweep:
     """One sweep. Frames have one row a trial, named by its key (`t0003`, `final-dogo-seed1`, `teacher-…`).
 
     `trials`: role (search, final, teacher), outcome (finished, stopped_early, failed, interrupted, running), message,
     copies, started, seconds of wall time, run_id. `settings`: the searched settings, a column for each path; missing
-    where a condition (`when`) leaves a setting out. `scores`: the last value of every metric. `params`: all settings.
-    `rows`: the table at the end of the sweep, empty before. `identity`: `sweep.yaml`, what the sweep was asked to do.
+    (nan) where a condition (`when`) leaves a setting out, and None where `none` was chosen; what a population changed
+    is as it was last. `scores`: the last value of every metric. `params`: all settings. `rows`: the table at the end
+    of the sweep, empty before. `identity`: `sweep.yaml`, what the sweep was asked to do. Times are UTC.
     """
 
     name: str
@@ -48,7 +53,10 @@ class Sweep:
     settings: pd.DataFrame
     scores: pd.DataFrame
     params: pd.DataFrame
-    client: Any = field(repr=False, compare=False)
+    client: Any = field(repr=False)
+    started: pd.Timestamp = field(default_factory=lambda: pd.Timestamp(0))
+    seconds: float = float("nan")
+    _histories: dict[tuple[str, str], pd.Series] = field(default_factory=dict, repr=False)
 
     @property
     def searched(self) -> list[str]:
@@ -59,41 +67,112 @@ class Sweep:
     def maximize(self) -> bool:
         return self.goal == "maximize"
 
+    @property
+    def outcome(self) -> str:
+        """How the sweep ended: finished, failed or interrupted; running before."""
+        return self.tags.get(OUTCOME, "running")
+
+    @property
+    def winner(self) -> str | None:
+        """The key of the run that won: the sweep's own choice, or before its end the best trial so far."""
+        chosen = self.tags.get("raydistill.winner")
+        return chosen if chosen in self.trials.index else next(iter(self.ranked()), None)
+
+    @property
+    def best(self) -> str | None:
+        """The key of the search's trial that won, or leads so far."""
+        chosen = self.winner
+        own = chosen is not None and self.trials.role[chosen] == "search"
+        return chosen if own else next(iter(self.ranked()), None)
+
+    @property
+    def source(self) -> str:
+        """The name of its data; of a folder or a file without those above it."""
+        return str(self.base("data.source", "unknown data")).rstrip("/").rpartition("/")[2]
+
+    @property
+    def command(self) -> str:
+        """What was typed to start the sweep; empty where an earlier version did not keep it."""
+        return self.tags.get("raydistill.command", "")
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """With what and on what it ran."""
+        found: dict[str, str] = _json(self.tags.get("raydistill.environment")) or {}
+        return found
+
+    @property
+    def images(self) -> dict[str, int]:
+        """How many there are of each split; empty where an earlier version did not keep it."""
+        found: dict[str, int] = _json(self.tags.get("raydistill.images")) or {}
+        return found
+
+    @property
+    def spent(self) -> Spent | None:
+        """What it used up; None before its end."""
+        found = _json(self.tags.get("raydistill.spent"))
+        return Spent(**found) if found else None
+
+    def base(self, path: str, default: Any = None) -> Any:
+        """A setting of `section.field` as it was before the search."""
+        section, _, name = path.partition(".")
+        return self.identity.get("base", {}).get(section, {}).get(name, default)
+
+    def spec(self, path: str) -> dict[str, Any]:
+        """What the search space says about a setting; empty where it says nothing."""
+        found: dict[str, Any] = self.identity.get("space", {}).get("parameters", {}).get(path, {})
+        return found
+
+    def score(self, key: str, metric: str = "") -> float:
+        """A trial's last value of a metric, of the sweep's own if none is named; nan where it has none."""
+        values: Any = self.scores.get(metric or self.metric)
+        return float("nan") if values is None else float(values[key])
+
+    def setting(self, key: str, path: str) -> Any:
+        """A trial's value of a searched setting, as Python has it."""
+        values: Any = self.settings[path]
+        return values[key].item() if isinstance(values[key], np.generic) else values[key]
+
     def role(self, role: str, *outcomes: str) -> list[str]:
         """Keys of the trials of a role, with one of these outcomes if any are named."""
         chosen = self.trials[self.trials.role == role]
         return list(chosen[chosen.outcome.isin(outcomes)].index if outcomes else chosen.index)
 
     def ranked(self) -> list[str]:
-        """Keys of the search's trials that had all their epochs and a score, best first."""
+        """Keys of the search's trials that had all their epochs and a score, best first; of equals the first."""
         finished = self.role("search", "finished")
         if self.metric not in self.scores:
             return []
-        return list(self.scores.loc[finished, self.metric].dropna().sort_values(ascending=not self.maximize).index)
+        scores = self.scores.loc[finished, self.metric].dropna()
+        return list(scores.sort_values(ascending=not self.maximize, kind="stable").index)
 
     def epochs(self) -> pd.Series:
         """How many epochs each trial was trained."""
-        return self.curves("loss").count()
+        return self.curves("loss").reindex(columns=self.trials.index).count()
 
     def curves(self, metric: str, keys: Iterable[str] | None = None) -> pd.DataFrame:
         """A metric by epoch (rows) and trial (columns), of all trials or of `keys`; missing where not scored."""
         wanted = list(self.trials.index if keys is None else keys)
 
-        def history(key: str) -> pd.Series:
+        def ask(key: str) -> None:
             points = self.client.get_metric_history(self.trials.run_id[key], metric)
-            return pd.Series({point.step: point.value for point in points}, name=key, dtype=float)
+            found = {point.step: point.value for point in points}
+            self._histories[key, metric] = pd.Series(found, name=key, dtype=float)
 
+        with ThreadPoolExecutor(THREADS) as pool:
+            list(pool.map(ask, [key for key in wanted if (key, metric) not in self._histories]))
         if not wanted:
             return pd.DataFrame(index=pd.Index([], name="epoch"))
-        with ThreadPoolExecutor(THREADS) as pool:
-            found = list(pool.map(history, wanted))
-        return pd.concat(found, axis=1).sort_index().rename_axis("epoch")
+        frame = pd.concat([self._histories[key, metric] for key in wanted], axis=1)
+        return frame.sort_index().rename_axis("epoch")
 
 
 def sweeps(uri: str) -> pd.DataFrame:
-    """The sweeps at a tracking address, newest first: method, outcome, started, and their winner's scores."""
-    client = connect(uri, EXPERIMENT)
-    found = _runs(client, f"tags.`{ROLE}` = 'sweep'")
+    """The sweeps at a tracking address, newest first: method, outcome, started, and their winner's scores.
+
+    Raises: ConfigError where there is no store; TrackingError where the address cannot be used.
+    """
+    found = _runs(_reader(uri), f"tags.`{ROLE}` = 'sweep'")
     rows = [
         {"sweep": run.data.tags[SWEEP], "method": run.data.tags.get("raydistill.method", ""),
          "outcome": run.data.tags.get(OUTCOME, ""), "started": pd.to_datetime(run.info.start_time, unit="ms"),
@@ -107,22 +186,27 @@ def sweeps(uri: str) -> pd.DataFrame:
 def load(uri: str, name: str) -> Sweep:
     """A sweep by its name, from an MLflow address.
 
-    Raises: ValueError for what is no name; ConfigError where there is no sweep of that name, which lists near ones;
-    TrackingError where the address cannot be used.
+    Raises: ConfigError for what is no name, where there is no store, and where there is no sweep of that name, with a
+    near one; TrackingError where the address cannot be used.
     """
-    check_name("sweep", name)
-    client = connect(uri, EXPERIMENT)
+    try:
+        check_name("sweep", name)
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
+    client = _reader(uri)
     parents = _runs(client, f"tags.`{ROLE}` = 'sweep' AND tags.`{SWEEP}` = '{name}'")
     if not parents:
         known = [run.data.tags[SWEEP] for run in _runs(client, f"tags.`{ROLE}` = 'sweep'")]
-        raise ConfigError(f"there is no sweep {name!r} in {uri}{nearest(name, known) if known else ''}")
-    parent = parents[0]
+        near = nearest(name, known) if known else ""
+        raise ConfigError(f"there is no sweep {name!r} in {without_password(uri)}{near}")
+    parent = min(parents, key=lambda run: run.info.start_time)
     children = _runs(client, f"tags.`{SWEEP}` = '{name}' AND tags.`{TRIAL}` LIKE '%'")
     children.sort(key=lambda run: run.data.tags[TRIAL])
-    keys = pd.Index([run.data.tags[TRIAL] for run in children], name="trial")
+    keys = pd.Index([run.data.tags[TRIAL] for run in children], name="trial", dtype=object)
     identity = yaml.safe_load(_artifact(client, parent.info.run_id, "sweep.yaml") or "{}")
     params = pd.DataFrame([{k: _value(v) for k, v in run.data.params.items()} for run in children], keys, dtype=object)
-    scores = [{k: v for k, v in run.data.metrics.items() if not k.startswith(NOT_SCORES)} for run in children]
+    metrics = pd.DataFrame([run.data.metrics for run in children], index=keys, dtype=float)
+    scores = metrics[[name for name in metrics if not str(name).startswith(NOT_SCORES)]]
     space = identity.get("space", {})
     (metric, *_) = space.get("metrics") or [space.get("metric") or {"name": "val_knn", "goal": "maximize"}]
     return Sweep(
@@ -130,9 +214,23 @@ def load(uri: str, name: str) -> Sweep:
         experiment_id=parent.info.experiment_id, run_id=parent.info.run_id, metric=metric["name"], goal=metric["goal"],
         tags=dict(parent.data.tags), identity=identity,
         rows=[Row(**row) for row in json.loads(_artifact(client, parent.info.run_id, "results.json") or "[]")],
-        trials=_trials(children, keys), settings=_settings(params, space.get("parameters", {})),
-        scores=pd.DataFrame(scores, index=keys), params=params, client=client,
+        trials=_trials(children, keys), settings=_settings(_changed(params, metrics), space.get("parameters", {})),
+        scores=scores, params=params, client=client,
+        started=pd.to_datetime(parent.info.start_time, unit="ms"), seconds=_seconds(parent),
     )  # fmt: skip
+
+
+def _reader(uri: str) -> Any:
+    """A client; reading makes no store where there is none."""
+    database = database_of(uri)
+    if database is not None and not database.exists():
+        raise ConfigError(f"there is no MLflow store {database}; give another with --tracking-uri")
+    try:
+        return connect(uri, EXPERIMENT)
+    except TrackingError:
+        raise
+    except Exception as error:
+        raise TrackingError(f"MLflow at {without_password(uri)} cannot be used: {brief(error)}") from error
 
 
 def _runs(client: Any, query: str) -> list[Any]:
@@ -152,13 +250,26 @@ def _trials(children: list[Any], keys: pd.Index) -> pd.DataFrame:
     rows = [
         {"role": run.data.tags.get(ROLE, ""), "outcome": run.data.tags.get(OUTCOME, ""),
          "message": run.data.tags.get(MESSAGE, ""), "copies": run.data.tags.get("raydistill.copies", ""),
-         "started": pd.to_datetime(run.info.start_time, unit="ms"),
-         "seconds": (run.info.end_time - run.info.start_time) / 1000 if run.info.end_time else float("nan"),
+         "started": pd.to_datetime(run.info.start_time, unit="ms"), "seconds": _seconds(run),
          "run_id": run.info.run_id}
         for run in children
     ]  # fmt: skip
     columns = ["role", "outcome", "message", "copies", "started", "seconds", "run_id"]
     return pd.DataFrame(rows, index=keys, columns=columns)
+
+
+def _seconds(run: Any) -> float:
+    return (run.info.end_time - run.info.start_time) / 1000 if run.info.end_time else float("nan")
+
+
+def _changed(params: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
+    """The parameters as a population left them: MLflow keeps the first ones, and a metric says to what they changed."""
+    found = params.copy()
+    changed = {str(name): str(name).removeprefix(CHANGED) for name in metrics if str(name).startswith(CHANGED)}
+    for name, path in changed.items():
+        for key, value in metrics[name].dropna().items() if path in params else []:
+            found.at[key, path] = int(value) if isinstance(found.at[key, path], int) else value
+    return found
 
 
 def _settings(params: pd.DataFrame, space: dict[str, Any]) -> pd.DataFrame:
@@ -167,12 +278,14 @@ def _settings(params: pd.DataFrame, space: dict[str, Any]) -> pd.DataFrame:
         differ = [name for name in params if params[name].astype(str).nunique() > 1]
         return params[[name for name in differ if name != "train.offsets"]]
     several = [path for path, spec in space.items() if len(spec.get("values", [0, 0])) > 1 and "value" not in spec]
-    found = params.reindex(columns=several).astype(object)
-    for path in several:
-        for parent, values in space[path].get("when", {}).items():
-            inactive = ~params[parent].map(lambda value, values=values: value in values)
-            found.loc[inactive, path] = None
-    return found.infer_objects()
+    found = params.reindex(columns=list(space)).astype(object)
+    # Parents come before the settings that depend on them, so that what hangs on a missing one is missing as well.
+    for path, spec in space.items():
+        for parent, values in spec.get("when", {}).items():
+            found.loc[[value not in values for value in found[parent]], path] = float("nan")
+    typed = {path: found[path] if any(v is None for v in found[path]) else found[path].infer_objects()
+             for path in several}  # fmt: skip
+    return pd.DataFrame(typed, index=params.index)
 
 
 def _artifact(client: Any, run_id: str, name: str) -> str | None:
@@ -181,6 +294,14 @@ def _artifact(client: Any, run_id: str, name: str) -> str | None:
         return None
     with tempfile.TemporaryDirectory() as passing:
         return Path(client.download_artifacts(run_id, name, passing)).read_text()
+
+
+def _json(text: str | None) -> Any:
+    """What a tag holds; None for none, and for one that was too long to be kept whole."""
+    try:
+        return json.loads(text or "null")
+    except ValueError:
+        return None
 
 
 def _value(text: str) -> Any:

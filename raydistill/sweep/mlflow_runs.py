@@ -142,7 +142,7 @@ def connect(uri: str, experiment: str) -> Any:
     os.environ.setdefault("MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT", "true")
     os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "WARNING")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
-    database = _database(uri)
+    database = database_of(uri)
     if database:
         _check_database(database)
     from mlflow import MlflowClient
@@ -164,7 +164,7 @@ def find_experiment(client: Any, uri: str, name: str) -> str:
     """The experiment's id. A new one in SQLite keeps its artifacts beside the database file."""
     found = client.get_experiment_by_name(name)
     if found is None:
-        database = _database(uri)
+        database = database_of(uri)
         location = (database.parent / "mlartifacts").as_uri() if database else None
         try:
             return client.create_experiment(name, artifact_location=location)
@@ -178,7 +178,7 @@ def find_experiment(client: Any, uri: str, name: str) -> str:
     return found.experiment_id
 
 
-def _database(uri: str) -> Path | None:
+def database_of(uri: str) -> Path | None:
     """The absolute path of a SQLite file, if the address is of one."""
     prefix, _, rest = uri.partition(":///")
     path = rest.partition("?")[0]

@@ -73,6 +73,7 @@ def run_sweep(settings: SweepSettings, *, resume: bool = False) -> SweepResult:
             "raydistill.method": settings.base.method.name,
             "raydistill.command": settings.command,
             "raydistill.environment": json.dumps(environment()),
+            "raydistill.images": json.dumps(dict(settings.images)),
         },
     )
     outcome = "failed"

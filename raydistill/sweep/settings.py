@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,8 @@ class SweepSettings:
     `workers` processes (to `most_workers` where the cluster has room) train up to `learners` configurations each,
     side by side; without a number, as many as pay. `limits` is what the sweep may use, `checkpoints_gib` what its
     checkpoints may take. `warm_start` names the directories of sweeps to learn from. Teachers, teacher banks and
-    pseudo labels are kept in `artifacts`, within `artifacts_gib` if that is given. `command` is what was typed.
+    pseudo labels are kept in `artifacts`, within `artifacts_gib` if that is given. `command` is what was typed,
+    `images` how many there are of each split.
     """
 
     name: str
@@ -67,6 +69,7 @@ class SweepSettings:
     checkpoints_gib: float | None = None
     warm_start: tuple[Place, ...] = ()
     command: str = ""
+    images: Mapping[str, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         try:

@@ -30,16 +30,22 @@ UNITS = {"loss": (1, 4), "student_parameters": (1e-6, 3)}
 
 def render(rows: list[Row], metric: str) -> str:
     """A Markdown table; scores as mean ± standard deviation over the seeds, accuracies in percent."""
+    columns = scored(rows, metric)
+    header = ["configuration", "seeds", "epochs", *columns, "settings"]
+    return markdown(header, [line(row, columns) for row in rows])
+
+
+def scored(rows: list[Row], metric: str) -> list[str]:
+    """The columns of scores that a table of these rows has."""
     sizes = {row.mean("student_parameters") for row in rows}
     hidden = {"loss"} - {metric} | ({"student_parameters"} if len(sizes) < 2 else set())
-    shown = [c for c in COLUMNS if c not in hidden and any(row.mean(c) for row in rows)]
-    header = ["configuration", "seeds", "epochs", *shown, "settings"]
-    body = [
-        [row.name, str(len(row.scores)), str(row.epochs), *(cell(row, column) for column in shown),
-         short(row.settings)]
-        for row in rows
-    ]  # fmt: skip
-    return markdown(header, body)
+    return [c for c in COLUMNS if c not in hidden and any(row.mean(c) for row in rows)]
+
+
+def line(row: Row, columns: list[str]) -> list[str]:
+    """The cells of a row: configuration, seeds, epochs, its scores, settings."""
+    scores = [cell(row, column) for column in columns]
+    return [row.name, str(len(row.scores)), str(row.epochs), *scores, short(row.settings)]
 
 
 def render_front(records: list[TrialRecord], objectives: Sequence[tuple[str, str]]) -> str:

@@ -1,0 +1,82 @@
+"""`raydistill report`."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from raydistill.cli.arguments import shown, tracking, working_folder
+from raydistill.config import ConfigError
+from raydistill.sweep.outbox import brief, without_password
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+ENDINGS = {"html": "html", "md": "md", "latex": "tex"}
+
+
+def command(
+    sweep: Annotated[str | None, typer.Argument(help="its name, e.g. dogo-1 [none: list the sweeps]")] = None,
+    tracking_uri: Annotated[
+        str | None, typer.Option(help="MLflow [MLFLOW_TRACKING_URI, else sqlite:///mlflow.db]")
+    ] = None,
+    form: Annotated[str, typer.Option("--format", help="html, md or latex")] = "html",
+    out: Annotated[Path | None, typer.Option(help="the file [runs/SWEEP/report.html, else SWEEP-report.html]")] = None,
+    figures: Annotated[bool, typer.Option("--figures", help="with --format md: pictures beside the file")] = False,
+    attach: Annotated[bool, typer.Option(help="html: also to the sweep's run in MLflow")] = True,
+) -> None:
+    """Write what a sweep found as one HTML page, as Markdown, or as LaTeX tables."""
+    if form not in ENDINGS:
+        raise ConfigError(f"--format {form}: give {', '.join(ENDINGS)}")
+    if figures and form != "md":
+        raise ConfigError(f"--figures: a report in {form} has no pictures beside it; give --format md")
+    if out is not None and out.is_dir():
+        raise ConfigError(f"--out {out}: is a folder; give a file")
+    uri = tracking(tracking_uri)
+    from raydistill.report import load, sweeps
+
+    if sweep is None:
+        typer.echo(listing(sweeps(uri)))
+        return
+    found = load(uri, sweep)
+    from raydistill.report import write
+    from raydistill.report.facts import gather
+
+    option = f" --tracking-uri {shlex.quote(without_password(uri))}" if tracking_uri else ""
+    path = out or _default(sweep, ENDINGS[form])
+    try:
+        write.write(gather(found, option=option), form, path, pictures=figures)
+    except OSError as error:
+        raise ConfigError(f"--out {path}: {error.strerror}") from None
+    typer.echo(f"wrote {shown(path.absolute())}")
+    if attach and form == "html":
+        try:
+            write.attach(found, path)
+        except Exception as error:
+            typer.echo(f"not attached to the sweep's run in MLflow: {brief(error)}", err=True)
+
+
+def listing(found: pd.DataFrame) -> str:
+    """The sweeps of a store as a table, newest first."""
+    from raydistill.report.wording import heading, score
+    from raydistill.sweep.table import markdown
+
+    if found.empty:
+        return "no sweeps"
+    metrics = [name for name in ("val_knn", "val_instance", "test_knn") if f"winner_{name}" in found]
+    header = ["sweep", "method", "outcome", "started (UTC)", *(f"winner's {heading(name)}" for name in metrics)]
+    body = [
+        [str(name), row["method"], row["outcome"], f"{row['started']:%Y-%m-%d %H:%M}",
+         *(score(metric, row[f"winner_{metric}"]) for metric in metrics)]
+        for name, row in found.iterrows()
+    ]  # fmt: skip
+    return markdown(header, body)
+
+
+def _default(sweep: str, ending: str) -> Path:
+    """In the sweep's folder if that is on this machine, else here."""
+    folder = working_folder() / "runs" / sweep
+    return folder / f"report.{ending}" if folder.is_dir() else Path(f"{sweep}-report.{ending}")

@@ -1,0 +1,65 @@
+"""The winner beside its baselines: scores by seed, and what their differences show."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable
+
+from raydistill.report.intervals import Difference, difference, sentence
+from raydistill.report.load import Sweep
+from raydistill.report.wording import MISSING
+from raydistill.sweep.table import Row
+
+METRICS = ("test_knn", "test_probe", "val_knn", "val_instance")
+BASELINES = ("-tuned", "-default")
+
+
+def finalists(sweep: Sweep) -> list[Row]:
+    """The rows that were trained with several seeds: the winner, of several metrics others of the front, baselines."""
+    return [row for row in sweep.rows if row.name not in sweep.trials.index]
+
+
+def baselines(sweep: Sweep) -> list[Row]:
+    """Rows of the same student without distillation, the better one on validation first."""
+    return [row for row in finalists(sweep)[1:] if row.name.endswith(BASELINES)]
+
+
+def metrics(sweep: Sweep) -> list[str]:
+    """The scores by which the winner can be compared, test before validation; losses of two methods do not compare."""
+    winner, others = finalists(sweep)[:1], baselines(sweep)
+    return [
+        name for name in METRICS
+        if any(row.mean(name) for row in winner) and (not others or any(row.mean(name) for row in others))
+    ]  # fmt: skip
+
+
+def by_seed(sweep: Sweep, row: Row, metric: str) -> dict[Hashable, float]:
+    """A row's scores by seed.
+
+    By the row's name and a number, which no other row has, where the runs do not tell which score is of which seed.
+    """
+    seeds: list[Hashable] = list(_seeds(sweep, row))
+    if len(seeds) != len(row.scores):
+        seeds = [(row.name, i) for i in range(len(row.scores))]
+    return {seed: score[metric] for seed, score in zip(seeds, row.scores, strict=True) if metric in score}
+
+
+def against(sweep: Sweep, row: Row, metric: str) -> Difference | None:
+    """The winner minus another row; None where one of them has no such score."""
+    ours, theirs = (by_seed(sweep, each, metric) for each in (sweep.rows[0], row))
+    return difference(ours, theirs) if ours and theirs else None
+
+
+def sentences(sweep: Sweep, row: Row) -> list[str]:
+    """What the comparison of the winner with a row shows in each of `metrics`."""
+    found = {metric: against(sweep, row, metric) for metric in metrics(sweep)}
+    return [sentence(each, metric) if each else MISSING for metric, each in found.items()]
+
+
+def _seeds(sweep: Sweep, row: Row) -> list[int]:
+    """Seeds of a row's runs that finished, in order; the search's own trial stands for the first one."""
+    pattern = re.compile(rf"final-{re.escape(row.name)}-seed(\d+)(?:-\d+)?")
+    runs = {key: int(match[1]) for key in sweep.role("final") if (match := pattern.fullmatch(key))}
+    ended = {seed for key, seed in runs.items() if sweep.trials.outcome[key] == "finished"}
+    own = set() if 0 in runs.values() or row.name.endswith(BASELINES) else {0}
+    return sorted(ended | own)

@@ -1,0 +1,208 @@
+"""What a report says, whatever it is written in: page, Markdown or LaTeX."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from raydistill.report.cautions import cautions
+from raydistill.report.compared import baselines, finalists, metrics, sentences
+from raydistill.report.importance import importances, why_none
+from raydistill.report.load import Sweep
+from raydistill.report.savings import said, savings
+from raydistill.report.verdict import verdict
+from raydistill.report.wording import MISSING, duration, heading, label, missing, percent, score, setting
+from raydistill.sweep.budget import describe_spent
+from raydistill.sweep.outbox import without_password
+from raydistill.sweep.table import Row, line, scored
+
+LEADERS = 5
+NOTE = (
+    "Accuracies in percent, mean ± standard deviation over seeds. Validation chose the winner, so its own validation "
+    "score is a little too good; the test split was scored once, for the rows that have a test score."
+)
+ROLES = ("search", "final", "teacher")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as they are shown, a list for each row."""
+
+    header: list[str]
+    body: list[list[str]]
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One line of the table of all trials; `score` is a number to sort by, `shown` what is read."""
+
+    key: str
+    role: str
+    outcome: str
+    message: str
+    score: float | None
+    shown: str
+    epochs: int
+    settings: list[str]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """A sweep in words and tables.
+
+    `shares`: of the score's variation, by setting; empty, with the reason in `no_shares`, where they cannot be told.
+    `commands`: what to type, by what it does. `links`: addresses, by their names.
+    """
+
+    sweep: Sweep
+    title: str
+    verdict: str
+    cautions: list[str]
+    final: Table
+    note: str
+    comparisons: Table
+    shares: dict[str, str]
+    no_shares: str
+    savings: str
+    space: Table
+    trials: list[Trial]
+    settings: dict[str, str]
+    about: dict[str, str]
+    data: dict[str, str]
+    environment: dict[str, str]
+    commands: dict[str, str]
+    links: Mapping[str, str] = field(default_factory=dict)
+
+
+def gather(sweep: Sweep, *, option: str = "", links: Mapping[str, str] | None = None) -> Facts:
+    """Everything that a report says. `option` is what its commands need to find the sweep, such as ` --tracking-uri …`.
+
+    `links` lead to the sweep in MLflow.
+    """
+    return Facts(
+        sweep=sweep, title=f"{sweep.name}: {sweep.method} on {sweep.source}",
+        verdict=verdict(sweep), cautions=cautions(sweep), final=_final(sweep), note=NOTE if sweep.rows else "",
+        comparisons=_comparisons(sweep),
+        shares={str(path): percent(share) for path, share in importances(sweep).items()}, no_shares=why_none(sweep),
+        savings=said(savings(sweep)), space=_space(sweep), trials=_trials(sweep),
+        settings=_winner(sweep), about=_about(sweep), data=_data(sweep), environment=sweep.environment,
+        commands=_commands(sweep, option), links=links or {},
+    )  # fmt: skip
+
+
+def _final(sweep: Sweep) -> Table:
+    """The table at the end of the sweep; before it, the best trials so far."""
+    rows = sweep.rows or [_row(sweep, key) for key in sweep.ranked()[:LEADERS]]
+    columns = scored(rows, sweep.metric)
+    header = ["configuration", "seeds", "epochs", *map(heading, columns), "settings"]
+    return Table(header if rows else [], [line(row, columns) for row in rows])
+
+
+def _row(sweep: Sweep, key: str) -> Row:
+    settings = {path: value for path in sweep.searched if not missing(value := sweep.setting(key, path))}
+    scores = {str(name): value for name in sweep.scores if not missing(value := sweep.score(key, str(name)))}
+    return Row(key, settings, int(sweep.epochs()[key]), [scores])
+
+
+def _comparisons(sweep: Sweep) -> Table:
+    """What the winner's differences from its baselines show."""
+    header = [f"{finalists(sweep)[0].name} against", *map(label, metrics(sweep))] if finalists(sweep) else []
+    return Table(header, [[row.name, *sentences(sweep, row)] for row in baselines(sweep)])
+
+
+def _space(sweep: Sweep) -> Table:
+    """What was searched, and what won."""
+    body = [
+        [path, _range(sweep.spec(path)), setting(sweep.setting(sweep.best, path)) if sweep.best else MISSING]
+        for path in sweep.searched
+    ]
+    return Table(["setting", "searched", "winner" if sweep.rows else "best so far"], body)
+
+
+def _range(spec: dict[str, Any]) -> str:
+    """1 to 500, log; or the values; and the condition."""
+    if "values" in spec:
+        text = ", ".join(map(setting, spec["values"]))
+    elif "min" in spec:
+        step = f", in steps of {setting(spec['q'])}" if spec.get("q") else ""
+        log = ", log" if "log" in spec.get("distribution", "") else ""
+        text = f"{setting(spec['min'])} to {setting(spec['max'])}{step}{log}"
+    else:
+        text = MISSING
+    conditions = [f"{path} is {' or '.join(map(setting, values))}" for path, values in spec.get("when", {}).items()]
+    return f"{text}; where {' and '.join(conditions)}" if conditions else text
+
+
+def _trials(sweep: Sweep) -> list[Trial]:
+    """The search first, then the final, then teachers."""
+    epochs = sweep.epochs()
+    return [_trial(sweep, key, int(epochs[key])) for role in ROLES for key in sweep.role(role)]
+
+
+def _trial(sweep: Sweep, key: str, epochs: int) -> Trial:
+    told = {name: str(sweep.trials[name][key]) for name in ("role", "outcome", "message", "copies")}
+    value = sweep.score(key)
+    return Trial(
+        key=key, role=told["role"], outcome=told["outcome"].replace("_", " "),
+        message="; ".join(text for text in (told["message"], told["copies"]) if text),
+        score=None if missing(value) else value, shown=score(sweep.metric, value), epochs=epochs,
+        settings=[setting(sweep.setting(key, path)) for path in sweep.searched],
+    )  # fmt: skip
+
+
+def _winner(sweep: Sweep) -> dict[str, str]:
+    """All settings of the run that won."""
+    if sweep.winner is None:
+        return {}
+    return {str(path): setting(value) for path, value in sweep.params.loc[sweep.winner].items() if not missing(value)}
+
+
+def _about(sweep: Sweep) -> dict[str, str]:
+    space = sweep.identity.get("space", {})
+    stop = space.get("early_terminate") or space.get("population")
+    search = " ".join(filter(None, [space.get("method"), space.get("sampler")]))
+    metrics = space.get("metrics") or [{"name": sweep.metric, "goal": sweep.goal}]
+    found = {
+        "method": sweep.method, "outcome": sweep.outcome, "started": f"{sweep.started:%Y-%m-%d %H:%M} UTC",
+        "took": duration(sweep.seconds), "search": search,
+        "metric": ", ".join(f"{each['goal']} {each['name']}" for each in metrics),
+        "early stopping": _stop(stop) if stop else "none",
+        "trials asked for": setting(sweep.identity.get("trials", "")),
+        "seeds": setting(sweep.identity.get("seeds", "")), "preset": sweep.identity.get("preset", ""),
+        "spent": describe_spent(sweep.spent) if sweep.spent else "",
+        "tracked in": without_password(sweep.uri),
+    }  # fmt: skip
+    return {name: value for name, value in found.items() if value and value != MISSING}
+
+
+def _stop(stop: dict[str, Any]) -> str:
+    """asha, min_iter 2, eta 3."""
+    return ", ".join([stop["type"], *(f"{name} {setting(value)}" for name, value in stop.items() if name != "type")])
+
+
+def _data(sweep: Sweep) -> dict[str, str]:
+    fraction = sweep.base("data.validation_fraction")
+    found = {
+        "source": sweep.base("data.source"),
+        "images": ", ".join(f"{number} {split}" for split, number in sweep.images.items()),
+        "split": fraction
+        and f"seed {sweep.base('data.split_seed', 0)}; for validation {percent(fraction)} of train "
+        "where the source has no such split",
+        "image size": setting(sweep.base("data.image_size") or "the source's own"),
+        "batch size": setting(sweep.base("data.batch_size", "")),
+        "at most of each split": setting(sweep.base("data.limit") or ""),
+        "broken images": sweep.base("data.on_bad_image"),
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def _commands(sweep: Sweep, option: str) -> dict[str, str]:
+    found = {"run the sweep": sweep.command} if sweep.command else {}
+    if sweep.rows:
+        found["train the winner again"] = f"raydistill train {sweep.name}{option}"
+        found["export the winner"] = f"raydistill export {sweep.name} --format timm{option}"
+    found["write this report"] = f"raydistill report {sweep.name}{option}"
+    address = shlex.quote(without_password(sweep.uri))
+    return found | {"compare the trials in MLflow": f"mlflow ui --backend-store-uri {address}"}

@@ -1,0 +1,57 @@
+"""The winner and its baselines."""
+
+from __future__ import annotations
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from raydistill.report.compared import METRICS, by_seed, finalists
+from raydistill.report.figures import style
+from raydistill.report.figures.scales import jitter, shortened
+from raydistill.report.intervals import estimate
+from raydistill.report.load import Sweep
+from raydistill.report.wording import axis, factor
+from raydistill.sweep.table import Row
+
+MOST = 3  # panels
+Shown = list[tuple[str, Sweep, Row]]
+
+
+def comparison(*sweeps: Sweep) -> Figure:
+    """Winner and baselines of one sweep or several: every seed a point, the mean, and its 95 % interval."""
+    shown = [(_name(sweep, row, sweeps), sweep, row) for sweep in sweeps for row in finalists(sweep)]
+    metrics = [name for name in METRICS if any(row.mean(name) for _, _, row in shown)][:MOST]
+    if not metrics:
+        return style.empty("There is no final yet: nothing has been trained with several seeds.")
+    figure, panels = style.grid_of(1, len(metrics), 1.0 + 0.34 * len(shown), sharey=True)
+    for panel, metric in zip(panels, metrics, strict=True):
+        _panel(panel, shown, metric)
+    panels[0].set_yticks(range(len(shown)), [style.plain(shortened(name)) for name, _, _ in shown])
+    panels[0].set_ylim(len(shown) - 0.4, -0.6)
+    handles = [
+        style.mark("a seed", marker="o", markersize=4.5, markerfacecolor="none", color=style.GREY),
+        style.mark("mean and 95 % interval", marker="D", color=style.INK, linestyle="-", linewidth=1.6),
+    ]
+    style.legend(figure, handles, loc="outside lower center", ncols=2)
+    return figure
+
+
+def _name(sweep: Sweep, row: Row, sweeps: tuple[Sweep, ...]) -> str:
+    return f"{sweep.name}: {row.name}" if len(sweeps) > 1 else row.name
+
+
+def _panel(axes: Axes, shown: Shown, metric: str) -> None:
+    scale = factor(metric)
+    for place, (_, sweep, row) in enumerate(shown):
+        values = [value * scale for value in by_seed(sweep, row, metric).values()]
+        if not values:
+            continue
+        color = style.RED if row is sweep.rows[0] else style.BLUE
+        found = estimate(values)
+        axes.plot(values, place + jitter(len(values), 0.3), "o", markersize=4.5, markerfacecolor="none",
+                  markeredgecolor=color, alpha=0.8)  # fmt: skip
+        if found.low is not None and found.high is not None:
+            axes.plot([found.low, found.high], [place, place], color=color, linewidth=1.6, solid_capstyle="butt")
+        axes.plot(found.mean, place, "D", markersize=5.5, color=color, markeredgecolor="white", markeredgewidth=0.6)
+    axes.set_xlabel(axis(metric))
+    axes.grid(visible=False, axis="y")

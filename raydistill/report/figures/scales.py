@@ -1,0 +1,104 @@
+"""Where a setting's values lie on an axis: numbers, their logarithms, or a place for each choice."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from matplotlib.axis import Axis
+from matplotlib.ticker import FixedFormatter, FixedLocator, LogLocator, MaxNLocator, NullLocator
+
+from raydistill.report.figures.style import plain
+from raydistill.report.importance import log_scaled
+from raydistill.report.load import Sweep
+from raydistill.report.wording import is_number, missing, setting
+
+LONGEST = 18  # letters of a tick's label
+CROWD = 9  # choices that have a label each
+MARGIN = 0.06  # of the axis, at each end
+
+
+@dataclass(frozen=True)
+class Scale:
+    """An axis from `low` to `high`; `choices` are its labels where each value has a place of its own."""
+
+    low: float
+    high: float
+    logarithmic: bool = False
+    choices: tuple[str, ...] = ()
+
+    def place(self, value: Any) -> float:
+        """Where a value lies on the axis, in its own numbers; nan for a missing one."""
+        if missing(value):
+            return math.nan
+        return float(self.choices.index(setting(value))) if self.choices else float(value)
+
+    def share(self, place: float) -> float:
+        """Where a place lies between the ends, 0 to 1; 0.5 where those are the same, nan for nan."""
+        if math.isnan(place):
+            return math.nan
+        low, high, at = (math.log(v) if self.logarithmic else v for v in (self.low, self.high, place))
+        return 0.5 if high == low else (at - low) / (high - low)
+
+    def ticks(self, most: int = 4) -> list[tuple[float, str]]:
+        """Places that have a label; about `most` of them on an axis of numbers."""
+        if self.choices:
+            every = math.ceil(len(self.choices) / CROWD)
+            return [(float(i), plain(shortened(self.choices[i]))) for i in range(0, len(self.choices), every)]
+        if self.high == self.low:
+            return [(self.low, setting(self.low))]
+        if not self.logarithmic:
+            return self._within(MaxNLocator(most, steps=[1, 2, 2.5, 5, 10]))
+        dense = [self._within(LogLocator(subs=subs, numticks=most + 3)) for subs in ((1, 2, 5), (1, 3))]
+        fitting = [ticks for ticks in dense if len(ticks) <= most]
+        return fitting[0] if fitting else self._within(LogLocator(numticks=most + 1))
+
+    def _within(self, locator: LogLocator | MaxNLocator) -> list[tuple[float, str]]:
+        room = 1e-9 * (self.high - self.low)
+        places = locator.tick_values(self.low, self.high)
+        return [(float(p), f"{p:g}") for p in places if self.low - room <= p <= self.high + room]
+
+    def draw(self, axis: Axis, set_scale: Callable[[str], None], set_limits: Callable[[float, float], Any]) -> None:
+        """Scale, limits and ticks of one of matplotlib's axes."""
+        if self.logarithmic:
+            set_scale("log")
+            room = (self.high / self.low) ** MARGIN if self.high > self.low else 2
+            set_limits(self.low / room, self.high * room)
+        else:
+            room = 0.5 if self.choices else (self.high - self.low) * MARGIN or 0.5
+            set_limits(self.low - room, self.high + room)
+        places, labels = zip(*self.ticks(), strict=True)
+        axis.set_major_locator(FixedLocator(places))
+        axis.set_major_formatter(FixedFormatter(labels))
+        axis.set_minor_locator(NullLocator())
+
+
+def scale_of(sweep: Sweep, path: str) -> Scale:
+    """The axis of a searched setting: its whole range as the space gives it, else as the trials have it.
+
+    Lists of numbers that span more than 1.5 decades are drawn on a log scale, other lists with a place for each.
+    """
+    spec = sweep.spec(path)
+    found = [value for value in sweep.settings[path].tolist() if not missing(value)]
+    ranged = "values" not in spec
+    values = [*spec.get("values", []), *(spec[end] for end in ("min", "max") if end in spec), *found]
+    if values and all(map(is_number, values)):
+        logarithmic = log_scaled(sweep, path)
+        if ranged or logarithmic:
+            return Scale(float(min(values)), float(max(values)), logarithmic)
+        values.sort()
+    names = tuple(dict.fromkeys(map(setting, values))) or ("",)
+    return Scale(0.0, len(names) - 1.0, choices=names)
+
+
+def jitter(count: int, width: float) -> np.ndarray:
+    """Small offsets (count,), always the same, that keep points of one choice apart."""
+    golden = (math.sqrt(5) - 1) / 2
+    return (np.arange(count) * golden % 1 - 0.5) * width
+
+
+def shortened(text: str) -> str:
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"

@@ -1,0 +1,104 @@
+"""Which settings matter: the share of the score's variation that each searched setting explains."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import pandas as pd
+
+from raydistill.report.load import Sweep
+from raydistill.report.wording import is_number, missing, setting
+
+FEWEST = 4  # finished trials
+TREES = 64
+
+
+@lru_cache(maxsize=8)
+def importances(sweep: Sweep) -> pd.Series:
+    """Share of each searched setting, largest first, in all 1; empty where `why_none` says why.
+
+    Optuna's fANOVA over the finished trials: a forest of regression trees learns the score from the settings, and a
+    setting's share is the variance of the forest's mean along it, alone. Numbers on a log scale are taken as
+    logarithms. Where a condition leaves a setting out it is set to the middle of its values, so that the trees see no
+    change in it.
+    """
+    if why_none(sweep):
+        return pd.Series(dtype=float, name="share")
+    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+
+    study = _study(sweep)
+    found = get_param_importances(study, evaluator=FanovaImportanceEvaluator(n_trees=TREES, seed=0))
+    return pd.Series({path: float(share) for path, share in found.items()}, name="share").sort_values(ascending=False)
+
+
+def rests_on(sweep: Sweep) -> int:
+    """On how many trials: those that had all their epochs and a score."""
+    return len(sweep.ranked())
+
+
+def why_none(sweep: Sweep) -> str:
+    """Why there are no importances, in a sentence; empty where there are."""
+    keys = sweep.ranked()
+    if len(keys) < FEWEST:
+        return f"Importances need at least {FEWEST} trials that were trained to the end; there are {len(keys)}."
+    if sweep.scores.loc[keys, sweep.metric].nunique() < 2:
+        return "All trials that were trained to the end have the same score."
+    if not _varied(sweep, keys):
+        return "The trials that were trained to the end do not differ in their settings."
+    return ""
+
+
+def _varied(sweep: Sweep, keys: list[str]) -> list[str]:
+    """The settings that take more than one value among the trials."""
+    values = {path: {setting(value) for key in keys if not missing(value := sweep.setting(key, path))}
+              for path in sweep.searched}  # fmt: skip
+    return [path for path, found in values.items() if len(found) > 1]
+
+
+def _study(sweep: Sweep) -> Any:
+    """A study of the finished trials, in memory; its space is what the trials took up."""
+    import optuna
+
+    keys = sweep.ranked()
+    columns = {path: _column(sweep, path, keys) for path in _varied(sweep, keys)}
+    spaces = {path: _space(values) for path, values in columns.items()}
+    shown = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(direction=sweep.goal)
+    optuna.logging.set_verbosity(shown)
+    for i, key in enumerate(keys):
+        params = {path: values[i] for path, values in columns.items()}
+        value = sweep.score(key)
+        study.add_trial(optuna.trial.create_trial(params=params, distributions=spaces, value=value))
+    return study
+
+
+def _column(sweep: Sweep, path: str, keys: list[str]) -> list[Any]:
+    """A setting's value in each trial: numbers, logarithms of those on a log scale, or texts."""
+    raw = [sweep.setting(key, path) for key in keys]
+    read: Callable[[Any], Any] = setting
+    if all(map(is_number, raw)):
+        read = math.log if log_scaled(sweep, path) else float
+    there = sorted(read(value) for value in raw if not missing(value))
+    return [there[len(there) // 2] if missing(value) else read(value) for value in raw]
+
+
+def _space(values: list[Any]) -> Any:
+    from optuna.distributions import CategoricalDistribution, FloatDistribution
+
+    if isinstance(values[0], str):
+        return CategoricalDistribution(sorted(set(values)))
+    return FloatDistribution(min(values), max(values))
+
+
+def log_scaled(sweep: Sweep, path: str) -> bool:
+    """Whether a number is best seen in its logarithm: the space says so, or it spans more than 1.5 decades."""
+    spec = sweep.spec(path)
+    if "log" in spec.get("distribution", ""):
+        return True
+    ends = [spec["min"], spec["max"]] if "min" in spec and "max" in spec else spec.get("values")
+    values = ends or [value for value in sweep.settings[path].tolist() if not missing(value)]
+    return bool(values) and all(map(is_number, values)) and min(values) > 0 and max(values) / min(values) > 10**1.5

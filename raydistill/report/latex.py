@@ -1,0 +1,52 @@
+"""A sweep's tables in LaTeX, for a paper: the final comparison, and what was searched with what won."""
+
+from __future__ import annotations
+
+from raydistill.report.facts import Facts, Table
+from raydistill.report.wording import MISSING
+
+SPECIAL = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
+    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
+    "|": r"\textbar{}", '"': r"\textquotedbl{}", "±": r"$\pm$", "−": r"$-$", "–": "--", "…": r"\dots{}",
+}  # fmt: skip
+SETTINGS = r"p{0.45\linewidth}"  # a column that may be long
+
+
+def latex(facts: Facts) -> str:
+    """Two tables; the preamble needs booktabs and, for quotation marks, the T1 font encoding."""
+    name = facts.sweep.name
+    final = Table(facts.final.header[:-1], [row[:-1] for row in facts.final.body])
+    header = [*facts.space.header, *(["share"] if facts.shares else [])]
+    space = Table(header, [[*row, *([facts.shares.get(row[0], MISSING)] if facts.shares else [])]
+                           for row in facts.space.body])  # fmt: skip
+    what = f"{facts.sweep.method} on {facts.sweep.source}"
+    tables = [
+        _table(
+            final, "l" + "r" * (len(final.header) - 1), f"{name}-final",
+            f"Winner and baselines of the sweep {name} ({what}): mean ± standard deviation over seeds.",
+        ),
+        _table(
+            space, f"l{SETTINGS}{'l' * (len(header) - 2)}", f"{name}-settings",
+            f"What the sweep {name} ({what}) searched, and its winner"
+            + (", with each setting's share of the score's variation (fANOVA)." if facts.shares else "."),
+        ),
+    ]  # fmt: skip
+    return "\n".join([r"% \usepackage{booktabs} \usepackage[T1]{fontenc}", *filter(None, tables)])
+
+
+def escape(text: str) -> str:
+    """Text as LaTeX shows it, in one line."""
+    return "".join(SPECIAL.get(letter, letter) for letter in " ".join(text.split()))
+
+
+def _table(found: Table, columns: str, label: str, caption: str) -> str:
+    """Empty for one without rows."""
+    if not found.body:
+        return ""
+    head, *body = [" & ".join(map(escape, row)) + r" \\" for row in [found.header, *found.body]]
+    return "\n".join([
+        r"\begin{table}[t]", r"\centering", f"\\caption{{{escape(caption)}}}", f"\\label{{tab:{label}}}",
+        f"\\begin{{tabular}}{{{columns}}}", r"\toprule", head, r"\midrule", *body, r"\bottomrule",
+        r"\end{tabular}", r"\end{table}", "",
+    ])  # fmt: skip

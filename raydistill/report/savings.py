@@ -1,0 +1,84 @@
+"""What early stopping saved: epochs, and by the time that they take seconds and money."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from raydistill.report.load import Sweep
+from raydistill.report.wording import count, duration, percent
+
+ENDED = ("finished", "stopped_early")
+
+
+@dataclass(frozen=True)
+class Savings:
+    """Of the search's trials that ended, failed ones left out.
+
+    `trained` epochs of the `full` ones that the same trials would have had to their end. `worker_seconds`: what the
+    others would have taken, by the median time of an epoch, None where that was not logged; `money` at the price
+    given, None without one.
+    """
+
+    trials: int
+    stopped: int
+    trained: int
+    full: int
+    worker_seconds: float | None = None
+    money: float | None = None
+
+    @property
+    def saved(self) -> int:
+        return self.full - self.trained
+
+    @property
+    def share(self) -> float:
+        """Of the full training, 0 to 1."""
+        return self.saved / self.full if self.full else 0.0
+
+
+def savings(sweep: Sweep) -> Savings:
+    """By the epochs that each trial has in MLflow."""
+    keys = sweep.role("search", *ENDED)
+    stopped = sweep.role("search", "stopped_early")
+    epochs = sweep.epochs().loc[keys]
+    length = full_epochs(sweep)
+    left = (length - epochs).clip(lower=0)
+    trained, full = int(epochs.sum()), int(epochs.sum() + left.sum())
+    pace = _median(sweep.curves("epoch_seconds", keys))
+    seconds = None if pace is None else pace * (full - trained) * (_median(sweep.curves("workers", keys)) or 1.0)
+    spent = sweep.spent
+    price = spent.money / spent.accelerator_hours if spent and spent.money and spent.accelerator_hours else None
+    money = None if seconds is None or price is None else seconds / 3600 * price
+    return Savings(len(keys), len(stopped), trained, full, seconds, money)
+
+
+def full_epochs(sweep: Sweep) -> int:
+    """How many epochs a trial of the search has to its end."""
+    asked = sweep.base("train.epochs")
+    return int(asked if asked is not None else max(sweep.epochs().loc[sweep.role("search")], default=0))
+
+
+def said(found: Savings) -> str:
+    """The savings in a sentence or two."""
+    if not found.trials:
+        return "No trial has ended yet."
+    if not found.saved:
+        return f"No trial was stopped early: {count(found.trials, 'trial')} had all their epochs, {found.full} in all."
+    text = (
+        f"{found.stopped} of {count(found.trials, 'trial')} were stopped early: {found.trained} of {found.full} epochs "
+        f"were trained, {percent(found.share)} less than by training every trial to its end."
+    )
+    if found.worker_seconds is not None:
+        text += f" At the median time of an epoch that is about {duration(found.worker_seconds)} of a worker saved"
+        text += f", {found.money:.2f} at the price given." if found.money is not None else "."
+    return text
+
+
+def _median(frame: pd.DataFrame) -> float | None:
+    """Of everything in it; None where that is nothing."""
+    values = frame.to_numpy(dtype=float).ravel()
+    values = values[~np.isnan(values)]
+    return float(np.median(values)) if len(values) else None

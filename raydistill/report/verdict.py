@@ -1,0 +1,81 @@
+"""A sweep in one paragraph of plain words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from raydistill.report.compared import against, baselines, finalists, metrics
+from raydistill.report.importance import importances, rests_on
+from raydistill.report.intervals import sentence
+from raydistill.report.load import Sweep
+from raydistill.report.wording import count, label, missing, percent, score, setting, short_names
+
+FEW = 20  # finished trials; with fewer the leading setting is too often one that does not matter
+ENDS = {
+    "finished": "trained to the end", "stopped_early": "stopped early", "failed": "failed",
+    "interrupted": "interrupted", "running": "still running",
+}  # fmt: skip
+
+
+def verdict(sweep: Sweep) -> str:
+    """What was tried, what won, by how much over the baseline, and which setting matters most."""
+    return " ".join([*_tried(sweep), *_best(sweep), *_compared(sweep), *_matters(sweep)])
+
+
+def chosen(sweep: Sweep, key: str) -> str:
+    """A trial's searched settings in short: lr=0.0033, tau_kd=1."""
+    names = short_names(sweep.searched)
+    values = {path: sweep.setting(key, path) for path in sweep.searched}
+    return ", ".join(f"{names[path]}={setting(value)}" for path, value in values.items() if not missing(value))
+
+
+def _tried(sweep: Sweep) -> Iterator[str]:
+    outcomes = Counter(sweep.trials.outcome[sweep.role("search")])
+    total = outcomes.total()
+    ends = ", ".join(f"{outcomes[name]} {words}" for name, words in ENDS.items() if outcomes[name])
+    so_far = "has so far tried" if sweep.outcome == "running" else "tried"
+    tried = f"{count(total, 'configuration')} of {sweep.method} on {sweep.source}"
+    yield f"The sweep {so_far} {tried}{f': {ends}' if ends else ''}."
+
+
+def _best(sweep: Sweep) -> Iterator[str]:
+    key = sweep.best
+    if key is None:
+        yield "No configuration has been trained to the end, so there is no winner."
+        return
+    reached = f"a {label(sweep.metric)} of {_value(sweep.metric, sweep.score(key))}"
+    settings = chosen(sweep, key)
+    yield f"The best, {key}{f' ({settings})' if settings else ''}, reached {reached}."
+    if finalists(sweep) and (metric := next(iter(metrics(sweep)), None)):
+        winner = sweep.rows[0]
+        mean, std = winner.mean(metric) or (float("nan"), None)
+        spread = f" ± {score(metric, std)}" if std is not None else ""
+        seeds = count(len(winner.scores), "seed")
+        yield f"Over {seeds} it has a {label(metric)} of {_value(metric, mean, spread)}."
+
+
+def _compared(sweep: Sweep) -> Iterator[str]:
+    if not finalists(sweep):
+        return
+    row, metric = next(iter(baselines(sweep)), None), next(iter(metrics(sweep)), None)
+    found = against(sweep, row, metric) if row and metric else None
+    if row is None or metric is None or found is None:
+        yield "No baseline without distillation was trained beside it."
+    else:
+        yield f"Against {row.name}, the same student without distillation: {sentence(found, metric)}."
+
+
+def _matters(sweep: Sweep) -> Iterator[str]:
+    shares = importances(sweep)
+    if not shares.empty:
+        path, number = str(shares.index[0]), rests_on(sweep)
+        hint = ", which is a hint and no more" if number < FEW else ""
+        share = percent(shares.iloc[0])
+        yield f"Of its settings {path} matters most: {share} of the score's variation over {number} trials{hint}."
+
+
+def _value(metric: str, value: float, spread: str = "") -> str:
+    """A score with its unit."""
+    unit = {"loss": "", "student_parameters": " million"}.get(metric, " %")
+    return f"{score(metric, value)}{spread}{unit}"

@@ -1,0 +1,52 @@
+"""Reports as files, and as an artifact of the sweep's run."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+from raydistill.report import figures
+from raydistill.report.facts import Facts
+from raydistill.report.importance import why_none
+from raydistill.report.latex import latex
+from raydistill.report.load import Sweep
+from raydistill.report.markdown import markdown
+from raydistill.report.page import CAPTIONS, page
+
+ATTACHED = "report.html"
+DPI = 150
+
+
+def write(facts: Facts, form: str, path: Path, *, pictures: bool = False) -> None:
+    """Write a report to `path`, whose folder is made.
+
+    Args:
+        form: html, md or latex.
+        pictures: of md, every figure as a PNG file beside it.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if form == "md":
+        text = markdown(facts, _pictures(facts.sweep, path) if pictures else {})
+    else:
+        text = {"html": page, "latex": latex}[form](facts)
+    path.write_text(text, encoding="utf-8")
+
+
+def attach(sweep: Sweep, path: Path) -> None:
+    """Keep the page at `path` as `report.html` of the sweep's run in MLflow; an earlier one is replaced."""
+    with tempfile.TemporaryDirectory() as passing:
+        copy = Path(passing) / ATTACHED
+        copy.write_bytes(path.read_bytes())
+        sweep.client.log_artifact(sweep.run_id, str(copy))
+
+
+def _pictures(sweep: Sweep, path: Path) -> dict[str, str]:
+    """Figures as files beside `path`: their names by their captions."""
+    found = {}
+    for name, caption in CAPTIONS.items():
+        if name == "importance" and why_none(sweep):
+            continue
+        file = path.with_name(f"{path.stem}-{name.replace('_', '-')}.png")
+        getattr(figures, name)(sweep).savefig(file, dpi=DPI)
+        found[caption] = file.name
+    return found
