@@ -24,7 +24,9 @@ MAY_IMPORT = {
     "evaluation": FOUNDATION | {"artifacts", "methods", "data", "training"},
     "sweep": FOUNDATION | {"presets", "artifacts", "data", "training", "evaluation"},
     "doctor": {"sweep", "training"},
-    "cli": FOUNDATION | {"doctor", "presets", "artifacts", "sweep", "evaluation", "training", "methods", "data"},
+    "export": FOUNDATION | {"artifacts", "data", "methods", "models", "training", "evaluation", "sweep"},
+    "cli": FOUNDATION
+    | {"doctor", "export", "presets", "artifacts", "sweep", "evaluation", "training", "methods", "data"},
     "__main__": {"cli"},
     "__init__": set(),
 }
