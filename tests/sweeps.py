@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pandas as pd
 import yaml
 
-from raydistill.report.load import Sweep, _settings
+from raydistill.report import frames
+from raydistill.report.load import Sweep
 from raydistill.sweep.table import Row
 from raydistill.sweep.tracking import Tracker
 
@@ -147,7 +148,7 @@ def made_up(trials, rows=(), tags=None, **asked):
         name="dogo-1", method="dogo", uri="sqlite:///mlflow.db", experiment_id="1", run_id="0",
         metric=told["space"]["metric"]["name"], goal=told["space"]["metric"]["goal"],
         tags={"raydistill.outcome": "running"} | (tags or {}), identity=told, rows=list(rows), trials=frame,
-        settings=_settings(settings, told["space"]["parameters"]),
+        settings=frames.searched(settings, told["space"]["parameters"]),
         scores=pd.DataFrame(last, index=keys, dtype=float), params=settings,
         client=SimpleNamespace(get_metric_history=lambda run, name: histories.get((run, name), [])),
         started=pd.Timestamp("2026-01-02 03:04"), seconds=3725.0,

@@ -8,9 +8,9 @@ from html.parser import HTMLParser
 import pytest
 from sweeps import BOTH, EPOCHS, SPACE, Trial, made_up, params, search, whole
 
+from raydistill.report import frames
 from raydistill.report.facts import gather
 from raydistill.report.latex import latex
-from raydistill.report.load import _settings
 from raydistill.report.markdown import markdown
 from raydistill.report.page import CAPTIONS, page
 from raydistill.sweep.table import Row
@@ -140,7 +140,7 @@ def unlabelled():
 
 def without_identity():
     found = whole(6)
-    return replace(found, identity={}, settings=_settings(found.params, {}))
+    return replace(found, identity={}, settings=frames.searched(found.params, {}))
 
 
 def strange_settings():

@@ -2,11 +2,12 @@
 
 import json
 
+import pandas as pd
 import pytest
 import yaml
 
 from raydistill.config import ConfigError
-from raydistill.report import load, sweeps
+from raydistill.report import frames, load, sweeps
 from raydistill.sweep.tracking import Tracker
 
 SPACE = {
@@ -78,6 +79,36 @@ def test_settings_are_those_searched_with_their_types_and_nothing_where_a_condit
     assert settings["method.lambda_simsiam"].dropna().to_dict() == {"t0001": 2.5}
     assert settings["train.clip_norm"].isna().to_dict()["t0000"]
     assert load(uri, "dogo-1").params["train.nesterov"]["t0000"] is False
+
+
+def test_what_hangs_on_a_setting_that_is_left_out_is_left_out_as_well():
+    space = {
+        "a": {"values": [1, 2]},
+        "b": {"values": [3, 4], "when": {"a": [2]}},
+        "c": {"values": [5, 6], "when": {"b": [3]}},
+    }
+    params = pd.DataFrame([{"a": 1, "b": 3, "c": 5}, {"a": 2, "b": 3, "c": 6}], ["t0", "t1"], dtype=object)
+    found = frames.searched(params, space)
+    assert found.loc["t0"].isna().tolist() == [False, True, True]
+    assert found.loc["t1"].tolist() == [2, 3, 6]
+    assert list(frames.searched(params.iloc[:0], space)) == ["a", "b", "c"], "a sweep that has just begun"
+
+
+def test_settings_are_as_a_population_left_them():
+    params = pd.DataFrame([{"train.lr": 0.1, "size": 8}, {"train.lr": 0.2, "size": 4}], ["t0", "t1"], dtype=object)
+    told = {"setting/train.lr": [0.08, None], "setting/size": [4.0, None], "loss": [1.0, 2.0]}
+    metrics = pd.DataFrame(told, ["t0", "t1"])
+    found = frames.changed(params, metrics)
+    assert found["train.lr"].tolist() == [0.08, 0.2]
+    assert found["size"].tolist() == [4, 4]
+    assert isinstance(found.at["t0", "size"], int)
+
+
+def test_reading_makes_no_store(tmp_path):
+    for read in (sweeps, lambda address: load(address, "dogo-1")):
+        with pytest.raises(ConfigError, match="there is no MLflow store"):
+            read(f"sqlite:///{tmp_path}/mlflow.db")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_curves_are_by_epoch_and_trial(uri):

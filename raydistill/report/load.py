@@ -15,8 +15,9 @@ import pandas as pd
 import yaml
 
 from raydistill.config import ConfigError, nearest
+from raydistill.report import frames
 from raydistill.sweep.budget import Spent
-from raydistill.sweep.mlflow_runs import MESSAGE, OUTCOME, ROLE, SWEEP, TRIAL, TrackingError, connect, database_of
+from raydistill.sweep.mlflow_runs import OUTCOME, ROLE, SWEEP, TRIAL, TrackingError, connect, database_of
 from raydistill.sweep.names import check_name
 from raydistill.sweep.outbox import brief, without_password
 from raydistill.sweep.table import Row
@@ -24,8 +25,6 @@ from raydistill.sweep.table import Row
 EXPERIMENT = "raydistill"
 THREADS = 8
 PAGE = 1000
-CHANGED = "setting/"  # of a metric that says to what a population changed a setting
-NOT_SCORES = ("system/", CHANGED)
 
 
 @dataclass(frozen=True, eq=False)
@@ -204,9 +203,7 @@ def load(uri: str, name: str) -> Sweep:
     children.sort(key=lambda run: run.data.tags[TRIAL])
     keys = pd.Index([run.data.tags[TRIAL] for run in children], name="trial", dtype=object)
     identity = yaml.safe_load(_artifact(client, parent.info.run_id, "sweep.yaml") or "{}")
-    params = pd.DataFrame([{k: _value(v) for k, v in run.data.params.items()} for run in children], keys, dtype=object)
-    metrics = pd.DataFrame([run.data.metrics for run in children], index=keys, dtype=float)
-    scores = metrics[[name for name in metrics if not str(name).startswith(NOT_SCORES)]]
+    params, metrics = frames.params(children, keys), frames.metrics(children, keys)
     space = identity.get("space", {})
     (metric, *_) = space.get("metrics") or [space.get("metric") or {"name": "val_knn", "goal": "maximize"}]
     return Sweep(
@@ -214,9 +211,9 @@ def load(uri: str, name: str) -> Sweep:
         experiment_id=parent.info.experiment_id, run_id=parent.info.run_id, metric=metric["name"], goal=metric["goal"],
         tags=dict(parent.data.tags), identity=identity,
         rows=[Row(**row) for row in json.loads(_artifact(client, parent.info.run_id, "results.json") or "[]")],
-        trials=_trials(children, keys), settings=_settings(_changed(params, metrics), space.get("parameters", {})),
-        scores=scores, params=params, client=client,
-        started=pd.to_datetime(parent.info.start_time, unit="ms"), seconds=_seconds(parent),
+        trials=frames.trials(children, keys), scores=frames.scores(metrics), params=params,
+        settings=frames.searched(frames.changed(params, metrics), space.get("parameters", {})),
+        client=client, started=pd.to_datetime(parent.info.start_time, unit="ms"), seconds=frames.seconds(parent),
     )  # fmt: skip
 
 
@@ -246,54 +243,15 @@ def _runs(client: Any, query: str) -> list[Any]:
     return found
 
 
-def _trials(children: list[Any], keys: pd.Index) -> pd.DataFrame:
-    rows = [
-        {"role": run.data.tags.get(ROLE, ""), "outcome": run.data.tags.get(OUTCOME, ""),
-         "message": run.data.tags.get(MESSAGE, ""), "copies": run.data.tags.get("raydistill.copies", ""),
-         "started": pd.to_datetime(run.info.start_time, unit="ms"), "seconds": _seconds(run),
-         "run_id": run.info.run_id}
-        for run in children
-    ]  # fmt: skip
-    columns = ["role", "outcome", "message", "copies", "started", "seconds", "run_id"]
-    return pd.DataFrame(rows, index=keys, columns=columns)
-
-
-def _seconds(run: Any) -> float:
-    return (run.info.end_time - run.info.start_time) / 1000 if run.info.end_time else float("nan")
-
-
-def _changed(params: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
-    """The parameters as a population left them: MLflow keeps the first ones, and a metric says to what they changed."""
-    found = params.copy()
-    changed = {str(name): str(name).removeprefix(CHANGED) for name in metrics if str(name).startswith(CHANGED)}
-    for name, path in changed.items():
-        for key, value in metrics[name].dropna().items() if path in params else []:
-            found.at[key, path] = int(value) if isinstance(found.at[key, path], int) else value
-    return found
-
-
-def _settings(params: pd.DataFrame, space: dict[str, Any]) -> pd.DataFrame:
-    """The searched columns of `params`; of a file that is not there yet, those that differ between trials."""
-    if not space:
-        differ = [name for name in params if params[name].astype(str).nunique() > 1]
-        return params[[name for name in differ if name != "train.offsets"]]
-    several = [path for path, spec in space.items() if len(spec.get("values", [0, 0])) > 1 and "value" not in spec]
-    found = params.reindex(columns=list(space)).astype(object)
-    # Parents come before the settings that depend on them, so that what hangs on a missing one is missing as well.
-    for path, spec in space.items():
-        for parent, values in spec.get("when", {}).items():
-            found.loc[[value not in values for value in found[parent]], path] = float("nan")
-    typed = {path: found[path] if any(v is None for v in found[path]) else found[path].infer_objects()
-             for path in several}  # fmt: skip
-    return pd.DataFrame(typed, index=params.index)
-
-
 def _artifact(client: Any, run_id: str, name: str) -> str | None:
     """A text that the sweep's run keeps; None where there is none yet."""
-    if not any(file.path == name for file in client.list_artifacts(run_id)):
-        return None
-    with tempfile.TemporaryDirectory() as passing:
-        return Path(client.download_artifacts(run_id, name, passing)).read_text()
+    try:
+        if not any(file.path == name for file in client.list_artifacts(run_id)):
+            return None
+        with tempfile.TemporaryDirectory() as passing:
+            return Path(client.download_artifacts(run_id, name, passing)).read_text()
+    except Exception as error:
+        raise TrackingError(f"{name} of the sweep's run in MLflow cannot be read: {brief(error)}") from error
 
 
 def _json(text: str | None) -> Any:
@@ -302,13 +260,3 @@ def _json(text: str | None) -> Any:
         return json.loads(text or "null")
     except ValueError:
         return None
-
-
-def _value(text: str) -> Any:
-    """A setting as it was before MLflow wrote it down as text."""
-    if text in ("none", "True", "False"):
-        return {"none": None, "True": True, "False": False}[text]
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text

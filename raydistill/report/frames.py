@@ -1,0 +1,82 @@
+"""MLflow's runs as data frames, with the types that they had before MLflow wrote them down as text."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pandas as pd
+
+from raydistill.sweep.mlflow_runs import MESSAGE, OUTCOME, ROLE
+
+CHANGED = "setting/"  # of a metric that says to what a population changed a setting
+NOT_SCORES = ("system/", CHANGED)
+
+
+def params(children: list[Any], keys: pd.Index) -> pd.DataFrame:
+    """All settings of each trial."""
+    return pd.DataFrame([{k: _value(v) for k, v in run.data.params.items()} for run in children], keys, dtype=object)
+
+
+def metrics(children: list[Any], keys: pd.Index) -> pd.DataFrame:
+    """The last value of each trial's metrics, changes of a population among them."""
+    return pd.DataFrame([run.data.metrics for run in children], index=keys, dtype=float)
+
+
+def scores(found: pd.DataFrame) -> pd.DataFrame:
+    """The columns of `metrics` that say how good a trial is, or how fast."""
+    return found[[name for name in found if not str(name).startswith(NOT_SCORES)]]
+
+
+def trials(children: list[Any], keys: pd.Index) -> pd.DataFrame:
+    """How each trial went."""
+    rows = [
+        {"role": run.data.tags.get(ROLE, ""), "outcome": run.data.tags.get(OUTCOME, ""),
+         "message": run.data.tags.get(MESSAGE, ""), "copies": run.data.tags.get("raydistill.copies", ""),
+         "started": pd.to_datetime(run.info.start_time, unit="ms"), "seconds": seconds(run),
+         "run_id": run.info.run_id}
+        for run in children
+    ]  # fmt: skip
+    columns = ["role", "outcome", "message", "copies", "started", "seconds", "run_id"]
+    return pd.DataFrame(rows, index=keys, columns=columns)
+
+
+def seconds(run: Any) -> float:
+    """Of wall time; nan for a run that has not ended."""
+    return (run.info.end_time - run.info.start_time) / 1000 if run.info.end_time else float("nan")
+
+
+def changed(params: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
+    """The parameters as a population left them: MLflow keeps the first ones, and a metric says to what they changed."""
+    found = params.copy()
+    paths = {str(name): str(name).removeprefix(CHANGED) for name in metrics if str(name).startswith(CHANGED)}
+    for name, path in paths.items():
+        for key, value in metrics[name].dropna().items() if path in params else []:
+            found.at[key, path] = int(value) if isinstance(found.at[key, path], int) else value
+    return found
+
+
+def searched(params: pd.DataFrame, space: dict[str, Any]) -> pd.DataFrame:
+    """The searched columns of `params`; of a file that is not there yet, those that differ between trials."""
+    if not space:
+        differ = [name for name in params if params[name].astype(str).nunique() > 1]
+        return params[[name for name in differ if name != "train.offsets"]]
+    several = [path for path, spec in space.items() if len(spec.get("values", [0, 0])) > 1 and "value" not in spec]
+    found = params.reindex(columns=list(space)).astype(object)
+    # Parents come before the settings that depend on them, so that what hangs on a missing one is missing as well.
+    for path, spec in space.items():
+        for parent, values in spec.get("when", {}).items():
+            found.loc[[value not in values for value in found[parent]], path] = float("nan")
+    typed = {path: found[path] if any(v is None for v in found[path]) else found[path].infer_objects()
+             for path in several}  # fmt: skip
+    return pd.DataFrame(typed, index=params.index)
+
+
+def _value(text: str) -> Any:
+    """A setting as it was before MLflow wrote it down as text."""
+    if text in ("none", "True", "False"):
+        return {"none": None, "True": True, "False": False}[text]
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
