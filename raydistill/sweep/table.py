@@ -38,7 +38,7 @@ def render(rows: list[Row], metric: str) -> str:
 
 def scored(rows: list[Row], metric: str) -> list[str]:
     """The columns of scores that a table of these rows has."""
-    sizes = {row.mean("student_parameters") for row in rows}
+    sizes = {found[0] for row in rows if (found := row.mean("student_parameters"))}
     hidden = {"loss"} - {metric} | ({"student_parameters"} if len(sizes) < 2 else set())
     return [c for c in COLUMNS if c not in hidden and any(row.mean(c) for row in rows)]
 

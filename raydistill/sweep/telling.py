@@ -91,7 +91,7 @@ def tell_conclusion(tracker: Tracker, folder: Place, when: int | None = None) ->
 def winner_of(folder: Place) -> str:
     """The key of the trial that won the sweep in `folder`."""
     if (folder / WINNER).exists() or not isinstance(folder, Path):
-        return Path((folder / WINNER).read_text()).name
+        return Path((folder / WINNER).read_text().strip()).name
     return (folder / "winner").readlink().name
 
 
