@@ -25,13 +25,13 @@ def described(identity: dict[str, Any], origin: dict[str, Any]) -> dict[str, Any
     """Parameters and tags of the sweep's own run, for a `Tracker`.
 
     Args:
-        identity: `sweep.yaml`; origin: `origin.json`, the command typed and the environment; may be empty.
+        identity: `sweep.yaml`.
+        origin: `origin.json`, what was typed and where, a tag for each key; empty where a sweep has none.
     """
     return {
         "params": flatten(identity["base"]) | {"trials": identity["trials"], "seeds": identity["seeds"]},
         "tags": {"raydistill.method": identity["base"]["method"]["name"]}
-        | ({"raydistill.command": origin["command"]} if origin else {})
-        | ({"raydistill.environment": json.dumps(origin["environment"])} if origin else {}),
+        | {f"raydistill.{k}": v if isinstance(v, str) else json.dumps(v) for k, v in origin.items()},
     }
 
 
