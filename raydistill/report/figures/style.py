@@ -60,6 +60,7 @@ def mark(label: str, **options: Any) -> Line2D:
 def empty(text: str, *, height: float = 1.4) -> Figure:
     """A figure that says why there is nothing to see."""
     figure = Figure(figsize=(WIDTH, height), facecolor="white")
+    figure.add_axes((0, 0, 1, 1)).set_axis_off()  # a notebook shows no figure without axes
     figure.text(0.5, 0.5, plain(text), ha="center", va="center", fontsize=TEXT + 1, color=GREY, wrap=True)
     return figure
 
