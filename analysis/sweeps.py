@@ -2,8 +2,9 @@
 
     python analysis/sweeps.py [OUT] [--only METHOD ...]
 
-A sweep that is whole in OUT (analysis/sweeps) is left alone. Each runs in a folder of its own that goes away; of
-the sweep's folder all is kept but checkpoints, Ray's files and what is said of the machine.
+Each explores what its paper's figures vary (analysis/spaces). A sweep that is whole in OUT (analysis/sweeps) is left
+alone. Each runs in a folder of its own that goes away; of the sweep's folder all is kept but checkpoints, Ray's files
+and the name of the system.
 """
 
 from __future__ import annotations
@@ -21,26 +22,18 @@ from raydistill.sweep.telling import ORIGIN, RESULTS, winner_of
 from raydistill.training.checkpoint_files import WINNER
 
 HERE = Path(__file__).parent
-COMMON = ["--trials", "12", "--epochs", "8", "--seeds", "3"]
-# What is not searched here leaves more trials for what the papers' figures show.
+COMMON = ["--epochs", "8", "--seeds", "3", "--storage", "runs", "--tracking-uri", "sqlite:///mlflow.db"]
 METHODS = {
-    "dogo": ["method.objectives=[simclr]"],
-    "seed": ["method.hidden_dim=512", "method.own_positive=true", "method.strategy=same"],
-    "simreg": ["method.head_width=2.0", "method.bn_relu=all_hidden"],
-    "sdssl": [
-        "method.framework=mocov3", "method.beta=1.0", "method.layers=all", "method.target_view=other",
-        "method.tau=0.2", "method.alpha_step=0.5", "eval.encoders=all",
-    ],
-    "sssd": ["method.bottleneck=conference", "method.tau=3.0", "eval.encoders=all"],
+    "dogo": [], "seed": [], "simreg": [], "sdssl": ["--set", "eval.encoders=all"],
+    "sssd": ["--set", "eval.encoders=all"],
 }  # fmt: skip
 KEPT = ("journal.jsonl", "sweep.yaml", "budget.json", "table.md", "winner.yaml", "trials/*/scores.json")
 
 
 def command(method: str) -> list[str]:
-    """What one would type in an empty folder."""
-    fixed = [word for setting in METHODS[method] for word in ("--set", setting)]
-    tracked = ["--storage", "runs", "--tracking-uri", "sqlite:///mlflow.db", "--artifacts", "artifacts"]
-    return ["sweep.py", "--method", method, "--name", method, *COMMON, *fixed, *tracked]
+    """What one would type in a folder that holds `spaces`."""
+    return ["sweep.py", "--method", method, "--name", method, "--search-space", f"spaces/{method}.yaml", *COMMON,
+            *METHODS[method]]  # fmt: skip
 
 
 def keep(sweep: Path, target: Path) -> None:
@@ -69,6 +62,7 @@ def main() -> None:
             continue
         began = time.monotonic()
         with tempfile.TemporaryDirectory(prefix=f"sweep-{method}-") as folder:
+            shutil.copytree(HERE / "spaces", Path(folder) / "spaces")
             program, *words = command(method)
             subprocess.run([sys.executable, HERE.parent / program, *words], cwd=folder, check=True)
             keep(Path(folder) / "runs" / method, target)
