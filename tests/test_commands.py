@@ -99,6 +99,8 @@ def accepted(words):
             assert (ROOT / rest[0]).exists(), rest[0]
         case "ruff" | "mypy":
             pass
+        case "jupyter":
+            assert (ROOT / rest[-1]).is_dir(), rest
         case "optuna-dashboard":
             assert rest
         case _:
