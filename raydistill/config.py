@@ -98,7 +98,7 @@ class Evaluation(Section):
     every: int = Field(1, ge=1, description="epochs between two scores; the last epoch is always scored")
     ks: tuple[int, ...] = Field((1, 2, 4, 8), min_length=1, description="k-NN: mean accuracy over these k")
     encoders: Literal["student", "all"] = Field(
-        "student", description="all: also DoGo's peers, SDSSL's blocks, SSSD's exits"
+        "student", description="all: also DoGo's peers, SSSD's exits, the blocks of SDSSL and of its baselines"
     )
     bank_images: int | None = Field(None, ge=1, description="use at most this many training images")
     probe_epochs: int = Field(100, ge=1, description="epochs of the linear probe at the end")

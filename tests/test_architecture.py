@@ -25,8 +25,9 @@ MAY_IMPORT = {
     "sweep": FOUNDATION | {"presets", "artifacts", "data", "training", "evaluation"},
     "doctor": {"sweep", "training"},
     "report": FOUNDATION | {"sweep"},
+    "export": FOUNDATION | {"artifacts", "data", "methods", "models", "training", "evaluation", "sweep"},
     "cli": FOUNDATION
-    | {"report", "doctor", "presets", "artifacts", "sweep", "evaluation", "training", "methods", "data"},
+    | {"doctor", "export", "report", "presets", "artifacts", "sweep", "evaluation", "training", "methods", "data"},
     "__main__": {"cli"},
     "__init__": set(),
 }

@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from contextlib import suppress
 
 import psutil
 import pytest
@@ -49,14 +50,13 @@ def sweep(folder, name, *, epochs, **values):
     return settings, trials, states
 
 
-def train_workers():
+def processes(kind):
+    """Of this test's own cluster, by what is in their titles."""
     found = []
-    for process in psutil.process_iter():
-        try:
-            if "RayTrainWorker" in " ".join(process.cmdline()):
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if kind in " ".join(process.cmdline()):
                 found.append(process.pid)
-        except psutil.Error:
-            continue
     return found
 
 
@@ -69,7 +69,7 @@ def test_a_worker_killed_in_mid_epoch_costs_no_trial_and_changes_no_bit(cluster,
     def kill():
         while not killed:
             if journal.exists() and '"epoch": 4' in journal.read_text():
-                for pid in train_workers():
+                for pid in processes("RayTrainWorker"):
                     os.kill(pid, signal.SIGKILL)
                     killed.append(pid)
             time.sleep(0.01)
@@ -97,7 +97,7 @@ def test_one_of_two_workers_killed_costs_no_trial(cluster, tmp_path):
     def kill():
         while not killed:
             if journal.exists() and '"epoch": 3' in journal.read_text():
-                killed.append(train_workers()[-1])
+                killed.append(processes("RayTrainWorker")[-1])
                 os.kill(killed[0], signal.SIGKILL)
             time.sleep(0.01)
 
@@ -107,6 +107,57 @@ def test_one_of_two_workers_killed_costs_no_trial(cluster, tmp_path):
     assert killed
     assert all(trial.outcome == "finished" and trial.epochs == 12 for trial in trials.values())
     assert all(state["epoch"] == 12 for state in states.values())
+
+
+@pytest.mark.fault(3)
+def test_a_controller_of_ray_train_killed_costs_no_trial_and_keeps_no_cores(cluster, tmp_path):
+    """Of the three cores its group has two, which the next group needs again."""
+    journal = tmp_path / "runs" / "led" / "journal.jsonl"
+    killed = []
+
+    def kill():
+        while not killed:
+            if journal.exists() and '"epoch": 3' in journal.read_text():
+                killed.extend(processes("TrainController"))
+                for pid in killed:
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.01)
+
+    thread = threading.Thread(target=kill, daemon=True)
+    thread.start()
+    _, trials, _ = sweep(tmp_path, "led", epochs=12, workers=2)
+    assert killed
+    assert all(trial.outcome == "finished" and trial.epochs == 12 for trial in trials.values())
+
+
+def test_an_actor_ends_with_all_that_it_started_and_nothing_else(cluster):
+    import ray
+    from ray.util.placement_group import placement_group, placement_group_table
+
+    from raydistill.sweep.ending import end
+
+    @ray.remote(num_cpus=0)
+    class Controller:
+        def reserve(self):
+            group = placement_group([{"CPU": 1}])
+            ray.get(group.ready())
+            return group.id.hex()
+
+    @ray.remote(num_cpus=0)
+    class Host:
+        def start(self):
+            self.controller = Controller.remote()
+            return ray.get(self.controller.reserve.remote())
+
+    mine = placement_group([{"CPU": 0.1}])
+    ray.get(mine.ready())
+    host, other = Host.remote(), Host.remote()
+    theirs, others = ray.get([host.start.remote(), other.start.remote()])
+    end(host)
+    states = {key: group["state"] for key, group in placement_group_table().items()}
+    assert (states[theirs], states[others], states[mine.id.hex()]) == ("REMOVED", "CREATED", "CREATED")
+    end(other)
+    ray.util.remove_placement_group(mine)
 
 
 def test_a_full_group_brings_another(cluster, tmp_path):

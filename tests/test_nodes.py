@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -53,15 +54,20 @@ def add_node(head):
     assert started.returncode == 0, started.stderr
 
 
-def processes(kind):
+def processes(head, kind):
+    """Ray's processes on the nodes of this cluster whose title has `kind` in it."""
     found = []
-    for process in psutil.process_iter():
-        try:
-            if kind in " ".join(process.cmdline()):
-                found.append(process.pid)
-        except psutil.Error:
-            continue
+    for node in raylets(head):
+        with suppress(psutil.Error):
+            found += [p.pid for p in psutil.Process(node).children() if kind in title(p)]
     return found
+
+
+def title(process):
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
 
 
 def wait(condition, process=None, seconds=180, what=""):
@@ -130,9 +136,9 @@ def test_random_kills_through_a_whole_sweep_cost_no_trial(tmp_path):
         add_node(head)
         process = sweep(head, tmp_path, "--trials", "20", "--epochs", "20", "--workers", "2", "--learners", "8")
         wait(lambda: said(tmp_path, '"epoch": 1'), process)
-        for kind in rng.sample(["RayTrainWorker", "ray::Trial", "node", "RayTrainWorker", "ray::Trial"], 5):
+        for kind in rng.sample(["RayTrainWorker", "Trainable", "node", "RayTrainWorker", "Trainable"], 5):
             time.sleep(rng.uniform(1, 8))
-            found = raylets(head)[1:] if kind == "node" else processes(kind)
+            found = raylets(head)[1:] if kind == "node" else processes(head, kind)
             if process.poll() is None and found:
                 kills[kind] += 1
                 os.kill(rng.choice(found), signal.SIGKILL)

@@ -8,7 +8,6 @@ from sweeps import whole
 from raydistill.report.facts import gather
 from raydistill.report.latex import escape, latex
 from raydistill.report.markdown import markdown
-from raydistill.sweep.table import Row, scored
 
 HOSTILE = r"<script> a|b & 100% #1 $x_1$ {y} ~ ^ \end{tabular}"
 
@@ -61,11 +60,3 @@ def test_everything_that_latex_reads_is_escaped():
         r"\textasciicircum{} \textbackslash{}end\{tabular\}"
     )
     assert escape("1 ± 2 − 3 – …\nx") == r"1 $\pm$ 2 $-$ 3 -- \dots{} x"
-
-
-def test_a_size_that_all_have_is_no_column_however_many_seeds():
-    rows = [Row("dogo", {}, 2, [{"val_knn": 0.5, "student_parameters": 3e5}] * 2),
-            Row("t0001", {}, 2, [{"val_knn": 0.4, "student_parameters": 3e5}])]  # fmt: skip
-    assert scored(rows, "val_knn") == ["val_knn"]
-    rows[1].scores[0]["student_parameters"] = 4e5
-    assert scored(rows, "val_knn") == ["val_knn", "student_parameters"]

@@ -218,6 +218,11 @@ class TestSDSSL:
         assert make("sdssl", framework="simclr").encoders()["student"].dim == 32
         assert make("sdssl", encoder="student").encoders()["student"] is not method.teacher
 
+    @pytest.mark.parametrize("framework", ["mocov3", "byol", "simclr"])
+    def test_the_baseline_is_scored_after_the_same_blocks(self, framework):
+        baseline = methods.build(options("sdssl", framework=framework).baseline(), given_for(), seed=0)
+        assert list(baseline.encoders()) == list(make("sdssl", framework=framework).encoders())
+
 
 def test_masked_info_nce_leaves_out_the_own_output_of_the_same_view():
     generator = torch.Generator().manual_seed(0)

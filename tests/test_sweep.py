@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 import yaml
 from mlflow import MlflowClient
+from mlflow_runs import held
 
 from raydistill import config
 from raydistill.sweep.journal import Journal
+from raydistill.sweep.replay import replay
 from raydistill.sweep.settings import SweepSettings
 from raydistill.sweep.space_file import load_space
 from raydistill.training.checkpoints import latest_checkpoint
@@ -135,6 +137,17 @@ class TestAWholeSweep:
         selected = children["final-simclr-tuned-seed1"]
         assert "test_knn" in selected.data.metrics
         assert [a.path for a in client.list_artifacts(selected.info.run_id, "checkpoint")]
+
+    def test_another_mlflow_is_told_the_same_of_the_folder(self, done):
+        folder, settings, _ = done
+        elsewhere = f"sqlite:///{folder}/elsewhere/mlflow.db"
+        replay(settings.directory, elsewhere)
+        first, second = held(settings.tracking_uri, "s"), held(elsewhere, "s")
+        for run in first:
+            began, told = first[run].pop("times")[0], second[run].pop("times")[0]
+            assert told == pytest.approx(began, abs=30), "a trial begins when its group has room"
+            assert second[run] == first[run]
+        assert set(first) == set(second)
 
     def test_the_table_has_winner_and_baseline_with_seeds_and_test_only_there(self, done):
         _, settings, result = done

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from raydistill import __version__
-from raydistill.cli import artifacts, doctor, report, sweep, train
+from raydistill.cli import artifacts, doctor, embed, export, report, sweep, track, train
 from raydistill.cli.arguments import fail
 from raydistill.config import ConfigError
 
@@ -17,7 +17,7 @@ app = typer.Typer(
     add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
     help="Find the hyperparameters that make self-supervised distillation work on your images.",
 )  # fmt: skip
-for part in (sweep, train, report, artifacts, doctor):
+for part in (sweep, train, report, export, embed, track, artifacts, doctor):
     app.command(part.__name__.rpartition(".")[2])(part.command)
 
 
@@ -48,6 +48,7 @@ def _failures() -> tuple[type[BaseException], ...]:
     """What a run can end with, of the parts that were loaded."""
     names = {
         "raydistill.artifacts.store": "ArtifactError",
+        "raydistill.export.write": "ExportError",
         "raydistill.sweep.run": "SweepFailed",
         "raydistill.sweep.mlflow_runs": "TrackingError",
         "raydistill.training.single": "TrainingFailed",

@@ -56,12 +56,12 @@ def tracking(given: str | None) -> str:
     return given or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{working_folder() / 'mlflow.db'}"
 
 
-def sweep_folder(home: Place, given: str) -> Place:
+def sweep_folder(home: Place, given: str, flag: str = "--warm-start") -> Place:
     """A sweep's folder, by its name or its path."""
     for folder in [Remote(given)] if is_remote(given) else [home / given, Path(given).expanduser()]:
         if (folder / "journal.jsonl").exists():
             return folder.absolute()
-    raise ConfigError(f"--warm-start {given!r}: there is no sweep of that name in {home}, nor in a folder of that path")
+    raise ConfigError(f"{flag} {given!r}: there is no sweep of that name in {home}, nor in a folder of that path")
 
 
 def next_name(home: Place, method: str, resume: bool) -> str:

@@ -62,7 +62,7 @@ def load_dataset(config: Data) -> Dataset:
     out. Validation is the source's own only beside a test split, else `validation_fraction` of train.
     Raises DataError (source unknown or missing, labels in part, too few images) and BadImage.
     """
-    raws = _open(config)
+    raws = open_source(config)
     parts = {
         split: (raw, rows[limited(_at(raw.labels, rows), len(rows), (config.split_seed, 2), config.limit)])
         for split, (raw, rows) in divide(raws, config.validation_fraction, config.split_seed).items()
@@ -118,7 +118,8 @@ def _default_size(source: str, decoder: Decoder) -> int:
     return height if height == width <= _SMALL else 224
 
 
-def _open(config: Data) -> dict[str, Raw]:
+def open_source(config: Data) -> dict[str, Raw]:
+    """The splits that the source itself has, nothing decoded: train, and perhaps val and test. Raises DataError."""
     source = config.source
     if source == "digits":
         return _digits()

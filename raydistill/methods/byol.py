@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from raydistill.data.augment import View
 from raydistill.losses.regression import normalized_regression
 from raydistill.methods.base import Batch, Given, Method, Progress
-from raydistill.models.backbones import Backbone
+from raydistill.models.backbones import Backbone, with_blocks
 from raydistill.models.ema import follow, frozen_copy, rising
 from raydistill.models.heads import mlp_head
 from raydistill.options.momentum import BYOLOptions
@@ -43,7 +43,7 @@ class BYOL(Method):
         follow(self.target_projector, self.projector, momentum)
 
     def encoders(self) -> dict[str, nn.Module]:
-        return {"student": self.target_backbone if self.encoder == "ema" else self.backbone}
+        return with_blocks(self.target_backbone if self.encoder == "ema" else self.backbone)
 
     def head(self) -> nn.Sequential:
         return self.target_projector if self.encoder == "ema" else self.projector

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from raydistill.data.augment import View
 from raydistill.methods.base import Batch, Method, Progress
+from raydistill.models.backbones import Backbone, with_blocks
 
 
 class Embedding(NamedTuple):
@@ -20,7 +21,7 @@ class Embedding(NamedTuple):
 class Peer(Method):
     """A two-view method whose embeddings another peer may look at."""
 
-    backbone: nn.Module
+    backbone: Backbone
     projector: nn.Sequential
     predicts: bool
 
@@ -46,7 +47,7 @@ class Peer(Method):
         return {"loss": loss}
 
     def encoders(self) -> dict[str, nn.Module]:
-        return {"student": self.backbone}
+        return with_blocks(self.backbone)
 
     def head(self) -> nn.Sequential:
         return self.projector

@@ -15,10 +15,10 @@ from raydistill.losses.contrastive import info_nce, masked_info_nce, nt_xent
 from raydistill.losses.regression import normalized_regression
 from raydistill.losses.sdssl import alpha_at
 from raydistill.methods.base import Batch, Given, Method, Progress
-from raydistill.models.backbones import Backbone
+from raydistill.models.backbones import Backbone, with_blocks
 from raydistill.models.ema import follow, frozen_copy, rising
 from raydistill.models.heads import mlp_head
-from raydistill.models.vit import BlockEncoder, block_count, class_tokens
+from raydistill.models.vit import block_count, class_tokens
 from raydistill.options.sdssl import SDSSLOptions
 
 
@@ -96,9 +96,7 @@ class SDSSL(Method):
     def encoders(self) -> dict[str, nn.Module]:
         has_teacher = self.options.framework != "simclr" and self.options.encoder == "ema"
         chosen = self.teacher if has_teacher else self.backbone
-        count = block_count(chosen.net)
-        cut = {f"block_{i + 1}": BlockEncoder(chosen.net, i, chosen.dim) for i in range(count - 1)}
-        return {"student": chosen, **cut}
+        return with_blocks(chosen)
 
 
 def distilled(options: SDSSLOptions, blocks: int) -> list[int]:

@@ -46,6 +46,12 @@ class Backbone(nn.Module):
         return self.net(images)
 
 
+def with_blocks(student: Backbone) -> dict[str, nn.Module]:
+    """The encoders of a method with this student: itself, and of a ViT one after each block but the last."""
+    cut = range(vit.block_count(student.net) - 1) if vit.has_class_tokens(student.net) else ()
+    return {"student": student, **{f"block_{i + 1}": vit.BlockEncoder(student.net, i, student.dim) for i in cut}}
+
+
 def _auto_stem(name: str, image_size: int) -> str:
     if NARROW.fullmatch(name):
         return "small" if image_size <= 16 else "stride2"

@@ -72,9 +72,14 @@ def _initialize(net: VisionTransformer, patch: int) -> None:
 
 def block_count(net: nn.Module) -> int:
     """Blocks of a ViT. Raises: ValueError for a network without a class token after each block."""
-    if not hasattr(net, "forward_intermediates") or getattr(net, "cls_token", None) is None:
+    if not has_class_tokens(net):
         raise ValueError(f"{type(net).__name__} is no ViT with a class token")
     return len(net.blocks)  # type: ignore[arg-type]
+
+
+def has_class_tokens(net: nn.Module) -> bool:
+    """Whether it is a ViT with a class token after each block."""
+    return hasattr(net, "forward_intermediates") and getattr(net, "cls_token", None) is not None
 
 
 def class_tokens(net: nn.Module, images: Tensor, blocks: list[int] | None = None) -> list[Tensor]:

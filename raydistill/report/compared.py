@@ -8,10 +8,9 @@ from collections.abc import Hashable
 from raydistill.report.intervals import Difference, difference, sentence
 from raydistill.report.load import Sweep
 from raydistill.report.wording import MISSING
-from raydistill.sweep.table import Row
+from raydistill.sweep.table import BASELINES, Row
 
 METRICS = ("test_knn", "test_probe", "val_knn", "val_instance")
-BASELINES = ("-tuned", "-default")
 
 
 def finalists(sweep: Sweep) -> list[Row]:

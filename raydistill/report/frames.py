@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from raydistill.report.wording import missing
 from raydistill.sweep.mlflow_runs import MESSAGE, OUTCOME, ROLE
 
 CHANGED = "setting/"  # of a metric that says to what a population changed a setting
@@ -57,7 +58,10 @@ def changed(params: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
 
 
 def searched(params: pd.DataFrame, space: dict[str, Any]) -> pd.DataFrame:
-    """The searched columns of `params`; of a file that is not there yet, those that differ between trials."""
+    """The searched columns of `params`, without those that no trial uses.
+
+    Of a file that is not there yet, those that differ between trials.
+    """
     if not space:
         differ = [name for name in params if params[name].astype(str).nunique() > 1]
         return params[[name for name in differ if name != "train.offsets"]]
@@ -67,9 +71,14 @@ def searched(params: pd.DataFrame, space: dict[str, Any]) -> pd.DataFrame:
     for path, spec in space.items():
         for parent, values in spec.get("when", {}).items():
             found.loc[[value not in values for value in found[parent]], path] = float("nan")
-    typed = {path: found[path] if any(v is None for v in found[path]) else found[path].infer_objects()
-             for path in several}  # fmt: skip
-    return pd.DataFrame(typed, index=params.index)
+    used = [path for path in several if not len(found) or not all(map(missing, found[path]))]
+    return pd.DataFrame({path: _typed(found[path]) for path in used}, index=params.index)
+
+
+def _typed(column: pd.Series) -> pd.Series:
+    """Numbers as numbers; but beside a missing value pandas would make 1024 to 1024.0, and None to nan."""
+    whole = any(value is None or isinstance(value, int) for value in column)
+    return column if whole and column.isna().any() else column.infer_objects()
 
 
 def _value(text: str) -> Any:

@@ -97,7 +97,6 @@ class Broker:
         self.expected: int | None = None
         self._trials: dict[str, _Trial] = {}
         self._groups: dict[str, _Group] = {}
-        self._places: dict[str, str] = {}
         self._launched = 0
         self._closing = False
         self._failure = ""
@@ -180,14 +179,6 @@ class Broker:
                     self._changed.notify_all()
                     return Orders(close=True)
                 await self._wait()
-
-    async def occupies(self, name: str, placement_group: str) -> None:
-        """A group's workers say which placement group they hold."""
-        self._places[name] = placement_group
-
-    async def places(self) -> list[str]:
-        """Placement groups that the groups have held: what is to be given back if the sweep ends in disorder."""
-        return list(self._places.values())
 
     async def tick(self, name: str, share: float) -> None:
         """A group has done this share of its epoch."""

@@ -21,6 +21,7 @@ from raydistill.sweep.journal import Journal, Outcome, TrialRecord, role_of
 from raydistill.sweep.keeper import Keeper
 from raydistill.sweep.progress import Progress
 from raydistill.sweep.search import Proposer, Settings
+from raydistill.sweep.telling import BUDGET, tell_copy, tell_start
 from raydistill.sweep.tracking import Tracker
 from raydistill.sweep.trial import Trial, last_copy
 from raydistill.training.checkpoint_files import write_atomically
@@ -29,7 +30,6 @@ SECONDS_BETWEEN_LOOKS = 0.5
 SECONDS_BETWEEN_ACCOUNTS = 5.0
 MOST_DEATHS = 10
 MOST_ROUNDS = 4
-BUDGET = "budget.json"
 TUNE_KEYS = {"time_this_iter_s", "time_total_s", "time_since_restore"}
 
 
@@ -89,23 +89,11 @@ class Driver:
             search = _Search(self, phase, pending, new)
             callback = _Callback(self, phase, search)
             self._tune(phase, search, callback, len(pending) + len(new))
-            self._account()
+            self.account()
             if not callback.lost:
                 break
         self._close(phase, keys)
         return [self.journal.trials[key] for key in keys if key in self.journal.trials]
-
-    def retell(self) -> None:
-        """After a resume, tell the tracker what it may have missed; what it has it leaves out."""
-        for record in self.journal.trials.values():
-            tags = {"raydistill.role": role_of(record.key)}
-            self.tracker.start_trial(record.key, flatten(record.config), tags=tags)
-            if record.copies:
-                self.tracker.tag(record.key, {"raydistill.copies": "; ".join(map(str, record.copies))})
-            for epoch, metrics in record.results.items():
-                self.tracker.log(record.key, epoch, metrics)
-            if record.outcome is not None:
-                self.tracker.end_trial(record.key, record.outcome, record.message)
 
     def _tune(self, phase: Phase, search: _Search, callback: _Callback, todo: int) -> None:
         mode = "max" if phase.goal == "maximize" else "min"
@@ -173,23 +161,15 @@ class Driver:
         """Accelerators in use, and the account of them on disk for a resume."""
         self.budget.using(workers)
         if time.monotonic() - self._accounted > SECONDS_BETWEEN_ACCOUNTS:
-            self._account()
+            self.account()
 
-    def _account(self) -> None:
+    def account(self) -> None:
+        """Write down what is spent so far."""
         self._accounted = time.monotonic()
         write_atomically(self.directory / BUDGET, json.dumps(self.budget.to_dict()).encode())
 
     def trial_directory(self, key: str) -> Place:
         return self.directory / "trials" / key
-
-
-def searched_numbers(settings: Settings) -> dict[str, float]:
-    """The searched settings that are numbers, as metrics: a population changes them on the way."""
-    return {
-        f"setting/{path}": float(value)
-        for path, value in settings.items()
-        if isinstance(value, int | float) and not isinstance(value, bool)
-    }
 
 
 class _Unstored:
@@ -296,7 +276,7 @@ class _Callback(_Unstored, tune.Callback):
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         record = self._driver.journal.trials[trial.config["key"]]
         self._search.running.add(record.key)
-        self._driver.tracker.start_trial(record.key, flatten(record.config), tags={"raydistill.role": self._phase.role})
+        tell_start(self._driver.tracker, record)
         config = self._driver.trial_directory(record.key) / "config.yaml"
         if not config.exists():
             write_config(config, record.config)
@@ -325,8 +305,7 @@ class _Callback(_Unstored, tune.Callback):
         config = configuration.assign(trial.config["config"], trial.config["settings"])
         self._driver.journal.copy(record.key, int(epoch), donor, trial.config["settings"], config)
         write_config(self._driver.trial_directory(record.key) / "config.yaml", config)
-        self._driver.tracker.tag(record.key, {"raydistill.copies": "; ".join(map(str, record.copies))})
-        self._driver.tracker.log(record.key, int(epoch), searched_numbers(record.settings))
+        tell_copy(self._driver.tracker, record)
         self._driver.progress.note(f"{record.key} {record.copies[-1]}")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -360,11 +339,6 @@ class _Callback(_Unstored, tune.Callback):
             self._search.room = status["room"]
             self._driver.count(status["workers"])
             self._driver.progress.tick(status["shares"])
-
-
-def flatten(config: dict[str, Any]) -> dict[str, Any]:
-    """Nested settings by dotted path, as MLflow shows them."""
-    return {f"{section}.{key}": value for section, values in config.items() for key, value in values.items()}
 
 
 def write_config(path: Place, config: dict[str, Any]) -> None:

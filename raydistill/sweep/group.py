@@ -5,19 +5,18 @@ from __future__ import annotations
 import logging
 import os
 import time
-from contextlib import suppress
+from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Any
 
 import ray
 import torch
-from ray._raylet import PlacementGroupID
-from ray.util.placement_group import PlacementGroup
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from raydistill.artifacts.store import open_store
 from raydistill.evaluation.online import evaluate
 from raydistill.storage import StorageError, place
+from raydistill.sweep.ending import end
 from raydistill.sweep.settings import FILE as SWEEP_FILE
 from raydistill.training.distributed import Workers, lost_worker
 from raydistill.training.messages import Load, Orders, Report
@@ -55,8 +54,6 @@ class BrokerControl:
         self.told = time.monotonic()
 
     def boundary(self, reports: list[Report], load: Load | None) -> Orders:
-        if self.fresh and (place := ray.util.get_current_placement_group()) is not None:
-            ray.get(self.broker.occupies.remote(self.name, place.id.hex()))
         orders = ray.get(self.broker.boundary.remote(self.name, reports, load, self.fresh, self.workers))
         self.fresh = False
         return orders
@@ -78,12 +75,20 @@ class Launcher:
 
     def __init__(self, settings: GroupSettings, storage: str) -> None:
         self.settings, self.storage = settings, storage
-        self._hosts: dict[str, Any] = {}
 
     def __call__(self, name: str) -> Any:
         host = ray.remote(num_cpus=0, scheduling_strategy=on_this_node())(GroupHost).remote()
-        self._hosts[name] = host
-        return host.run.remote(name, ray.get_runtime_context().current_actor, self.settings, self.storage)
+        run = host.run.remote(name, ray.get_runtime_context().current_actor, self.settings, self.storage)
+        return _until_over(host, run)
+
+
+async def _until_over(host: Any, run: Awaitable[None]) -> None:
+    """Wait for a host's run. After an error Ray Train may leave workers behind that hold what the next run needs."""
+    try:
+        await run
+    except ray.exceptions.RayError:
+        end(host)
+        raise
 
 
 def train_loop(config: dict[str, Any]) -> None:
@@ -109,18 +114,6 @@ def train_loop(config: dict[str, Any]) -> None:
 def on_this_node() -> NodeAffinitySchedulingStrategy:
     """For the actors that a sweep does not survive: they live and end with the driver, not with a worker node."""
     return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-
-
-def end(broker: Any) -> None:
-    """End the broker with its hosts and their workers, whatever they do, and give back what they hold: Ray 2.60
-    leaves the placement group of a Train run that was not closed in order to the driver's end."""
-    places: list[str] = []
-    with suppress(ray.exceptions.RayError):
-        places = ray.get(broker.places.remote(), timeout=5)
-    ray.kill(broker)
-    for held in places:
-        with suppress(ray.exceptions.RayError):
-            ray.util.remove_placement_group(PlacementGroup(PlacementGroupID(bytes.fromhex(held))))
 
 
 class GroupHost:

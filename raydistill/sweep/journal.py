@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -86,7 +87,7 @@ class Journal:
 
     def _write(self, event: dict[str, Any]) -> None:
         self._lines.append(json.dumps({**event, "time": round(time.time(), 3)}) + "\n")
-        _apply(self.trials, event)
+        apply(self.trials, event)
 
 
 class _File:
@@ -135,7 +136,8 @@ def _parts(path: Remote) -> list[Remote]:
     return sorted(path.parent.glob(f"{path.name}*"))
 
 
-def _apply(trials: dict[str, TrialRecord], event: dict[str, Any]) -> None:
+def apply(trials: dict[str, TrialRecord], event: dict[str, Any]) -> None:
+    """Add an event to what the events before it add up to."""
     key = event["key"]
     if event["event"] == "trial":
         trials[key] = TrialRecord(key, event["settings"], event["config"])
@@ -155,10 +157,16 @@ def _apply(trials: dict[str, TrialRecord], event: dict[str, Any]) -> None:
 def read_records(path: Place) -> dict[str, TrialRecord]:
     """The trials of a journal that nobody is to write to."""
     trials: dict[str, TrialRecord] = {}
+    for event in read_events(path):
+        apply(trials, event)
+    return trials
+
+
+def read_events(path: Place) -> Iterator[dict[str, Any]]:
+    """The events of a journal in their order; `time` is in seconds since 1970."""
     for part in _parts(path) if isinstance(path, Remote) else [path]:
         for line in part.read_bytes().rpartition(b"\n")[0].decode().splitlines():
-            _apply(trials, json.loads(line))
-    return trials
+            yield json.loads(line)
 
 
 def role_of(key: str) -> str:

@@ -9,7 +9,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,10 +22,11 @@ from raydistill.evaluation.final import score
 from raydistill.storage import Place
 from raydistill.sweep.broker import Broker
 from raydistill.sweep.budget import Budget, Limits, describe_spent
-from raydistill.sweep.driver import BUDGET, Driver, Phase, SweepFailed, flatten, write_config
+from raydistill.sweep.driver import Driver, Phase, SweepFailed, write_config
+from raydistill.sweep.ending import end
 from raydistill.sweep.environment import environment
 from raydistill.sweep.finalists import Arm, final_key, front, make_arms, ranked, seeded
-from raydistill.sweep.group import GroupSettings, Launcher, end, on_this_node
+from raydistill.sweep.group import GroupSettings, Launcher, on_this_node
 from raydistill.sweep.journal import Journal, TrialRecord, role_of
 from raydistill.sweep.keeper import Keeper
 from raydistill.sweep.outbox import without_password
@@ -37,13 +38,27 @@ from raydistill.sweep.security import MODE, refuse_open_cluster, refuse_open_hea
 from raydistill.sweep.settings import FILE, SHOWN, SweepSettings
 from raydistill.sweep.sizing import FIRST, MOST
 from raydistill.sweep.table import Row, plain, render, render_front
+from raydistill.sweep.telling import (
+    BUDGET,
+    EXPERIMENT,
+    JOURNAL,
+    ORIGIN,
+    RESULTS,
+    SCORES,
+    TABLE,
+    WINNERS_CONFIG,
+    described,
+    flatten,
+    tell_conclusion,
+    tell_scores,
+    tell_trials,
+)
 from raydistill.sweep.tracking import Tracker
 from raydistill.sweep.warm import earlier
 from raydistill.training.checkpoint_files import WINNER, newest, write_atomically
 from raydistill.training.checkpoints import latest_checkpoint
 
 log = logging.getLogger(__name__)
-SCORES = "scores.json"
 CLOSING_SECONDS = 600.0
 
 
@@ -63,21 +78,12 @@ def run_sweep(settings: SweepSettings, *, resume: bool = False) -> SweepResult:
     settings.check_start(resume=resume)
     if not ray.is_initialized():
         refuse_open_cluster(os.environ.get("RAY_ADDRESS"), os.environ.get(MODE))
-    tracker = Tracker(
-        settings.tracking_uri,
-        experiment="raydistill",
-        sweep=settings.name,
-        params=flatten(configuration.dump(settings.base)) | {"trials": settings.trials, "seeds": settings.seeds},
-        tags={
-            "raydistill.method": settings.base.method.name,
-            "raydistill.command": settings.command,
-            "raydistill.environment": json.dumps(environment()),
-            "raydistill.images": json.dumps(dict(settings.images)),
-        },
-    )
+    origin = _origin(settings)
+    tracker = Tracker(settings.tracking_uri, EXPERIMENT, settings.name, **described(settings.identity(), origin))
     outcome = "failed"
     try:
         settings.store()
+        (settings.directory / ORIGIN).write_text(json.dumps(origin, indent=1))
         tracker.artifact(None, settings.directory / FILE)
         with _cluster():
             result = _run(settings, tracker)
@@ -92,11 +98,18 @@ def run_sweep(settings: SweepSettings, *, resume: bool = False) -> SweepResult:
             log.warning("%d events were not delivered to %s", undelivered, without_password(settings.tracking_uri))
 
 
+def _origin(settings: SweepSettings) -> dict[str, Any]:
+    """The command that started the sweep, and where; a resumed sweep keeps what was written down."""
+    if (settings.directory / ORIGIN).exists():
+        return dict(json.loads((settings.directory / ORIGIN).read_text()))
+    return {"command": settings.command, "environment": environment(), "images": dict(settings.images)}
+
+
 def _run(settings: SweepSettings, tracker: Tracker) -> SweepResult:
     if settings.gpu is None:
         settings = replace(settings, gpu=ray.cluster_resources().get("GPU", 0) > 0)
     space = settings.space
-    journal = Journal(settings.directory / "journal.jsonl")
+    journal = Journal(settings.directory / JOURNAL)
     broker, broker_name = _start_broker(settings)
     budget = _budget(settings)
     progress = Progress(
@@ -107,7 +120,7 @@ def _run(settings: SweepSettings, tracker: Tracker) -> SweepResult:
         settings.directory, broker, broker_name, journal, tracker, progress, budget,
         Keeper(settings.directory, settings.checkpoints_gib, goal=space.goal),
     )  # fmt: skip
-    driver.retell()
+    tell_trials(tracker, journal.path)
     try:
         progress.note(f"sweep {settings.name}: {settings.trials} trials of {settings.epochs} epochs")
         budget.reserve(settings.finalists * settings.epochs)
@@ -121,9 +134,8 @@ def _run(settings: SweepSettings, tracker: Tracker) -> SweepResult:
         with suppress(ray.exceptions.GetTimeoutError):
             ray.get(broker.close.remote(), timeout=CLOSING_SECONDS)
         rows = _rows(settings, driver, ranked(records, space.metric, space.goal), arms, finals)
-        spent = budget.spent()
-        tracker.tag_parent({"raydistill.spent": json.dumps(asdict(spent))})
-        progress.note(f"spent: {describe_spent(spent)}")
+        driver.account()
+        progress.note(f"spent: {describe_spent(budget.spent())}")
     finally:
         journal.close()
         end(broker)
@@ -294,12 +306,9 @@ def _scored(driver: Driver, records: list[TrialRecord], settings: SweepSettings)
             pending[record.key] = task.remote(record.config, str(directory), threads=1, gpu=bool(settings.gpu))
     for record in records:
         if record.key in pending:
-            known, found = _values(record), ray.get(pending[record.key])
-            scores[record.key] = known | found
-            directory = driver.trial_directory(record.key)
-            write_atomically(directory / SCORES, json.dumps(scores[record.key]).encode())
-            driver.tracker.log(record.key, record.epochs, {k: v for k, v in found.items() if k not in known})
-            driver.tracker.artifact(record.key, max(directory.glob("*.safetensors")), "checkpoint")
+            scores[record.key] = _values(record) | ray.get(pending[record.key])
+            write_atomically(driver.trial_directory(record.key) / SCORES, json.dumps(scores[record.key]).encode())
+        tell_scores(driver.tracker, record, driver.trial_directory(record.key))
     return scores
 
 
@@ -342,26 +351,20 @@ def _conclude(
     winner = own[0] if own else _found(arm)
     state = latest_checkpoint(directory / "trials" / winner.key) or {}
     config = configuration.assign(winner.config, {"train.offsets": state.get("offsets") or [[0, 0]]})
-    path = directory / "winner.yaml"
+    path = directory / WINNERS_CONFIG
     write_config(path, config)
     table = render(rows, space.metric)
     if space.also:
         table = f"{render_front(best, space.objectives)}\n\n{table}"
-    (directory / "table.md").write_text(table + "\n")
-    (directory / "results.json").write_text(json.dumps(plain(rows), indent=1))
+    (directory / TABLE).write_text(table + "\n")
+    (directory / RESULTS).write_text(json.dumps(plain(rows), indent=1))
     if isinstance(directory, Path):
         link = directory / "winner"
         link.unlink(missing_ok=True)
         link.symlink_to(Path("trials") / winner.key)
     else:
         (directory / WINNER).write_text(winner.key)
-    for file in (path, directory / "table.md", directory / "results.json"):
-        tracker.artifact(None, file)
-    baselines = [row for row in rows if row.name.endswith(("-tuned", "-default"))]
-    for row, prefix in zip([rows[0], *baselines[:1]], ("winner", "baseline"), strict=False):
-        means = {m: row.mean(m) for m in ("val_knn", "val_instance", "test_knn", "test_probe")}
-        tracker.log_parent({f"{prefix}_{metric}": mean[0] for metric, mean in means.items() if mean})
-    tracker.tag_parent({"raydistill.winner": winner.key})
+    tell_conclusion(tracker, directory)
     progress.note("done")
     return SweepResult(rows, table, path)
 

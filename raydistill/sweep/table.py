@@ -25,6 +25,7 @@ class Row:
 
 
 COLUMNS = ("val_knn", "val_instance", "loss", "student_parameters", "test_knn", "test_probe")
+BASELINES = ("-tuned", "-default")  # how the rows of the un-distilled student end
 UNITS = {"loss": (1, 4), "student_parameters": (1e-6, 3)}
 
 

@@ -27,7 +27,8 @@ class Tracker:
     """One sweep in MLflow. After construction no method waits for the server, but `flush` and `close`.
 
     The experiment and the parent run, named `sweep`, are found again or created. `params` are logged by
-    dotted path; `system_metrics` samples this machine's load onto the parent run.
+    dotted path; `system_metrics` samples this machine's load onto the parent run. Moments (`when`) are in
+    milliseconds since 1970, by default now.
 
     Raises: ValueError for an unsafe name; TrackingError if the store cannot be used, within 10 s if an http
     server does not answer.
@@ -42,6 +43,7 @@ class Tracker:
         params: Mapping[str, Any],
         tags: Mapping[str, str] | None = None,
         system_metrics: bool = True,
+        when: int | None = None,
     ) -> None:
         check_name("experiment", experiment)
         check_name("sweep", sweep)
@@ -49,7 +51,7 @@ class Tracker:
             client = connect(uri, experiment)
             self.experiment_id = find_experiment(client, uri, experiment)
             self._runs = Runs(client, self.experiment_id, sweep)
-            self._runs.start(PARENT, texts(params), dict(tags or {}), now())
+            self._runs.start(PARENT, texts(params), dict(tags or {}), when or now())
         except Exception as error:
             cause = " ".join(str(error).split())[:400]
             hint = "give --tracking-uri sqlite:///mlflow.db or http://HOST:PORT"
@@ -61,21 +63,23 @@ class Tracker:
         if system_metrics:
             self._start_sampling(uri)
 
-    def start_trial(self, key: str, params: Mapping[str, Any], tags: Mapping[str, str] | None = None) -> None:
+    def start_trial(
+        self, key: str, params: Mapping[str, Any], tags: Mapping[str, str] | None = None, when: int | None = None
+    ) -> None:
         """Create the child run `key`, or go on with it; parameters that it already has are left alone.
 
         Raises: ValueError for an unsafe key.
         """
         self._open.add(check_name("trial", key))
-        self._act(key, partial(self._runs.start, key, texts(params), dict(tags or {}), now()))
+        self._act(key, partial(self._runs.start, key, texts(params), dict(tags or {}), when or now()))
 
     def tag(self, key: str, tags: Mapping[str, str]) -> None:
         """Set tags of a trial's run."""
         self._act(key, partial(self._runs.tag, key, dict(tags)))
 
-    def log(self, key: str, step: int, metrics: Mapping[str, float]) -> None:
+    def log(self, key: str, step: int, metrics: Mapping[str, float], when: int | None = None) -> None:
         """Keep for delivery. Non-finite values, and points that the run already has, are left out."""
-        moment = now()
+        moment = when or now()
         points = [Point(k, float(v), moment, step) for k, v in metrics.items() if math.isfinite(v)]
         for start in range(0, len(points), METRICS_PER_CALL):
             self._outbox.put(Event(key, points=tuple(points[start : start + METRICS_PER_CALL])))
@@ -88,16 +92,16 @@ class Tracker:
         run = PARENT if key is None else key
         self._outbox.put(Event(f"{run}/artifacts", action=partial(self._runs.artifact, run, path.absolute(), folder)))
 
-    def end_trial(self, key: str, outcome: Outcome, message: str = "") -> None:
+    def end_trial(self, key: str, outcome: Outcome, message: str = "", when: int | None = None) -> None:
         """Close the trial's run; its tags say how it ended. Raises ValueError for an unknown outcome."""
         if outcome not in STATUS:
             raise ValueError(f"outcome {outcome!r} of trial {key!r} is unknown; valid: {', '.join(STATUS)}")
         self._open.discard(key)
-        self._act(key, partial(self._runs.end, key, outcome, message, now()))
+        self._act(key, partial(self._runs.end, key, outcome, message, when or now()))
 
-    def log_parent(self, metrics: Mapping[str, float], step: int = 0) -> None:
+    def log_parent(self, metrics: Mapping[str, float], step: int = 0, when: int | None = None) -> None:
         """As `log`, on the sweep's run."""
-        self.log(PARENT, step, metrics)
+        self.log(PARENT, step, metrics, when)
 
     def tag_parent(self, tags: Mapping[str, str]) -> None:
         """Set tags of the sweep's run."""
@@ -107,7 +111,7 @@ class Tracker:
         """Wait up to `timeout` seconds until all is delivered; whether it is."""
         return self._outbox.wait(timeout)
 
-    def close(self, outcome: str, timeout: float = 60) -> int:
+    def close(self, outcome: str, timeout: float = 60, when: int | None = None) -> int:
         """End the sweep's run, and trials still open as interrupted; deliver for up to `timeout` seconds.
 
         Returns the number of undelivered events. Never raises; Ctrl-C ends the wait.
@@ -115,8 +119,8 @@ class Tracker:
         if not self._ended.is_set():
             self._ended.set()
             for key in sorted(self._open):
-                self.end_trial(key, "interrupted")
-            self._act(PARENT, partial(self._runs.end, PARENT, outcome, "", now()))
+                self.end_trial(key, "interrupted", when=when)
+            self._act(PARENT, partial(self._runs.end, PARENT, outcome, "", when or now()))
             with suppress(KeyboardInterrupt):
                 self.flush(timeout)
         return self._outbox.stop()

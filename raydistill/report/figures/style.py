@@ -10,16 +10,18 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 INK, GREY, FAINT, RULE = "#1a1a1a", "#595959", "#b0b0b0", "#e3e3e3"
-BLUE, RED, SKY = "#0072b2", "#d55e00", "#56b4e9"
+BLUE, ORANGE, GREEN, RED, SKY, PURPLE = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7"
 SCORES, LIGHTEST = "cividis_r", 0.25  # light is low; where it begins, so that it is seen on white
 WIDTH = 10.4  # inches
 TEXT, SMALL = 9.0, 8.0  # points
 WINNER: dict[str, Any] = {"color": RED, "zorder": 5}
 
 
-def grid_of(rows: int, columns: int, height: float, **options: Any) -> tuple[Figure, list[Axes]]:
+def grid_of(
+    rows: int, columns: int, height: float, *, width: float = WIDTH, **options: Any
+) -> tuple[Figure, list[Axes]]:
     """A figure with rows x columns tidy axes, in reading order; `options` are those of `Figure.subplots`."""
-    figure = Figure(figsize=(WIDTH, height), layout="constrained", facecolor="white")
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     axes = list(figure.subplots(rows, columns, squeeze=False, **options).flat)
     for each in axes:
         tidy(each)
@@ -55,9 +57,10 @@ def mark(label: str, **options: Any) -> Line2D:
     return Line2D([], [], label=label, **{"linestyle": "none", "markersize": 5.5, **options})
 
 
-def empty(text: str) -> Figure:
+def empty(text: str, *, height: float = 1.4) -> Figure:
     """A figure that says why there is nothing to see."""
-    figure = Figure(figsize=(WIDTH, 1.4), facecolor="white")
+    figure = Figure(figsize=(WIDTH, height), facecolor="white")
+    figure.add_axes((0, 0, 1, 1)).set_axis_off()  # a notebook shows no figure without axes
     figure.text(0.5, 0.5, plain(text), ha="center", va="center", fontsize=TEXT + 1, color=GREY, wrap=True)
     return figure
 

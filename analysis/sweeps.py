@@ -1,0 +1,73 @@
+"""Makes the sweeps that the notebooks show: five methods on scikit-learn's digits, some minutes each on two cores.
+
+    python analysis/sweeps.py [OUT] [--only METHOD ...]
+
+Each explores what its paper's figures vary (analysis/spaces). A sweep that is whole in OUT (analysis/sweeps) is left
+alone. Each runs in a folder of its own that goes away; of the sweep's folder all is kept but checkpoints, Ray's files
+and the name of the system.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+from raydistill.sweep.telling import ORIGIN, RESULTS, winner_of
+from raydistill.training.checkpoint_files import WINNER
+
+HERE = Path(__file__).parent
+COMMON = ["--epochs", "8", "--seeds", "3", "--storage", "runs", "--tracking-uri", "sqlite:///mlflow.db"]
+METHODS = {
+    "dogo": [], "seed": [], "simreg": [], "sdssl": ["--set", "eval.encoders=all"],
+    "sssd": ["--set", "eval.encoders=all"],
+}  # fmt: skip
+KEPT = ("journal.jsonl", "sweep.yaml", "budget.json", "table.md", "winner.yaml", "trials/*/scores.json")
+
+
+def command(method: str) -> list[str]:
+    """What one would type in a folder that holds `spaces`."""
+    return ["sweep.py", "--method", method, "--name", method, "--search-space", f"spaces/{method}.yaml", *COMMON,
+            *METHODS[method]]  # fmt: skip
+
+
+def keep(sweep: Path, target: Path) -> None:
+    """Copy what a sweep is told from; the results come last, since they say that it is whole."""
+    shutil.rmtree(target, ignore_errors=True)
+    for file in (file for pattern in KEPT for file in sorted(sweep.glob(pattern))):
+        copy = target / file.relative_to(sweep)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(file, copy)
+    origin = json.loads((sweep / ORIGIN).read_text())
+    origin["environment"].pop("system", None)
+    (target / ORIGIN).write_text(json.dumps(origin, indent=1) + "\n")
+    (target / WINNER).write_text(winner_of(sweep) + "\n")
+    shutil.copyfile(sweep / RESULTS, target / RESULTS)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("out", nargs="?", type=Path, default=HERE / "sweeps")
+    parser.add_argument("--only", nargs="*", choices=METHODS, default=list(METHODS), metavar="METHOD")
+    given = parser.parse_args()
+    for method in given.only:
+        target = given.out.absolute() / method
+        if (target / RESULTS).exists():
+            print(f"{method}: there already", flush=True)
+            continue
+        began = time.monotonic()
+        with tempfile.TemporaryDirectory(prefix=f"sweep-{method}-") as folder:
+            shutil.copytree(HERE / "spaces", Path(folder) / "spaces")
+            program, *words = command(method)
+            subprocess.run([sys.executable, HERE.parent / program, *words], cwd=folder, check=True)
+            keep(Path(folder) / "runs" / method, target)
+        print(f"{method}: {time.monotonic() - began:.0f} s", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,143 @@
+"""What an export says of itself: how it looks at images, where it comes from, and a model card."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from raydistill import __version__
+from raydistill.artifacts.teachers import recipes
+from raydistill.config import Config
+from raydistill.data.augment import normalization
+from raydistill.export.found import Found
+
+SQUEEZED = 96  # pixels; images of up to this size are not cropped
+METRICS = {
+    "val_knn": ("k-NN accuracy", "validation"),
+    "val_probe": ("linear probe", "validation"),
+    "val_instance": ("crops that find their image", "validation"),
+    "test_knn": ("k-NN accuracy", "test"),
+    "test_probe": ("linear probe", "test"),
+}
+PACKAGES = ("torch", "torchvision", "timm")
+
+
+def preprocessing(size: int) -> dict[str, Any]:
+    """What `evaluate_view` does to an image, in words that others have too."""
+    mean, std = normalization("", size)
+    cropped = size > SQUEEZED
+    return {
+        "image_size": size,
+        "channels": "RGB, upright by EXIF",
+        "resize": size * 256 // 224 if cropped else [size, size],
+        "resize_means": "pixels of the shorter side" if cropped else "height and width",
+        "interpolation": "bilinear, antialiased, not rounded to 8 bits",
+        "crop": [size, size] if cropped else None,
+        "crop_means": "centre" if cropped else "none",
+        "value_range": [0, 1],
+        "mean": list(mean),
+        "std": list(std),
+        "input": f"float32 (N, 3, {size}, {size})",
+    }
+
+
+def provenance(found: Found) -> dict[str, Any]:
+    """Where the encoder comes from; numbers of its weights and of the check are added by the writer."""
+    config = found.config
+    return {
+        "run": found.run, "sweep": found.sweep, "trial": found.trial, "encoder": found.encoder,
+        "method": config.method.name, "epoch": found.epoch, "epochs": config.train.epochs, "outcome": found.outcome,
+        "copies": list(found.copies),
+        "seeds": {
+            "train": config.train.seed, "stream": config.data.stream_seed, "split": config.data.split_seed,
+        },
+        "data": {"source": config.data.source, "training_images": found.given["images"]},
+        "teachers": _teachers(config),
+        "scores": found.scores,
+        "given": found.given,
+        "versions": {"raydistill": __version__, "python": platform.python_version(), **_versions()},
+    }  # fmt: skip
+
+
+def _teachers(config: Config) -> list[str]:
+    if config.method.teacher_output() is None:
+        return []
+    trained = [
+        f"{recipe.method.name} on {config.teacher.backbone}, {recipe.train.epochs} epochs on the same images"
+        for recipe in recipes(config)
+    ]
+    return [*config.teacher.sources, *trained]
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "unknown"
+    return found
+
+
+def scores_of(found: Found) -> dict[str, float]:
+    """The scores of the encoder alone."""
+    suffix = "" if found.encoder == "student" else f"_{found.encoder}"
+    return {name: found.scores[name + suffix] for name in METRICS if name + suffix in found.scores}
+
+
+def card(found: Found, about: dict[str, Any], view: dict[str, Any], needs: str, usage: str) -> str:
+    """README.md of an export.
+
+    `about` is its provenance, `view` its preprocessing; `usage` loads it, with `needs` installed.
+    """
+    size, epochs = view["image_size"], f"{found.epoch} epoch{'s' * (found.epoch > 1)}"
+    images = f"{about['data']['training_images']} images of `{about['data']['source'].rpartition('/')[2]}`"
+    taught = f", with the frozen teacher {' and '.join(about['teachers'])}" if about["teachers"] else ""
+    resized = (
+        f"resized to {view['resize']} px on the shorter side and cropped to {size} x {size} at the centre"
+        if view["crop"] else f"resized to {size} x {size}"
+    )  # fmt: skip
+    rows = [f"| {' | '.join(METRICS[name])} | {100 * value:.2f} % |" for name, value in scores_of(found).items()]
+    scores = "\n".join(["| score | split | |", "|---|---|---|", *rows]) if rows else "None is known."
+    limits = [
+        f"Trained on {images}; how it does on others has to be tried.",
+        "A score on the validation split was looked at by the search that chose this run; one on test was not.",
+    ]
+    if not found.complete:
+        limits.append(f"Training ended early: after {epochs} of {found.config.train.epochs}.")
+    if found.copies:
+        limits.append(f"It cannot be trained again alone: {'; '.join(found.copies)}.")
+    return f"""# {found.run}
+
+An image encoder: {about["dim"]} numbers for an image. The {found.encoder} of `{found.config.method.name}`, \
+{about["parameters"]} parameters, trained for {epochs} on {images}{taught}.
+
+## Load it
+
+In this folder, with {needs} installed, for a file `image.png`:
+
+```python
+{usage}
+```
+
+Images are made upright and RGB, {resized} (bilinear, antialiased), divided by 255 and normalised with mean \
+{view["mean"]} and standard deviation {view["std"]}; `preprocessing.json` says the same.
+
+## Scores
+
+{scores}
+
+## Limits
+
+{chr(10).join(f"- {limit}" for limit in limits)}
+
+## Licence
+
+None is given: choose one. The images and the teachers that it was trained with may bring conditions.
+
+## Provenance
+
+`provenance.json`: seeds, versions, and the SHA-256 of `{about["weights"]["file"]}`. `config.yaml`: every setting; \
+`raydistill train` takes this folder.
+"""

@@ -1,0 +1,140 @@
+"""Embeddings of images into a Parquet file, a row group at a time."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from raydistill.config import ConfigError, Data
+from raydistill.data.augment import evaluate_view, normalization
+from raydistill.data.files import EXTENSIONS
+from raydistill.data.images import BadImage, Raw, decode
+from raydistill.data.sources import divide, open_source
+from raydistill.export.about import provenance
+from raydistill.export.found import Found
+from raydistill.storage import reason
+
+SPLITS = ("train", "val", "test")
+ROW_GROUP = 4096
+Part = tuple[str, Raw, np.ndarray]
+
+
+def parts_of(source: str, split: str, data: Data) -> list[Part]:
+    """Which rows of which images: those of a split, or all, divided as a sweep with the settings `data` would.
+
+    `source` is what `data.source` takes, or an image file. Raises: ConfigError where there is none; DataError.
+    """
+    path = Path(source)
+    if path.is_file() and path.suffix.lower() in EXTENSIONS:
+        raws = {"train": Raw(1, lambda index: Image.open(path), lambda index: str(path), None, ())}
+    else:
+        raws = open_source(data.model_copy(update={"source": source}))
+    divided = divide(raws, data.validation_fraction, data.split_seed)
+    parts = [(name, *divided[name]) for name in SPLITS if split in ("all", name) and len(divided[name][1])]
+    if not parts:
+        raise ConfigError(f"--split {split}: {source} has no image for it")
+    return parts
+
+
+def embed_images(
+    encoder: nn.Module,
+    found: Found,
+    parts: list[Part],
+    out: Path,
+    *,
+    batch_size: int,
+    device: torch.device,
+    skip: bool = False,
+    progress: Callable[[int], None] = lambda count: None,
+) -> int:
+    """Write `image` (where it lies), `split`, `label` and `class` where known, and `embedding` to `out`.
+
+    Args:
+        encoder: with `dim`; the run's own, `found.encoder`.
+        skip: pass over images that cannot be read.
+        progress: told how many are done.
+
+    Returns: how many there are in the file. Raises: BadImage; ConfigError where the file cannot be written.
+    """
+    encoder = encoder.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
+    schema = _schema(encoder.dim, any(raw.labels is not None for _, raw, _ in parts), found)  # type: ignore[arg-type]
+    size = found.given["image_size"]
+    passing, done = out.with_name(f".{out.name}.{os.getpid()}"), 0
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with pq.ParquetWriter(passing, schema) as writer:
+            group: list[pa.RecordBatch] = []
+            for split, raw, rows, images in _images(parts, batch_size, skip):
+                group.append(_batch(schema, split, raw, rows, _features(encoder, images, size, device)))
+                done += len(rows)
+                progress(done)
+                if sum(map(len, group)) >= ROW_GROUP:
+                    writer.write_table(pa.Table.from_batches(group))
+                    group = []
+            writer.write_table(pa.Table.from_batches(group, schema))
+        passing.replace(out)
+    except OSError as error:
+        raise ConfigError(f"--out {out}: cannot be written ({reason(error)})") from None
+    finally:
+        passing.unlink(missing_ok=True)
+    return done
+
+
+def _images(parts: list[Part], size: int, skip: bool) -> Iterator[tuple[str, Raw, list[int], list[Tensor]]]:
+    """At most `size` of them at a time, with their split, their source and their rows in it."""
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for split, raw, rows in parts:
+            for start in range(0, len(rows), size):
+                wanted = rows[start : start + size].tolist()
+                read = zip(wanted, pool.map(partial(_read, raw, skip=skip), wanted), strict=True)
+                kept = [(row, image) for row, image in read if image is not None]
+                if kept:
+                    yield split, raw, [row for row, _ in kept], [image for _, image in kept]
+
+
+def _read(raw: Raw, row: int, *, skip: bool) -> Tensor | None:
+    try:
+        return decode(raw, row)
+    except BadImage:
+        if skip:
+            return None
+        raise
+
+
+def _features(encoder: nn.Module, images: list[Tensor], size: int, device: torch.device) -> np.ndarray:
+    """(N, dim) float32."""
+    with torch.inference_mode():
+        views = evaluate_view(images, size=size, normalize=normalization("", size), device=device)
+        features: np.ndarray = encoder(views).float().cpu().numpy()
+    return features
+
+
+def _schema(dim: int, labelled: bool, found: Found) -> pa.Schema:
+    fields = [("image", pa.string()), ("split", pa.string())]
+    fields += [("label", pa.int64()), ("class", pa.string())] if labelled else []
+    fields += [("embedding", pa.list_(pa.float32(), dim))]
+    return pa.schema(fields, {"raydistill": json.dumps(provenance(found))})
+
+
+def _batch(schema: pa.Schema, split: str, raw: Raw, rows: list[int], features: np.ndarray) -> pa.RecordBatch:
+    labels = [None] * len(rows) if raw.labels is None else raw.labels[rows].tolist()
+    columns: dict[str, Any] = {
+        "image": [raw.name(row) for row in rows],
+        "split": [split] * len(rows),
+        "label": labels,
+        "class": [None if label is None else raw.classes[label] for label in labels],
+        "embedding": pa.FixedSizeListArray.from_arrays(pa.array(features.ravel()), features.shape[1]),
+    }
+    return pa.record_batch({name: columns[name] for name in schema.names}, schema)

@@ -1,0 +1,56 @@
+"""The encoder of a run, rebuilt from its checkpoint or from an export; and images to try it on."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from raydistill import methods
+from raydistill.artifacts.teachers import given_from
+from raydistill.config import Config, ConfigError, nearest
+from raydistill.data.augment import evaluate_view, normalization
+from raydistill.data.images import BadImage, DataError
+from raydistill.data.sources import load_dataset
+from raydistill.export.formats.safetensors import load
+from raydistill.export.found import Found
+from raydistill.storage import is_remote
+
+SAMPLE = 8
+
+
+def choose(found: Found, name: str) -> nn.Module:
+    """The run's encoder called `name`, in eval mode; it has `dim`, its output width.
+
+    Raises: ConfigError with the nearest name; for an export that is damaged, or that only others read.
+    """
+    encoders = {found.encoder: load(found.export)} if found.export else _trained(found)
+    if name not in encoders:
+        raise ConfigError(f"--encoder {name!r}: {found.run} has no encoder of that name{nearest(name, encoders)}")
+    return encoders[name]
+
+
+def _trained(found: Found) -> dict[str, nn.Module]:
+    method = methods.build(found.config.method, given_from(found.state), seed=0)
+    method.load_state_dict(found.state["method"])
+    return method.eval().encoders()
+
+
+def embed_plain(encoder: nn.Module, images: list[np.ndarray], size: int) -> Tensor:
+    """What the encoder makes of images (H, W, 3) of uint8, looked at as its scores did: (N, dim)."""
+    planes = [torch.from_numpy(image).permute(2, 0, 1) for image in images]
+    with torch.inference_mode():
+        return encoder(evaluate_view(planes, size=size, normalize=normalization("", size)))
+
+
+def sample(config: Config) -> tuple[list[np.ndarray], str]:
+    """Some images (H, W, 3) of uint8, and what they are: of the run's own, else noise."""
+    try:
+        if is_remote(config.data.source):
+            raise DataError("a copy of all images would be made for it")
+        split = load_dataset(config.data.model_copy(update={"cache_gib": 0.0, "download": False})).val
+        images = [split.peek(index).permute(1, 2, 0).numpy() for index in range(min(SAMPLE, len(split)))]
+        return images, f"{len(images)} validation images of {config.data.source}"
+    except (DataError, BadImage):
+        noise = np.random.default_rng(0).integers(0, 256, (SAMPLE, 40, 50, 3), dtype=np.uint8)
+        return list(noise), f"{SAMPLE} images of noise, since {config.data.source} is not here"

@@ -1,0 +1,129 @@
+"""A folder that timm loads without raydistill."""
+
+from __future__ import annotations
+
+import json
+import runpy
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from raydistill.config import ConfigError
+from raydistill.export.formats import copy_portable, preprocess
+from raydistill.export.found import Found
+from raydistill.models.backbones import NARROW, NARROW_LAYERS, Backbone
+from raydistill.models.vit import BlockEncoder
+
+WEIGHTS = "model.safetensors"
+NEEDS = "timm"
+KEPT = ("first_conv", "classifier", "fixed_input_size")
+
+
+class Spelled(NamedTuple):
+    """A network in timm's words. `stem_stride`: of a 3x3 stem without pooling, which timm has no word for."""
+
+    architecture: str
+    arguments: dict[str, Any]
+    stem_stride: int | None
+    state: dict[str, Tensor]
+
+
+def write(encoder: nn.Module, found: Found, folder: Path) -> None:
+    import timm
+
+    spelled = _spell(encoder, found)
+    save_file({name: value.contiguous() for name, value in spelled.state.items()}, folder / WEIGHTS)
+    net = timm.create_model(spelled.architecture, num_classes=0, **spelled.arguments)
+    known = {key: net.pretrained_cfg[key] for key in KEPT if key in net.pretrained_cfg}
+    config = {
+        "architecture": spelled.architecture, "num_classes": 0, "num_features": net.num_features,
+        "model_args": spelled.arguments, "stem_stride": spelled.stem_stride,
+        "pretrained_cfg": known | _seen(json.loads((folder / "preprocessing.json").read_text())),
+    }  # fmt: skip
+    (folder / "config.json").write_text(json.dumps(config, indent=1))
+    copy_portable("load.py", folder)
+
+
+def _seen(preprocessing: dict[str, Any]) -> dict[str, Any]:
+    """The preprocessing as timm's own transforms take it."""
+    size, crop = preprocessing["image_size"], preprocessing["crop"]
+    return {
+        "input_size": [3, size, size], "interpolation": "bilinear", "num_classes": 0, "mean": preprocessing["mean"],
+        "std": preprocessing["std"], "crop_pct": size / preprocessing["resize"] if crop else 1.0,
+        "crop_mode": "center" if crop else "squash",
+    }  # fmt: skip
+
+
+def _spell(encoder: nn.Module, found: Found) -> Spelled:
+    """Raises: ConfigError for a network that is not timm's."""
+    if isinstance(encoder, BlockEncoder):
+        state = {k: v for k, v in encoder.net.state_dict().items() if not _behind(k, encoder.block)}
+        architecture, arguments = _vit(encoder.net)
+        return Spelled(architecture, {**arguments, "depth": encoder.block + 1, "global_pool": "token"}, None, state)
+    if not isinstance(encoder, Backbone) or not type(encoder.net).__module__.startswith("timm."):
+        raise ConfigError(
+            f"--format timm: the encoder {found.encoder!r} of {found.run} is no network of timm's; "
+            "use safetensors, onnx, torch-export or mlflow"
+        )
+    net: Any = encoder.net
+    small = encoder.stem != "imagenet" and hasattr(net, "maxpool")
+    if narrow := NARROW.fullmatch(encoder.name):
+        channels = [int(narrow[2]) * factor for factor in (1, 2, 4, 8)]
+        architecture, arguments = "resnet18", {"layers": list(NARROW_LAYERS[narrow[1]]), "channels": channels}
+    else:
+        architecture, arguments = _vit(net) if hasattr(net, "blocks") else _timm(net)
+    return Spelled(architecture, arguments, net.conv1.stride[0] if small else None, net.state_dict())
+
+
+def _timm(net: Any) -> tuple[str, dict[str, Any]]:
+    """Of a network that timm's factory built."""
+    return net.pretrained_cfg["architecture"], {k: v for k, v in net._model_args.items() if k != "num_classes"}
+
+
+def _vit(net: Any) -> tuple[str, dict[str, Any]]:
+    """Of timm's factory, or of `raydistill.models.vit`."""
+    if hasattr(net, "pretrained_cfg"):
+        return _timm(net)
+    patches = net.patch_embed
+    return "vit_tiny_patch16_224", {
+        "img_size": patches.img_size[0], "patch_size": patches.patch_size[0], "embed_dim": net.embed_dim,
+        "depth": len(net.blocks), "num_heads": net.blocks[0].attn.num_heads,
+    }  # fmt: skip
+
+
+def _behind(name: str, block: int) -> bool:
+    """Whether a tensor belongs to a block after `block`."""
+    first, _, rest = name.partition(".")
+    return first == "blocks" and int(rest.partition(".")[0]) > block
+
+
+def _stem_stride(folder: Path) -> int | None:
+    stride: int | None = json.loads((folder / "config.json").read_text())["stem_stride"]
+    return stride
+
+
+def embed(folder: Path, images: list[np.ndarray]) -> Tensor:
+    import timm
+
+    if _stem_stride(folder):
+        encoder = runpy.run_path(str(folder / "load.py"))["load"]()
+    else:
+        encoder = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+    with torch.inference_mode():
+        result: Tensor = encoder(preprocess(folder, images))
+    return result
+
+
+def usage(folder: Path) -> str:
+    if _stem_stride(folder):
+        made = "from load import load\nfrom preprocess import preprocess\n\nencoder = load()"
+    else:
+        made = (
+            "import timm\nfrom preprocess import preprocess\n\n"
+            'encoder = timm.create_model("local-dir:.", pretrained=True).eval()'
+        )
+    return f'{made}\nembeddings = encoder(preprocess([open("image.png", "rb").read()]))'

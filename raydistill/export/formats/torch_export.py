@@ -1,0 +1,42 @@
+"""The program of `torch.export`, for any number of images; torch alone runs it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from raydistill.export.formats import preprocess
+from raydistill.export.found import Found
+
+WEIGHTS = "encoder.pt2"
+NEEDS = "torch, numpy and Pillow"
+
+
+def write(encoder: nn.Module, found: Found, folder: Path) -> None:
+    save_program(encoder, found.given["image_size"], folder / WEIGHTS)
+
+
+def save_program(encoder: nn.Module, size: int, path: Path) -> None:
+    """Images (N, 3, size, size) -> embeddings (N, dim), N from 1 up."""
+    program = torch.export.export(
+        encoder, (torch.zeros(2, 3, size, size),), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},), strict=False
+    )
+    torch.export.save(program, path)
+
+
+def embed(folder: Path, images: list[np.ndarray]) -> Tensor:
+    with torch.inference_mode():
+        result: Tensor = torch.export.load(folder / WEIGHTS).module()(preprocess(folder, images))
+    return result
+
+
+def usage(folder: Path) -> str:
+    return """\
+import torch
+from preprocess import preprocess
+
+encoder = torch.export.load("encoder.pt2").module()
+embeddings = encoder(preprocess([open("image.png", "rb").read()]))"""

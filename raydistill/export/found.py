@@ -1,0 +1,155 @@
+"""What RUN means: a sweep's winner, a trial, an export, a run in MLflow. Torch is imported once there is one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from raydistill import config as configuration
+from raydistill.config import Config, ConfigError, nearest
+from raydistill.storage import Place, Remote, is_remote, reason
+from raydistill.sweep.journal import TrialRecord, read_records
+from raydistill.training.checkpoint_files import WINNER, CheckpointError
+
+CONFIG, PROVENANCE, SCORES = "config.yaml", "provenance.json", "scores.json"
+MLFLOW = "mlflow:"
+ACCEPTED = f"a sweep's name or folder, SWEEP/TRIAL, a trial's or an export's folder, {MLFLOW}RUN_ID"
+
+
+@dataclass(frozen=True)
+class Found:
+    """A run with what it was told and what became of it.
+
+    `name` is what was asked for, fit to be part of a path; `run` names the trial itself. `config` has the stream's
+    epochs that the trial saw (`train.offsets`); `given` is what its method was built for. `state` is its newest
+    checkpoint; an export has none, and is the folder `export`. `outcome` is empty where nobody said; `copies` are
+    those of a population's trial. `encoder` is the one that an export holds, or that is wanted.
+    """
+
+    name: str
+    run: str
+    config: Config
+    given: dict[str, Any]
+    epoch: int
+    state: dict[str, Any] = field(default_factory=dict)
+    scores: dict[str, float] = field(default_factory=dict)
+    outcome: str = ""
+    copies: tuple[str, ...] = ()
+    sweep: str = ""
+    trial: str = ""
+    encoder: str = "student"
+    export: Path | None = None
+
+    @property
+    def complete(self) -> bool:
+        return self.epoch >= self.config.train.epochs
+
+
+def find(given: str, home: Place, tracking_uri: str) -> Found:
+    """The run that `given` names, sweeps being kept in `home`.
+
+    Raises: ConfigError for what is not there, a sweep without a winner, a run without a checkpoint.
+    """
+    if given.startswith(MLFLOW):
+        from raydistill.export.tracked import find_tracked
+
+        return find_tracked(given.removeprefix(MLFLOW), tracking_uri)
+    try:
+        folder = _folder(given, home)
+        if (folder / PROVENANCE).exists():
+            return _exported(folder)
+        return _trial(_winner(folder), folder.name) if _is_sweep(folder) else _trial(folder)
+    except OSError as error:
+        raise ConfigError(f"{given} cannot be read ({reason(error)})") from None
+
+
+def _folder(given: str, home: Place) -> Place:
+    """Of a sweep, a trial or an export."""
+    named: list[Place] = [Remote(given)] if is_remote(given) else [home / given, Path(given).expanduser()]
+    places = [place for one in named for place in (one, one.parent / "trials" / one.name)]
+    for place in places:
+        if _is_sweep(place) or (place / CONFIG).exists():
+            return place.resolve() if isinstance(place, Path) else place
+    sweep, _, trial = given.rstrip("/").rpartition("/")
+    for place in (one.parent for one in named if sweep and _is_sweep(one.parent)):
+        trials = sorted(path.name for path in (place / "trials").iterdir()) if (place / "trials").exists() else []
+        raise ConfigError(f"sweep {place.name} has no trial {trial!r}{nearest(trial, trials) if trials else ''}")
+    if any(place.is_dir() for place in named):
+        raise ConfigError(f"{given} is the folder of no sweep, trial or export; accepted: {ACCEPTED}")
+    sweeps = [place.name for place in home.iterdir() if _is_sweep(place)] if home.exists() else []
+    hint = nearest(given, sweeps) if sweeps else ""
+    raise ConfigError(f"there is no run {given!r}, neither in {home} nor as a path{hint}; accepted: {ACCEPTED}")
+
+
+def _is_sweep(place: Place) -> bool:
+    return (place / "journal.jsonl").exists()
+
+
+def _winner(sweep: Place) -> Place:
+    if (sweep / WINNER).exists():
+        return sweep / "trials" / Path((sweep / WINNER).read_text().strip()).name
+    if isinstance(sweep, Path) and (sweep / "winner").is_dir():
+        return (sweep / "winner").resolve()
+    trials = read_records(sweep / "journal.jsonl")
+    some = next((key for key, record in trials.items() if record.outcome == "finished"), next(iter(trials), ""))
+    hint = f"; give one of its trials, for instance {sweep.name}/{some}" if some else ""
+    raise ConfigError(f"sweep {sweep.name} has not ended, so it has no winner{hint}")
+
+
+def _trial(folder: Place, name: str = "") -> Found:
+    """`name`: of the sweep whose winner it is."""
+    sweep = folder.parent.parent if folder.parent.name == "trials" else None
+    record = read_records(sweep / "journal.jsonl").get(folder.name) if sweep and _is_sweep(sweep) else None
+    run = f"{sweep.name}/{folder.name}" if sweep else folder.name
+    config = configuration.load(configuration.read_yaml(folder / CONFIG))
+    from raydistill.training.checkpoints import latest_checkpoint
+
+    try:
+        state = latest_checkpoint(folder)
+    except CheckpointError as error:
+        raise ConfigError(str(error)) from None
+    if state is None:
+        raise ConfigError(_without_checkpoint(run, folder, record))
+    scores = json.loads((folder / SCORES).read_text()) if (folder / SCORES).exists() else {}
+    return of_state(
+        config, state, name=name or run.replace("/", "-"), run=run, scores=scores,
+        outcome=(record.outcome or "") if record else "",
+        copies=tuple(map(str, record.copies)) if record else (),
+        sweep=sweep.name if sweep else "", trial=folder.name if sweep else "",
+    )  # fmt: skip
+
+
+def of_state(config: Config, state: dict[str, Any], *, scores: dict[str, float], **known: Any) -> Found:
+    """A run by its configuration and its checkpoint, which knows the epochs of the stream that it saw."""
+    offsets = tuple((epoch, offset) for epoch, offset in state["offsets"]) or ((0, 0),)
+    config = config.model_copy(update={"train": config.train.model_copy(update={"offsets": offsets})})
+    known_scores = {k: v for k, v in {**state["metrics"], **scores}.items() if k.startswith(("val_", "test_"))}
+    return Found(
+        config=config, given=state["given"], epoch=state["epoch"], state=state, scores=known_scores, **known
+    )  # fmt: skip
+
+
+def _without_checkpoint(run: str, folder: Place, record: TrialRecord | None) -> str:
+    if record is None or not record.epochs:
+        return f"{run} has no checkpoint; it has not finished its first epoch"
+    return (
+        f"{run} was trained to epoch {record.epochs}, but its checkpoint was removed (--checkpoints-gib, or by hand); "
+        f"train it again: raydistill train {folder / CONFIG}"
+    )
+
+
+def _exported(folder: Place) -> Found:
+    if isinstance(folder, Remote):
+        raise ConfigError(f"{folder} is an export; copy its folder to this machine")
+    try:
+        about = json.loads((folder / PROVENANCE).read_text())
+        config = configuration.load(configuration.read_yaml(folder / CONFIG))
+        return Found(
+            folder.name, about["run"], config, about["given"], about["epoch"],
+            scores=about["scores"], outcome=about["outcome"], copies=tuple(about["copies"]),
+            sweep=about["sweep"], trial=about["trial"], encoder=about["encoder"], export=folder,
+        )  # fmt: skip
+    except (ValueError, KeyError, TypeError) as error:
+        raise ConfigError(f"{folder / PROVENANCE}: damaged, or not of an export ({error})") from None

@@ -1,0 +1,1 @@
+"""Code that is copied into exports as it stands and runs there without raydistill."""

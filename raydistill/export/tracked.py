@@ -1,0 +1,135 @@
+"""Runs in MLflow: a selected trial's checkpoint out of one, an export into one, and into the registry."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from raydistill import config as configuration
+from raydistill.config import ConfigError
+from raydistill.export.found import CONFIG, MLFLOW, PROVENANCE, Found, of_state
+from raydistill.sweep.mlflow_runs import OUTCOME, ROLE, SWEEP, TRIAL, connect
+from raydistill.sweep.names import check_name
+from raydistill.sweep.outbox import brief, without_password
+
+EXPERIMENT = "raydistill"
+WINNER, COPIES = "raydistill.winner", "raydistill.copies"
+CHECKPOINT, ENCODER = "checkpoint", "encoder"
+SQLITE = "sqlite:///"
+
+
+def find_tracked(run_id: str, uri: str) -> Found:
+    """The trial of an MLflow run; of a sweep's run its winner.
+
+    Raises: ConfigError for a run that is not there, is not a sweep's, or has no checkpoint in MLflow.
+    """
+    client = open_client(uri)
+    run = asked = _run(client, run_id, uri)
+    sweep = asked.data.tags.get(SWEEP)
+    if sweep is None:
+        raise ConfigError(f"{MLFLOW}{run_id} is no run of a sweep")
+    if whole := asked.data.tags.get(ROLE) == "sweep":
+        if WINNER not in asked.data.tags:
+            raise ConfigError(f"sweep {sweep} has not ended, so it has no winner; give the run of one of its trials")
+        run = run_of_trial(client, sweep, asked.data.tags[WINNER], uri)
+    tags, run_id = run.data.tags, run.info.run_id
+    key = f"{sweep}/{tags[TRIAL]}"
+    states = [file.path for file in client.list_artifacts(run_id, CHECKPOINT) if file.path.endswith(".safetensors")]
+    if not states:
+        raise ConfigError(
+            f"{MLFLOW}{run_id} ({key}) has no checkpoint in MLflow: only trials that their sweep selected have one. "
+            "Give the trial's folder"
+        )
+    with tempfile.TemporaryDirectory() as passing:
+        config, state = (Path(client.download_artifacts(run_id, path, passing)) for path in (CONFIG, max(states)))
+        return of_state(
+            configuration.load(configuration.read_yaml(config)), _read(state), scores=run.data.metrics,
+            name=sweep if whole else key.replace("/", "-"), run=key, outcome=tags.get(OUTCOME, ""),
+            copies=tuple(filter(None, tags.get(COPIES, "").split("; "))), sweep=sweep, trial=tags[TRIAL],
+        )  # fmt: skip
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A checkpoint that was kept without its manifest."""
+    from raydistill.training.checkpoints import read_checkpoint
+
+    manifest = {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+    path.with_suffix(".json").write_text(json.dumps(manifest))
+    return read_checkpoint(path)
+
+
+def open_client(uri: str) -> Any:
+    """Raises: ConfigError for an address where no MLflow answers."""
+    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists():
+        raise ConfigError(f"--tracking-uri {uri}: there is no such file")
+    try:
+        return connect(uri, EXPERIMENT)
+    except Exception as error:
+        raise ConfigError(f"MLflow at {without_password(uri)} cannot be used: {brief(error)}") from None
+
+
+def _run(client: Any, run_id: str, uri: str) -> Any:
+    from mlflow.exceptions import MlflowException
+
+    try:
+        return client.get_run(run_id)
+    except MlflowException:
+        raise ConfigError(f"MLflow at {without_password(uri)} has no run {run_id!r}") from None
+
+
+def run_of_trial(client: Any, sweep: str, trial: str, uri: str) -> Any:
+    """The trial's run in MLflow, by its tags. Raises: ConfigError where there is none."""
+    experiment = client.get_experiment_by_name(EXPERIMENT)
+    query = f"tags.`{SWEEP}` = '{check_name('sweep', sweep)}' AND tags.`{TRIAL}` = '{check_name('trial', trial)}'"
+    found = client.search_runs([experiment.experiment_id], query, max_results=1) if experiment else []
+    if not found:
+        raise ConfigError(f"MLflow at {without_password(uri)} has no run of {sweep}/{trial}")
+    return found[0]
+
+
+class Registry:
+    """Where the export of a run will be logged and registered: the trial's own run in MLflow.
+
+    Raises: ConfigError where MLflow has none.
+    """
+
+    def __init__(self, found: Found, uri: str) -> None:
+        if not found.trial:
+            raise ConfigError(f"--register: {found.run} is no trial of a sweep, so MLflow has no run of it")
+        self._found = found
+        self._client = open_client(uri)
+        self._run = run_of_trial(self._client, found.sweep, found.trial, uri)
+
+    def publish(self, folder: Path, name: str) -> str:
+        """Log an exported MLflow model to the run and make it a version of the model `name`.
+
+        Returns: the version. Raises: ConfigError where the registry refuses.
+        """
+        from mlflow.exceptions import MlflowException
+
+        about = json.loads((folder / PROVENANCE).read_text())
+        place = f"{ENCODER}-{about['weights']['sha256'][:8]}"
+        scores = {key: f"{value:.6f}" for key, value in self._found.scores.items()}
+        tags = {SWEEP: self._found.sweep, TRIAL: self._found.trial, "raydistill.encoder": about["encoder"], **scores}
+        run = self._run.info
+        try:
+            self._client.log_artifacts(run.run_id, str(folder), place)
+            _make(self._client, name)
+            made = self._client.create_model_version(name, f"{run.artifact_uri}/{place}", run.run_id, tags=tags)
+        except MlflowException as error:
+            raise ConfigError(f"--register {name}: {brief(error)}") from None
+        return str(made.version)
+
+
+def _make(client: Any, name: str) -> None:
+    """The registered model, unless it is there."""
+    from mlflow.exceptions import MlflowException
+
+    try:
+        client.create_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_ALREADY_EXISTS":
+            raise

@@ -1,0 +1,109 @@
+"""Writes an export: all of a folder or nothing of it, read back and compared before anybody sees it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+
+from raydistill import config as configuration
+from raydistill.config import ConfigError
+from raydistill.export.about import card, preprocessing, provenance
+from raydistill.export.encoders import choose, embed_plain, sample
+from raydistill.export.formats import Format, copy_portable
+from raydistill.export.found import CONFIG, PROVENANCE, Found
+from raydistill.storage import reason
+
+TOLERANCE = 1e-5
+
+
+class ExportError(RuntimeError):
+    """What was written does not give the embeddings that the run gives; the message says by how much."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """`difference`: the largest between the export's embeddings and the run's on the images `seen`, as a share of the
+    largest entry."""
+
+    folder: Path
+    usage: str
+    difference: float
+    seen: str
+
+
+def export(found: Found, form: Format, out: Path, *, encoder: str | None = None, overwrite: bool = False) -> Exported:
+    """Write an encoder of the run, the student if not told, to the folder `out`, and read it back.
+
+    Raises: ConfigError for an encoder that is not there or cannot be expressed, or a folder that is in use;
+    ExportError where the embeddings differ by more than 1e-5 of their largest entry.
+    """
+    _refuse(out, overwrite)
+    name = encoder or found.encoder
+    network = choose(found, name)
+    found = replace(found, encoder=name)
+    size = found.given["image_size"]
+    images, seen = sample(found.config)
+    with _replacing(out) as folder:
+        view = preprocessing(size)
+        (folder / "preprocessing.json").write_text(json.dumps(view, indent=1))
+        copy_portable("preprocess.py", folder)
+        form.write(network, found, folder)
+        expected = embed_plain(network, images, size)
+        scale = expected.abs().max().clamp(min=torch.finfo(torch.float32).tiny)
+        difference = float((form.embed(folder, images) - expected).abs().max() / scale)
+        if not difference <= TOLERANCE:
+            raise ExportError(f"{found.run}: the export differs from the run by {difference:.2g}, on {seen}")
+        about = provenance(found) | {
+            "dim": network.dim,
+            "parameters": sum(parameter.numel() for parameter in network.parameters()),
+            "weights": _weights(folder, form.WEIGHTS),
+            "checked": {"images": seen, "largest_difference": difference},
+        }
+        usage = form.usage(folder)
+        (folder / PROVENANCE).write_text(json.dumps(about, indent=1))
+        (folder / CONFIG).write_text(yaml.safe_dump(configuration.dump(found.config), sort_keys=False))
+        (folder / "README.md").write_text(card(found, about, view, form.NEEDS, usage))
+    return Exported(out, usage, difference, seen)
+
+
+def _refuse(out: Path, overwrite: bool) -> None:
+    if out.is_dir() and any(out.iterdir()):
+        if not overwrite:
+            raise ConfigError(f"--out {out}: is not empty; choose another folder, or add --overwrite")
+        if not (out / PROVENANCE).exists():
+            raise ConfigError(f"--out {out}: is no export, and --overwrite replaces nothing else")
+    elif out.exists() and not out.is_dir():
+        raise ConfigError(f"--out {out}: is a file; give a folder")
+
+
+@contextmanager
+def _replacing(out: Path) -> Iterator[Path]:
+    """A folder beside `out` that takes its place at the end, and goes if that does not come."""
+    passing, before = (out.with_name(f".{out.name}.{word}-{os.getpid()}") for word in ("new", "old"))
+    try:
+        passing.mkdir(parents=True)
+        yield passing
+        if out.exists():
+            out.rename(before)
+        passing.rename(out)
+    except OSError as error:
+        raise ConfigError(f"--out {out}: cannot be written ({reason(error)})") from None
+    finally:
+        for folder in (passing, before):
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def _weights(folder: Path, file: str) -> dict[str, Any]:
+    with (folder / file).open("rb") as stream:
+        digest = hashlib.file_digest(stream, "sha256").hexdigest()
+    return {"file": file, "bytes": (folder / file).stat().st_size, "sha256": digest}

@@ -1,0 +1,84 @@
+"""What several sweeps cost, and what packs and early stopping saved them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pandas as pd
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from raydistill.report.figures import style
+from raydistill.report.load import Sweep
+from raydistill.report.savings import savings
+
+COLORS = (style.BLUE, style.ORANGE, style.GREEN, style.RED, style.SKY, style.PURPLE)
+HEIGHT, WIDTH = 3.4, 7.4  # inches
+
+
+def costs(sweeps: Sequence[Sweep]) -> pd.DataFrame:
+    """A row for each sweep.
+
+    trials of the search, stopped early, failed; epochs of all trials, teachers and final included; hours of wall time
+    and worker hours; saved, the share of the search's epochs that early stopping left out; learners, on average in a
+    pack; images per second that all learners of a pack together are trained on, the median epoch's; and sharing, how
+    many times longer the search's epochs would have taken one after the other, each at the time of its own steps and
+    its share of what the pack has in common.
+    """
+    return pd.DataFrame([_cost(sweep) for sweep in sweeps], index=pd.Index([s.name for s in sweeps], name="sweep"))
+
+
+def packs(sweeps: Sequence[Sweep]) -> Figure:
+    """Images per second that all learners of a pack together are trained on, by their number: medians of epochs."""
+    figure, (axes,) = style.grid_of(1, 1, HEIGHT, width=WIDTH)
+    handles = []
+    for number, sweep in enumerate(sweeps):
+        frame = _epochs(sweep)
+        if frame.empty:
+            continue
+        color = COLORS[number % len(COLORS)]
+        axes.plot(frame.learners, frame.together, "o", markersize=3, color=color, alpha=0.25, markeredgewidth=0)
+        middle = frame.groupby("learners").together.median()
+        axes.plot(middle.index, middle, marker="o", markersize=5, color=color, linewidth=1.6)
+        handles.append(style.mark(style.plain(sweep.name), marker="o", linestyle="-", color=color))
+    axes.set_xlabel("learners in the pack")
+    axes.set_ylabel("images per second, all learners")
+    axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+    style.legend(axes, handles, loc="best")
+    return figure
+
+
+def _cost(sweep: Sweep) -> dict[str, Any]:
+    spent, found, frame = sweep.spent, savings(sweep), _epochs(sweep)
+    return {
+        "trials": len(sweep.role("search")), "stopped": found.stopped, "failed": len(sweep.role("search", "failed")),
+        "epochs": int(sweep.epochs().sum()),
+        "hours": spent.hours if spent else sweep.seconds / 3600,
+        "worker hours": spent.accelerator_hours if spent else None,
+        "saved": found.share,
+        "learners": frame.learners.mean(),
+        "images per second": frame.together.median(),
+        "sharing": frame.alone.sum() / frame.own_share.sum() if len(frame) else float("nan"),
+    }  # fmt: skip
+
+
+def _epochs(sweep: Sweep) -> pd.DataFrame:
+    """A row for each epoch of each trial.
+
+    learners of its pack; together, their images per second; alone, the seconds that a step would have taken without
+    the others (what is shared once, and the learner's own part); own_share, the wall seconds of a step by learner.
+    """
+    names = ("images_per_second", "step_seconds", "pack_learners")
+    long = [sweep.curves(name).rename_axis(columns="trial").melt(ignore_index=False).set_index("trial", append=True)
+            for name in names]  # fmt: skip
+    frame = pd.concat(long, axis=1, keys=names).droplevel(1, axis=1).dropna()
+    batches = pd.to_numeric(sweep.params.reindex(columns=["data.batch_size"])["data.batch_size"])
+    batch = batches.reindex(frame.index.get_level_values("trial")).to_numpy()
+    step, learners = batch / frame.images_per_second, frame.pack_learners
+    shared = (step - learners * frame.step_seconds).clip(lower=0)
+    return pd.DataFrame({
+        "learners": learners, "together": frame.images_per_second * learners,
+        "alone": shared + frame.step_seconds, "own_share": step / learners,
+    })  # fmt: skip

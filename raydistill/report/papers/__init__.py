@@ -1,0 +1,1 @@
+"""The papers' own figures, drawn from a sweep: a module for each method."""

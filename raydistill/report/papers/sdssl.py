@@ -1,0 +1,40 @@
+"""SDSSL: the weight of the intermediate loss and its schedule (its table 6), and every layer (its figure 4)."""
+
+from __future__ import annotations
+
+from matplotlib.figure import Figure
+
+from raydistill.report.compared import baselines
+from raydistill.report.figures import style
+from raydistill.report.load import Sweep
+from raydistill.report.papers.encoders import by_encoder, label_panel, line
+from raydistill.report.papers.panels import HEIGHT, against, expect
+
+ALPHA, SCHEDULE = "method.alpha", "method.alpha_schedule"
+PUBLISHED = {ALPHA: 0.8, SCHEDULE: "cosine"}
+METRICS = ("test_knn", "test_probe")
+
+
+def schedules(sweep: Sweep) -> Figure:
+    """The score against the largest alpha, by its schedule; and against the schedule. Raises: ValueError."""
+    expect(sweep, "sdssl")
+    return against(sweep, ALPHA, SCHEDULE, by=SCHEDULE, published=PUBLISHED)
+
+
+def layers(sweep: Sweep) -> Figure:
+    """Test scores after every block, of the winner and of its baseline.
+
+    Raises: ValueError for a sweep of another method, and for one without a final or without scores of blocks.
+    """
+    expect(sweep, "sdssl")
+    if not sweep.rows:
+        raise ValueError(f"{sweep.name} has no final yet, so nothing was scored on the test split")
+    figure, panels = style.grid_of(1, len(METRICS), HEIGHT)
+    for panel, metric in zip(panels, METRICS, strict=True):
+        rows = zip([sweep.rows[0], *baselines(sweep)[:1]], (style.RED, style.BLUE), strict=False)
+        found = {row.name: (by_encoder(sweep, row, metric, "block"), color) for row, color in rows}
+        for name, (scores, color) in found.items():
+            line(panel, scores, color, f"{name}, {len(scores)} seeds")
+        deepest = max(int(scores.columns.max()) for scores, _ in found.values())
+        label_panel(panel, metric, "block", {number: str(number) for number in range(1, deepest + 1)})
+    return figure

@@ -1,0 +1,114 @@
+"""What MLflow is told of a sweep, out of the files in its folder: while it runs, after a resume, and afterwards."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from raydistill.storage import Place
+from raydistill.sweep.budget import Budget, Limits
+from raydistill.sweep.journal import TrialRecord, apply, read_events, role_of
+from raydistill.sweep.mlflow_runs import ROLE
+from raydistill.sweep.table import BASELINES, Row
+from raydistill.sweep.tracking import Tracker
+from raydistill.training.checkpoint_files import WINNER, newest
+
+EXPERIMENT = "raydistill"
+JOURNAL, ORIGIN, BUDGET = "journal.jsonl", "origin.json", "budget.json"
+RESULTS, TABLE, WINNERS_CONFIG = "results.json", "table.md", "winner.yaml"
+SCORES = "scores.json"  # of a trial
+
+
+def described(identity: dict[str, Any], origin: dict[str, Any]) -> dict[str, Any]:
+    """Parameters and tags of the sweep's own run, for a `Tracker`.
+
+    Args:
+        identity: `sweep.yaml`.
+        origin: `origin.json`, what was typed and where, a tag for each key; empty where a sweep has none.
+    """
+    return {
+        "params": flatten(identity["base"]) | {"trials": identity["trials"], "seeds": identity["seeds"]},
+        "tags": {"raydistill.method": identity["base"]["method"]["name"]}
+        | {f"raydistill.{k}": v if isinstance(v, str) else json.dumps(v) for k, v in origin.items()},
+    }
+
+
+def tell_trials(tracker: Tracker, journal: Place) -> dict[str, TrialRecord]:
+    """All that a journal holds, at the time when it happened; what the tracker has it leaves out."""
+    trials: dict[str, TrialRecord] = {}
+    for event in read_events(journal):
+        apply(trials, event)
+        record, when = trials[event["key"]], moment(event)
+        match event["event"]:
+            case "trial":
+                tell_start(tracker, record, when)
+            case "result":
+                tracker.log(record.key, event["epoch"], event["metrics"], when)
+            case "copy":
+                tell_copy(tracker, record, when)
+            case "end":
+                tracker.end_trial(record.key, event["outcome"], event["message"], when)
+    return trials
+
+
+def tell_start(tracker: Tracker, record: TrialRecord, when: int | None = None) -> None:
+    """A trial with its settings and its role."""
+    tracker.start_trial(record.key, flatten(record.config), {ROLE: role_of(record.key)}, when)
+
+
+def tell_copy(tracker: Tracker, record: TrialRecord, when: int | None = None) -> None:
+    """A population's trial went on with another's weights and other settings."""
+    tracker.tag(record.key, {"raydistill.copies": "; ".join(map(str, record.copies))})
+    tracker.log(record.key, record.copies[-1].epoch, _numbers(record.settings), when)
+
+
+def tell_scores(tracker: Tracker, record: TrialRecord, directory: Place, when: int | None = None) -> None:
+    """Scores of a selected trial, the test split's among them, and its checkpoint where that is kept."""
+    tracker.log(record.key, record.epochs, json.loads((directory / SCORES).read_text()), when)
+    checkpoint = newest(directory)
+    if checkpoint is not None:
+        tracker.artifact(record.key, checkpoint, "checkpoint")
+
+
+def tell_conclusion(tracker: Tracker, folder: Place, when: int | None = None) -> None:
+    """Who won, by how much, and what it took."""
+    for name in (WINNERS_CONFIG, TABLE, RESULTS):
+        tracker.artifact(None, folder / name)
+    rows = [Row(**row) for row in json.loads((folder / RESULTS).read_text())]
+    baselines = [row for row in rows if row.name.endswith(BASELINES)]
+    for row, prefix in zip([rows[0], *baselines[:1]], ("winner", "baseline"), strict=False):
+        means = {m: row.mean(m) for m in ("val_knn", "val_instance", "test_knn", "test_probe")}
+        tracker.log_parent({f"{prefix}_{metric}": mean[0] for metric, mean in means.items() if mean}, when=when)
+    tracker.tag_parent({"raydistill.winner": winner_of(folder)})
+    if (folder / BUDGET).exists():
+        values = json.loads((folder / BUDGET).read_text())
+        spent = Budget.from_dict(values, Limits(**values["limits"]), clock=lambda: 0.0).spent()
+        tracker.tag_parent({"raydistill.spent": json.dumps(asdict(spent))})
+
+
+def winner_of(folder: Place) -> str:
+    """The key of the trial that won the sweep in `folder`."""
+    if (folder / WINNER).exists() or not isinstance(folder, Path):
+        return Path((folder / WINNER).read_text().strip()).name
+    return (folder / "winner").readlink().name
+
+
+def flatten(config: dict[str, Any]) -> dict[str, Any]:
+    """Nested settings by dotted path, as MLflow shows them."""
+    return {f"{section}.{key}": value for section, values in config.items() for key, value in values.items()}
+
+
+def moment(event: dict[str, Any]) -> int | None:
+    """When it happened, in milliseconds since 1970; None in a journal that does not say."""
+    return round(event["time"] * 1000) if "time" in event else None
+
+
+def _numbers(settings: dict[str, Any]) -> dict[str, float]:
+    """The searched settings that are numbers, as metrics: a population changes them on the way."""
+    return {
+        f"setting/{path}": float(value)
+        for path, value in settings.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }

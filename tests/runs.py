@@ -1,0 +1,67 @@
+"""Trials and sweeps as they lie in folders, made without Ray: built, perhaps trained, and checkpointed."""
+
+import json
+
+import torch
+import yaml
+
+from raydistill import config, methods
+from raydistill.methods import Given
+from raydistill.sweep.journal import Journal
+from raydistill.training.checkpoints import write_checkpoint
+from raydistill.training.supplies import plain_given
+
+TINY = {"name": "simclr", "backbone": "resnet10_w4", "hidden_dim": 8, "projection_dim": 8}
+DATA = {"source": "digits", "limit": 40, "batch_size": 16, "image_size": 8}
+
+
+def settings(method=TINY, epochs=1, **data):
+    return config.load({"method": method, "data": {**DATA, **data}, "train": {"epochs": epochs}})
+
+
+def trial(folder, method=TINY, *, epoch=1, epochs=1, offsets=(), given=None, **data):
+    """A trial's folder with a checkpoint whose batch norms have seen images. Returns: its configuration."""
+    wanted = settings(method, epochs, **data)
+    size = wanted.data.image_size
+    given = given or Given(size, 40)
+    network = methods.build(wanted.method, given, seed=1)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for module in network.modules():
+            if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
+                module.momentum = 1.0
+        for encoder in network.encoders().values():
+            encoder.train()(torch.randn(16, 3, size, size, generator=generator))
+    state = {
+        "given": plain_given(given), "method": network.state_dict(), "optimizer": {}, "epoch": epoch,
+        "offsets": [list(pair) for pair in offsets], "metrics": {"val_knn": 0.5, "loss": 1.0},
+    }  # fmt: skip
+    write_checkpoint(folder, epoch, state)
+    (folder / "config.yaml").write_text(yaml.safe_dump(config.dump(wanted)))
+    return wanted
+
+
+def journal(sweep, **outcomes):
+    """A sweep's journal: its trials, and how each ended; None: it has not."""
+    book = Journal(sweep / "journal.jsonl")
+    for key, outcome in outcomes.items():
+        book.propose(key, {}, config.dump(settings()))
+        book.result(key, 1, {"val_knn": 0.5})
+        if outcome:
+            book.end(key, outcome)
+    book.close()
+
+
+def sweep(home, name="demo-1", winner="t0001", **outcomes):
+    """A sweep whose trials, but failed ones, have checkpoints. Returns: its folder."""
+    outcomes = outcomes or {"t0000": "stopped_early", "t0001": "finished"}
+    folder = home / name
+    for key, outcome in outcomes.items():
+        if outcome != "failed":
+            trial(folder / "trials" / key)
+    journal(folder, **outcomes)
+    if winner:
+        (folder / "winner").symlink_to(f"trials/{winner}")
+        scores = {"val_knn": 0.5, "test_knn": 0.25, "test_probe": 0.125}
+        (folder / "trials" / winner / "scores.json").write_text(json.dumps(scores))
+    return folder

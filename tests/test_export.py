@@ -1,0 +1,243 @@
+"""Exports: they give the run's own embeddings wherever they are loaded, and are whole or not there."""
+
+import hashlib
+import json
+
+import numpy as np
+import pytest
+import torch
+from datafiles import png
+from exported import read_by_others
+from runs import TINY, sweep, trial
+
+from raydistill.cli import main
+from raydistill.config import ConfigError
+from raydistill.export import formats, load
+from raydistill.export.encoders import choose, embed_plain, sample
+from raydistill.export.formats import open_format
+from raydistill.export.found import find
+from raydistill.export.write import ExportError, export
+from raydistill.methods import Given
+
+HEADS = {"hidden_dim": 8, "projection_dim": 8}
+CNN = {"name": "simclr", **HEADS}
+NETWORKS = {
+    "narrow": TINY,
+    "stride2": {**TINY, "stem": "stride2"},
+    "imagenet": {**TINY, "stem": "imagenet"},
+    "resnet18": {**CNN, "backbone": "resnet18"},
+    "mobilenet": {**CNN, "backbone": "mobilenetv3_small_050"},
+    "torchvision": {**CNN, "backbone": "torchvision:mobilenet_v3_small"},
+    "vit": {"name": "sdssl", "backbone": "vit_w32_p4_d3", "intermediate_dim": 8, **HEADS},
+    "sssd": {"name": "sssd", "backbone": "resnet10_w4", "clusters": 4},
+    "peers": {"name": "dogo", "backbones": ["resnet10_w4", "resnet10_w8"], **HEADS},
+}
+SIZES = {"resnet18": 32, "mobilenet": 32, "torchvision": 32}
+STUDENTS = [(name, "student") for name in NETWORKS]
+OTHERS = [("vit", "block_1"), ("sssd", "exit_1"), ("peers", "peer_2")]
+CASES = [
+    *(("timm", *case) for case in [*STUDENTS, *OTHERS] if case not in (("torchvision", "student"), ("sssd", "exit_1"))),
+    *(("torch-export", *case) for case in [("vit", "student"), ("sssd", "exit_1"), ("torchvision", "student")]),
+    *(("onnx", *case) for case in [("narrow", "student"), ("vit", "block_1"), ("sssd", "exit_1")]),
+    ("mlflow", "narrow", "student"),
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """A trial of each network, found."""
+    home = tmp_path_factory.mktemp("runs")
+    for name, method in NETWORKS.items():
+        size = SIZES.get(name, 8)
+        given = Given(size, 40, (10,) * 4 if name == "sssd" else ())
+        trial(home / name, method, given=given, image_size=size)
+    return {name: find(name, home, "") for name in NETWORKS}
+
+
+def written(run, form, out, **options):
+    return export(run, open_format(form), out, **options)
+
+
+def agree(found, expected):
+    """Within 1e-5 of the largest entry."""
+    return np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
+def embeddings(run, encoder, images):
+    return embed_plain(choose(run, encoder), images, run.given["image_size"]).numpy()
+
+
+@pytest.mark.parametrize(("name", "encoder"), [*STUDENTS, *OTHERS])
+def test_raydistill_loads_its_own_export(runs, tmp_path, name, encoder):
+    images, _ = sample(runs[name].config)
+    expected = embeddings(runs[name], encoder, images)
+    done = written(runs[name], "safetensors", tmp_path / "out", encoder=encoder)
+    assert done.difference <= 1e-5
+    loaded = load(tmp_path / "out")
+    assert loaded.dim == expected.shape[1]
+    assert np.array_equal(embed_plain(loaded, images, runs[name].given["image_size"]).numpy(), expected)
+    assert expected.std(0).max() > 1e-3 * np.abs(expected).max(), "images differ"
+
+
+@pytest.mark.slow
+def test_others_read_what_the_cards_say_without_raydistill(runs, tmp_path):
+    image = sample(runs["narrow"].config)[0][3]
+    folders = []
+    for form, name, encoder in CASES:
+        folders.append(tmp_path / f"{name}-{encoder}-{form}")
+        assert written(runs[name], form, folders[-1], encoder=encoder).difference <= 1e-5
+    for (form, name, encoder), found in zip(CASES, read_by_others(folders, png(image)), strict=True):
+        assert agree(found, embeddings(runs[name], encoder, [image])[0]), (form, name, encoder)
+
+
+def test_timm_alone_builds_what_it_has_words_for(runs, tmp_path):
+    """And says so, instead of loading half of it, where it has none."""
+    import timm
+
+    for name, plain in (("imagenet", True), ("vit", True), ("mobilenet", True), ("narrow", False)):
+        written(runs[name], "timm", tmp_path / name)
+        code = (tmp_path / name / "README.md").read_text()
+        assert ("local-dir:" in code, "from load import load" in code) == (plain, not plain)
+    with pytest.raises(RuntimeError, match=r"conv1\.weight"):
+        timm.create_model(f"local-dir:{tmp_path / 'narrow'}", pretrained=True)
+    seen = timm.data.resolve_model_data_config(timm.create_model(f"local-dir:{tmp_path / 'vit'}"))
+    assert seen["input_size"] == (3, 8, 8)
+    assert seen["crop_mode"] == "squash"
+    assert list(seen["mean"]) == json.loads((tmp_path / "vit" / "preprocessing.json").read_text())["mean"]
+
+
+@pytest.mark.parametrize(("name", "encoder"), [("torchvision", "student"), ("sssd", "exit_1")])
+def test_what_timm_cannot_build_is_refused(runs, tmp_path, name, encoder):
+    with pytest.raises(ConfigError, match="no network of timm's; use safetensors, onnx, torch-export or mlflow"):
+        written(runs[name], "timm", tmp_path / "out", encoder=encoder)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_cifar_images_give_the_same_embeddings_in_timm_and_onnxruntime(cifar10, tmp_path):
+    trial(tmp_path / "run", NETWORKS["resnet18"], source=str(cifar10), image_size=32)
+    run = find(str(tmp_path / "run"), tmp_path, "")
+    images, seen = sample(run.config)
+    assert seen.startswith("8 validation images")
+    folders = [tmp_path / form for form in ("timm", "onnx")]
+    for folder in folders:
+        assert written(run, folder.name, folder).difference <= 1e-5
+    for found in read_by_others(folders, png(images[0])):
+        assert agree(found, embeddings(run, "student", images[:1])[0])
+
+
+def test_provenance_and_card_say_where_it_comes_from(runs, tmp_path):
+    written(runs["peers"], "safetensors", tmp_path / "out", encoder="peer_2")
+    about = json.loads((tmp_path / "out" / "provenance.json").read_text())
+    weights = (tmp_path / "out" / "encoder.safetensors").read_bytes()
+    assert about["weights"]["sha256"] == hashlib.sha256(weights).hexdigest()
+    assert (about["run"], about["encoder"], about["method"], about["epoch"]) == ("peers", "peer_2", "dogo", 1)
+    assert about["data"] == {"source": "digits", "training_images": 40}
+    assert set(about["versions"]) == {"raydistill", "python", "torch", "torchvision", "timm"}
+    assert about["scores"] == {"val_knn": 0.5}
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "peer_2 of `dogo`" in card
+    assert "50.00 %" not in card, "the student's score is not the peer's"
+    written(runs["peers"], "safetensors", tmp_path / "student")
+    assert "| k-NN accuracy | validation | 50.00 % |" in (tmp_path / "student" / "README.md").read_text()
+
+
+def test_images_that_are_not_here_are_made_up_and_said_to_be(tmp_path):
+    trial(tmp_path / "run", source=str(tmp_path / "gone"))
+    done = written(find(str(tmp_path / "run"), tmp_path, ""), "safetensors", tmp_path / "out")
+    assert "8 images of noise" in done.seen
+
+
+class TestFolder:
+    def test_one_that_is_in_use_is_left_alone(self, runs, tmp_path):
+        out = tmp_path / "out"
+        written(runs["narrow"], "safetensors", out)
+        with pytest.raises(ConfigError, match="not empty"):
+            written(runs["narrow"], "safetensors", out)
+        written(runs["narrow"], "timm", out, overwrite=True)
+        assert not (out / "encoder.safetensors").exists()
+        assert (out / "config.json").exists()
+        (tmp_path / "mine").mkdir()
+        (tmp_path / "mine" / "notes").touch()
+        with pytest.raises(ConfigError, match="is no export"):
+            written(runs["narrow"], "timm", tmp_path / "mine", overwrite=True)
+        with pytest.raises(ConfigError, match="is a file"):
+            written(runs["narrow"], "timm", tmp_path / "mine" / "notes")
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "out"]
+
+    def test_an_export_that_differs_is_not_kept(self, runs, tmp_path, monkeypatch):
+        form = open_format("safetensors")
+        honest = form.embed
+        monkeypatch.setattr(form, "embed", lambda folder, images: honest(folder, images) * 1.0003)
+        with pytest.raises(ExportError, match=r"narrow: the export differs from the run by 0\.0003"):
+            written(runs["narrow"], "safetensors", tmp_path / "out")
+        assert list(tmp_path.iterdir()) == []
+
+    def test_nothing_stays_of_one_that_failed_and_the_old_one_does(self, runs, tmp_path, monkeypatch):
+        written(runs["narrow"], "safetensors", tmp_path / "out")
+        before = (tmp_path / "out" / "provenance.json").read_text()
+
+        def full(encoder, found, folder):
+            raise OSError(28, "No space left on device")
+
+        monkeypatch.setattr(open_format("timm"), "write", full)
+        with pytest.raises(ConfigError, match="cannot be written \\(No space left"):
+            written(runs["narrow"], "timm", tmp_path / "out", overwrite=True)
+        assert [path.name for path in tmp_path.iterdir()] == ["out"]
+        assert (tmp_path / "out" / "provenance.json").read_text() == before
+
+    @pytest.mark.parametrize("damage", ["cut", "other", "kind"])
+    def test_a_damaged_one_is_not_loaded(self, runs, tmp_path, damage):
+        written(runs["narrow"], "safetensors", tmp_path / "out")
+        file = tmp_path / "out" / "encoder.safetensors"
+        if damage == "cut":
+            file.write_bytes(file.read_bytes()[:-100])
+        elif damage == "other":
+            file.write_bytes(b"{}")
+        else:
+            from safetensors.torch import save_file
+
+            save_file({"weight": torch.zeros(1)}, file, metadata={"format": "pt"})
+        with pytest.raises(ConfigError, match=r"encoder\.safetensors: damaged"):
+            load(tmp_path / "out")
+
+
+def test_a_library_that_is_missing_is_named_with_the_command_that_installs_it(monkeypatch):
+    monkeypatch.setattr(formats, "find_spec", lambda name: None if name == "onnxscript" else True)
+    with pytest.raises(ConfigError, match=r"--format onnx needs onnxscript: pip install 'raydistill\[export\]'"):
+        formats.check_format("onnx")
+    formats.check_format("timm")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["demo-1", "--format", "tim"], "--format 'tim' is unknown; did you mean 'timm'?"),
+        (["demo-2", "--format", "timm"], "there is no run 'demo-2'"),
+        (["demo-1", "--format", "timm", "--encoder", "studnt"], "has no encoder of that name; did you mean 'student'?"),
+        (["demo-1", "--format", "timm", "--register", "x"], "--register x: needs --format mlflow"),
+        (["demo-1", "--format", "timm", "--out", "s3://bucket/x"], "give a folder of this machine"),
+        (["demo-1", "--format", "timm", "--out", "runs"], "--out runs: is not empty"),
+    ],
+)
+def test_what_cannot_be_exported_is_said(tmp_path, monkeypatch, capsys, arguments, said):
+    monkeypatch.chdir(tmp_path)
+    sweep(tmp_path / "runs")
+    with pytest.raises(SystemExit) as ended:
+        main(["export", *arguments])
+    error = capsys.readouterr().err
+    assert ended.value.code == 2
+    assert said.replace("--out runs", f"--out {tmp_path}/runs") in error
+    assert len(error.splitlines()) == 1
+
+
+def test_an_unfinished_trial_is_exported_as_it_is_and_says_so(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    trial(tmp_path / "run", epoch=3, epochs=10)
+    with pytest.raises(SystemExit) as ended:
+        main(["export", "run", "--format", "safetensors"])
+    assert ended.value.code == 0
+    assert "run is at epoch 3 of 10; taken as it is" in capsys.readouterr().err
+    out = tmp_path / "exports" / "run-safetensors"
+    assert json.loads((out / "provenance.json").read_text())["epoch"] == 3
+    assert "Training ended early: after 3 epochs of 10." in (out / "README.md").read_text()
