@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from raydistill.report.cautions import cautions
 from raydistill.report.compared import baselines, finalists, metrics, sentences
 from raydistill.report.importance import importances, why_none
+from raydistill.report.links import links
 from raydistill.report.load import Sweep
 from raydistill.report.savings import said, savings
 from raydistill.report.verdict import verdict
@@ -73,14 +73,11 @@ class Facts:
     data: dict[str, str]
     environment: dict[str, str]
     commands: dict[str, str]
-    links: Mapping[str, str] = field(default_factory=dict)
+    links: dict[str, str]
 
 
-def gather(sweep: Sweep, *, option: str = "", links: Mapping[str, str] | None = None) -> Facts:
-    """Everything that a report says. `option` is what its commands need to find the sweep, such as ` --tracking-uri …`.
-
-    `links` lead to the sweep in MLflow.
-    """
+def gather(sweep: Sweep, *, option: str = "") -> Facts:
+    """Everything that a report says; `option` is what its commands need to find the sweep, as ` --tracking-uri …`."""
     return Facts(
         sweep=sweep, title=f"{sweep.name}: {sweep.method} on {sweep.source}",
         verdict=verdict(sweep), cautions=cautions(sweep), final=_final(sweep), note=NOTE if sweep.rows else "",
@@ -88,7 +85,7 @@ def gather(sweep: Sweep, *, option: str = "", links: Mapping[str, str] | None = 
         shares={str(path): percent(share) for path, share in importances(sweep).items()}, no_shares=why_none(sweep),
         savings=said(savings(sweep)), space=_space(sweep), trials=_trials(sweep),
         settings=_winner(sweep), about=_about(sweep), data=_data(sweep), environment=sweep.environment,
-        commands=_commands(sweep, option), links=links or {},
+        commands=_commands(sweep, option), links=links(sweep),
     )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import random
+import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
@@ -80,6 +81,9 @@ class Bayes:
             directions=[goal for _, goal in space.objectives],
             load_if_exists=True,
         )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self._study.set_metric_names([metric for metric, _ in space.objectives])
         self._trials: dict[str, Any] = {}
         if earlier is not None and not self._study.get_trials(deepcopy=False):
             self._learn(earlier)

@@ -80,7 +80,9 @@ class Tracker:
     def log(self, key: str, step: int, metrics: Mapping[str, float], when: int | None = None) -> None:
         """Keep for delivery. Non-finite values, and points that the run already has, are left out."""
         moment = when or now()
-        points = [Point(k, float(v), moment, step) for k, v in metrics.items() if math.isfinite(v)]
+        # MLflow's pages open with the metric that came first.
+        ordered = sorted(metrics.items(), key=lambda item: not item[0].startswith("val_"))
+        points = [Point(k, float(v), moment, step) for k, v in ordered if math.isfinite(v)]
         for start in range(0, len(points), METRICS_PER_CALL):
             self._outbox.put(Event(key, points=tuple(points[start : start + METRICS_PER_CALL])))
 

@@ -1,0 +1,33 @@
+"""Addresses of MLflow's pages about a sweep."""
+
+from __future__ import annotations
+
+import json
+from urllib.parse import quote
+
+from raydistill.report.load import Sweep
+from raydistill.sweep.outbox import without_password
+
+LOCAL = "http://127.0.0.1:5000"  # where `mlflow ui` listens
+MOST = 100  # runs that MLflow's page compares
+
+
+def links(sweep: Sweep) -> dict[str, str]:
+    """Where MLflow's pages show the sweep, by what they show; of a store that is no server, where `mlflow ui` would."""
+    server = without_password(sweep.uri).rstrip("/") if sweep.uri.startswith("http") else LOCAL
+    experiment = f"{server}/#/experiments/{sweep.experiment_id}"
+    found = {
+        "the sweep's own run: table, configurations, report": f"{experiment}/runs/{sweep.run_id}",
+        "all its runs": f"{experiment}/runs?searchFilter={quote(_of(sweep.name))}",
+    }
+    keys = [*sweep.ranked(), *sweep.role("search", "stopped_early")][:MOST]
+    if len(keys) > 1:
+        runs = json.dumps([sweep.trials.run_id[key] for key in keys], separators=(",", ":"))
+        where = quote(json.dumps([sweep.experiment_id]))
+        address = f"{server}/#/compare-runs?runs={quote(runs)}&experiments={where}"
+        found = {"the search's trials compared: parallel coordinates, scatter plots": address} | found
+    return found
+
+
+def _of(sweep: str) -> str:
+    return f"tags.`raydistill.sweep` = '{sweep}'"
