@@ -22,7 +22,9 @@ from raydistill.sweep.telling import ORIGIN, RESULTS, winner_of
 from raydistill.training.checkpoint_files import WINNER
 
 HERE = Path(__file__).parent
-COMMON = ["--epochs", "8", "--seeds", "3", "--storage", "runs", "--tracking-uri", "sqlite:///mlflow.db"]
+COMMON = [
+    "--threads", "1", "--epochs", "8", "--seeds", "3", "--storage", "runs", "--tracking-uri", "sqlite:///mlflow.db",
+]  # fmt: skip
 METHODS = {
     "dogo": [], "seed": [], "simreg": [], "sdssl": ["--set", "eval.encoders=all"],
     "sssd": ["--set", "eval.encoders=all"],

@@ -96,7 +96,7 @@ def test_means_are_of_trials_trained_to_the_end_and_say_how_many():
     (axes,) = seed.queue(sweep_of("seed", chosen)).axes
     (line,) = [line for line in axes.get_lines() if line.get_marker() == "D"]
     assert list(line.get_ydata()) == pytest.approx([55.0, 70.0])
-    assert counts(axes) == ["2", "1"]
+    assert counts(axes) == ["n=2", "n=1"]
     assert (points(axes, hollow=False), points(axes, hollow=True)) == (3, 1)
 
 
@@ -108,9 +108,17 @@ def test_trials_of_a_range_share_a_mean_by_its_parts():
     (line,) = [line for line in first.get_lines() if line.get_marker() == "D"]
     assert list(line.get_ydata()) == pytest.approx([50.0, 80.0])
     assert list(line.get_xdata()) == pytest.approx([500**0.1, 500**0.9])
-    assert counts(first) == ["2", "1"]
+    assert counts(first) == ["n=2", "n=1"]
     assert counts(second) == ["tau_kd was 0.1\nin every trial"]
     assert counts(third) == ["tau_c was 0.5\nin every trial"]
+
+
+def test_panels_of_settings_that_vary_come_first():
+    chosen = [
+        ({"method.lambda_kd": 100.0, "method.tau_kd": tau, "method.tau_c": 0.5}, 0.5, False) for tau in (0.1, 1.0)
+    ]
+    names = [axes.get_xlabel() for axes in dogo.weights_and_temperatures(sweep_of("dogo", chosen)).axes]
+    assert names == ["tau_kd", "lambda_kd", "tau_c"]
 
 
 def test_groups_are_named_with_their_number_of_trials():

@@ -134,6 +134,7 @@ def test_a_folder_without_a_sweep_is_refused(tmp_path):
         replay(tmp_path, "sqlite:///none.db")
 
 
+@pytest.mark.slow
 def test_the_command_finds_a_sweep_by_its_name_and_refuses_others(told):
     home, uri = told
 

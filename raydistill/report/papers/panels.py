@@ -35,9 +35,10 @@ def expect(sweep: Sweep, method: str) -> None:
 def against(sweep: Sweep, *paths: str, by: str | None = None, published: Mapping[str, Any] | None = None) -> Figure:
     """The score against each of several settings, a panel each; the first one's trials are told apart `by` another.
 
-    `published`: the paper's choice of a setting, marked. A setting that the search did not vary is named with its
-    value instead.
+    `published`: the paper's choice of a setting, marked. A setting that the search did not vary comes last, and is
+    named with its value instead.
     """
+    paths = tuple(sorted(paths, key=lambda path: not varied(sweep, path)))
     figure, panels = style.grid_of(1, len(paths), HEIGHT, width=style.WIDTH if len(paths) > 1 else ALONE, sharey=True)
     for number, (panel, path) in enumerate(zip(panels, paths, strict=True)):
         draw(panel, sweep, path, by=by if number == 0 else None, published=(published or {}).get(path))
@@ -48,7 +49,7 @@ def against(sweep: Sweep, *paths: str, by: str | None = None, published: Mapping
 
 
 def draw(axes: Axes, sweep: Sweep, path: str, *, by: str | None = None, published: Any = None) -> None:
-    """One panel: trials trained to the end as points, their means as lines with the number of trials behind each.
+    """One panel: trials trained to the end as points, their means as lines, n above the panel.
 
     Trials that were stopped early have no score that compares; hollow points at the foot say where they are. Where
     the setting has a range, trials of one of its `BINS` parts share a mean.
@@ -145,19 +146,19 @@ def _points(axes: Axes, frame: pd.DataFrame, scale: Scale, color: Any) -> None:
 
 
 def _means(axes: Axes, frame: pd.DataFrame, color: Any, *, counted: bool) -> None:
-    """A line through the means of trials trained to the end; `counted`: with the number of them at each."""
+    """A line through the means of trials trained to the end; `counted`: with the number of them above the panel."""
     found = frame[frame.full].groupby("level").score.agg(["mean", "count"])
     axes.plot(found.index, found["mean"], color=color, linewidth=1.6, marker="D", markersize=4 if counted else 0,
               markeredgecolor="white", markeredgewidth=0.6, zorder=4)  # fmt: skip
-    for level, mean, count in found.itertuples() if counted else ():
-        axes.annotate(f"{count}", (level, mean), xytext=(0, 6), textcoords="offset points", ha="center",
-                      fontsize=style.SMALL, color=style.INK, zorder=6)  # fmt: skip
+    for level, _, count in found.itertuples() if counted else ():
+        axes.annotate(f"n={count}", (level, 1), xycoords=axes.get_xaxis_transform(), xytext=(0, 3),
+                      textcoords="offset points", ha="center", fontsize=style.SMALL, color=style.GREY)  # fmt: skip
 
 
 def _make_room(axes: Axes) -> None:
-    """For the trials at the foot, and for the numbers above the means."""
+    """For the trials at the foot."""
     low, high = axes.get_ylim()
-    axes.set_ylim(low - (high - low) * 1.5 * FOOT, high + (high - low) * 0.06)
+    axes.set_ylim(low - (high - low) * 1.5 * FOOT, high)
 
 
 def _say_fixed(axes: Axes, sweep: Sweep, path: str, name: str) -> None:
@@ -177,6 +178,6 @@ def _key(panels: list[Axes]) -> list[Line2D]:
     return [
         style.mark("trained to the end", **point),
         style.mark("stopped early, at the foot without its score", markerfacecolor="none", **point),
-        style.mark("mean, number of trials", marker="D", color=style.GREY, linestyle="-", markersize=4),
+        style.mark("mean of n trials", marker="D", color=style.GREY, linestyle="-", markersize=4),
         *(style.mark(text, linestyle=kind, color=style.GREY) for text, kind in lines.items() if text in drawn),
     ]
