@@ -1,0 +1,50 @@
+"""From README's first command to a report, an encoder that timm loads, and embeddings: as typed, on a small sweep."""
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+
+ROOT = Path(__file__).parent.parent
+SMALL = {"data.limit": 60, "data.batch_size": 16, "data.image_size": 8, "eval.probe_epochs": 2,
+         "method.backbones": "[resnet10_w4, resnet10_w4]", "method.objectives": "[simclr]"}  # fmt: skip
+
+
+def typed(*words, cwd, **environment):
+    done = subprocess.run(
+        [sys.executable, *words], cwd=cwd, env=os.environ | environment, capture_output=True, text=True, timeout=400
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
+
+
+@pytest.mark.e2e
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+def test_three_more_commands_lead_to_a_report_and_an_encoder(tmp_path):
+    small = [f"--set={path}={value}" for path, value in SMALL.items()]
+    said = typed(str(ROOT / "sweep.py"), "--method", "dogo", "--trials", "2", "--epochs", "1", "--seeds", "2",
+                 "--threads", "1", *small, cwd=tmp_path)  # fmt: skip
+    assert "raydistill report dogo-1" in said
+    (block,) = re.findall(r"<!-- journey -->\n```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
+    for program, *words in map(shlex.split, block.splitlines()):
+        assert program == "raydistill"
+        typed("-m", "raydistill", *words, cwd=tmp_path, PYTHONPATH=str(ROOT))
+    assert "dogo-1" in (tmp_path / "runs/dogo-1/report.html").read_text()
+    loaded = """
+import sys
+sys.modules["raydistill"] = None
+import torch
+from load import load
+print(tuple(load()(torch.zeros(2, 3, 8, 8)).shape))
+"""
+    folder = tmp_path / "exports/dogo-1-timm"
+    assert typed("-c", loaded, cwd=folder).strip() == "(2, 32)"
+    embeddings = pq.read_table(tmp_path / "embeddings.parquet")
+    assert embeddings["embedding"].type.list_size == 32
+    assert embeddings.num_rows > 1000
