@@ -46,8 +46,8 @@ def test_it_does_what_training_did_and_its_words_mean_the_same_to_torchvision(pr
         image = pixels(*shape)
         planes = torch.from_numpy(image).permute(2, 0, 1)
         trained = evaluate_view([planes], size=size, normalize=normalization("", size))
-        # Torchvision places the weights of its filter in single precision.
-        for other, limit in ((own([image]), 3e-6), (said(Image.fromarray(image))[None], 3e-5)):
+        # Torchvision places its filter in single precision: a hundredth of a grey level at 400 px.
+        for other, limit in ((own([image]), 3e-6), (said(Image.fromarray(image))[None], 2e-4)):
             assert other.shape == trained.shape == (1, 3, size, size)
             assert (other - trained).abs().max() < limit, shape
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -65,6 +66,7 @@ def open_client(uri: str) -> Any:
     """Raises: ConfigError for an address where no MLflow answers."""
     if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists():
         raise ConfigError(f"--tracking-uri {uri}: there is no such file")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     try:
         return connect(uri, EXPERIMENT)
     except Exception as error:
