@@ -21,16 +21,17 @@ def costs(sweeps: Sequence[Sweep]) -> pd.DataFrame:
     """A row for each sweep.
 
     trials of the search, stopped early, failed; epochs of all trials, teachers and final included; hours of wall time
-    and worker hours; saved, the share of the search's epochs that early stopping left out; learners, on average in a
-    pack; images per second that all learners of a pack together are trained on, the median epoch's; and sharing, how
-    many times longer the search's epochs would have taken one after the other, each at the time of its own steps and
-    its share of what the pack has in common.
+    and worker hours; saved, the share of the search's epochs that early stopping left out.
+
+    Of the search's epochs: learners, on average in a pack; images per second that all learners of a pack together are
+    trained on, the median; and sharing, how many times longer they would have taken one after the other, each at the
+    time of its own steps and of what its pack has in common.
     """
     return pd.DataFrame([_cost(sweep) for sweep in sweeps], index=pd.Index([s.name for s in sweeps], name="sweep"))
 
 
 def packs(sweeps: Sequence[Sweep]) -> Figure:
-    """Images per second that all learners of a pack together are trained on, by their number: medians of epochs."""
+    """Images per second that all learners of a pack of the search together are trained on, by their number."""
     figure, (axes,) = style.grid_of(1, 1, HEIGHT, width=WIDTH)
     handles = []
     for number, sweep in enumerate(sweeps):
@@ -65,14 +66,15 @@ def _cost(sweep: Sweep) -> dict[str, Any]:
 
 
 def _epochs(sweep: Sweep) -> pd.DataFrame:
-    """A row for each epoch of each trial.
+    """A row for each epoch of each trial of the search; teachers and baselines are other work.
 
     learners of its pack; together, their images per second; alone, the seconds that a step would have taken without
     the others (what is shared once, and the learner's own part); own_share, the wall seconds of a step by learner.
     """
+    keys = sweep.role("search")
     names = ("images_per_second", "step_seconds", "pack_learners")
-    long = [sweep.curves(name).rename_axis(columns="trial").melt(ignore_index=False).set_index("trial", append=True)
-            for name in names]  # fmt: skip
+    wide = [sweep.curves(name, keys).rename_axis(columns="trial") for name in names]
+    long = [curves.melt(ignore_index=False).set_index("trial", append=True) for curves in wide]
     frame = pd.concat(long, axis=1, keys=names).droplevel(1, axis=1).dropna()
     batches = pd.to_numeric(sweep.params.reindex(columns=["data.batch_size"])["data.batch_size"])
     batch = batches.reindex(frame.index.get_level_values("trial")).to_numpy()
