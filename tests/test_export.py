@@ -186,15 +186,18 @@ class TestFolder:
         assert [path.name for path in tmp_path.iterdir()] == ["out"]
         assert (tmp_path / "out" / "provenance.json").read_text() == before
 
-    @pytest.mark.parametrize("damage", ["cut", "other", "kind"])
+    @pytest.mark.parametrize("damage", ["cut", "flipped", "kind"])
     def test_a_damaged_one_is_not_loaded(self, runs, tmp_path, damage):
         written(runs["narrow"], "safetensors", tmp_path / "out")
         file = tmp_path / "out" / "encoder.safetensors"
         if damage == "cut":
             file.write_bytes(file.read_bytes()[:-100])
-        elif damage == "other":
-            file.write_bytes(b"{}")
+        elif damage == "flipped":
+            payload = bytearray(file.read_bytes())
+            payload[-1] ^= 1
+            file.write_bytes(payload)
         else:
+            (tmp_path / "out" / "provenance.json").unlink()
             from safetensors.torch import save_file
 
             save_file({"weight": torch.zeros(1)}, file, metadata={"format": "pt"})
@@ -241,3 +244,11 @@ def test_an_unfinished_trial_is_exported_as_it_is_and_says_so(tmp_path, monkeypa
     out = tmp_path / "exports" / "run-safetensors"
     assert json.loads((out / "provenance.json").read_text())["epoch"] == 3
     assert "Training ended early: after 3 epochs of 10." in (out / "README.md").read_text()
+
+
+def test_a_checkpoint_that_does_not_fit_its_configuration_is_named(tmp_path):
+    trial(tmp_path / "run")
+    written_down = tmp_path / "run" / "config.yaml"
+    written_down.write_text(written_down.read_text().replace("resnet10_w4", "resnet10_w8"))
+    with pytest.raises(ConfigError, match=r"run: its checkpoint does not fit its config\.yaml"):
+        choose(find(str(tmp_path / "run"), tmp_path, ""), "student")

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raydistill.cli.arguments import data_errors, shown, source_of, tracking, working_folder
+from raydistill.cli.arguments import data_errors, shown, source_of
+from raydistill.cli.runs import Encoder, Run, Storage, Tracking, find_run
 from raydistill.config import ConfigError, nearest
-from raydistill.storage import is_remote, place
+from raydistill.storage import is_remote
 
 if TYPE_CHECKING:
     import torch
@@ -20,19 +21,17 @@ SECONDS_BETWEEN_LINES = 10.0
 
 
 def command(
-    run: Annotated[str, typer.Argument(help="a sweep's name (its winner), SWEEP/TRIAL, a folder, mlflow:RUN_ID")],
+    run: Run,
     images: Annotated[str, typer.Argument(help="a folder, Parquet, torchvision:NAME, digits, or an image file")],
     out: Annotated[str, typer.Option(help="the Parquet file to write")] = "embeddings.parquet",
-    encoder: Annotated[str | None, typer.Option(help="such as peer_2, block_3, exit_1 [student]")] = None,
+    encoder: Encoder = None,
     split: Annotated[str, typer.Option(help="all, train, val or test")] = "all",
     batch_size: Annotated[int, typer.Option(min=1, help="images at a time")] = 256,
     device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1 [cuda if there is one]")] = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="pass over images that cannot be read")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the file that is there")] = False,
-    storage: Annotated[str | None, typer.Option(help="where sweeps are kept [runs]")] = None,
-    tracking_uri: Annotated[
-        str | None, typer.Option(help="MLflow [MLFLOW_TRACKING_URI, else sqlite:///mlflow.db]")
-    ] = None,
+    storage: Storage = None,
+    tracking_uri: Tracking = None,
 ) -> None:
     """Write what a run's encoder makes of images to a Parquet file."""
     splits = ("all", "train", "val", "test")
@@ -44,9 +43,7 @@ def command(
     if target.exists() and not overwrite:
         raise ConfigError(f"--out {out}: is there already; choose another file, or add --overwrite")
     source = source_of("IMAGES", images)
-    from raydistill.export.found import find
-
-    found = find(run, place(storage or working_folder() / "runs").absolute(), tracking(tracking_uri))
+    found = find_run(run, storage, tracking_uri)
     from raydistill.export.embed import embed_images, parts_of
     from raydistill.export.encoders import choose
 

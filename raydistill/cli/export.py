@@ -8,35 +8,32 @@ from typing import Annotated
 import typer
 
 from raydistill.cli.arguments import shown, tracking, working_folder
+from raydistill.cli.runs import Encoder, Run, Storage, Tracking, find_run
 from raydistill.config import ConfigError
-from raydistill.storage import is_remote, place
+from raydistill.storage import is_remote
 
 
 def command(
-    run: Annotated[str, typer.Argument(help="a sweep's name (its winner), SWEEP/TRIAL, a folder, mlflow:RUN_ID")],
+    run: Run,
     form: Annotated[str, typer.Option("--format", help="timm, safetensors, onnx, torch-export or mlflow")],
     out: Annotated[str | None, typer.Option(help="the folder to write [exports/RUN-FORMAT]")] = None,
-    encoder: Annotated[str | None, typer.Option(help="such as peer_2, block_3, exit_1 [student]")] = None,
+    encoder: Encoder = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the export that is there")] = False,
     register: Annotated[
         str | None, typer.Option(help="with --format mlflow: make it a version of this model in MLflow's registry")
     ] = None,
-    storage: Annotated[str | None, typer.Option(help="where sweeps are kept [runs]")] = None,
-    tracking_uri: Annotated[
-        str | None, typer.Option(help="MLflow [MLFLOW_TRACKING_URI, else sqlite:///mlflow.db]")
-    ] = None,
+    storage: Storage = None,
+    tracking_uri: Tracking = None,
 ) -> None:
     """Write a run's encoder in a form that others load, with its preprocessing and a model card."""
     from raydistill.export.formats import check_format, open_format
-    from raydistill.export.found import find
 
     check_format(form)
     if register is not None and form != "mlflow":
         raise ConfigError(f"--register {register}: needs --format mlflow")
     if out is not None and is_remote(out):
         raise ConfigError(f"--out {out}: give a folder of this machine")
-    uri = tracking(tracking_uri)
-    found = find(run, place(storage or working_folder() / "runs").absolute(), uri)
+    found = find_run(run, storage, tracking_uri)
     suffix = f"-{encoder}" if encoder not in (None, found.encoder) else ""
     folder = Path(out or working_folder() / "exports" / f"{found.name}{suffix}-{form}").expanduser().absolute()
     if not found.complete:
@@ -44,7 +41,7 @@ def command(
     if register is not None:
         from raydistill.export.tracked import Registry
 
-        registry = Registry(found, uri)
+        registry = Registry(found, tracking(tracking_uri))
     from raydistill.export.write import export
 
     done = export(found, open_format(form), folder, encoder=encoder, overwrite=overwrite)

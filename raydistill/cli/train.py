@@ -11,7 +11,8 @@ import yaml
 
 from raydistill import config as configuration
 from raydistill.artifacts.store import open_store
-from raydistill.cli.arguments import Set, artifact_store, data_errors, tracking, working_folder
+from raydistill.cli.arguments import Set, artifact_store, data_errors
+from raydistill.cli.runs import Storage, Tracking, find_run
 from raydistill.config import Config, ConfigError
 from raydistill.storage import is_remote, place
 
@@ -25,10 +26,8 @@ def command(
     out: Annotated[str | None, typer.Option(help="keep checkpoints here, and resume from them")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="of torch on a CPU [all cores]")] = None,
     artifacts: Annotated[str | None, typer.Option(help="teachers, banks and pseudo labels [artifacts]")] = None,
-    storage: Annotated[str | None, typer.Option(help="where sweeps are kept [runs]")] = None,
-    tracking_uri: Annotated[
-        str | None, typer.Option(help="of mlflow:RUN_ID [MLFLOW_TRACKING_URI, else sqlite:///mlflow.db]")
-    ] = None,
+    storage: Storage = None,
+    tracking_uri: Tracking = None,
 ) -> None:
     """Train one configuration alone: the same numbers, on a CPU bit for bit, as in the sweep."""
     chosen = dict(map(configuration.parse_setting, settings or []))
@@ -69,9 +68,7 @@ def _values(run: str, storage: str | None, tracking_uri: str | None) -> dict[str
         if not isinstance(values, dict):
             raise ConfigError(f"{run}: expected a mapping of sections, got {type(values).__name__}")
         return values
-    from raydistill.export.found import find
-
-    found = find(run, place(storage or working_folder() / "runs").absolute(), tracking(tracking_uri))
+    found = find_run(run, storage, tracking_uri)
     if found.copies:
         typer.echo(f"{found.run} {'; '.join(found.copies)}: alone it will not give the same numbers", err=True)
     return configuration.dump(found.config)

@@ -83,7 +83,8 @@ def embed_images(
                 if sum(map(len, group)) >= ROW_GROUP:
                     writer.write_table(pa.Table.from_batches(group))
                     group = []
-            writer.write_table(pa.Table.from_batches(group, schema))
+            if group:
+                writer.write_table(pa.Table.from_batches(group))
         passing.replace(out)
     except OSError as error:
         raise ConfigError(f"--out {out}: cannot be written ({reason(error)})") from None

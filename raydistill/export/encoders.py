@@ -22,7 +22,8 @@ SAMPLE = 8
 def choose(found: Found, name: str) -> nn.Module:
     """The run's encoder called `name`, in eval mode; it has `dim`, its output width.
 
-    Raises: ConfigError with the nearest name; for an export that is damaged, or that only others read.
+    Raises: ConfigError with the nearest name; for a checkpoint of other settings, or an export that is damaged or
+    that only others read.
     """
     encoders = {found.encoder: load(found.export)} if found.export else _trained(found)
     if name not in encoders:
@@ -31,8 +32,12 @@ def choose(found: Found, name: str) -> nn.Module:
 
 
 def _trained(found: Found) -> dict[str, nn.Module]:
-    method = methods.build(found.config.method, given_from(found.state), seed=0)
-    method.load_state_dict(found.state["method"])
+    try:
+        method = methods.build(found.config.method, given_from(found.state), seed=0)
+        method.load_state_dict(found.state["method"])
+    except (ValueError, RuntimeError) as error:
+        cause = " ".join(str(error).split())[:200]
+        raise ConfigError(f"{found.run}: its checkpoint does not fit its config.yaml ({cause})") from None
     return method.eval().encoders()
 
 
@@ -51,6 +56,6 @@ def sample(config: Config) -> tuple[list[np.ndarray], str]:
         split = load_dataset(config.data.model_copy(update={"cache_gib": 0.0, "download": False})).val
         images = [split.peek(index).permute(1, 2, 0).numpy() for index in range(min(SAMPLE, len(split)))]
         return images, f"{len(images)} validation images of {config.data.source}"
-    except (DataError, BadImage):
+    except (DataError, BadImage, OSError):
         noise = np.random.default_rng(0).integers(0, 256, (SAMPLE, 40, 50, 3), dtype=np.uint8)
-        return list(noise), f"{SAMPLE} images of noise, since {config.data.source} is not here"
+        return list(noise), f"{SAMPLE} images of noise, since {config.data.source} cannot be read here"

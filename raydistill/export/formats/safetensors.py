@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from raydistill import methods
 from raydistill.artifacts.teachers import given_from
 from raydistill.config import ConfigError
 from raydistill.export.formats import preprocess
-from raydistill.export.found import Found
+from raydistill.export.found import PROVENANCE, Found
 
 WEIGHTS = "encoder.safetensors"
 NEEDS = "raydistill"
@@ -40,6 +41,7 @@ def load(folder: Path) -> nn.Module:
     if not path.exists():
         raise ConfigError(f"{folder} holds no {WEIGHTS}; of exports, raydistill reads those of --format safetensors")
     try:
+        _check_sum(path)
         with safe_open(path, framework="pt") as file:
             about = file.metadata() or {}
             state = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - not a mapping
@@ -52,6 +54,17 @@ def load(folder: Path) -> nn.Module:
     except (OSError, SafetensorError, ValueError, KeyError, TypeError, RuntimeError) as error:
         raise ConfigError(f"{path}: damaged, or not of this software ({' '.join(str(error).split())})") from None
     return encoder.eval()
+
+
+def _check_sum(path: Path) -> None:
+    """Raises: ValueError if the file is not the one of which the provenance beside it tells; there is none yet while
+    the export is written."""
+    beside = path.with_name(PROVENANCE)
+    if beside.exists():
+        with path.open("rb") as file:
+            found = hashlib.file_digest(file, "sha256").hexdigest()
+        if json.loads(beside.read_text())["weights"]["sha256"] != found:
+            raise ValueError("checksum mismatch")
 
 
 def embed(folder: Path, images: list[np.ndarray]) -> Tensor:
