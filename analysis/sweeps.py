@@ -47,6 +47,8 @@ def keep(sweep: Path, target: Path) -> None:
         shutil.copyfile(file, copy)
     origin = json.loads((sweep / ORIGIN).read_text())
     origin["environment"].pop("system", None)
+    for place in ("storage", "artifacts"):
+        origin.pop(place, None)
     (target / ORIGIN).write_text(json.dumps(origin, indent=1) + "\n")
     (target / WINNER).write_text(winner_of(sweep) + "\n")
     shutil.copyfile(sweep / RESULTS, target / RESULTS)

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -185,6 +186,21 @@ class TestFolder:
             written(runs["narrow"], "timm", tmp_path / "out", overwrite=True)
         assert [path.name for path in tmp_path.iterdir()] == ["out"]
         assert (tmp_path / "out" / "provenance.json").read_text() == before
+
+    def test_the_old_one_comes_back_where_the_new_one_cannot_take_its_place(self, runs, tmp_path, monkeypatch):
+        written(runs["narrow"], "safetensors", tmp_path / "out")
+        rename = Path.rename
+
+        def refused(path, target):
+            if ".new-" in path.name:
+                raise OSError(5, "Input/output error")
+            return rename(path, target)
+
+        monkeypatch.setattr(Path, "rename", refused)
+        with pytest.raises(ConfigError, match="Input/output error"):
+            written(runs["narrow"], "timm", tmp_path / "out", overwrite=True)
+        assert [path.name for path in tmp_path.iterdir()] == ["out"]
+        assert (tmp_path / "out" / "encoder.safetensors").exists()
 
     @pytest.mark.parametrize("damage", ["cut", "flipped", "kind"])
     def test_a_damaged_one_is_not_loaded(self, runs, tmp_path, damage):

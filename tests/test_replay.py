@@ -13,6 +13,7 @@ from raydistill.sweep import telling
 from raydistill.sweep.budget import Budget, Limits
 from raydistill.sweep.journal import Journal
 from raydistill.sweep.replay import replay
+from raydistill.sweep.tracking import TrackingError
 
 BASE = dump(load({"method": "simclr", "train": {"epochs": 2}}))
 
@@ -106,6 +107,29 @@ def test_a_sweep_that_was_cut_short_is_interrupted(told):
     assert parent["tags"]["raydistill.outcome"] == "interrupted"
     assert parent["files"] == ["sweep.yaml"]
     assert parent["metrics"] == {}
+
+
+def test_a_sweep_that_went_on_tells_its_new_winner(tmp_path):
+    uri, folder = f"sqlite:///{tmp_path}/mlflow.db", write(tmp_path / "on")
+    replay(folder, uri)
+    rows = json.loads((folder / "results.json").read_text())
+    rows[0]["scores"] = [{"val_knn": 0.75}]
+    (folder / "results.json").write_text(json.dumps(rows))
+    (folder / "budget.json").write_text(json.dumps(Budget(Limits()).to_dict() | {"epochs": 9}))
+    replay(folder, uri)
+    assert held(uri, "on")["on"]["metrics"]["winner_val_knn"] == {0: 0.5, 9: 0.75}
+
+
+def test_another_sweep_of_the_same_name_is_not_mixed_with_the_first(tmp_path):
+    uri, folder = f"sqlite:///{tmp_path}/mlflow.db", write(tmp_path / "same")
+    for identity in ("a", "a", "b"):
+        (folder / "origin.json").write_text(json.dumps({"id": identity}))
+        if identity == "b":
+            with pytest.raises(TrackingError, match="holds another sweep called 'same'; choose another name"):
+                replay(folder, uri)
+        else:
+            replay(folder, uri)
+    assert held(uri, "same")["same"]["tags"]["raydistill.id"] == "a"
 
 
 def test_telling_it_again_changes_nothing(told):

@@ -78,7 +78,7 @@ def test_every_trial_is_on_the_page_and_what_it_takes_to_repeat_the_sweep(sweep,
         assert said in read.text, said
 
 
-def test_nothing_is_fetched_from_elsewhere(document, read):
+def test_nothing_is_fetched_from_elsewhere(sweep, document, read):
     addresses = [value for _, attributes in read.tags for name, value in attributes.items()
                  if name in ("src", "href", "xlink:href", "data", "poster", "srcset", "action")]  # fmt: skip
     assert [address for address in addresses if not address.startswith("#")] == list(gather(sweep).links.values())

@@ -148,6 +148,18 @@ def test_savings_by_hand():
         "end. At the median time of an epoch that is about 1 h 00 min of a worker saved, 4.00 at the price given."
     )
     assert savings(made_up(trials[:1])).saved == 0
+
+
+def test_what_a_spent_budget_cut_off_was_not_saved_by_early_stopping():
+    rng = random.Random(0)
+    epoch = {"val_knn": 0.5, "loss": 1.0}
+    trials = [
+        Trial("t0", params(rng), [epoch] * EPOCHS),
+        Trial("t1", params(rng), [epoch], "stopped_early", "2 hours are over"),
+    ]
+    sweep = made_up(trials)
+    assert (savings(sweep).stopped, savings(sweep).saved) == (0, 0)
+    assert "1 trial was cut off by the sweep's budget: 2 hours are over." in cautions(sweep)
     assert savings(made_up([])).share == 0
 
 

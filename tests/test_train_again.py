@@ -60,6 +60,14 @@ def test_what_was_trained_again_is_a_run_itself(home):
     assert (home.parent / "exports" / "again-safetensors" / "encoder.safetensors").exists()
 
 
+def test_a_folder_keeps_to_its_run_but_may_train_it_longer(home, capsys):
+    command("train", "late-1", "--set", "train.epochs=1", "--out", "again")
+    command("train", "late-1", "--set", "train.epochs=2", "--out", "again")
+    command("train", "late-1", "--set", "train.lr=0.5", "--out", "again", code=2)
+    assert "--out again: holds a run of other settings" in capsys.readouterr().err
+    assert find("again", home, "").config.train.lr == 0.01
+
+
 def test_settings_still_change_what_is_trained(home, capsys):
     command("train", "late-1", "--set", "train.epochs=1")
     assert "epoch 1/1" in capsys.readouterr().out

@@ -78,6 +78,14 @@ def _keep(config: Config, folder: Path) -> None:
     """The configuration beside its checkpoints makes the folder a run that the other commands take."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.yaml").write_text(yaml.safe_dump(configuration.dump(config), sort_keys=False))
+        before = folder / "config.yaml"
+        if before.exists() and _but_length(configuration.load(configuration.read_yaml(before))) != _but_length(config):
+            raise ConfigError(f"--out {folder}: holds a run of other settings; choose another folder")
+        before.write_text(yaml.safe_dump(configuration.dump(config), sort_keys=False))
     except OSError as error:
         raise ConfigError(f"--out {folder}: cannot be written ({error.strerror or error})") from None
+
+
+def _but_length(config: Config) -> Config:
+    """More epochs make no other run of it."""
+    return config.model_copy(update={"train": config.train.model_copy(update={"epochs": 1})})

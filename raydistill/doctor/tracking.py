@@ -18,7 +18,6 @@ from raydistill.sweep.security import direct
 from raydistill.training.checkpoint_files import write_atomically
 
 NAME = "MLflow"
-EXPERIMENT = "raydistill"
 PICKLES = "MLFLOW_ALLOW_PICKLE_DESERIALIZATION"
 BUSY_SECONDS = 5.0
 FLOOR = Version("3.17.2")
@@ -48,7 +47,7 @@ def check_tracking(setup: Setup) -> Iterator[Finding]:
             return
     mlflow_runs.LOCK_TIMEOUT = BUSY_SECONDS
     try:
-        mlflow_runs.connect(uri, EXPERIMENT)
+        mlflow_runs.connect(uri, mlflow_runs.EXPERIMENT)
     except Exception as error:
         cause = " ".join(str(error).split())[:300]
         yield Finding(NAME, "fault", f"{uri} cannot be used: {cause}", MENDS.get(kind, MENDS[""]))

@@ -12,14 +12,12 @@ from typing import Any
 from raydistill import config as configuration
 from raydistill.config import ConfigError
 from raydistill.export.found import CONFIG, MLFLOW, PROVENANCE, Found, of_state
-from raydistill.sweep.mlflow_runs import OUTCOME, ROLE, SWEEP, TRIAL, connect
+from raydistill.sweep.mlflow_runs import EXPERIMENT, OUTCOME, ROLE, SWEEP, TRIAL, connect, database_of
 from raydistill.sweep.names import check_name
 from raydistill.sweep.outbox import brief, without_password
 
-EXPERIMENT = "raydistill"
 WINNER, COPIES = "raydistill.winner", "raydistill.copies"
 CHECKPOINT, ENCODER = "checkpoint", "encoder"
-SQLITE = "sqlite:///"
 
 
 def find_tracked(run_id: str, uri: str) -> Found:
@@ -64,7 +62,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 def open_client(uri: str) -> Any:
     """Raises: ConfigError for an address where no MLflow answers."""
-    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists():
+    if (database := database_of(uri)) is not None and not database.exists():
         raise ConfigError(f"--tracking-uri {uri}: there is no such file")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     try:

@@ -99,6 +99,8 @@ def _replacing(out: Path) -> Iterator[Path]:
     except OSError as error:
         raise ConfigError(f"--out {out}: cannot be written ({reason(error)})") from None
     finally:
+        if before.exists() and not out.exists():
+            before.rename(out)
         for folder in (passing, before):
             shutil.rmtree(folder, ignore_errors=True)
 

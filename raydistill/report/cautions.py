@@ -19,7 +19,8 @@ EARLY = 0.1  # of the training
 
 def cautions(sweep: Sweep) -> list[str]:
     """Sentences; none where there is nothing to say."""
-    return [*_unfinished(sweep), *_failed(sweep), *_edges(sweep), *_seeds(sweep), *_stopping(sweep), *_images(sweep)]
+    found = (_unfinished, _failed, _edges, _seeds, _stopping, _budget, _images)
+    return [sentence for check in found for sentence in check(sweep)]
 
 
 def _unfinished(sweep: Sweep) -> Iterator[str]:
@@ -30,6 +31,14 @@ def _unfinished(sweep: Sweep) -> Iterator[str]:
     cut = sweep.role("search", "interrupted")
     if cut:
         yield f"{count(len(cut), 'trial was', 'trials were')} interrupted: {_some(cut)}."
+
+
+def _budget(sweep: Sweep) -> Iterator[str]:
+    """Early stopping says nothing of a trial that it ends; a spent budget leaves its reason."""
+    cut = [key for key in sweep.role("search", "stopped_early") if sweep.trials.message[key]]
+    if cut:
+        were = count(len(cut), "trial was", "trials were")
+        yield f"{were} cut off by the sweep's budget: {sweep.trials.message[cut[0]]}."
 
 
 def _failed(sweep: Sweep) -> Iterator[str]:

@@ -61,7 +61,11 @@ def differences(sweeps: Sequence[Sweep]) -> Figure:
 
 
 def pooled(table: pd.DataFrame, metric: str) -> Estimate:
-    """The mean of the sweeps' differences in a metric, each sweep one observation. Raises: ValueError without any."""
+    """The mean of the sweeps' differences in a metric, each sweep one observation. Raises: ValueError without any.
+
+    Sweeps of one base configuration share their baseline's runs, and with them its noise: the interval is then too
+    narrow.
+    """
     return estimate(table.xs(metric, level="metric").difference.dropna())
 
 

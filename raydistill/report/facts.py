@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from raydistill.report.cautions import cautions
@@ -19,6 +20,7 @@ from raydistill.sweep.outbox import without_password
 from raydistill.sweep.table import Row, line, scored
 
 LEADERS = 5
+PLACES = {"storage": "runs", "artifacts": "artifacts"}
 NOTE = (
     "Accuracies in percent, mean ± standard deviation over seeds. Validation chose the winner, so its own validation "
     "score is a little too good; the test split was scored once, for the rows that have a test score."
@@ -198,8 +200,15 @@ def _data(sweep: Sweep) -> dict[str, str]:
 def _commands(sweep: Sweep, option: str) -> dict[str, str]:
     found = {"run the sweep": sweep.command} if sweep.command else {}
     if sweep.rows:
-        found["train the winner again"] = f"raydistill train {sweep.name}{option}"
-        found["export the winner"] = f"raydistill export {sweep.name} --format timm{option}"
+        storage, artifacts = (_elsewhere(sweep, name, folder) for name, folder in PLACES.items())
+        found["train the winner again"] = f"raydistill train {sweep.name}{storage}{artifacts}{option}"
+        found["export the winner"] = f"raydistill export {sweep.name} --format timm{storage}{option}"
     found["write this report"] = f"raydistill report {sweep.name}{option}"
     address = shlex.quote(without_password(sweep.uri))
     return found | {"compare the trials in MLflow": f"mlflow ui --backend-store-uri {address}"}
+
+
+def _elsewhere(sweep: Sweep, name: str, folder: str) -> str:
+    """The flag of a place that is not where commands look by themselves."""
+    place = sweep.tags.get(f"raydistill.{name}", "")
+    return "" if place in ("", str(Path.cwd() / folder)) else f" --{name} {shlex.quote(place)}"

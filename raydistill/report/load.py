@@ -17,12 +17,11 @@ import yaml
 from raydistill.config import ConfigError, nearest
 from raydistill.report import frames
 from raydistill.sweep.budget import Spent
-from raydistill.sweep.mlflow_runs import OUTCOME, ROLE, SWEEP, TRIAL, TrackingError, connect, database_of
+from raydistill.sweep.mlflow_runs import EXPERIMENT, OUTCOME, ROLE, SWEEP, TRIAL, TrackingError, connect, database_of
 from raydistill.sweep.names import check_name
 from raydistill.sweep.outbox import brief, without_password
 from raydistill.sweep.table import Row
 
-EXPERIMENT = "raydistill"
 THREADS = 8
 PAGE = 1000
 

@@ -41,8 +41,9 @@ class Savings:
 
 def savings(sweep: Sweep) -> Savings:
     """By the epochs that each trial has in MLflow."""
-    keys = sweep.role("search", *ENDED)
-    stopped = sweep.role("search", "stopped_early")
+    # A trial that a spent budget cut off has a message; early stopping says nothing.
+    keys = [key for key in sweep.role("search", *ENDED) if not sweep.trials.message[key]]
+    stopped = [key for key in keys if sweep.trials.outcome[key] == "stopped_early"]
     epochs = sweep.epochs().loc[keys]
     length = full_epochs(sweep)
     left = (length - epochs).clip(lower=0)

@@ -13,7 +13,7 @@ from raydistill.sweep.settings import SweepSettings
 from raydistill.sweep.space import Parameter, Space
 
 BATCH_SIZE = "data.batch_size"
-COMPANIES = 8  # draws of the other parameters in which a value is tried
+COMPANIES = 32  # draws of the other parameters in which a value is tried
 
 
 def check_batch_sizes(space: Space, workers: int, images: int) -> None:

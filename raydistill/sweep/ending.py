@@ -19,7 +19,9 @@ def end(actor: Any) -> None:
     Ray 2.60 leaves the placement group of a Train run that was not closed in order to the driver's end, and with it
     the cores or GPUs that the next run waits for.
     """
-    reserved = list(_reserved(_family(actor)))
+    reserved: list[PlacementGroup] = []
+    with suppress(ray.exceptions.RayError):  # then they are left to Ray
+        reserved = list(_reserved(_family(actor)))
     ray.kill(actor)
     for group in reserved:
         with suppress(ray.exceptions.RayError):

@@ -16,7 +16,8 @@ def environment() -> dict[str, str]:
     """Versions of what matters to the numbers, and the driver's machine."""
     import torch
 
-    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    usable = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()
+    gpus = [torch.cuda.get_device_name(i) for i in usable]
     found = {name: _version(name) for name in PACKAGES}
     return {
         "raydistill": __version__, "python": platform.python_version(), "system": platform.platform(terse=True),

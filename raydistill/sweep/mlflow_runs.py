@@ -24,6 +24,8 @@ STATUS = {"finished": "FINISHED", "stopped_early": "KILLED", "failed": "FAILED",
 PARENT = ""
 SWEEP, TRIAL, ROLE = "raydistill.sweep", "raydistill.trial", "raydistill.role"
 OUTCOME, MESSAGE = "raydistill.outcome", "raydistill.message"
+ID = "raydistill.id"
+EXPERIMENT = "raydistill"
 PARAMS_PER_CALL, PARAM_LENGTH, TAG_LENGTH = 100, 6000, 5000
 RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 PROBE = {RETRIES: "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
@@ -39,6 +41,7 @@ class Run:
     id: str
     start_time: int
     running: bool
+    identity: str = ""
     params: set[str] = field(default_factory=set)
     history: set[str] = field(default_factory=set)
     steps: dict[str, set[int]] = field(default_factory=dict)
@@ -116,7 +119,8 @@ class Runs:
         if not found:
             return None
         info, data = found[0].info, found[0].data
-        return Run(info.run_id, info.start_time, info.status == "RUNNING", set(data.params), set(data.metrics))
+        running, identity = info.status == "RUNNING", data.tags.get(ID, "")
+        return Run(info.run_id, info.start_time, running, identity, set(data.params), set(data.metrics))
 
     def _create(self, key: str, when: int) -> Run:
         tags = {**self._identity(key), OUTCOME: "running"}

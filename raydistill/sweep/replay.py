@@ -7,10 +7,10 @@ import json
 from raydistill.config import ConfigError, read_yaml
 from raydistill.storage import Place
 from raydistill.sweep.journal import read_events
+from raydistill.sweep.mlflow_runs import EXPERIMENT
 from raydistill.sweep.outbox import without_password
 from raydistill.sweep.settings import FILE
 from raydistill.sweep.telling import (
-    EXPERIMENT,
     JOURNAL,
     ORIGIN,
     RESULTS,

@@ -29,6 +29,7 @@ from raydistill.sweep.finalists import Arm, final_key, front, make_arms, ranked,
 from raydistill.sweep.group import GroupSettings, Launcher, on_this_node
 from raydistill.sweep.journal import Journal, TrialRecord, role_of
 from raydistill.sweep.keeper import Keeper
+from raydistill.sweep.mlflow_runs import EXPERIMENT
 from raydistill.sweep.outbox import without_password
 from raydistill.sweep.prerequisites import make_teachers
 from raydistill.sweep.progress import Progress
@@ -40,7 +41,6 @@ from raydistill.sweep.sizing import FIRST, MOST
 from raydistill.sweep.table import Row, plain, render, render_front
 from raydistill.sweep.telling import (
     BUDGET,
-    EXPERIMENT,
     JOURNAL,
     ORIGIN,
     RESULTS,
@@ -78,12 +78,12 @@ def run_sweep(settings: SweepSettings, *, resume: bool = False) -> SweepResult:
     settings.check_start(resume=resume)
     if not ray.is_initialized():
         refuse_open_cluster(os.environ.get("RAY_ADDRESS"), os.environ.get(MODE))
-    origin = _origin(settings)
+    origin = _origin(settings, resume=resume)
     tracker = Tracker(settings.tracking_uri, EXPERIMENT, settings.name, **described(settings.identity(), origin))
     outcome = "failed"
     try:
         settings.store()
-        (settings.directory / ORIGIN).write_text(json.dumps(origin, indent=1))
+        write_atomically(settings.directory / ORIGIN, json.dumps(origin, indent=1).encode())
         tracker.artifact(None, settings.directory / FILE)
         with _cluster():
             result = _run(settings, tracker)
@@ -98,11 +98,20 @@ def run_sweep(settings: SweepSettings, *, resume: bool = False) -> SweepResult:
             log.warning("%d events were not delivered to %s", undelivered, without_password(settings.tracking_uri))
 
 
-def _origin(settings: SweepSettings) -> dict[str, Any]:
-    """The command that started the sweep, and where; a resumed sweep keeps what was written down."""
-    if (settings.directory / ORIGIN).exists():
-        return dict(json.loads((settings.directory / ORIGIN).read_text()))
-    return {"command": settings.command, "environment": environment(), "images": dict(settings.images)}
+def _origin(settings: SweepSettings, *, resume: bool) -> dict[str, Any]:
+    """The command that started the sweep, and where; a resumed sweep keeps what was written down.
+
+    `id` tells it from others of its name, which another storage may hold.
+    """
+    path = settings.directory / ORIGIN
+    if path.exists():
+        with suppress(ValueError):  # damaged
+            return dict(json.loads(path.read_text()))
+    own = {} if resume else {"id": uuid.uuid4().hex}
+    return own | {
+        "command": settings.command, "storage": str(settings.storage), "artifacts": str(settings.artifacts),
+        "environment": environment(), "images": dict(settings.images),
+    }  # fmt: skip
 
 
 def _run(settings: SweepSettings, tracker: Tracker) -> SweepResult:
@@ -359,6 +368,7 @@ def _conclude(
     (directory / TABLE).write_text(table + "\n")
     (directory / RESULTS).write_text(json.dumps(plain(rows), indent=1))
     if isinstance(directory, Path):
+        (directory / WINNER).unlink(missing_ok=True)
         link = directory / "winner"
         link.unlink(missing_ok=True)
         link.symlink_to(Path("trials") / winner.key)

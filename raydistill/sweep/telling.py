@@ -15,7 +15,6 @@ from raydistill.sweep.table import BASELINES, Row
 from raydistill.sweep.tracking import Tracker
 from raydistill.training.checkpoint_files import WINNER, newest
 
-EXPERIMENT = "raydistill"
 JOURNAL, ORIGIN, BUDGET = "journal.jsonl", "origin.json", "budget.json"
 RESULTS, TABLE, WINNERS_CONFIG = "results.json", "table.md", "winner.yaml"
 SCORES = "scores.json"  # of a trial
@@ -77,10 +76,12 @@ def tell_conclusion(tracker: Tracker, folder: Place, when: int | None = None) ->
     for name in (WINNERS_CONFIG, TABLE, RESULTS):
         tracker.artifact(None, folder / name)
     rows = [Row(**row) for row in json.loads((folder / RESULTS).read_text())]
+    # A sweep that went on with a larger budget may have another winner.
+    step = json.loads((folder / BUDGET).read_text())["epochs"] if (folder / BUDGET).exists() else 0
     baselines = [row for row in rows if row.name.endswith(BASELINES)]
     for row, prefix in zip([rows[0], *baselines[:1]], ("winner", "baseline"), strict=False):
         means = {m: row.mean(m) for m in ("val_knn", "val_instance", "test_knn", "test_probe")}
-        tracker.log_parent({f"{prefix}_{metric}": mean[0] for metric, mean in means.items() if mean}, when=when)
+        tracker.log_parent({f"{prefix}_{metric}": mean[0] for metric, mean in means.items() if mean}, step, when)
     tracker.tag_parent({"raydistill.winner": winner_of(folder)})
     if (folder / BUDGET).exists():
         values = json.loads((folder / BUDGET).read_text())

@@ -14,7 +14,7 @@ from functools import partial
 from typing import Any, Literal
 
 from raydistill.storage import Place
-from raydistill.sweep.mlflow_runs import PARENT, STATUS, Runs, TrackingError, connect, find_experiment, now, texts
+from raydistill.sweep.mlflow_runs import ID, PARENT, STATUS, Runs, TrackingError, connect, find_experiment, now, texts
 from raydistill.sweep.names import check_name
 from raydistill.sweep.outbox import METRICS_PER_CALL, Event, Outbox, Point, without_password
 
@@ -51,6 +51,9 @@ class Tracker:
             client = connect(uri, experiment)
             self.experiment_id = find_experiment(client, uri, experiment)
             self._runs = Runs(client, self.experiment_id, sweep)
+            known, own = self._runs.run(PARENT, when).identity, (tags or {}).get(ID, "")
+            if known and own and known != own:
+                raise TrackingError(f"it holds another sweep called {sweep!r}; choose another name")
             self._runs.start(PARENT, texts(params), dict(tags or {}), when or now())
         except Exception as error:
             cause = " ".join(str(error).split())[:400]

@@ -1,5 +1,5 @@
 """An MLflow model whose `predict` takes images. Its code is a file and its weights are `torch.export`'s program, so
-that prediction needs torch and Pillow but not raydistill, and nothing is pickled."""
+that prediction needs torch and Pillow but not raydistill."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The encoder as an MLflow model: images in, embeddings out. Needs torch, numpy and Pillow; nothing is unpickled."""
+"""The encoder as an MLflow model: images in, embeddings out. Needs torch, numpy and Pillow."""
 
 from __future__ import annotations
 
