@@ -61,6 +61,7 @@ def test_the_fused_benchmark_steps_each_learner_by_its_own_gradient():
     assert result["resnet10_w4"]["fused_2"] > 0
 
 
+@pytest.mark.soak
 @pytest.mark.slow
 def test_the_search_benchmark_runs():
     result = json.loads(run(ROOT / "analysis" / "benchmarks" / "search.py", "--quick").splitlines()[-1])

@@ -127,6 +127,7 @@ def test_an_elastic_group_grows_with_a_node_that_comes_and_goes_on_without_it(tm
         assert Counter(sizes)[2.0] > 0
 
 
+@pytest.mark.soak
 @pytest.mark.fault(5)
 def test_random_kills_through_a_whole_sweep_cost_no_trial(tmp_path):
     """Of workers, trials and a node, each of which comes again; what a sweep cannot lose lives with its driver."""
