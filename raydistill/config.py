@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, Field, SerializeAsAny, ValidationError, field_validator
+from pydantic.fields import FieldInfo
 
 from raydistill.options import METHODS, Options, find
 from raydistill.options.base import Section, Stem
@@ -100,7 +101,7 @@ class Evaluation(Section):
     encoders: Literal["student", "all"] = Field(
         "student", description="all: also DoGo's peers, SSSD's exits, the blocks of SDSSL and of its baselines"
     )
-    bank_images: int | None = Field(None, ge=1, description="use at most this many training images")
+    bank_images: int | None = Field(None, ge=1, description="compare with a sample of so many training images, classes in proportion")
     probe_epochs: int = Field(100, ge=1, description="epochs of the linear probe at the end")
 
     @field_validator("ks")
@@ -156,7 +157,11 @@ def dump(config: Config) -> dict[str, Any]:
 
 def paths(method: str) -> dict[str, Any]:
     """Every dotted path that a run of `method` can set, with its annotation."""
-    found: dict[str, Any] = {}
+    return {path: info.annotation for path, info in fields(method).items()}
+
+
+def fields(method: str) -> dict[str, FieldInfo]:
+    """Every dotted path that a run of `method` can set, with its declaration. Raises: ConfigError."""
     sections: dict[str, type[BaseModel]] = {
         "method": options_class(method),
         "data": Data,
@@ -164,10 +169,9 @@ def paths(method: str) -> dict[str, Any]:
         "train": Train,
         "eval": Evaluation,
     }
-    for section, model in sections.items():
-        for field, info in model.model_fields.items():
-            found[f"{section}.{field}"] = info.annotation
-    return found
+    return {
+        f"{section}.{field}": info for section, model in sections.items() for field, info in model.model_fields.items()
+    }
 
 
 def assign(values: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:

@@ -137,7 +137,7 @@ def test_only_a_sample_is_decoded_and_sizes_are_those_of_all_images(tmp_path, mo
 def test_an_evaluation_of_many_images_is_extrapolated(tmp_path):
     sizes = []
 
-    def slow(encoders, dataset, run, device):
+    def slow(learners, dataset, device):
         sizes.append(len(dataset.train) + len(dataset.val))
         time.sleep(sizes[-1] * 1e-3)
         return {}

@@ -39,7 +39,7 @@ from raydistill.artifacts.store import Store
 from raydistill.data.sources import Dataset, load_dataset
 from raydistill.evaluation.online import evaluate as knn
 from raydistill.training.messages import Assignment
-from raydistill.training.pack import Evaluate, Pack
+from raydistill.training.pack import Evaluate, Pack, Scores
 from raydistill.training.supplies import LoadedTeachers
 
 SIZE = 32
@@ -132,7 +132,7 @@ class Bench:
         return epoch
 
 
-def no_scores(*_: Any) -> dict[str, float]:
+def no_scores(*_: Any) -> Scores:
     return {}
 
 

@@ -1,11 +1,14 @@
-"""Frozen features of an encoder."""
+"""Frozen features of encoders."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Hashable, Iterable, Mapping
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
+
+K = TypeVar("K", bound=Hashable)
 
 
 def embed(encoder: nn.Module, batches: Iterable[Tensor], device: torch.device | str) -> Tensor:
@@ -13,14 +16,37 @@ def embed(encoder: nn.Module, batches: Iterable[Tensor], device: torch.device | 
 
     The mode of every submodule is restored. Raises: ValueError if there is no batch.
     """
-    modes = [(module, module.training) for module in encoder.modules()]
-    encoder.eval()
+    found = embed_all({0: encoder}, batches, device)[0]
+    if isinstance(found, Exception):
+        raise found
+    return found
+
+
+def embed_all(
+    encoders: Mapping[K, nn.Module], batches: Iterable[Tensor], device: torch.device | str
+) -> dict[K, Tensor | Exception]:
+    """As `embed`, of several encoders that look at the same batches; one that fails has its exception instead.
+
+    What the batches raise is raised. Raises: ValueError if there is no batch.
+    """
+    modes = [(module, module.training) for encoder in encoders.values() for module in encoder.modules()]
+    rows: dict[K, list[Tensor]] = {key: [] for key in encoders}
+    failed: dict[K, Exception] = {}
     try:
+        for encoder in encoders.values():
+            encoder.eval()
         with torch.inference_mode():
-            rows = [encoder(batch.to(device)).float().cpu() for batch in batches]
+            for batch in batches:
+                seen = batch.to(device)
+                for key, encoder in encoders.items():
+                    if key not in failed:
+                        try:
+                            rows[key].append(encoder(seen).float().cpu())
+                        except Exception as error:
+                            failed[key], rows[key] = error, []
     finally:
         for module, training in modes:
             module.training = training
-    if not rows:
+    if not failed and not all(rows.values()):
         raise ValueError("no images to embed")
-    return torch.cat(rows)
+    return {key: failed[key] if key in failed else torch.cat(rows[key]) for key in encoders}

@@ -2,65 +2,142 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from raydistill.config import Config
 from raydistill.data.augment import View, augment, evaluate_view, normalization
-from raydistill.data.images import Images
+from raydistill.data.images import Images, limited
 from raydistill.data.sources import Dataset
-from raydistill.evaluation.features import embed
+from raydistill.evaluation.features import embed, embed_all
 from raydistill.evaluation.knn import instance_accuracy, knn_accuracy
+from raydistill.training.pack import Candidate, Scores
 
 BATCH = 512
+FEATURE_BYTES = 2 * 2**30  # of all learners that are scored together
 INSTANCE_VIEWS = (View("rrcflip", 1_000_000), View("rrcflip", 1_000_001))
+Name = tuple[str, str]  # of a learner, and of one of its encoders
 
 
-def evaluate(
-    encoders: Mapping[str, nn.Module], dataset: Dataset, config: Config, device: torch.device
-) -> dict[str, float]:
-    """Scores of a learner's encoders.
+def evaluate(learners: Mapping[str, Candidate], dataset: Dataset, device: torch.device) -> Scores:
+    """Scores of learners' encoders, by learner; an exception in place of those of one that cannot be scored.
 
     With labels `val_knn`: accuracy of validation images by the training images, averaged over `eval.ks`.
     Without labels `val_instance`: how often a crop of a validation image finds the other crop of it among
     all of them. The student's scores have no suffix, the others' end in the encoder's name.
+
+    Images are read and prepared once for all learners, whose numbers are those of each alone.
     """
-    metrics: dict[str, float] = {}
-    for name, encoder in encoders.items():
-        suffix = "" if name == "student" else f"_{name}"
-        if dataset.train.labels is not None and dataset.val.labels is not None:
-            bank = range(min(len(dataset.train), config.eval.bank_images or len(dataset.train)))
-            train, train_labels = embed_split(encoder, dataset, dataset.train, device, bank)
-            val, val_labels = embed_split(encoder, dataset, dataset.val, device)
-            scores = knn_accuracy(train, train_labels, val, val_labels, ks=config.eval.ks)
-            metrics[f"val_knn{suffix}"] = sum(scores.values()) / len(scores)
-        else:
-            views = (embed(encoder, _crops(dataset, view, device), device) for view in INSTANCE_VIEWS)
-            metrics[f"val_instance{suffix}"] = instance_accuracy(*views)
-    return metrics
+    scores: Scores = {}
+    for together in _groups(learners, dataset):
+        scores |= _evaluate(together, dataset, device)
+    return scores
 
 
-def embed_split(
-    encoder: nn.Module, dataset: Dataset, split: Images, device: torch.device, indices: range | None = None
-) -> tuple[Tensor, Tensor]:
+def _groups(learners: Mapping[str, Candidate], dataset: Dataset) -> Iterator[dict[str, Candidate]]:
+    """Learners that look at the same images, as many at once as their features have room."""
+    alike: dict[int | None, dict[str, Candidate]] = {}
+    for key, learner in learners.items():
+        alike.setdefault(learner.settings.bank_images, {})[key] = learner
+    for group in alike.values():
+        taken: dict[str, Candidate] = {}
+        used = 0
+        for key, learner in group.items():
+            size = sum(4 * len(dataset.train) * int(getattr(each, "dim", 0)) for each in learner.encoders.values())
+            if taken and used + size > FEATURE_BYTES:
+                yield taken
+                taken, used = {}, 0
+            taken[key] = learner
+            used += size
+        yield taken
+
+
+def _evaluate(learners: Mapping[str, Candidate], dataset: Dataset, device: torch.device) -> Scores:
+    encoders = {(key, name): each for key, learner in learners.items() for name, each in learner.encoders.items()}
+    if dataset.train.labels is not None and dataset.val.labels is not None:
+        metric, found = "val_knn", _neighbours(encoders, learners, dataset, device)
+    else:
+        metric, found = "val_instance", _instances(encoders, dataset, device)
+    scores: Scores = {}
+    for key, learner in learners.items():
+        own: dict[str, float] = {}
+        failures = []
+        for name in learner.encoders:
+            value = found[key, name]
+            if isinstance(value, Exception):
+                failures.append(value)
+            else:
+                own[metric if name == "student" else f"{metric}_{name}"] = value
+        scores[key] = failures[0] if failures else own
+    return scores
+
+
+def _neighbours(
+    encoders: Mapping[Name, nn.Module], learners: Mapping[str, Candidate], dataset: Dataset, device: torch.device
+) -> dict[Name, float | Exception]:
+    (most,) = {learner.settings.bank_images for learner in learners.values()}
+    bank = _Plain(dataset, dataset.train, device, _bank(dataset.train, most))
+    asked = _Plain(dataset, dataset.val, device, range(len(dataset.val)))
+    train, val = embed_all(encoders, bank, device), embed_all(encoders, asked, device)
+
+    def accuracy(ks: Sequence[int], near: Tensor, queries: Tensor) -> float:
+        scores = knn_accuracy(near, bank.labels(), queries, asked.labels(), ks=ks)
+        return sum(scores.values()) / len(scores)
+
+    return {name: _tried(partial(accuracy, learners[name[0]].settings.ks), train[name], val[name]) for name in encoders}
+
+
+def _instances(
+    encoders: Mapping[Name, nn.Module], dataset: Dataset, device: torch.device
+) -> dict[Name, float | Exception]:
+    first, second = (embed_all(encoders, _crops(dataset, view, device), device) for view in INSTANCE_VIEWS)
+    return {name: _tried(instance_accuracy, first[name], second[name]) for name in encoders}
+
+
+def _tried(score: Callable[[Tensor, Tensor], float], *features: Tensor | Exception) -> float | Exception:
+    """The score, or why there is none: an encoder that failed, or features that are not finite."""
+    failures = [each for each in features if isinstance(each, Exception)]
+    if failures:
+        return failures[0]
+    try:
+        return score(*features)  # type: ignore[arg-type]
+    except ValueError as error:
+        return error
+
+
+def _bank(train: Images, most: int | None) -> Sequence[int]:
+    """Which training images the validation images are compared with: all, or the same sample in every trial."""
+    return list(map(int, limited(train.labels, len(train), (0, 3), most)))
+
+
+def embed_split(encoder: nn.Module, dataset: Dataset, split: Images, device: torch.device) -> tuple[Tensor, Tensor]:
     """Features (N, D) of a split without augmentation, and labels (N,); -1 where there are none."""
-    used: list[Tensor] = []
-    normalize = normalization(dataset.name, dataset.image_size)
-
-    def batches() -> Iterator[Tensor]:
-        for images, kept in _chunks(split, indices or range(len(split))):
-            used.append(kept)
-            yield evaluate_view(images, size=dataset.image_size, normalize=normalize, device=device)
-
-    features = embed(encoder, batches(), device)
-    rows = torch.cat(used)
-    labels = split.labels[rows] if split.labels is not None else torch.full((len(rows),), -1)
-    return features, labels
+    views = _Plain(dataset, split, device, range(len(split)))
+    return embed(encoder, views, device), views.labels()
 
 
-def _chunks(split: Images, indices: range) -> Iterator[tuple[list[Tensor] | Tensor, Tensor]]:
+class _Plain:
+    """Batches of a split without augmentation; iterated once, it knows the labels of what it gave."""
+
+    def __init__(self, dataset: Dataset, split: Images, device: torch.device, indices: Sequence[int]) -> None:
+        self._dataset, self._split, self._device, self._indices = dataset, split, device, indices
+        self._used: list[Tensor] = []
+
+    def __iter__(self) -> Iterator[Tensor]:
+        normalize = normalization(self._dataset.name, self._dataset.image_size)
+        for images, kept in _chunks(self._split, self._indices):
+            self._used.append(kept)
+            yield evaluate_view(images, size=self._dataset.image_size, normalize=normalize, device=self._device)
+
+    def labels(self) -> Tensor:
+        """(N,); -1 where there are none."""
+        rows = torch.cat(self._used)
+        return self._split.labels[rows] if self._split.labels is not None else torch.full((len(rows),), -1)
+
+
+def _chunks(split: Images, indices: Sequence[int]) -> Iterator[tuple[list[Tensor] | Tensor, Tensor]]:
     for start in range(0, len(indices), BATCH):
         yield split.fetch(list(indices[start : start + BATCH]))
 

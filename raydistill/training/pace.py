@@ -31,7 +31,7 @@ from raydistill.options import Output
 from raydistill.training.checkpoints import write_checkpoint
 from raydistill.training.distributed import Workers
 from raydistill.training.learner import Learner, NonFiniteError
-from raydistill.training.pack import Evaluate, scored_encoders
+from raydistill.training.pack import Candidate, Evaluate, scored_encoders
 from raydistill.training.prepare import promised
 from raydistill.training.supplies import PLAIN, Supplies, Supply, plain_given
 
@@ -211,7 +211,7 @@ class _Probe:
             )  # fmt: skip
 
             def work(cut: Dataset = cut) -> None:
-                self.evaluate(encoders, cut, learner.config, self.device)
+                self.evaluate({"": Candidate(encoders, learner.config.eval)}, cut, self.device)
 
             work()  # loads libraries, and lets the device choose its kernels
             took = _seconds(work, self.device)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 
 from raydistill import config as configuration
 from raydistill.artifacts.store import Store
-from raydistill.config import Config, Data
+from raydistill.config import Data, Evaluation
 from raydistill.data.augment import normalization
 from raydistill.data.sources import Dataset
 from raydistill.data.stream import Stream
@@ -25,7 +26,17 @@ from raydistill.training.supplies import LoadedTeachers, Supplies
 
 log = logging.getLogger(__name__)
 
-Evaluate = Callable[[Mapping[str, nn.Module], Dataset, Config, torch.device], dict[str, float]]
+
+@dataclass(frozen=True)
+class Candidate:
+    """A learner as evaluation sees it: the encoders to score, and how."""
+
+    encoders: Mapping[str, nn.Module]
+    settings: Evaluation
+
+
+Scores = dict[str, dict[str, float] | Exception]
+Evaluate = Callable[[Mapping[str, Candidate], Dataset, torch.device], Scores]
 
 
 class LearnerFailed(RuntimeError):  # noqa: N818 - it is the learner that failed
@@ -41,7 +52,8 @@ class Pack:
 
     Args:
         dataset: the images of `data`.
-        evaluate: scores a learner's encoders; returns metrics, finite numbers.
+        evaluate: scores learners by their keys, all that are due in one call, so that they share the images;
+            returns finite numbers for each, or the exception that is its own.
         device: of every learner and batch.
         workers: the process group.
         store: where teachers, teacher banks and labels are kept.
@@ -129,7 +141,7 @@ class Pack:
         due = {key: learner for key, learner in self.learners.items() if self._is_due(learner, epoch)}
         self._next_epoch = epoch + 1
         reports = self._train(due, epoch, on_step)
-        reports += [self._finish(key, learner) for key, learner in due.items() if key in self.learners]
+        reports += self._finish({key: learner for key, learner in due.items() if key in self.learners})
         for report in reports:
             if report.done or report.error:
                 self.remove(report.key)
@@ -197,20 +209,57 @@ class Pack:
             torch.cuda.empty_cache()
         return report
 
-    def _finish(self, key: str, learner: Learner) -> Report:
+    def _finish(self, trained: dict[str, Learner]) -> list[Report]:
+        """Score, describe and write down learners that have had all steps of their epoch."""
+        terms: dict[str, dict[str, float]] = {}
+        reports = []
+        for key, learner in trained.items():
+            try:
+                terms[key] = learner.finish_epoch()
+            except Exception as error:
+                reports.append(self._failed(key, learner.epoch, error))
+        began = time.perf_counter()
+        scores = self._scores({key: trained[key] for key in terms})
+        share = (time.perf_counter() - began) / max(len(scores), 1)
+        for key, metrics in terms.items():
+            reports.append(self._report(key, trained[key], metrics, scores.get(key), share * (key in scores)))
+        return reports
+
+    def _scores(self, trained: dict[str, Learner]) -> Scores:
+        """Of those that are due for it; all the same exception where the images cannot be read."""
+        due = {
+            key: Candidate(scored_encoders(learner.method, learner.config.eval.encoders), learner.config.eval)
+            for key, learner in trained.items() if learner.done or learner.epoch % learner.config.eval.every == 0
+        }  # fmt: skip
+        found: Scores = {}
+        if due and self.workers.rank == 0:
+            try:
+                found = self.evaluate(due, self.dataset, self.device)
+            except Exception as error:
+                found = dict.fromkeys(due, error)
+        return {key: found.get(key, {}) for key in due}
+
+    def _report(
+        self,
+        key: str,
+        learner: Learner,
+        metrics: dict[str, float],
+        scores: dict[str, float] | Exception | None,
+        took: float,
+    ) -> Report:
+        """A learner's metrics, and its checkpoint. `scores`: None where none were due; `took`: its share of their
+        seconds."""
         began = time.perf_counter()
         try:
-            metrics = learner.finish_epoch()
+            if isinstance(scores, Exception):
+                raise scores
             metrics |= self._speed(key)
-            if learner.done or learner.epoch % learner.config.eval.every == 0:
-                if self.workers.rank == 0:
-                    encoders = scored_encoders(learner.method, learner.config.eval.encoders)
-                    metrics |= self.evaluate(encoders, self.dataset, learner.config, self.device)
-                metrics = self.workers.broadcast(metrics)
+            if scores is not None:
+                metrics = self.workers.broadcast(metrics | scores)
             student = learner.method.encoders()["student"]
             metrics["student_parameters"] = float(sum(p.numel() for p in student.parameters()))
             metrics["bad_images"] = float(self.dataset.train.bad)
-            metrics["epoch_seconds"] = self._seconds[key] + time.perf_counter() - began
+            metrics["epoch_seconds"] = self._seconds[key] + took + time.perf_counter() - began
             learner.metrics = metrics
             directory = self._directories[key]
             if directory is not None and self.workers.rank == 0:
@@ -224,6 +273,7 @@ class Pack:
         return {
             "images_per_second": images / max(self._wall, 1e-9),
             "step_seconds": self._seconds[key] / self.stream.steps_per_epoch,
+            "shared_seconds": (self._wall - sum(self._seconds.values())) / self.stream.steps_per_epoch,
             "pack_learners": float(len(self._seconds)),
             "workers": float(self.workers.world),
         }
