@@ -101,7 +101,7 @@ class Evaluation(Section):
     encoders: Literal["student", "all"] = Field(
         "student", description="all: also DoGo's peers, SSSD's exits, the blocks of SDSSL and of its baselines"
     )
-    bank_images: int | None = Field(None, ge=1, description="compare with a sample of so many training images, classes in proportion")
+    bank_images: int | None = Field(None, ge=1, description="k-NN: compare with a sample of so many training images")
     probe_epochs: int = Field(100, ge=1, description="epochs of the linear probe at the end")
 
     @field_validator("ks")

@@ -89,3 +89,11 @@ print(train(config.load(values), None, evaluate=lambda *_: {{}}).metrics["loss"]
 def test_every_package_of_the_house_is_listed():
     parts = {part_of(path) for path in PACKAGE.rglob("*.py")}
     assert parts == set(MAY_IMPORT)
+
+
+@pytest.mark.parametrize("module", ["broker", "group", "trial"])
+def test_processes_that_only_pass_messages_start_without_torch(module):
+    """Each is a link of the chain that a group's first step waits for."""
+    code = f"import sys, raydistill.sweep.{module}; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert done.stdout.strip() == "False", done.stderr

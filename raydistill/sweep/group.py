@@ -1,29 +1,20 @@
-"""Worker groups: each pack is one Ray Train run, on CPU with gloo or on GPUs with NCCL."""
+"""Worker groups: each pack is one Ray Train run, on CPU with gloo or on GPUs with NCCL.
+
+Free of torch, which the broker and the host of a group would import one after the other before any worker starts.
+"""
 
 from __future__ import annotations
 
-import logging
-import os
-import time
 from collections.abc import Awaitable
 from dataclasses import dataclass
 from typing import Any
 
 import ray
-import torch
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from raydistill.artifacts.store import open_store
-from raydistill.evaluation.online import evaluate
-from raydistill.storage import StorageError, place
+from raydistill.storage import place
 from raydistill.sweep.ending import end
-from raydistill.sweep.settings import FILE as SWEEP_FILE
-from raydistill.training.distributed import Workers, lost_worker
-from raydistill.training.messages import Load, Orders, Report
-from raydistill.training.pack import LearnerFailed
-from raydistill.training.worker import serve
 
-SECONDS_BETWEEN_TICKS = 2.0
 MOST_DEATHS = 1000
 CPUS = 0.9  # of a worker: trials hold a thousandth of a core each, and N workers shall fit on N cores
 
@@ -40,34 +31,6 @@ class GroupSettings:
     gpu: bool = False
     artifacts: str = "artifacts"
     artifacts_gib: float | None = None
-
-
-class BrokerControl:
-    """A worker's line to the broker."""
-
-    def __init__(self, broker: Any, name: str, workers: int) -> None:
-        self.broker = broker
-        self.name = name
-        self.workers = workers
-        self.fresh = True
-        self.up = False
-        self.told = time.monotonic()
-
-    def boundary(self, reports: list[Report], load: Load | None) -> Orders:
-        orders = ray.get(self.broker.boundary.remote(self.name, reports, load, self.fresh, self.workers))
-        self.fresh = False
-        return orders
-
-    def started(self) -> None:
-        self.up = True
-
-    def tick(self, share: float) -> None:
-        if time.monotonic() - self.told > SECONDS_BETWEEN_TICKS:
-            self.told = time.monotonic()
-            self.broker.tick.remote(self.name, share)
-
-    def failed(self, report: Report) -> None:
-        ray.get(self.broker.learner_failed.remote(self.name, report))
 
 
 class Launcher:
@@ -91,24 +54,11 @@ async def _until_over(host: Any, run: Awaitable[None]) -> None:
         raise
 
 
-def train_loop(config: dict[str, Any]) -> None:
-    """What every worker of a group runs, until the broker closes it."""
-    import ray.train.torch
+def _work(config: dict[str, Any]) -> None:
+    """What every worker runs. Imported there, since neither the host nor Ray Train's controller needs any of it."""
+    from raydistill.sweep.group_worker import train_loop
 
-    torch.set_num_threads(config["threads"])
-    logging.getLogger("raydistill").setLevel(os.environ.get("RAYDISTILL_LOG", "WARNING"))
-    workers = Workers()
-    control = BrokerControl(config["broker"], config["name"], workers.world)
-    try:
-        if not (place(config["storage"]).parent.parent / SWEEP_FILE).exists():
-            raise StorageError(f"--storage is not reached from node {ray.util.get_node_ip_address()}")
-        store = open_store(place(config["artifacts"]), config["artifacts_gib"])
-        serve(control, evaluate=evaluate, device=ray.train.torch.get_device(), workers=workers, store=store)
-    except Exception as error:
-        if not control.up and not isinstance(error, LearnerFailed) and not (workers.lost(error) or lost_worker(error)):
-            message = f"worker group {config['name']} cannot start: {' '.join(str(error).split())}"
-            ray.get(control.broker.group_failed.remote(config["name"], message))
-        raise
+    train_loop(config)
 
 
 def on_this_node() -> NodeAffinitySchedulingStrategy:
@@ -126,7 +76,7 @@ class GroupHost:
 
         elastic = settings.most is not None and settings.most > settings.workers
         trainer = TorchTrainer(
-            train_loop,
+            _work,
             train_loop_config={
                 "broker": broker,
                 "name": name,
