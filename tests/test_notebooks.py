@@ -15,17 +15,21 @@ import yaml
 
 from raydistill.cli.arguments import trial_count
 from raydistill.presets import load_preset
+from raydistill.sweep.journal import read_records, role_of
+from raydistill.sweep.space import default_space
 from raydistill.sweep.space_file import load_space
 
 ANALYSIS = Path(__file__).parent.parent / "analysis"
 NOTEBOOKS = {path.stem: path for path in sorted(ANALYSIS.glob("*.ipynb"))}
 METHODS = ("dogo", "sdssl", "seed", "simreg", "sssd")
+SWEEPS = (*METHODS, "search")
 PLACE = re.compile(r"/(root|home|tmp|Users|usr|var|opt|mnt)/|site-packages|[A-Z]:\\")
 MOST_BYTES = 100_000  # of a picture
 MOST_LINES = 8  # of a cell
 
 every_notebook = pytest.mark.parametrize("name", NOTEBOOKS)
 every_method = pytest.mark.parametrize("method", METHODS)
+every_sweep = pytest.mark.parametrize("name", SWEEPS)
 
 
 def code(notebook):
@@ -92,24 +96,38 @@ def test_it_names_no_place_of_a_machine(name):
     assert not PLACE.search(json.dumps(notebook))
 
 
-@every_method
-def test_its_stored_sweep_is_whole_small_and_of_its_space(method):
-    folder = ANALYSIS / "sweeps" / method
+def space_of(name):
+    """A stored sweep's search space: of its own file, or the one that ships."""
+    path = ANALYSIS / "spaces" / f"{name}.yaml"
+    method = name if path.exists() else "dogo"
+    space = load_space(path if path.exists() else default_space(method), method, {}, load_preset(method, "default"))
+    return method, space
+
+
+@every_sweep
+def test_a_stored_sweep_is_whole_small_and_of_its_space(name):
+    folder = ANALYSIS / "sweeps" / name
     names = {path.name for path in folder.iterdir()}
     assert {"journal.jsonl", "sweep.yaml", "results.json", "table.md", "winner.yaml", "winner.txt"} <= names
     files = [path for path in folder.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 400_000
     assert not [path for path in files if PLACE.search(path.read_text())]
-    space = load_space(ANALYSIS / "spaces" / f"{method}.yaml", method, {}, load_preset(method, "default"))
+    _, space = space_of(name)
     assert yaml.safe_load((folder / "sweep.yaml").read_text())["space"] == space.to_dict()
-    command = runpy.run_path(str(ANALYSIS / "sweeps.py"))["command"](method)
+    command = runpy.run_path(str(ANALYSIS / "sweeps.py"))["command"](name)
     assert json.loads((folder / "origin.json").read_text())["command"] == " ".join(["python", *command])
 
 
 @every_method
-def test_its_space_is_one_that_a_sweep_takes(method):
-    space = load_space(ANALYSIS / "spaces" / f"{method}.yaml", method, {}, load_preset(method, "default"))
-    assert 16 <= trial_count(space, None) <= 18
+def test_a_sweep_of_a_papers_figures_tries_each_setting_to_its_end(method):
+    _, space = space_of(method)
+    assert 14 <= trial_count(space, None) <= 24
+    assert space.early_terminate is None
+    records = read_records(ANALYSIS / "sweeps" / method / "journal.jsonl")
+    trials = [record for record in records.values() if role_of(record.key) == "search"]
+    assert len(trials) == trial_count(space, None)
+    assert {record.outcome for record in trials} == {"finished"}
+    assert len({json.dumps(record.settings) for record in trials}) == len(trials), "no setting is tried twice"
 
 
 def test_stored_sweeps_are_told_again_when_they_change(tmp_path, monkeypatch):

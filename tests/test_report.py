@@ -12,7 +12,7 @@ from raydistill.report import frames
 from raydistill.report.facts import gather
 from raydistill.report.latex import latex
 from raydistill.report.markdown import markdown
-from raydistill.report.page import CAPTIONS, page
+from raydistill.report.page import captions, page
 from raydistill.sweep.table import Row
 
 HOSTILE = "</td><script>alert(1)</script><img src=https://x.example/a.png> & \"q\" 'q' $x_1$ 100% #1 {a} ~ ^ \\ | `c`"
@@ -103,9 +103,9 @@ def test_names_within_figures_do_not_clash_and_each_leads_somewhere(read):
     assert clips
 
 
-def test_the_page_can_be_read_by_ear(read):
+def test_the_page_can_be_read_by_ear(sweep, read):
     labels = [attributes["aria-label"] for attributes in read.all("svg") if attributes["role"] == "img"]
-    assert labels == list(CAPTIONS.values())
+    assert labels == list(captions(sweep).values())
     assert read.all("title")
     assert read.all("html")[0]["lang"] == "en"
     assert all(attributes.get("scope") in ("col", "row") for attributes in read.all("th"))

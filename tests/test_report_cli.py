@@ -59,6 +59,18 @@ def test_the_page_lies_in_the_sweeps_folder_and_in_mlflow_the_newest_only(uri, h
     assert (here / kept).read_text() == (here / "again/other.html").read_text()
 
 
+def test_a_file_of_the_users_is_not_replaced_unasked(uri, here, capsys):
+    (here / "mine.html").write_text("mine")
+    words = ("dogo-1", "--tracking-uri", uri, "--no-attach", "--out", "mine.html")
+    code, said = refused(capsys, *words)
+    assert (code, said) == (2, "error: --out mine.html: is there already; choose another file, or add --overwrite\n")
+    assert (here / "mine.html").read_text() == "mine"
+    report(*words, "--overwrite")
+    assert "dogo-1" in (here / "mine.html").read_text()
+    assert refused(capsys, "dogo-1", "--out", "s3://bucket/report.html")[0] == 2
+    assert not (here / "s3:").exists()
+
+
 def test_a_sweep_that_still_runs_has_a_report_that_says_so(uri, here):
     report("dogo-2", "--tracking-uri", uri, "--no-attach")
     assert "The sweep is still running" in (here / "dogo-2-report.html").read_text()
@@ -75,6 +87,10 @@ def test_other_formats(uri, here, monkeypatch):
     pictures = sorted(here.glob("*.png"))
     assert len(pictures) == 6
     assert all(picture.read_bytes().startswith(b"\x89PNG") and picture.name in text for picture in pictures)
+    report("dogo-1", "--format", "md", "--figures", "--out", "my report.md")
+    assert "](my%20report-comparison.png)" in (here / "my report.md").read_text()
+    for picture in here.glob("my report-*.png"):
+        picture.unlink()
     report("dogo-1", "--format", "latex")
     assert r"\toprule" in (here / "dogo-1-report.tex").read_text()
 
@@ -97,7 +113,7 @@ def test_wrong_names_are_explained(uri, here, capsys):
     assert refused(capsys, "dogo-1", "--figures")[0] == 2
     assert (
         refused(capsys, "dogo-1", "--out", ".", "--tracking-uri", uri)[1]
-        == "error: --out .: is a folder; give a file\n"
+        == "error: --out .: give a file of this machine\n"
     )
     code, said = refused(capsys, "dogo-1")
     assert (code, "there is no MLflow store" in said) == (2, True)

@@ -6,8 +6,10 @@ import pandas as pd
 import pytest
 import yaml
 
-from raydistill.config import ConfigError
+from raydistill.config import ConfigError, assign
 from raydistill.report import frames, load, sweeps
+from raydistill.sweep.journal import Journal
+from raydistill.sweep.telling import tell_trials
 from raydistill.sweep.tracking import Tracker
 
 SPACE = {
@@ -94,14 +96,35 @@ def test_what_hangs_on_a_setting_that_is_left_out_is_left_out_as_well():
     assert list(frames.searched(params.iloc[:0], space)) == ["a", "b", "c"], "a sweep that has just begun"
 
 
-def test_settings_are_as_a_population_left_them():
-    params = pd.DataFrame([{"train.lr": 0.1, "size": 8}, {"train.lr": 0.2, "size": 4}], ["t0", "t1"], dtype=object)
-    told = {"setting/train.lr": [0.08, None], "setting/size": [4.0, None], "loss": [1.0, 2.0]}
-    metrics = pd.DataFrame(told, ["t0", "t1"])
-    found = frames.changed(params, metrics)
-    assert found["train.lr"].tolist() == [0.08, 0.2]
-    assert found["size"].tolist() == [4, 4]
-    assert isinstance(found.at["t0", "size"], int)
+def test_settings_are_as_a_population_left_them(tmp_path):
+    """Numbers, names, lists and none, from the journal through MLflow."""
+    first = {"train.lr": 0.1, "train.optimizer": "adam", "train.clip_norm": 1.0, "method.objectives": ["simclr"]}
+    last = {"train.lr": 0.012, "train.optimizer": "sgd", "train.clip_norm": None, "method.objectives": ["simsiam"]}
+    journal = Journal(tmp_path / "journal.jsonl")
+    for key in ("t0000", "t0001"):
+        journal.propose(key, first, config := assign({"method": "dogo"}, first))
+    journal.result("t0001", 1, {"val_knn": 0.5, "loss": 1.0})
+    journal.copy("t0001", 1, "t0000", last, assign(config, last))
+    journal.close()
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    space = {path: {"values": [first[path], last[path]]} for path in first}
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump({"space": {"parameters": space}}))
+    tracker = Tracker(uri, "raydistill", "pbt", params={}, system_metrics=False)
+    tracker.artifact(None, tmp_path / "sweep.yaml")
+    tell_trials(tracker, journal.path)
+    assert tracker.close("finished") == 0
+    sweep = load(uri, "pbt")
+    for path in first:
+        assert (sweep.setting("t0000", path), sweep.setting("t0001", path)) == (first[path], last[path])
+        assert sweep.params[path]["t0001"] == last[path]
+
+
+def test_a_condition_on_the_name_none_is_one_that_trials_meet():
+    space = {"a": {"values": ["none", "linear"]}, "b": {"values": [3, 4], "when": {"a": ["none"]}}}
+    params = pd.DataFrame([{"a": None, "b": 3}, {"a": "linear", "b": 4}], ["t0", "t1"], dtype=object)
+    found = frames.searched(params, space)
+    assert found.loc["t0", "b"] == 3
+    assert pd.isna(found.loc["t1", "b"])
 
 
 def test_reading_makes_no_store(tmp_path):

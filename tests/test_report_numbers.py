@@ -11,7 +11,8 @@ from sweeps import EPOCHS, Trial, finals, made_up, params, search, whole
 
 from raydistill.report.cautions import cautions
 from raydistill.report.compared import against, baselines, by_seed, finalists
-from raydistill.report.importance import importances, why_none
+from raydistill.report.facts import gather
+from raydistill.report.importance import foretold, importances, why_none
 from raydistill.report.intervals import difference, estimate, sentence
 from raydistill.report.savings import said, savings
 from raydistill.report.verdict import verdict
@@ -100,9 +101,42 @@ def test_the_setting_that_matters_is_found_among_few_trials_and_shares_are_share
     shares = importances(made_up(search(40)))
     assert shares.index[0] == "train.lr"
     assert shares.iloc[0] > 0.7
-    assert shares.sum() == pytest.approx(1)
+    assert 0.7 < shares.sum() <= 1 + 1e-9
+    assert foretold(made_up(search(40))) > 0.5
     assert "method.lambda_simsiam" in shares
     assert "train.optimizer" not in shares
+
+
+def crossed(score, count=60):
+    """Trials of two settings whose score is what `score` makes of them, each from -1 to 1, and of chance."""
+    rng = random.Random(1)
+    space = {f"train.{name}": {"distribution": "uniform", "min": -1, "max": 1} for name in "ab"}
+    trials = []
+    for i in range(count):
+        a, b = rng.uniform(-1, 1), rng.uniform(-1, 1)
+        trials.append(Trial(f"t{i:04d}", {"train.a": a, "train.b": b}, [{"val_knn": score(a, b, rng), "loss": 1.0}]))
+    return made_up(trials, space=space)
+
+
+def test_what_settings_do_together_is_nobodys_own_share():
+    """Of a product of two settings neither explains anything by itself."""
+    together = importances(crossed(lambda a, b, rng: a * b))
+    assert together.sum() < 0.6
+    apart = importances(crossed(lambda a, b, rng: 2 * a + b))
+    assert apart.sum() > 0.85
+    assert 2.5 < apart["train.a"] / apart["train.b"] < 10, "the variance of 2a is four times that of b"
+
+
+def test_a_forest_that_learned_noise_says_so():
+    noise = crossed(lambda a, b, rng: rng.random())
+    assert foretold(noise) <= 0
+    assert "so none stands out" in verdict(noise)
+    assert "matters most" not in verdict(noise)
+    assert "take these shares for noise" in gather(noise).worth
+    signal = crossed(lambda a, b, rng: a + 0.1 * rng.random())
+    assert foretold(signal) > 0.8
+    assert "train.a matters most: by itself it explains 100 %" in verdict(signal)
+    assert "% of the variation is foretold in trials left out" in gather(signal).worth
 
 
 def test_a_setting_that_only_some_trials_have_can_matter():
@@ -168,9 +202,9 @@ def test_the_verdict_names_the_winner_the_baseline_and_the_setting_that_matters(
     text = verdict(sweep)
     assert f"The best, {sweep.tags['raydistill.winner']} (lr=" in text
     assert "Against simclr-tuned, the same student without distillation: " in text
-    assert "Of its settings train.lr matters most: 9" in text
+    assert "Of its settings train.lr matters most: by itself it explains " in text
     assert "hint" not in text
-    assert "which is a hint and no more" in verdict(whole(12))
+    assert "over 12 trials, which is a hint and no more" in verdict(crossed(lambda a, b, rng: a, 12))
 
 
 @pytest.mark.parametrize(
@@ -189,6 +223,37 @@ def test_a_winner_at_an_end_of_what_was_searched_is_said(lr, tau, expected):
     said_edges = [text for text in cautions(sweep) if "widen" in text]
     assert [text for text in said_edges if any(part in text for part in expected)] == said_edges
     assert len(said_edges) == len(expected)
+
+
+def test_an_end_that_the_setting_itself_has_is_no_caution():
+    space = {"method.lambda_kd": {"distribution": "uniform", "min": 0, "max": 5}}
+    edges = {}
+    for value in (0.0, 5.0):
+        trials = [Trial(f"t{i}", {"method.lambda_kd": at}, [{"val_knn": score, "loss": 1.0}] * EPOCHS)
+                  for i, (at, score) in enumerate([(value, 0.9), (2.5, 0.1)])]  # fmt: skip
+        edges[value] = [text for text in cautions(made_up(trials, space=space)) if "widen" in text]
+    assert edges[0.0] == [], "no weight is below 0"
+    assert len(edges[5.0]) == 1
+
+
+def test_a_winner_whose_final_runs_failed_is_said_to_be_compared_with_nothing():
+    sweep = whole(12)
+    sweep.rows[0].scores.clear()
+    assert "None of the winner's own final runs came to its end" in verdict(sweep)
+    assert "No baseline" not in verdict(sweep)
+
+
+def test_differences_without_a_common_seed_are_not_called_paired():
+    sweep = whole(12)
+    assert "paired by seed; the intervals are Student's" in gather(sweep).compared
+    baselines(sweep)[0].scores.pop()
+    assert "Welch's" in gather(sweep).compared
+
+
+def test_a_resumed_sweep_took_what_it_worked_not_the_pause():
+    spent = '{"hours": 2.0, "accelerator_hours": 2.0, "epochs": 90}'
+    assert gather(whole(6, tags={"raydistill.spent": spent})).about["took"] == "2 h 00 min"
+    assert gather(whole(6)).about["took"] == "1 h 02 min"
 
 
 def test_broken_images_and_early_judgement_are_said():

@@ -20,11 +20,11 @@ def scored(name, ours, theirs=None):
     arms = {"seed": ours} | ({"simclr-tuned": theirs} if theirs else {})
     rows = [Row(arm, {}, 9, [{"test_knn": value, "student_parameters": 2e6} for value in values])
             for arm, values in arms.items()]  # fmt: skip
-    trials = [Trial(f"final-{arm}-seed{i}", {"train.lr": 0.1}, [{"test_knn": value}])
+    settings = {"train.lr": 0.1, "method.backbone": "resnet10_w16"}
+    trials = [Trial(f"final-{arm}-seed{i}", settings, [{"test_knn": value}])
               for arm, values in arms.items() for i, value in enumerate(values)]  # fmt: skip
-    found = made_up(trials, rows=rows, space=SPACE)
-    base = found.identity["base"] | {"method": {"name": "seed", "backbone": "resnet10_w16"}}
-    return replace(found, name=name, method="seed", identity=found.identity | {"base": base})
+    found = made_up(trials, rows=rows, space=SPACE, tags={"raydistill.winner": "final-seed-seed0"})
+    return replace(found, name=name, method="seed")
 
 
 def test_a_row_has_the_winner_its_baseline_and_their_difference_by_seed():
@@ -64,7 +64,8 @@ def test_nothing_to_compare_is_said():
 
 def test_costs_count_what_was_trained_and_shared():
     """Batches of 128: a step of one learner takes 0.2 s, 0.1 of its own; of two learners together 0.3 s."""
-    pair = {"loss": 1.0, "pack_learners": 2.0, "step_seconds": 0.1, "images_per_second": 128 / 0.3, "workers": 1.0}
+    pair = {"loss": 1.0, "pack_learners": 2.0, "step_seconds": 0.1, "images_per_second": 128 / 0.3, "workers": 1.0,
+            "shared_seconds": 0.1}  # fmt: skip
     single = pair | {"pack_learners": 1.0, "images_per_second": 128 / 0.2}
     params = {"train.lr": 0.5, "data.batch_size": 128}
     trials = [
@@ -78,6 +79,24 @@ def test_costs_count_what_was_trained_and_shared():
     assert row.learners == 2
     assert row["images per second"] == pytest.approx(2 * 128 / 0.3)
     assert row.sharing == pytest.approx(0.2 / 0.15), "alone each takes 0.1 s in common and 0.1 s of its own"
+
+
+def test_sharing_counts_each_learners_own_step():
+    """0.02 s in common; one learner takes 0.01 s of its own, the other 0.09: 0.12 together, 0.03 and 0.11 alone."""
+    common = {"loss": 1.0, "pack_learners": 2.0, "shared_seconds": 0.02, "images_per_second": 128 / 0.12}
+    trials = [
+        Trial(f"t{i:04d}", {"train.lr": 0.5, "data.batch_size": 128}, [common | {"step_seconds": own}])
+        for i, own in enumerate((0.01, 0.09))
+    ]
+    assert costs([made_up(trials, space=SPACE, epochs=1)]).iloc[0].sharing == pytest.approx(0.14 / 0.12)
+
+
+def test_sweeps_without_labels_are_compared_too():
+    found = scored("a", [0.5, 0.6], [0.4, 0.5])
+    for row in found.rows:
+        row.scores[:] = [{"val_instance": score["test_knn"]} for score in row.scores]
+    assert comparison_table([found]).loc[("a", "val_instance")].difference == pytest.approx(10.0)
+    assert not differences([found]).texts or "No sweep" not in differences([found]).texts[0].get_text()
 
 
 def test_packs_are_drawn_for_every_sweep_that_logged_them():

@@ -56,6 +56,16 @@ def tracking(given: str | None) -> str:
     return given or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{working_folder() / 'mlflow.db'}"
 
 
+def target(given: str, *, overwrite: bool) -> Path:
+    """The file that `--out` names. Raises: ConfigError where it cannot be written, or is there already."""
+    found = Path(given).expanduser().absolute()
+    if is_remote(given) or found.is_dir():
+        raise ConfigError(f"--out {given}: give a file of this machine")
+    if found.exists() and not overwrite:
+        raise ConfigError(f"--out {given}: is there already; choose another file, or add --overwrite")
+    return found
+
+
 def sweep_folder(home: Place, given: str, flag: str = "--warm-start") -> Place:
     """A sweep's folder, by its name or its path."""
     for folder in [Remote(given)] if is_remote(given) else [home / given, Path(given).expanduser()]:

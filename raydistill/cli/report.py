@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raydistill.cli.arguments import shown, tracking, working_folder
+from raydistill.cli.arguments import shown, target, tracking, working_folder
 from raydistill.config import ConfigError
 from raydistill.sweep.outbox import brief, without_password
 
@@ -24,17 +24,17 @@ def command(
         str | None, typer.Option(help="MLflow [MLFLOW_TRACKING_URI, else sqlite:///mlflow.db]")
     ] = None,
     form: Annotated[str, typer.Option("--format", help="html, md or latex")] = "html",
-    out: Annotated[Path | None, typer.Option(help="the file [runs/SWEEP/report.html, else SWEEP-report.html]")] = None,
+    out: Annotated[str | None, typer.Option(help="the file [runs/SWEEP/report.html, else SWEEP-report.html]")] = None,
     figures: Annotated[bool, typer.Option("--figures", help="with --format md: pictures beside the file")] = False,
     attach: Annotated[bool, typer.Option(help="html: also to the sweep's run in MLflow")] = True,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the file that --out names")] = False,
 ) -> None:
     """Write what a sweep found as one HTML page, as Markdown, or as LaTeX tables."""
     if form not in ENDINGS:
         raise ConfigError(f"--format {form}: give {', '.join(ENDINGS)}")
     if figures and form != "md":
         raise ConfigError(f"--figures: a report in {form} has no pictures beside it; give --format md")
-    if out is not None and out.is_dir():
-        raise ConfigError(f"--out {out}: is a folder; give a file")
+    path = None if out is None else target(out, overwrite=overwrite)
     uri = tracking(tracking_uri)
     from raydistill.report import load, sweeps
 
@@ -46,7 +46,7 @@ def command(
     from raydistill.report.facts import gather
 
     option = f" --tracking-uri {shlex.quote(without_password(uri))}" if tracking_uri else ""
-    path = out or _default(sweep, ENDINGS[form])
+    path = path or _default(sweep, ENDINGS[form])
     try:
         write.write(gather(found, option=option), form, path, pictures=figures)
     except OSError as error:

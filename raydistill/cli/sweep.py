@@ -132,7 +132,9 @@ def command(
     typer.echo(f"train the winner alone:  raydistill train {shown(result.winner)}{where}")
     option = f" --tracking-uri {without_password(tracking_uri)}" if tracking_uri else ""
     typer.echo(f"see the report:          raydistill report {plan.name}{option}")
-    typer.echo(f"compare the trials:      mlflow ui --backend-store-uri {without_password(plan.tracking_uri)}")
+    address = without_password(plan.tracking_uri)
+    compare = address if address.startswith("http") else f"mlflow ui --backend-store-uri {address}"
+    typer.echo(f"compare the trials:      {compare}")
 
 
 def say_where(plan: SweepSettings) -> None:

@@ -6,10 +6,11 @@ import math
 from collections import Counter
 from collections.abc import Iterator
 
+from raydistill import config as configuration
 from raydistill.report.compared import finalists
 from raydistill.report.importance import log_scaled
 from raydistill.report.load import Sweep
-from raydistill.report.savings import full_epochs
+from raydistill.report.savings import cut_off, full_epochs
 from raydistill.report.wording import count, is_number, missing, setting
 
 EDGE = 0.05  # of a range
@@ -34,8 +35,7 @@ def _unfinished(sweep: Sweep) -> Iterator[str]:
 
 
 def _budget(sweep: Sweep) -> Iterator[str]:
-    """Early stopping says nothing of a trial that it ends; a spent budget leaves its reason."""
-    cut = [key for key in sweep.role("search", "stopped_early") if sweep.trials.message[key]]
+    cut = cut_off(sweep)
     if cut:
         were = count(len(cut), "trial was", "trials were")
         yield f"{were} cut off by the sweep's budget: {sweep.trials.message[cut[0]]}."
@@ -62,9 +62,18 @@ def _edges(sweep: Sweep) -> Iterator[str]:
         if ranged or len(values) > 2:
             room = EDGE if ranged else 0.0
             end = _end(float(value), min(values), max(values), room, logarithmic=log_scaled(sweep, path))
-            if end:
+            if end and (min if end == "lower" else max)(values) not in _bounds(sweep, path):
                 ends = f"{setting(min(values))} to {setting(max(values))}"
                 yield f"{who}: {path} = {setting(value)} lies at the {end} end of {ends}; widen the range."
+
+
+def _bounds(sweep: Sweep, path: str) -> list[float]:
+    """The least and the greatest value that the setting may have, where it is bounded."""
+    try:
+        declared = configuration.fields(sweep.method)[path].metadata
+    except (configuration.ConfigError, KeyError):  # a method or a setting that is not installed here
+        return []
+    return [bound for each in declared for name in ("ge", "le") if (bound := getattr(each, name, None)) is not None]
 
 
 def _end(value: float, low: float, high: float, room: float, *, logarithmic: bool) -> str:

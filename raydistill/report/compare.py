@@ -15,7 +15,7 @@ from raydistill.report.intervals import Difference, Estimate, estimate
 from raydistill.report.load import Sweep
 from raydistill.report.wording import factor, label
 
-SHOWN = ("val_knn", "test_knn", "test_probe")
+SHOWN = ("val_knn", "val_instance", "test_knn", "test_probe")
 POOLED = "mean of the sweeps"
 
 
@@ -93,8 +93,10 @@ def _row(sweep: Sweep, metric: str) -> dict[str, Any]:
 
 
 def _student(sweep: Sweep) -> str:
-    """Of several peers the first."""
-    return str(sweep.base("method.backbone") or (sweep.base("method.backbones") or [""])[0])
+    """The winner's backbone, of several peers' the first."""
+    settings: dict[Any, Any] = sweep.params.loc[sweep.winner].dropna().to_dict() if sweep.winner else {}
+    peers = settings.get("method.backbones") or [""]
+    return str(settings.get("method.backbone") or peers[0])
 
 
 def _scaled(value: float | None, scale: float) -> float | None:

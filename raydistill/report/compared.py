@@ -8,6 +8,7 @@ from collections.abc import Hashable
 from raydistill.report.intervals import Difference, difference, sentence
 from raydistill.report.load import Sweep
 from raydistill.report.wording import MISSING
+from raydistill.sweep import table
 from raydistill.sweep.table import BASELINES, Row
 
 METRICS = ("test_knn", "test_probe", "val_knn", "val_instance")
@@ -20,7 +21,7 @@ def finalists(sweep: Sweep) -> list[Row]:
 
 def baselines(sweep: Sweep) -> list[Row]:
     """Rows of the same student without distillation, the better one on validation first."""
-    return [row for row in finalists(sweep)[1:] if row.name.endswith(BASELINES)]
+    return table.baselines(finalists(sweep)[1:])
 
 
 def metrics(sweep: Sweep) -> list[str]:
@@ -47,6 +48,12 @@ def against(sweep: Sweep, row: Row, metric: str) -> Difference | None:
     """The winner minus another row; None where one of them has no such score."""
     ours, theirs = (by_seed(sweep, each, metric) for each in (sweep.rows[0], row))
     return difference(ours, theirs) if ours and theirs else None
+
+
+def paired(sweep: Sweep) -> bool:
+    """Whether all differences from the baselines are by seeds that both were trained with."""
+    found = (against(sweep, row, metric) for row in baselines(sweep) for metric in metrics(sweep))
+    return all(each.paired for each in found if each)
 
 
 def sentences(sweep: Sweep, row: Row) -> list[str]:

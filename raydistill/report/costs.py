@@ -13,7 +13,6 @@ from raydistill.report.figures import style
 from raydistill.report.load import Sweep
 from raydistill.report.savings import savings
 
-COLORS = (style.BLUE, style.ORANGE, style.GREEN, style.RED, style.SKY, style.PURPLE)
 HEIGHT, WIDTH = 3.4, 7.4  # inches
 
 
@@ -38,7 +37,7 @@ def packs(sweeps: Sequence[Sweep]) -> Figure:
         frame = _epochs(sweep)
         if frame.empty:
             continue
-        color = COLORS[number % len(COLORS)]
+        color = style.COLORS[number % len(style.COLORS)]
         axes.plot(frame.learners, frame.together, "o", markersize=3, color=color, alpha=0.25, markeredgewidth=0)
         middle = frame.groupby("learners").together.median()
         axes.plot(middle.index, middle, marker="o", markersize=5, color=color, linewidth=1.6)
@@ -72,15 +71,14 @@ def _epochs(sweep: Sweep) -> pd.DataFrame:
     the others (what is shared once, and the learner's own part); own_share, the wall seconds of a step by learner.
     """
     keys = sweep.role("search")
-    names = ("images_per_second", "step_seconds", "pack_learners")
+    names = ("images_per_second", "step_seconds", "shared_seconds", "pack_learners")
     wide = [sweep.curves(name, keys).rename_axis(columns="trial") for name in names]
     long = [curves.melt(ignore_index=False).set_index("trial", append=True) for curves in wide]
     frame = pd.concat(long, axis=1, keys=names).droplevel(1, axis=1).dropna()
     batches = pd.to_numeric(sweep.params.reindex(columns=["data.batch_size"])["data.batch_size"])
     batch = batches.reindex(frame.index.get_level_values("trial")).to_numpy()
-    step, learners = batch / frame.images_per_second, frame.pack_learners
-    shared = (step - learners * frame.step_seconds).clip(lower=0)
     return pd.DataFrame({
-        "learners": learners, "together": frame.images_per_second * learners,
-        "alone": shared + frame.step_seconds, "own_share": step / learners,
+        "learners": frame.pack_learners, "together": frame.images_per_second * frame.pack_learners,
+        "alone": frame.shared_seconds + frame.step_seconds,
+        "own_share": batch / frame.images_per_second / frame.pack_learners,
     })  # fmt: skip

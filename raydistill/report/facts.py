@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from raydistill.report.cautions import cautions
-from raydistill.report.compared import baselines, finalists, metrics, sentences
-from raydistill.report.importance import importances, why_none
+from raydistill.report.compared import baselines, finalists, metrics, paired, sentences
+from raydistill.report.importance import foretold, importances, why_none
 from raydistill.report.links import links
 from raydistill.report.load import Sweep
 from raydistill.report.savings import said, savings
@@ -25,6 +25,11 @@ NOTE = (
     "Accuracies in percent, mean ± standard deviation over seeds. Validation chose the winner, so its own validation "
     "score is a little too good; the test split was scored once, for the rows that have a test score."
 )
+PAIRED = "Differences between means, paired by seed; the intervals are Student's."
+UNPAIRED = (
+    "Differences between means; where two configurations have no seed in common, the interval is Welch's, else "
+    "Student's, paired by seed."
+)
 ROLES = ("search", "final", "teacher")
 
 
@@ -37,15 +42,22 @@ class Table:
 
 
 @dataclass(frozen=True)
+class Score:
+    """`value` is a number to sort by, None for none; `shown` what is read."""
+
+    value: float | None
+    shown: str
+
+
+@dataclass(frozen=True)
 class Trial:
-    """One line of the table of all trials; `score` is a number to sort by, `shown` what is read."""
+    """One line of the table of all trials; `scores` has one for each metric that the search went by."""
 
     key: str
     role: str
     outcome: str
     message: str
-    score: float | None
-    shown: str
+    scores: list[Score]
     epochs: int
     settings: list[str]
 
@@ -54,7 +66,8 @@ class Trial:
 class Facts:
     """A sweep in words and tables.
 
-    `shares`: of the score's variation, by setting; empty, with the reason in `no_shares`, where they cannot be told.
+    `compared`: how the `comparisons` were made. `shares`: of the score's variation, by setting, with what they are
+    worth in `worth`; empty, with the reason in `no_shares`, where they cannot be told.
     `commands`: what to type, by what it does. `links`: addresses, by their names.
     """
 
@@ -65,7 +78,9 @@ class Facts:
     final: Table
     note: str
     comparisons: Table
+    compared: str
     shares: dict[str, str]
+    worth: str
     no_shares: str
     savings: str
     space: Table
@@ -83,7 +98,7 @@ def gather(sweep: Sweep, *, option: str = "") -> Facts:
     return Facts(
         sweep=sweep, title=f"{sweep.name}: {sweep.method} on {sweep.source}",
         verdict=verdict(sweep), cautions=cautions(sweep), final=_final(sweep), note=NOTE if sweep.rows else "",
-        comparisons=_comparisons(sweep),
+        comparisons=_comparisons(sweep), compared=PAIRED if paired(sweep) else UNPAIRED, worth=_worth(sweep),
         shares={str(path): percent(share) for path, share in importances(sweep).items()}, no_shares=why_none(sweep),
         savings=said(savings(sweep)), space=_space(sweep), trials=_trials(sweep),
         settings=_winner(sweep), about=_about(sweep), data=_data(sweep), environment=sweep.environment,
@@ -94,7 +109,7 @@ def gather(sweep: Sweep, *, option: str = "") -> Facts:
 def _final(sweep: Sweep) -> Table:
     """The table at the end of the sweep; before it, the best trials so far."""
     rows = sweep.rows or [_row(sweep, key) for key in sweep.ranked()[:LEADERS]]
-    columns = scored(rows, sweep.metric)
+    columns = scored(rows, sweep.metrics)
     header = ["configuration", "seeds", "epochs", *map(heading, columns), "settings"]
     return Table(header if rows else [], [line(row, columns) for row in rows])
 
@@ -109,6 +124,19 @@ def _comparisons(sweep: Sweep) -> Table:
     """What the winner's differences from its baselines show."""
     header = [f"{finalists(sweep)[0].name} against", *map(label, metrics(sweep))] if finalists(sweep) else []
     return Table(header, [[row.name, *sentences(sweep, row)] for row in baselines(sweep)])
+
+
+def _worth(sweep: Sweep) -> str:
+    """How far the shares can be trusted; nothing where there are none."""
+    found = foretold(sweep)
+    if missing(found):
+        return ""
+    if found <= 0:
+        return (
+            "From the settings the score of a trial that was left out cannot be foretold (R² out of bag "
+            f"{found:.2f}): take these shares for noise, or for too few trials."
+        )
+    return f"From the settings {percent(found)} of the variation is foretold in trials left out (R² out of bag)."
 
 
 def _space(sweep: Sweep) -> Table:
@@ -142,13 +170,16 @@ def _trials(sweep: Sweep) -> list[Trial]:
 
 def _trial(sweep: Sweep, key: str, epochs: int) -> Trial:
     told = {name: str(sweep.trials[name][key]) for name in ("role", "outcome", "message", "copies")}
-    value = sweep.score(key)
     return Trial(
         key=key, role=told["role"], outcome=told["outcome"].replace("_", " "),
         message="; ".join(text for text in (told["message"], told["copies"]) if text),
-        score=None if missing(value) else value, shown=score(sweep.metric, value), epochs=epochs,
+        scores=[_score(name, sweep.score(key, name)) for name in sweep.metrics], epochs=epochs,
         settings=[setting(sweep.setting(key, path)) for path in sweep.searched],
     )  # fmt: skip
+
+
+def _score(metric: str, value: float) -> Score:
+    return Score(None if missing(value) else value, score(metric, value))
 
 
 def _winner(sweep: Sweep) -> dict[str, str]:
@@ -162,11 +193,10 @@ def _about(sweep: Sweep) -> dict[str, str]:
     space = sweep.identity.get("space", {})
     stop, population = space.get("early_terminate"), space.get("population")
     search = " ".join(filter(None, [space.get("method"), space.get("sampler")]))
-    metrics = space.get("metrics") or [{"name": sweep.metric, "goal": sweep.goal}]
     found = {
         "method": sweep.method, "outcome": sweep.outcome, "started": f"{sweep.started:%Y-%m-%d %H:%M} UTC",
-        "took": duration(sweep.seconds), "search": search,
-        "metric": ", ".join(f"{each['goal']} {each['name']}" for each in metrics),
+        "took": duration(sweep.spent.hours * 3600 if sweep.spent else sweep.seconds), "search": search,
+        "metric": ", ".join(f"{goal} {name}" for name, goal in sweep.objectives),
         "early stopping": _typed(stop) if stop else "none", "population": _typed(population) if population else "",
         "trials asked for": setting(sweep.identity.get("trials", "")),
         "seeds": setting(sweep.identity.get("seeds", "")), "preset": sweep.identity.get("preset", ""),
@@ -204,8 +234,10 @@ def _commands(sweep: Sweep, option: str) -> dict[str, str]:
         found["train the winner again"] = f"raydistill train {sweep.name}{storage}{artifacts}{option}"
         found["export the winner"] = f"raydistill export {sweep.name} --format timm{storage}{option}"
     found["write this report"] = f"raydistill report {sweep.name}{option}"
-    address = shlex.quote(without_password(sweep.uri))
-    return found | {"compare the trials in MLflow": f"mlflow ui --backend-store-uri {address}"}
+    address = without_password(sweep.uri)
+    if not address.startswith("http"):  # a server is there already
+        found["compare the trials in MLflow"] = f"mlflow ui --backend-store-uri {shlex.quote(address)}"
+    return found
 
 
 def _elsewhere(sweep: Sweep, name: str, folder: str) -> str:

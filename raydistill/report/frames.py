@@ -7,20 +7,23 @@ from typing import Any
 
 import pandas as pd
 
-from raydistill.report.wording import missing
-from raydistill.sweep.mlflow_runs import MESSAGE, OUTCOME, ROLE
+from raydistill.report.wording import missing, setting
+from raydistill.sweep.mlflow_runs import MESSAGE, OUTCOME, ROLE, SETTINGS
 
-CHANGED = "setting/"  # of a metric that says to what a population changed a setting
-NOT_SCORES = ("system/", CHANGED)
+NOT_SCORES = ("system/", "setting/")  # the load of a machine, and the numbers that a population changed
 
 
 def params(children: list[Any], keys: pd.Index) -> pd.DataFrame:
-    """All settings of each trial."""
-    return pd.DataFrame([{k: _value(v) for k, v in run.data.params.items()} for run in children], keys, dtype=object)
+    """All settings of each trial, of a population's as its last copy left them.
+
+    MLflow keeps the first value of a parameter for good, so a copy's settings are a tag.
+    """
+    rows = [{k: _value(v) for k, v in run.data.params.items()} | _copied(run) for run in children]
+    return pd.DataFrame(rows, keys, dtype=object)
 
 
 def metrics(children: list[Any], keys: pd.Index) -> pd.DataFrame:
-    """The last value of each trial's metrics, changes of a population among them."""
+    """The last value of each trial's metrics."""
     return pd.DataFrame([run.data.metrics for run in children], index=keys, dtype=float)
 
 
@@ -43,18 +46,9 @@ def trials(children: list[Any], keys: pd.Index) -> pd.DataFrame:
 
 
 def seconds(run: Any) -> float:
-    """Of wall time; nan for a run that has not ended."""
-    return (run.info.end_time - run.info.start_time) / 1000 if run.info.end_time else float("nan")
-
-
-def changed(params: pd.DataFrame, metrics: pd.DataFrame) -> pd.DataFrame:
-    """The parameters as a population left them: MLflow keeps the first ones, and a metric says to what they changed."""
-    found = params.copy()
-    paths = {str(name): str(name).removeprefix(CHANGED) for name in metrics if str(name).startswith(CHANGED)}
-    for name, path in paths.items():
-        for key, value in metrics[name].dropna().items() if path in params else []:
-            found.at[key, path] = int(value) if isinstance(found.at[key, path], int) else value
-    return found
+    """Of wall time, pauses before a resume among them; nan for a run that has not ended, or goes on."""
+    ended = run.info.end_time if run.data.tags.get(OUTCOME) != "running" else None
+    return (ended - run.info.start_time) / 1000 if ended else float("nan")
 
 
 def searched(params: pd.DataFrame, space: dict[str, Any]) -> pd.DataFrame:
@@ -70,7 +64,9 @@ def searched(params: pd.DataFrame, space: dict[str, Any]) -> pd.DataFrame:
     # Parents come before the settings that depend on them, so that what hangs on a missing one is missing as well.
     for path, spec in space.items():
         for parent, values in spec.get("when", {}).items():
-            found.loc[[value not in values for value in found[parent]], path] = float("nan")
+            # Compared as text: MLflow does not tell `none`, a name, from none at all.
+            wanted = set(map(setting, values))
+            found.loc[[setting(value) not in wanted for value in found[parent]], path] = float("nan")
     used = [path for path in several if not len(found) or not all(map(missing, found[path]))]
     return pd.DataFrame({path: _typed(found[path]) for path in used}, index=params.index)
 
@@ -79,6 +75,19 @@ def _typed(column: pd.Series) -> pd.Series:
     """Numbers as numbers; but beside a missing value pandas would make 1024 to 1024.0, and None to nan."""
     whole = any(value is None or isinstance(value, int) for value in column)
     return column if whole and column.isna().any() else column.infer_objects()
+
+
+def _copied(run: Any) -> dict[str, Any]:
+    found: dict[str, Any] = parsed(run.data.tags.get(SETTINGS)) or {}
+    return found
+
+
+def parsed(text: str | None) -> Any:
+    """What a tag holds; None for none, and for one that was too long to be kept whole."""
+    try:
+        return json.loads(text or "null")
+    except ValueError:
+        return None
 
 
 def _value(text: str) -> Any:

@@ -1,4 +1,4 @@
-"""Which settings matter: the share of the score's variation that each searched setting explains."""
+"""Which settings matter: the share of the score's variation that each searched setting explains by itself."""
 
 from __future__ import annotations
 
@@ -13,25 +13,42 @@ from raydistill.report.load import Sweep
 from raydistill.report.wording import is_number, missing, setting
 
 FEWEST = 4  # finished trials
-TREES = 64
+TREES, JUDGES = 64, 256
 
 
 @lru_cache(maxsize=8)
 def importances(sweep: Sweep) -> pd.Series:
-    """Share of each searched setting, largest first, in all 1; empty where `why_none` says why.
+    """Share of each searched setting, largest first; empty where `why_none` says why.
 
     Optuna's fANOVA over the finished trials: a forest of regression trees learns the score from the settings, and a
-    setting's share is the variance of the forest's mean along it, alone. Numbers on a log scale are taken as
-    logarithms. Where a condition leaves a setting out it is set to the middle of its values, so that the trees see no
-    change in it.
+    setting's share of the forest's variance is that of its mean along it, alone. What is left to 1 belongs to settings
+    together, or is noise that the forest has learned: `foretold` says how much of it is not. Numbers on a log scale
+    are taken as logarithms. Where a condition leaves a setting out it is set to the middle of its values, so that the
+    trees see no change in it.
     """
     if why_none(sweep):
         return pd.Series(dtype=float, name="share")
-    from optuna.importance import FanovaImportanceEvaluator, get_param_importances
+    from optuna.importance import FanovaImportanceEvaluator
 
-    study = _study(sweep)
-    found = get_param_importances(study, evaluator=FanovaImportanceEvaluator(n_trees=TREES, seed=0))
+    found = FanovaImportanceEvaluator(n_trees=TREES, seed=0).evaluate(_study(sweep))  # not scaled to 1 in all
     return pd.Series({path: float(share) for path, share in found.items()}, name="share").sort_values(ascending=False)
+
+
+@lru_cache(maxsize=8)
+def foretold(sweep: Sweep) -> float:
+    """The share of the score's variation that a forest foretells from the settings of trials that it was not shown.
+
+    Its out-of-bag R squared, at most 1; 0 or less where it does no better than the mean, so that importances are of
+    noise; nan where there are no importances.
+    """
+    if why_none(sweep):
+        return math.nan
+    from sklearn.ensemble import RandomForestRegressor
+
+    keys = sweep.ranked()
+    columns = pd.DataFrame({path: _column(sweep, path, keys) for path in _varied(sweep, keys)})
+    forest = RandomForestRegressor(JUDGES, oob_score=True, random_state=0)
+    return float(forest.fit(pd.get_dummies(columns), [sweep.score(key) for key in keys]).oob_score_)
 
 
 def rests_on(sweep: Sweep) -> int:

@@ -24,12 +24,14 @@ def latex(facts: Facts) -> str:
     tables = [
         _table(
             final, "l" + "r" * (len(final.header) - 1), f"{name}-final",
-            f"Winner and baselines of the sweep {name} ({what}): mean ± standard deviation over seeds.",
+            f"Winner and baselines of the sweep {name} ({what}): mean ± standard deviation over seeds."
+            if facts.sweep.rows else f"Best trials so far of the sweep {name} ({what}), validation scores of one seed.",
         ),
         _table(
             space, f"l{SETTINGS}{'l' * (len(header) - 2)}", f"{name}-settings",
             f"What the sweep {name} ({what}) searched, and its winner"
-            + (", with each setting's share of the score's variation (fANOVA)." if facts.shares else "."),
+            + (", with the share of the score's variation that each setting explains by itself (fANOVA)."
+               if facts.shares else "."),
         ),
     ]  # fmt: skip
     return "\n".join([r"% \usepackage{booktabs} \usepackage[T1]{fontenc}", *filter(None, tables)])

@@ -20,12 +20,12 @@ def links(sweep: Sweep) -> dict[str, str]:
         "the sweep's own run: table, configurations, report": f"{experiment}/runs/{sweep.run_id}",
         "all its runs": f"{experiment}/runs?searchFilter={quote(_of(sweep.name))}",
     }
-    keys = [*sweep.ranked(), *sweep.role("search", "stopped_early")][:MOST]
+    keys = sweep.ranked()[:MOST]  # MLflow's page does not tell those that were stopped early from the others
     if len(keys) > 1:
         runs = json.dumps([sweep.trials.run_id[key] for key in keys], separators=(",", ":"))
         where = quote(json.dumps([sweep.experiment_id]))
         address = f"{server}/#/compare-runs?runs={quote(runs)}&experiments={where}"
-        found = {"the search's trials compared: parallel coordinates, scatter plots": address} | found
+        found = {"the trials trained to the end, compared: parallel coordinates, scatter plots": address} | found
     return found
 
 

@@ -32,9 +32,9 @@ class Sweep:
 
     `trials`: role (search, final, teacher), outcome (finished, stopped_early, failed, interrupted, running), message,
     copies, started, seconds of wall time, run_id. `settings`: the searched settings, a column for each path; missing
-    (nan) where a condition (`when`) leaves a setting out, and None where `none` was chosen; what a population changed
-    is as it was last. `scores`: the last value of every metric. `params`: all settings. `rows`: the table at the end
-    of the sweep, empty before. `identity`: `sweep.yaml`, what the sweep was asked to do. Times are UTC.
+    (nan) where a condition (`when`) leaves a setting out, and None where `none` was chosen. `params`: all settings.
+    Both as a population left them. `scores`: the last value of every metric. `rows`: the table at the end of the
+    sweep, empty before. `identity`: `sweep.yaml`, what the sweep was asked to do. Times are UTC.
     """
 
     name: str
@@ -60,6 +60,18 @@ class Sweep:
     def searched(self) -> list[str]:
         """Paths of the settings that the search could vary."""
         return list(self.settings.columns)
+
+    @property
+    def objectives(self) -> list[tuple[str, str]]:
+        """Every metric that the search went by, with its goal; the first is `metric`."""
+        space = self.identity.get("space", {})
+        told = space.get("metrics") or [space.get("metric") or {"name": self.metric, "goal": self.goal}]
+        return [(each["name"], each["goal"]) for each in told]
+
+    @property
+    def metrics(self) -> list[str]:
+        """The names of `objectives`."""
+        return [name for name, _ in self.objectives]
 
     @property
     def maximize(self) -> bool:
@@ -96,19 +108,19 @@ class Sweep:
     @property
     def environment(self) -> dict[str, str]:
         """With what and on what it ran."""
-        found: dict[str, str] = _json(self.tags.get("raydistill.environment")) or {}
+        found: dict[str, str] = frames.parsed(self.tags.get("raydistill.environment")) or {}
         return found
 
     @property
     def images(self) -> dict[str, int]:
         """How many there are of each split; empty where an earlier version did not keep it."""
-        found: dict[str, int] = _json(self.tags.get("raydistill.images")) or {}
+        found: dict[str, int] = frames.parsed(self.tags.get("raydistill.images")) or {}
         return found
 
     @property
     def spent(self) -> Spent | None:
         """What it used up; None before its end."""
-        found = _json(self.tags.get("raydistill.spent"))
+        found = frames.parsed(self.tags.get("raydistill.spent"))
         return Spent(**found) if found else None
 
     def base(self, path: str, default: Any = None) -> Any:
@@ -211,7 +223,7 @@ def load(uri: str, name: str) -> Sweep:
         tags=dict(parent.data.tags), identity=identity,
         rows=[Row(**row) for row in json.loads(_artifact(client, parent.info.run_id, "results.json") or "[]")],
         trials=frames.trials(children, keys), scores=frames.scores(metrics), params=params,
-        settings=frames.searched(frames.changed(params, metrics), space.get("parameters", {})),
+        settings=frames.searched(params, space.get("parameters", {})),
         client=client, started=pd.to_datetime(parent.info.start_time, unit="ms"), seconds=frames.seconds(parent),
     )  # fmt: skip
 
@@ -251,11 +263,3 @@ def _artifact(client: Any, run_id: str, name: str) -> str | None:
             return Path(client.download_artifacts(run_id, name, passing)).read_text()
     except Exception as error:
         raise TrackingError(f"{name} of the sweep's run in MLflow cannot be read: {brief(error)}") from error
-
-
-def _json(text: str | None) -> Any:
-    """What a tag holds; None for none, and for one that was too long to be kept whole."""
-    try:
-        return json.loads(text or "null")
-    except ValueError:
-        return None

@@ -22,10 +22,11 @@ def _blocks(facts: Facts, pictures: Mapping[str, str]) -> Iterator[str]:
     yield _table(facts.final) or "No trial has been trained to the end yet."
     yield _text(facts.note)
     yield _table(facts.comparisons)
+    yield _text(facts.compared) if facts.comparisons.body else ""
     yield "## Settings"
     yield _table(facts.space)
-    yield _table(Table(["setting", "share of the score's variation"], [list(pair) for pair in facts.shares.items()]))
-    yield _text(facts.no_shares)
+    yield _table(Table(["setting", "explains by itself"], [list(pair) for pair in facts.shares.items()]))
+    yield _text(facts.worth or facts.no_shares)
     yield "## Training"
     yield _text(facts.savings)
     yield from (f"![{_text(caption)}]({address})" for caption, address in pictures.items())
@@ -43,11 +44,12 @@ def _blocks(facts: Facts, pictures: Mapping[str, str]) -> Iterator[str]:
 
 def _trials(facts: Facts) -> Table:
     names = short_names(facts.sweep.searched).values()
-    header = ["trial", "part", "outcome", heading(facts.sweep.metric), "epochs", *names, "message"]
-    return Table(
-        header,
-        [[t.key, t.role, t.outcome, t.shown, str(t.epochs), *t.settings, t.message] for t in facts.trials],
-    )
+    header = ["trial", "part", "outcome", *map(heading, facts.sweep.metrics), "epochs", *names, "message"]
+    body = [
+        [t.key, t.role, t.outcome, *(score.shown for score in t.scores), str(t.epochs), *t.settings, t.message]
+        for t in facts.trials
+    ]
+    return Table(header, body)
 
 
 def _pairs(name: str, values: Mapping[str, str]) -> str:

@@ -6,21 +6,32 @@ from pathlib import Path
 
 from raydistill.report import figures
 from raydistill.report.facts import Facts
+from raydistill.report.importance import why_none
+from raydistill.report.load import Sweep
 from raydistill.report.svg import to_svg
-from raydistill.report.wording import heading, label, short_names
+from raydistill.report.wording import heading, short_names
 
 CAPTIONS = {
     "comparison": "Winner and baselines. A circle is a seed, a diamond the mean, a bar the 95 % interval of the mean.",
     "importance": "Share of the score's variation that each setting explains by itself (fANOVA), among the trials that "
-    "were trained to the end; what early stopping weeded out is not in it.",
-    "parallel_coordinates": "A line for each trial, from its settings to its score; the settings that matter most are "
-    "nearest to it. The darker the better, the winner in red; broken lines were not trained to the end.",
+    "were trained to the end; what early stopping weeded out is not in it. The rest is of settings together, or noise.",
+    "parallel_coordinates": "A line for each trial, from its settings to its score{nearest}. Of the trials trained to "
+    "the end the darker the better, the winner in orange; grey and broken, below them: those stopped before, at the "
+    "last score that they had.",
     "slices": "Score against each searched setting. Filled: trained to the end; hollow: stopped before, at the last "
     "score; the star is the winner.",
     "learning_curves": "Score by epoch.",
     "budget": "Left: dark the epochs trained, light those that early stopping saved. Middle and right: what it costs a "
-    "learner, and what the pack gains, when learners train side by side; a point is an epoch, the line the median.",
+    "learner, and what the pack gains, when learners train side by side; a point is an epoch, the line the median. A "
+    "machine that does other work as well makes these times long and uneven.",
 }
+NEAREST = "; the settings that matter most are nearest to it"
+
+
+def captions(sweep: Sweep) -> dict[str, str]:
+    """What is under each figure, by the figures' names."""
+    nearest = "" if why_none(sweep) else NEAREST
+    return {name: text.replace("{nearest}", nearest) for name, text in CAPTIONS.items()}
 
 
 def page(facts: Facts) -> str:
@@ -32,8 +43,9 @@ def page(facts: Facts) -> str:
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     environment.filters["flow"] = lambda text: text.replace(" %", "\N{NO-BREAK SPACE}%")
-    drawn = {name: to_svg(getattr(figures, name)(facts.sweep), name, caption) for name, caption in CAPTIONS.items()}
+    said = captions(facts.sweep)
+    drawn = {name: to_svg(getattr(figures, name)(facts.sweep), name, caption) for name, caption in said.items()}
     return environment.get_template("page.html").render(
-        facts=facts, sweep=facts.sweep, figures=drawn, captions=CAPTIONS, heading=heading(facts.sweep.metric),
-        metric=label(facts.sweep.metric), columns=list(short_names(facts.sweep.searched).items()),
+        facts=facts, sweep=facts.sweep, figures=drawn, captions=said,
+        headings=list(map(heading, facts.sweep.metrics)), columns=list(short_names(facts.sweep.searched).items()),
     )  # fmt: skip

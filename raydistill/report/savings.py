@@ -41,8 +41,7 @@ class Savings:
 
 def savings(sweep: Sweep) -> Savings:
     """By the epochs that each trial has in MLflow."""
-    # A trial that a spent budget cut off has a message; early stopping says nothing.
-    keys = [key for key in sweep.role("search", *ENDED) if not sweep.trials.message[key]]
+    keys = judged(sweep)
     stopped = [key for key in keys if sweep.trials.outcome[key] == "stopped_early"]
     epochs = sweep.epochs().loc[keys]
     length = full_epochs(sweep)
@@ -54,6 +53,17 @@ def savings(sweep: Sweep) -> Savings:
     price = spent.money / spent.accelerator_hours if spent and spent.money and spent.accelerator_hours else None
     money = None if seconds is None or price is None else seconds / 3600 * price
     return Savings(len(keys), len(stopped), trained, full, seconds, money)
+
+
+def judged(sweep: Sweep) -> list[str]:
+    """Keys of the search's trials that came to their end or were stopped by a scheduler."""
+    cut = set(cut_off(sweep))
+    return [key for key in sweep.role("search", *ENDED) if key not in cut]
+
+
+def cut_off(sweep: Sweep) -> list[str]:
+    """Keys of those that a spent budget ended: it leaves a message, where early stopping says nothing."""
+    return [key for key in sweep.role("search", "stopped_early") if sweep.trials.message[key]]
 
 
 def full_epochs(sweep: Sweep) -> int:

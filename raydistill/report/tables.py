@@ -14,7 +14,7 @@ def final(sweep: Sweep) -> pd.DataFrame:
 
     Accuracies in percent, parameters in millions; a dash where a configuration was not scored.
     """
-    shown = scored(sweep.rows, sweep.metric)
+    shown = scored(sweep.rows, sweep.metrics)
     return pd.DataFrame(
         [{"seeds": len(row.scores), "epochs": row.epochs} | {c: cell(row, c) for c in shown} for row in sweep.rows],
         index=pd.Index([row.name for row in sweep.rows], name="configuration", dtype=object),

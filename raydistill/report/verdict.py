@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from raydistill.report.compared import against, baselines, finalists, metrics
-from raydistill.report.importance import importances, rests_on
+from raydistill.report.importance import foretold, importances, rests_on
 from raydistill.report.intervals import sentence
 from raydistill.report.load import Sweep
 from raydistill.report.wording import count, label, missing, percent, score, setting, short_names
@@ -58,6 +58,9 @@ def _best(sweep: Sweep) -> Iterator[str]:
 def _compared(sweep: Sweep) -> Iterator[str]:
     if not finalists(sweep):
         return
+    if not sweep.rows[0].scores:
+        yield "None of the winner's own final runs came to its end, so it is compared with nothing."
+        return
     row, metric = next(iter(baselines(sweep)), None), next(iter(metrics(sweep)), None)
     found = against(sweep, row, metric) if row and metric else None
     if row is None or metric is None or found is None:
@@ -68,11 +71,17 @@ def _compared(sweep: Sweep) -> Iterator[str]:
 
 def _matters(sweep: Sweep) -> Iterator[str]:
     shares = importances(sweep)
-    if not shares.empty:
-        path, number = str(shares.index[0]), rests_on(sweep)
-        hint = ", which is a hint and no more" if number < FEW else ""
-        share = percent(shares.iloc[0])
-        yield f"Of its settings {path} matters most: {share} of the score's variation over {number} trials{hint}."
+    if shares.empty:
+        return
+    path, number = str(shares.index[0]), rests_on(sweep)
+    if foretold(sweep) <= 0:
+        yield f"From its settings the score of a trial cannot be foretold, by {number} of them, so none stands out."
+        return
+    hint = ", which is a hint and no more" if number < FEW else ""
+    yield (
+        f"Of its settings {path} matters most: by itself it explains {percent(shares.iloc[0])} of the score's "
+        f"variation over {number} trials{hint}."
+    )
 
 
 def _value(metric: str, value: float, spread: str = "") -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from urllib.parse import quote
 
 from raydistill.report import figures
 from raydistill.report.facts import Facts
@@ -11,7 +12,7 @@ from raydistill.report.importance import why_none
 from raydistill.report.latex import latex
 from raydistill.report.load import Sweep
 from raydistill.report.markdown import markdown
-from raydistill.report.page import CAPTIONS, page
+from raydistill.report.page import captions, page
 
 ATTACHED = "report.html"
 DPI = 150
@@ -43,10 +44,10 @@ def attach(sweep: Sweep, path: Path) -> None:
 def _pictures(sweep: Sweep, path: Path) -> dict[str, str]:
     """Figures as files beside `path`: their names by their captions."""
     found = {}
-    for name, caption in CAPTIONS.items():
+    for name, caption in captions(sweep).items():
         if name == "importance" and why_none(sweep):
             continue
         file = path.with_name(f"{path.stem}-{name.replace('_', '-')}.png")
         getattr(figures, name)(sweep).savefig(file, dpi=DPI)
-        found[caption] = file.name
+        found[caption] = quote(file.name)
     return found

@@ -362,7 +362,7 @@ def _conclude(
     config = configuration.assign(winner.config, {"train.offsets": state.get("offsets") or [[0, 0]]})
     path = directory / WINNERS_CONFIG
     write_config(path, config)
-    table = render(rows, space.metric)
+    table = render(rows, [name for name, _ in space.objectives])
     if space.also:
         table = f"{render_front(best, space.objectives)}\n\n{table}"
     (directory / TABLE).write_text(table + "\n")

@@ -29,18 +29,27 @@ BASELINES = ("-tuned", "-default")  # how the rows of the un-distilled student e
 UNITS = {"loss": (1, 4), "student_parameters": (1e-6, 3)}
 
 
-def render(rows: list[Row], metric: str) -> str:
-    """A Markdown table; scores as mean ± standard deviation over the seeds, accuracies in percent."""
-    columns = scored(rows, metric)
+def baselines(rows: list[Row]) -> list[Row]:
+    """The un-distilled student's, the better one on validation first, as the table has them."""
+    return [row for row in rows if row.name.endswith(BASELINES)]
+
+
+def render(rows: list[Row], metrics: Sequence[str]) -> str:
+    """A Markdown table; scores as mean ± standard deviation over the seeds, accuracies in percent.
+
+    `metrics`: what the search went by.
+    """
+    columns = scored(rows, metrics)
     header = ["configuration", "seeds", "epochs", *columns, "settings"]
     return markdown(header, [line(row, columns) for row in rows])
 
 
-def scored(rows: list[Row], metric: str) -> list[str]:
-    """The columns of scores that a table of these rows has."""
+def scored(rows: list[Row], metrics: Sequence[str]) -> list[str]:
+    """The columns of scores that a table of these rows has; `metrics`: what the search went by, which come first."""
     sizes = {found[0] for row in rows if (found := row.mean("student_parameters"))}
-    hidden = {"loss"} - {metric} | ({"student_parameters"} if len(sizes) < 2 else set())
-    return [c for c in COLUMNS if c not in hidden and any(row.mean(c) for row in rows)]
+    hidden = {"loss"} | ({"student_parameters"} if len(sizes) < 2 else set())
+    columns = [*metrics, *(column for column in COLUMNS if column not in {*hidden, *metrics})]
+    return [column for column in columns if any(row.mean(column) for row in rows)]
 
 
 def line(row: Row, columns: list[str]) -> list[str]:

@@ -10,8 +10,8 @@ from typing import Any
 from raydistill.storage import Place
 from raydistill.sweep.budget import Budget, Limits
 from raydistill.sweep.journal import TrialRecord, apply, read_events, role_of
-from raydistill.sweep.mlflow_runs import ROLE
-from raydistill.sweep.table import BASELINES, Row
+from raydistill.sweep.mlflow_runs import ROLE, SETTINGS
+from raydistill.sweep.table import Row, baselines
 from raydistill.sweep.tracking import Tracker
 from raydistill.training.checkpoint_files import WINNER, newest
 
@@ -59,7 +59,8 @@ def tell_start(tracker: Tracker, record: TrialRecord, when: int | None = None) -
 
 def tell_copy(tracker: Tracker, record: TrialRecord, when: int | None = None) -> None:
     """A population's trial went on with another's weights and other settings."""
-    tracker.tag(record.key, {"raydistill.copies": "; ".join(map(str, record.copies))})
+    copies = "; ".join(map(str, record.copies))
+    tracker.tag(record.key, {"raydistill.copies": copies, SETTINGS: json.dumps(record.settings)})
     tracker.log(record.key, record.copies[-1].epoch, _numbers(record.settings), when)
 
 
@@ -78,8 +79,7 @@ def tell_conclusion(tracker: Tracker, folder: Place, when: int | None = None) ->
     rows = [Row(**row) for row in json.loads((folder / RESULTS).read_text())]
     # A sweep that went on with a larger budget may have another winner.
     step = json.loads((folder / BUDGET).read_text())["epochs"] if (folder / BUDGET).exists() else 0
-    baselines = [row for row in rows if row.name.endswith(BASELINES)]
-    for row, prefix in zip([rows[0], *baselines[:1]], ("winner", "baseline"), strict=False):
+    for row, prefix in zip([rows[0], *baselines(rows)[:1]], ("winner", "baseline"), strict=False):
         means = {m: row.mean(m) for m in ("val_knn", "val_instance", "test_knn", "test_probe")}
         tracker.log_parent({f"{prefix}_{metric}": mean[0] for metric, mean in means.items() if mean}, step, when)
     tracker.tag_parent({"raydistill.winner": winner_of(folder)})

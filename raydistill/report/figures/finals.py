@@ -7,7 +7,8 @@ from matplotlib.figure import Figure
 
 from raydistill.report.compared import METRICS, by_seed, finalists
 from raydistill.report.figures import style
-from raydistill.report.figures.scales import jitter, shortened
+from raydistill.report.figures.labels import shortened
+from raydistill.report.figures.scales import jitter
 from raydistill.report.intervals import estimate
 from raydistill.report.load import Sweep
 from raydistill.report.wording import ACCURACY, axis, factor

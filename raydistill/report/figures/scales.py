@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from matplotlib.axis import Axis
-from matplotlib.ticker import FixedFormatter, FixedLocator, LogLocator, MaxNLocator, NullLocator
+from matplotlib.axes import Axes
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
+from raydistill.report.figures import labels
 from raydistill.report.figures.style import plain
 from raydistill.report.importance import log_scaled
 from raydistill.report.load import Sweep
 from raydistill.report.wording import is_number, missing, setting
 
-LONGEST = 18  # letters of a tick's label
 CROWD = 9  # choices that have a label each
 MARGIN = 0.06  # of the axis, at each end
 
@@ -47,7 +46,7 @@ class Scale:
         """Places that have a label; about `most` of them on an axis of numbers."""
         if self.choices:
             every = math.ceil(len(self.choices) / CROWD)
-            return [(float(i), plain(shortened(self.choices[i]))) for i in range(0, len(self.choices), every)]
+            return [(float(i), self.choices[i]) for i in range(0, len(self.choices), every)]
         if self.high == self.low:
             return [(self.low, setting(self.low))]
         if not self.logarithmic:
@@ -61,28 +60,36 @@ class Scale:
         places = locator.tick_values(self.low, self.high)
         return [(float(p), f"{p:g}") for p in places if self.low - room <= p <= self.high + room]
 
-    def draw(self, axis: Axis, set_scale: Callable[[str], None], set_limits: Callable[[float, float], Any]) -> None:
-        """Scale, limits and ticks of one of matplotlib's axes."""
+    def labels(self, width: float) -> tuple[list[str], float]:
+        """The ticks' labels as they fit an axis of this width in inches, and their slant in degrees."""
+        return labels.beside([text for _, text in self.ticks()], width)
+
+    def depth(self, width: float) -> float:
+        """Inches that they need below the axis beyond those of one line."""
+        return labels.depth(*self.labels(width))
+
+    def draw(self, axes: Axes, width: float) -> None:
+        """Scale, limits and ticks of the horizontal axis of a panel that is about so many inches wide."""
         if self.logarithmic:
-            set_scale("log")
+            axes.set_xscale("log")
             room = (self.high / self.low) ** MARGIN if self.high > self.low else 2
-            set_limits(self.low / room, self.high * room)
+            axes.set_xlim(self.low / room, self.high * room)
         else:
             room = 0.5 if self.choices else (self.high - self.low) * MARGIN or 0.5
-            set_limits(self.low - room, self.high + room)
-        places, labels = zip(*self.ticks(), strict=True)
-        axis.set_major_locator(FixedLocator(places))
-        axis.set_major_formatter(FixedFormatter(labels))
-        axis.set_minor_locator(NullLocator())
+            axes.set_xlim(self.low - room, self.high + room)
+        shown, slant = self.labels(width)
+        look: dict[str, Any] = {"rotation": slant, "ha": "right", "rotation_mode": "anchor"} if slant else {}
+        axes.set_xticks([place for place, _ in self.ticks()], list(map(plain, shown)), **look)
+        axes.xaxis.set_minor_locator(NullLocator())
 
 
 def scale_of(sweep: Sweep, path: str) -> Scale:
-    """The axis of a searched setting: its whole range as the space gives it, else as the trials have it.
+    """The axis of a searched setting: its whole range as the space gives it, else as the search's trials have it.
 
     Lists of numbers that span more than 1.5 decades are drawn on a log scale, other lists with a place for each.
     """
     spec = sweep.spec(path)
-    found = [value for value in sweep.settings[path].tolist() if not missing(value)]
+    found = [value for value in sweep.settings.loc[sweep.role("search"), path].tolist() if not missing(value)]
     ranged = "values" not in spec
     values = [*spec.get("values", []), *(spec[end] for end in ("min", "max") if end in spec), *found]
     if values and all(map(is_number, values)):
@@ -98,7 +105,3 @@ def jitter(count: int, width: float) -> np.ndarray:
     """Small offsets (count,), always the same, that keep points of one choice apart."""
     golden = (math.sqrt(5) - 1) / 2
     return (np.arange(count) * golden % 1 - 0.5) * width
-
-
-def shortened(text: str) -> str:
-    return text if len(text) <= LONGEST else f"{text[: LONGEST - 1]}…"

@@ -12,34 +12,46 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from raydistill.report.figures import style
-from raydistill.report.figures.scales import jitter, scale_of
+from raydistill.report.figures.scales import Scale, jitter, scale_of
 from raydistill.report.importance import importances, rests_on, why_none
 from raydistill.report.load import Sweep
-from raydistill.report.wording import axis, factor, label, percent, short_names
+from raydistill.report.wording import axis, count, factor, label, percent, short_names
 
 NO_SCORE = "No trial of the search has a score yet."
 NO_SETTING = "The search varied no setting."
+REST, LEAST = "together, or noise", 0.005  # what no setting explains by itself, and how little of it is none
 COLUMNS = 4
+HEIGHT = 2.0  # inches of a row of panels
 
 
 def importance(sweep: Sweep) -> Figure:
-    """A bar for each searched setting: its share of the score's variation among the finished trials."""
+    """A bar for each searched setting: the share of the score's variation that it explains by itself.
+
+    Among the trials that were trained to the end. A grey bar is what is left to all of it.
+    """
     shares = importances(sweep)
     if shares.empty:
         return style.empty(why_none(sweep))
     names = short_names(sweep.searched)
-    figure, (axes,) = style.grid_of(1, 1, 0.8 + 0.27 * len(shares))
-    ascending = shares.iloc[::-1]
-    labels = [style.plain(names[str(path)]) for path in ascending.index]
-    axes.barh(labels, ascending * 100, color=style.BLUE, height=0.62)
-    for row, share in enumerate(ascending):
+    bars = {style.plain(names[str(path)]): float(share) for path, share in shares.items()}
+    rest = 1 - sum(bars.values())
+    colors = [style.BLUE] * len(bars)
+    if rest > LEAST:
+        bars, colors = bars | {REST: rest}, [*colors, style.FAINT]
+    figure, (axes,) = style.grid_of(1, 1, 0.8 + 0.27 * len(bars))
+    axes.barh(list(bars), [share * 100 for share in bars.values()], color=colors, height=0.62)
+    for row, share in enumerate(bars.values()):
         axes.annotate(
             percent(share), (share * 100, row), xytext=(4, 0), textcoords="offset points", va="center",
             fontsize=style.SMALL, color=style.INK,
         )  # fmt: skip
     axes.grid(visible=False, axis="y")
-    axes.set_xlim(0, float(shares.max()) * 112)
-    axes.set_xlabel(f"share of the variation of {label(sweep.metric)} (%), over {rests_on(sweep)} finished trials")
+    axes.invert_yaxis()
+    axes.set_xlim(0, max(bars.values()) * 112)
+    axes.set_xlabel(
+        f"share of the variation of {label(sweep.metric)} that each setting explains by itself (%), "
+        f"over {count(rests_on(sweep), 'trial')} trained to the end"
+    )
     return figure
 
 
@@ -54,10 +66,14 @@ def slices(sweep: Sweep, paths: Sequence[str] | None = None) -> Figure:
         return style.empty(NO_SCORE if found.empty else NO_SETTING)
     rows = math.ceil(len(chosen) / COLUMNS)
     columns = math.ceil(len(chosen) / rows)
-    figure, panels = style.grid_of(rows, columns, 0.6 + 2.0 * rows, sharey=True)
+    width = style.inner(columns)
+    scales = [scale_of(sweep, path) for path in chosen]
+    depths = [max(scale.depth(width) for scale in scales[i : i + columns]) for i in range(0, len(scales), columns)]
+    figure, panels = style.grid_of(rows, columns, 0.6 + HEIGHT * rows + sum(depths), sharey=True)
     names = short_names(sweep.searched)
-    for panel, path in zip(panels, chosen, strict=False):
-        _slice(panel, sweep, path, found)
+    for panel, path, scale in zip(panels, chosen, scales, strict=False):
+        scale.draw(panel, width)
+        _slice(panel, sweep, path, scale, found)
         panel.set_xlabel(style.plain(names[path]))
     for panel in panels[len(chosen) :]:
         panel.set_visible(False)
@@ -79,9 +95,7 @@ def kind(sweep: Sweep, key: str) -> str:
     return "winner" if key == sweep.best else str(sweep.trials.outcome[key])
 
 
-def _slice(panel: Axes, sweep: Sweep, path: str, found: pd.Series) -> None:
-    scale = scale_of(sweep, path)
-    scale.draw(panel.xaxis, panel.set_xscale, panel.set_xlim)
+def _slice(panel: Axes, sweep: Sweep, path: str, scale: Scale, found: pd.Series) -> None:
     places = [scale.place(sweep.setting(str(key), path)) for key in found.index]
     points = pd.DataFrame({"x": places, "y": found, "kind": [kind(sweep, str(key)) for key in found.index]})
     points["x"] += jitter(len(points), 0.3 if scale.choices else 0.0)

@@ -11,8 +11,10 @@ from matplotlib.lines import Line2D
 
 INK, GREY, FAINT, RULE = "#1a1a1a", "#595959", "#b0b0b0", "#e3e3e3"
 BLUE, ORANGE, GREEN, RED, SKY, PURPLE = "#0072b2", "#e69f00", "#009e73", "#d55e00", "#56b4e9", "#cc79a7"
+COLORS = (BLUE, ORANGE, GREEN, PURPLE, SKY, RED)  # of several things beside each other; red last, the winner's own
 SCORES, LIGHTEST = "cividis_r", 0.25  # light is low; where it begins, so that it is seen on white
 WIDTH = 10.4  # inches
+EDGE, GAP = 0.6, 0.2  # inches that an axis's labels, and two panels, take from it
 TEXT, SMALL = 9.0, 8.0  # points
 WINNER: dict[str, Any] = {"color": RED, "zorder": 5}
 
@@ -26,6 +28,11 @@ def grid_of(
     for each in axes:
         tidy(each)
     return figure, axes
+
+
+def inner(columns: int, width: float = WIDTH) -> float:
+    """About how many inches wide each of some panels beside each other is."""
+    return (width - EDGE) / columns - GAP
 
 
 def tidy(axes: Axes) -> None:

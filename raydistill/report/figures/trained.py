@@ -12,9 +12,10 @@ from matplotlib.ticker import MaxNLocator
 from raydistill.report.figures import style
 from raydistill.report.figures.searched import NO_SCORE, kind
 from raydistill.report.load import Sweep
-from raydistill.report.savings import full_epochs, savings
+from raydistill.report.savings import full_epochs, judged, savings
 from raydistill.report.wording import axis, factor
 
+APART = 100  # trials that a white line keeps from each other; among more it would be all that is seen
 PACE = ("step_seconds", "pack_learners", "images_per_second")
 LINES: dict[str, dict[str, Any]] = {
     "winner": {"linestyle": "-", "linewidth": 2.4, **style.WINNER},
@@ -26,7 +27,7 @@ ENDED: dict[str, Any] = {
 
 
 def learning_curves(sweep: Sweep) -> Figure:
-    """The score by epoch of the search's trials: the winner in red, stopped ones faint with their end marked."""
+    """The score by epoch of the search's trials: the winner in orange, stopped ones faint with their end marked."""
     curves = sweep.curves(sweep.metric, sweep.role("search")) * factor(sweep.metric)
     curves = curves.dropna(axis=1, how="all")
     if curves.empty:
@@ -61,12 +62,16 @@ def budget(sweep: Sweep) -> Figure:
 
 
 def _saved(axes: Axes, sweep: Sweep) -> None:
-    """Trials beside each other, longest first: trained epochs dark, the rest of a full training light."""
+    """Trials beside each other, longest first: trained epochs dark, the rest of a full training light.
+
+    Without those that a spent budget cut off, whose rest early stopping did not save.
+    """
     found, length = savings(sweep), full_epochs(sweep)
-    epochs = sweep.epochs().loc[sweep.role("search", "finished", "stopped_early")].sort_values(ascending=False)
+    epochs = sweep.epochs().loc[judged(sweep)].sort_values(ascending=False)
     style.titled(axes, f"{found.trained} of {found.full} epochs trained" if found.full else "no trial has ended")
     axes.bar(range(len(epochs)), [length] * len(epochs), width=1, color=style.RULE)
-    axes.bar(range(len(epochs)), epochs, width=1, color=style.BLUE, edgecolor="white", linewidth=0.3)
+    apart = 0.3 if len(epochs) <= APART else 0.0
+    axes.bar(range(len(epochs)), epochs, width=1, color=style.BLUE, edgecolor="white", linewidth=apart)
     axes.grid(visible=False)
     axes.set_xlabel("trials, longest first")
     axes.set_ylabel("epochs")

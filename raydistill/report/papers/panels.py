@@ -6,71 +6,80 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
 import pandas as pd
-from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from raydistill.report.compared import baselines
 from raydistill.report.figures import style
+from raydistill.report.figures.labels import letters
 from raydistill.report.figures.scales import Scale, jitter, scale_of
 from raydistill.report.load import Sweep
-from raydistill.report.wording import axis, factor, is_number, missing, setting, short_names
+from raydistill.report.papers.trials import baseline, groups, trials, used, varied
+from raydistill.report.savings import judged
+from raydistill.report.wording import axis, is_number, missing, setting, short_names
 
-BINS = 5  # of a range, in which trials count as alike
-COLORS = (style.BLUE, style.ORANGE, style.GREEN, style.PURPLE, style.SKY, style.RED)
-ORDERED = colormaps["viridis"]
 HEIGHT, ALONE = 3.4, 6.2  # inches; the width of a panel alone
 FOOT = 0.1  # share of a panel for the trials that were stopped early
 PAPER, PLAIN = "the paper's choice", "without distillation"
+STOPPED = "stopped early, at the foot without its score"
+MEAN, LEFT = "mean of n trials", "mean of n trained to the end: too good\nwhere early stopping ended others"
+ALL, GROUP = 5.0, 4.0  # points, the size of a mean's mark: of all trials, and of one group of several
+ROW, HANDLE = 0.18, 7  # of the groups' legend: inches of a row, letters that an entry's mark takes
 
 
-def expect(sweep: Sweep, method: str) -> None:
-    """Raises: ValueError for a sweep of another method."""
-    if sweep.method != method:
-        raise ValueError(f"{sweep.name} is a sweep of {sweep.method}; this is a figure of {method}")
-
-
-def against(sweep: Sweep, *paths: str, by: str | None = None, published: Mapping[str, Any] | None = None) -> Figure:
+def against(
+    sweep: Sweep, *paths: str, by: str | None = None, published: Mapping[str, Any] | None = None, paper: str = PAPER
+) -> Figure:
     """The score against each of several settings, a panel each; the first one's trials are told apart `by` another.
 
-    `published`: the paper's choice of a setting, marked. A setting that the search did not vary comes last, and is
-    named with its value instead.
+    `published`: the paper's choice of a setting, marked, and called `paper` in the legend. A setting that the search
+    did not vary comes last, and is named with its value instead.
     """
     paths = tuple(sorted(paths, key=lambda path: not varied(sweep, path)))
-    figure, panels = style.grid_of(1, len(paths), HEIGHT, width=style.WIDTH if len(paths) > 1 else ALONE, sharey=True)
+    scales = {path: scale_of(sweep, path) for path in paths if varied(sweep, path)}
+    alone = len(paths) == 1 and not any(scale.labels(style.inner(1, ALONE))[1] for scale in scales.values())
+    whole = ALONE if alone else style.WIDTH
+    width = style.inner(len(paths), whole)
+    depth = max((scale.depth(width) for scale in scales.values()), default=0.0)
+    figure, panels = style.grid_of(1, len(paths), HEIGHT + depth, width=whole, sharey=True)
     for number, (panel, path) in enumerate(zip(panels, paths, strict=True)):
-        draw(panel, sweep, path, by=by if number == 0 else None, published=(published or {}).get(path))
+        if path not in scales:
+            _say_fixed(panel, sweep, path)
+            continue
+        told = by if number == 0 and by not in (None, path) and varied(sweep, str(by)) else None
+        draw(panel, sweep, path, scales[path], width, by=told, published=(published or {}).get(path))
     panels[0].set_ylabel(axis(sweep.metric))
     _make_room(panels[0])
-    style.legend(figure, _key(panels), loc="outside lower center", ncols=min(len(paths) + 1, 3))
+    style.legend(figure, _key(sweep, panels, paper), loc="outside lower center", ncols=min(len(paths) + 1, 3))
     return figure
 
 
-def draw(axes: Axes, sweep: Sweep, path: str, *, by: str | None = None, published: Any = None) -> None:
-    """One panel: trials trained to the end as points, their means as lines, n above the panel.
+def draw(
+    axes: Axes, sweep: Sweep, path: str, scale: Scale, width: float, *, by: str | None = None, published: Any = None
+) -> None:
+    """One panel: trials trained to the end as points, their means as diamonds, n above the panel.
 
     Trials that were stopped early have no score that compares; hollow points at the foot say where they are. Where
     the setting has a range, trials of one of its `BINS` parts share a mean.
     """
-    name = style.plain(short_names({*sweep.searched, path})[path])
-    axes.set_xlabel(name)
-    if not varied(sweep, path):
-        _say_fixed(axes, sweep, path, name)
-        return
-    scale = scale_of(sweep, path)
-    scale.draw(axes.xaxis, axes.set_xscale, axes.set_xlim)
+    axes.set_xlabel(_name(sweep, path))
+    scale.draw(axes, width)
     frame = trials(sweep, path, scale)
-    groups = _groups(sweep, by, frame) if by is not None and varied(sweep, by) else {"": (frame.index, style.BLUE)}
-    for keys, color in groups.values():
-        _points(axes, frame.loc[keys], scale, color)
-        _means(axes, frame.loc[keys], color, counted=len(groups) == 1)
-    if len(groups) > 1:
-        short = short_names(sweep.searched)[str(by)]
-        handles = [style.mark(f"{style.plain(short)} {value} ({frame.full[keys].sum()})", marker="o", color=color)
-                   for value, (keys, color) in groups.items()]  # fmt: skip
-        style.legend(axes, handles, loc="best")
+    ordered = not _names(scale)
+    told = {} if by is None else groups(sweep, by, frame)
+    if by is None or len(told) < 2:
+        _points(axes, frame, style.BLUE)
+        _means(axes, frame, style.INK, ordered=ordered, size=ALL)
+        _counts(axes, frame)
+    else:
+        for keys, color in told.values():
+            _points(axes, frame.loc[keys], color)
+            _means(axes, frame.loc[keys], color, ordered=ordered, size=GROUP)
+        handles = [style.mark(f"{style.plain(value)}, n={frame.full[keys].sum()}", marker="o", color=color)
+                   for value, (keys, color) in told.items()]  # fmt: skip
+        _name_groups(axes, handles, _name(sweep, by), width)
     place = math.nan if published is None else _place(scale, published)
     if not math.isnan(place):
         axes.axvline(place, color=style.GREY, linestyle=":", linewidth=1.2, zorder=1, label=PAPER)
@@ -79,78 +88,66 @@ def draw(axes: Axes, sweep: Sweep, path: str, *, by: str | None = None, publishe
         axes.axhline(found, color=style.GREY, linestyle="--", linewidth=1, zorder=1, label=PLAIN)
 
 
-def varied(sweep: Sweep, path: str) -> bool:
-    """Whether the search gave a setting more than one value."""
-    return path in sweep.settings and len({setting(v) for v in sweep.settings[path] if not missing(v)}) > 1
+def _name_groups(axes: Axes, handles: list[Line2D], name: str, width: float) -> None:
+    """Their legend above the panel, for which the figure grows."""
+    longest = max(len(str(handle.get_label())) for handle in handles)
+    columns = max(1, letters(width) // (longest + HANDLE))
+    style.legend(axes, handles, title=name, title_fontsize=style.SMALL, alignment="left", loc="lower left",
+                 bbox_to_anchor=(0, 1), ncols=columns)  # fmt: skip
+    figure = axes.figure
+    assert isinstance(figure, Figure)
+    figure.set_figheight(figure.get_figheight() + ROW * (1 + math.ceil(len(handles) / columns)))
 
 
-def trials(sweep: Sweep, path: str, scale: Scale) -> pd.DataFrame:
-    """The search's trials with a score and a value of the setting: `place` on the axis, `level` of their mean,
-    `score` in the unit of its axis, `full` for those trained to the end."""
-    keys = sweep.role("search", "finished", "stopped_early")
-    scores = sweep.scores[sweep.metric] if sweep.metric in sweep.scores else pd.Series(dtype=float)
-    frame = pd.DataFrame({
-        "place": [scale.place(value) for value in sweep.settings.loc[keys, path]],
-        "score": scores.reindex(keys).to_numpy() * factor(sweep.metric),
-        "full": (sweep.trials.outcome[keys] == "finished").to_numpy(),
-    }, index=pd.Index(keys, dtype=object)).dropna()  # fmt: skip
-    ranged = "values" not in sweep.spec(path)
-    frame["level"] = [_middle(scale, place) if ranged else place for place in frame.place]
-    return frame
+def _name(sweep: Sweep, path: str) -> str:
+    return style.plain(short_names({*sweep.searched, path})[path])
 
 
-def baseline(sweep: Sweep) -> float | None:
-    """The better baseline's mean in the sweep's metric, in the unit of its axis; None where it has none."""
-    means = [found[0] for row in baselines(sweep)[:1] if (found := row.mean(sweep.metric))]
-    return means[0] * factor(sweep.metric) if means else None
+def _names(scale: Scale) -> bool:
+    """Whether the axis has names on it, which are in no order."""
+    return bool(scale.choices) and _numbers(scale) is None
 
 
-def _middle(scale: Scale, place: float) -> float:
-    """The middle of the part of a range in which a place lies."""
-    low, high = (math.log(v) if scale.logarithmic else v for v in (scale.low, scale.high))
-    part = min(int(scale.share(place) * BINS), BINS - 1)
-    at = low + (part + 0.5) / BINS * (high - low)
-    return math.exp(at) if scale.logarithmic else at
+def _numbers(scale: Scale) -> list[float] | None:
+    """The choices of an axis as numbers, in order; None where some are not."""
+    try:
+        return sorted(map(float, scale.choices))
+    except ValueError:
+        return None
 
 
 def _place(scale: Scale, value: Any) -> float:
-    """Where the paper's choice lies; nan where the axis does not reach it."""
-    if scale.choices:
-        return scale.place(value) if setting(value) in scale.choices else math.nan
-    return float(value) if scale.low <= value <= scale.high else math.nan
+    """Where the paper's choice lies, between two numbers of a list if it is none of them; nan beyond the axis."""
+    if not scale.choices:
+        return float(value) if scale.low <= value <= scale.high else math.nan
+    if setting(value) in scale.choices:
+        return scale.place(value)
+    numbers = _numbers(scale)
+    if numbers is None or not is_number(value):
+        return math.nan
+    return float(np.interp(value, numbers, range(len(numbers)), math.nan, math.nan))
 
 
-def _groups(sweep: Sweep, by: str, frame: pd.DataFrame) -> dict[str, tuple[pd.Index, Any]]:
-    """Trials by their value of another setting, each with a colour: numbers in order, from dark to light."""
-    values = sweep.settings.loc[frame.index, by]
-    distinct = list({setting(value): value for value in values if not missing(value)}.values())
-    numbers = all(map(is_number, distinct))
-    distinct.sort(key=float if numbers else str)
-    count = max(len(distinct) - 1, 1)
-    return {
-        setting(value): (
-            frame.index[[setting(v) == setting(value) for v in values]],
-            ORDERED(0.92 * i / count) if numbers else COLORS[i % len(COLORS)],
-        )
-        for i, value in enumerate(distinct)
-    }
-
-
-def _points(axes: Axes, frame: pd.DataFrame, scale: Scale, color: Any) -> None:
-    places = frame.place + (jitter(len(frame), 0.25) if scale.choices else 0)
-    look: dict[str, Any] = {"color": color, "markersize": 5, "markeredgewidth": 0.9, "alpha": 0.75}
-    axes.plot(places[frame.full], frame.score[frame.full], "o", zorder=3, **look)
-    stopped = places[~frame.full]
+def _points(axes: Axes, frame: pd.DataFrame, color: Any) -> None:
+    look: dict[str, Any] = {"color": color, "markersize": 5, "markeredgewidth": 0.9, "alpha": 0.75, "zorder": 3}
+    axes.plot(frame.shown[frame.full], frame.score[frame.full], "o", **look)
+    stopped = frame.shown[~frame.full]
     heights = FOOT * (0.5 + jitter(len(stopped), 0.7))
-    axes.plot(stopped, heights, "o", markerfacecolor="none", transform=axes.get_xaxis_transform(), zorder=3, **look)
+    foot = axes.get_xaxis_transform()
+    if len(stopped):
+        axes.plot(stopped, heights, "o", markerfacecolor="none", transform=foot, label=STOPPED, **look)
 
 
-def _means(axes: Axes, frame: pd.DataFrame, color: Any, *, counted: bool) -> None:
-    """A line through the means of trials trained to the end; `counted`: with the number of them above the panel."""
-    found = frame[frame.full].groupby("level").score.agg(["mean", "count"])
-    axes.plot(found.index, found["mean"], color=color, linewidth=1.6, marker="D", markersize=4 if counted else 0,
-              markeredgecolor="white", markeredgewidth=0.6, zorder=4)  # fmt: skip
-    for level, _, count in found.itertuples() if counted else ():
+def _means(axes: Axes, frame: pd.DataFrame, color: Any, *, ordered: bool, size: float) -> None:
+    """A mark at each mean of trials trained to the end, joined where the axis has an order."""
+    found = frame[frame.full].groupby("level").score.mean()
+    axes.plot(found.index, found, color=color, linewidth=1.6, linestyle="-" if ordered else "none", marker="D",
+              markersize=size, markeredgecolor="white", markeredgewidth=0.6, zorder=4)  # fmt: skip
+
+
+def _counts(axes: Axes, frame: pd.DataFrame) -> None:
+    """How many trials each mean rests on, above the panel."""
+    for level, count in frame[frame.full].groupby("level").size().items():
         axes.annotate(f"n={count}", (level, 1), xycoords=axes.get_xaxis_transform(), xytext=(0, 3),
                       textcoords="offset points", ha="center", fontsize=style.SMALL, color=style.GREY)  # fmt: skip
 
@@ -161,23 +158,29 @@ def _make_room(axes: Axes) -> None:
     axes.set_ylim(low - (high - low) * 1.5 * FOOT, high)
 
 
-def _say_fixed(axes: Axes, sweep: Sweep, path: str, name: str) -> None:
+def _say_fixed(axes: Axes, sweep: Sweep, path: str) -> None:
     """In place of a panel."""
-    values = sweep.params.reindex(columns=[path]).loc[sweep.role("search"), path]
-    used = [setting(value) for value in values if not missing(value)]
+    name = _name(sweep, path)
+    axes.set_xlabel(name)
+    values = [setting(value) for value in used(sweep, path) if not missing(value)]
     axes.set_axis_off()
-    text = f"{name} was {used[0]}\nin every trial" if used else f"no trial has a {name}"
+    text = f"{name} was {style.plain(values[0])}\nin every trial" if values else f"no trial has a {name}"
     axes.text(0.5, 0.5, text, transform=axes.transAxes,
               ha="center", va="center", fontsize=style.TEXT, color=style.GREY)  # fmt: skip
 
 
-def _key(panels: list[Axes]) -> list[Line2D]:
+def _key(sweep: Sweep, panels: list[Axes], paper: str) -> list[Line2D]:
+    """The legend of what the panels have. A budget that cuts trials off does not choose the good ones."""
     point = {"marker": "o", "color": style.GREY, "markersize": 5, "markeredgewidth": 0.9}
-    drawn = {line.get_label() for panel in panels for line in panel.get_lines()}
-    lines = {PLAIN: "--", PAPER: ":"}
-    return [
-        style.mark("trained to the end", **point),
-        style.mark("stopped early, at the foot without its score", markerfacecolor="none", **point),
-        style.mark("mean of n trials", marker="D", color=style.GREY, linestyle="-", markersize=4),
-        *(style.mark(text, linestyle=kind, color=style.GREY) for text, kind in lines.items() if text in drawn),
-    ]
+    every = [line for panel in panels for line in panel.get_lines()]
+    drawn = {line.get_label() for line in every}
+    chosen = STOPPED in drawn and set(judged(sweep)) & set(sweep.role("search", "stopped_early"))
+    joined = any(line.get_marker() == "D" and line.get_linestyle() == "-" for line in every)
+    lines = {PLAIN: (PLAIN, "--"), PAPER: (paper, ":")}
+    hollow = [style.mark(STOPPED, markerfacecolor="none", **point)] if STOPPED in drawn else []
+    return [] if not every else [
+        style.mark("trained to the end", **point), *hollow,
+        style.mark(LEFT if chosen else MEAN, marker="D", markersize=ALL, color=style.GREY,
+                   linestyle="-" if joined else "none"),
+        *(style.mark(text, linestyle=kind, color=style.GREY) for name, (text, kind) in lines.items() if name in drawn),
+    ]  # fmt: skip

@@ -5,7 +5,8 @@ from __future__ import annotations
 from matplotlib.figure import Figure
 
 from raydistill.report.load import Sweep
-from raydistill.report.papers.panels import against, expect
+from raydistill.report.papers.panels import against
+from raydistill.report.papers.trials import expect
 
 QUEUE, TAU_T, TAU_S = "method.queue_size", "method.tau_t", "method.tau_s"
 PUBLISHED = {QUEUE: 65536, TAU_T: 0.01, TAU_S: 0.2}

@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import pandas as pd
 from matplotlib.figure import Figure
 
 from raydistill.report.load import Sweep
-from raydistill.report.papers.panels import against, expect
+from raydistill.report.papers.panels import against
+from raydistill.report.papers.trials import expect, used, with_setting
 
-DEPTH, VIEWS, RECIPE = "method.head_depth", "method.views", "method.student_recipe"
-PUBLISHED = {DEPTH: 4, VIEWS: "same", RECIPE: "weak"}
+DEPTH, RECIPE = "method.head_depth", "method.student_recipe"
+PUBLISHED = {DEPTH: 4}
+ARMS = {"method.views": "same", "method.teacher_recipe": "weak", RECIPE: "weak"}  # with the method's defaults
+ARM = "view of teacher / student"
+TABLE = (
+    "same, weak", "same, moco2", "different, weak / weak", "different, weak / moco2", "different, moco2 / moco2",
+)  # fmt: skip
 
 
 def head(sweep: Sweep) -> Figure:
@@ -18,6 +25,20 @@ def head(sweep: Sweep) -> Figure:
 
 
 def augmentation(sweep: Sweep) -> Figure:
-    """The score against what the teacher sees, by the student's augmentation; and against that. Raises: ValueError."""
+    """The score of each combination of views and augmentations that the search tried, in the order of table 7.
+
+    The teacher has an augmentation of its own where the views are `different`, and it is named before the student's.
+    Others than the table's come after it: `eval`, where the teacher sees the plain image, among them.
+    Raises: ValueError for a sweep of another method.
+    """
     expect(sweep, "simreg")
-    return against(sweep, VIEWS, RECIPE, by=RECIPE, published=PUBLISHED)
+    tried = pd.DataFrame({path: used(sweep, path, default) for path, default in ARMS.items()})
+    arms = pd.Series([_arm(*each) for each in tried.itertuples(index=False)], tried.index, dtype=object)
+    order = [arm for arm in TABLE if arm in set(arms)]
+    order += sorted(set(arms) - set(TABLE))
+    return against(with_setting(sweep, ARM, arms, order), ARM, published={ARM: TABLE[0]})
+
+
+def _arm(views: str, teacher: str, student: str) -> str:
+    """same, weak; different, weak / moco2."""
+    return f"{views}, {teacher} / {student}" if views == "different" else f"{views}, {student}"

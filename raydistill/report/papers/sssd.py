@@ -9,7 +9,8 @@ from raydistill.report.compared import baselines
 from raydistill.report.figures import style
 from raydistill.report.load import Sweep
 from raydistill.report.papers.encoders import by_encoder, label_panel, line
-from raydistill.report.papers.panels import HEIGHT, against, expect
+from raydistill.report.papers.panels import HEIGHT, against
+from raydistill.report.papers.trials import expect
 from raydistill.report.wording import factor
 
 CLUSTERS, ALPHA, LAMBDA = "method.clusters", "method.alpha", "method.lambda_features"
