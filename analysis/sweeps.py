@@ -1,10 +1,13 @@
-"""Makes the sweeps that the notebooks show: five methods on scikit-learn's digits, some minutes each on two cores.
+"""Makes the sweeps that the notebooks show, on scikit-learn's digits, some minutes each on two cores.
 
-    python analysis/sweeps.py [OUT] [--only METHOD ...]
+    python analysis/sweeps.py [OUT] [--only NAME ...]
 
-Each explores what its paper's figures vary (analysis/spaces). A sweep that is whole in OUT (analysis/sweeps) is left
-alone. Each runs in a folder of its own that goes away; of the sweep's folder all is kept but checkpoints, Ray's files
-and the name of the system.
+One of each method tries what its paper's figures vary (analysis/spaces), every trial to its end: means over trials that
+early stopping let live would flatter what it weeded out. `search` is what one would run to find settings: Optuna and
+ASHA in the space that ships with DoGo.
+
+A sweep that is whole in OUT (analysis/sweeps) is left alone. Each runs in a folder of its own that goes away; of the
+sweep's folder all is kept but checkpoints, Ray's files and the name of the system.
 """
 
 from __future__ import annotations
@@ -25,17 +28,19 @@ HERE = Path(__file__).parent
 COMMON = [
     "--threads", "1", "--epochs", "8", "--seeds", "3", "--storage", "runs", "--tracking-uri", "sqlite:///mlflow.db",
 ]  # fmt: skip
-METHODS = {
-    "dogo": [], "seed": [], "simreg": [], "sdssl": ["--set", "eval.encoders=all"],
-    "sssd": ["--set", "eval.encoders=all"],
-}  # fmt: skip
+ALL = ["--set", "eval.encoders=all"]
+SWEEPS = {"dogo": ALL, "seed": [], "simreg": [], "sdssl": ALL, "sssd": ALL, "search": ["--trials", "24"]}
 KEPT = ("journal.jsonl", "sweep.yaml", "budget.json", "table.md", "winner.yaml", "trials/*/scores.json")
 
 
-def command(method: str) -> list[str]:
+def command(name: str) -> list[str]:
     """What one would type in a folder that holds `spaces`."""
-    return ["sweep.py", "--method", method, "--name", method, "--search-space", f"spaces/{method}.yaml", *COMMON,
-            *METHODS[method]]  # fmt: skip
+    space = [] if name == "search" else ["--search-space", f"spaces/{name}.yaml"]
+    return ["sweep.py", "--method", method(name), "--name", name, *space, *COMMON, *SWEEPS[name]]
+
+
+def method(name: str) -> str:
+    return "dogo" if name == "search" else name
 
 
 def keep(sweep: Path, target: Path) -> None:
@@ -57,20 +62,20 @@ def keep(sweep: Path, target: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", nargs="?", type=Path, default=HERE / "sweeps")
-    parser.add_argument("--only", nargs="*", choices=METHODS, default=list(METHODS), metavar="METHOD")
+    parser.add_argument("--only", nargs="*", choices=SWEEPS, default=list(SWEEPS), metavar="NAME")
     given = parser.parse_args()
-    for method in given.only:
-        target = given.out.absolute() / method
+    for name in given.only:
+        target = given.out.absolute() / name
         if (target / RESULTS).exists():
-            print(f"{method}: there already", flush=True)
+            print(f"{name}: there already", flush=True)
             continue
         began = time.monotonic()
-        with tempfile.TemporaryDirectory(prefix=f"sweep-{method}-") as folder:
+        with tempfile.TemporaryDirectory(prefix=f"sweep-{name}-") as folder:
             shutil.copytree(HERE / "spaces", Path(folder) / "spaces")
-            program, *words = command(method)
+            program, *words = command(name)
             subprocess.run([sys.executable, HERE.parent / program, *words], cwd=folder, check=True)
-            keep(Path(folder) / "runs" / method, target)
-        print(f"{method}: {time.monotonic() - began:.0f} s", flush=True)
+            keep(Path(folder) / "runs" / name, target)
+        print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
 
 
 if __name__ == "__main__":
