@@ -19,6 +19,7 @@ class ConfigError(ValueError):
 
 
 SEEDS = 2**32 - 1  # the greatest seed
+DEFAULT_OFFSETS = ((0, 0),)  # of no late joiner: any epoch of the stream will do
 
 
 class Data(Section):
@@ -66,7 +67,7 @@ class Train(Section):
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on a GPU, else fp32")
     sync_batchnorm: bool = Field(True, description="on several GPUs; on CPU batch norm is per worker")
     offsets: tuple[tuple[int, int], ...] = Field(
-        ((0, 0),), description="(e, k): from epoch e on, the stream's epoch is e + k; replays a late joiner"
+        DEFAULT_OFFSETS, description="(e, k): from epoch e on, the stream's epoch is e + k; replays a late joiner"
     )
 
 

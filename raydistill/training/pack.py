@@ -113,12 +113,15 @@ class Pack:
         self._directories.pop(key, None)
 
     def _stream_epoch(self) -> int:
-        """Which of the stream's epochs comes next; one that a learner replays alone may lie further ahead."""
+        """Which of the stream's epochs comes next: it goes forwards, but for replays, which follow what was."""
         wanted = [learner.stream_epoch(learner.epoch) for learner in self.learners.values()]
         known = [epoch for epoch in wanted if epoch is not None]
-        if self._next_epoch is None:
-            return min(known, default=0)
+        if self._next_epoch is None or self._replays():
+            return min(known, default=self._next_epoch or 0)
         return max(self._next_epoch, min(known)) if known and len(known) == len(wanted) else self._next_epoch
+
+    def _replays(self) -> bool:
+        return all(learner.replays for learner in self.learners.values())
 
     def run_epoch(self, on_step: Callable[[float], None] = lambda share: None) -> list[Report]:
         """One epoch of the stream for every learner that is due; one report each.
@@ -141,15 +144,17 @@ class Pack:
             config, self.supplies.supply(config), steps_per_epoch=self.stream.steps_per_epoch,
             device=self.device, workers=self.workers,
         )  # fmt: skip
-        learner.offsets = [pair for pair in config.train.offsets if pair != (0, 0)]
         state = latest_checkpoint(place(assignment.directory)) if assignment.directory else None
         if state is not None:
             learner.load_state_dict(to_device(state, self.device))
         return learner
 
     def _is_due(self, learner: Learner, epoch: int) -> bool:
-        """A learner resumed one epoch ahead of its neighbours waits; any other takes what comes."""
+        """A learner resumed one epoch ahead of its neighbours waits; any other takes what comes. A replay beside
+        replays waits for the very epoch."""
         wanted = learner.stream_epoch(learner.epoch)
+        if wanted is not None and self._replays():
+            return wanted == epoch
         return wanted is None or wanted - epoch != 1
 
     def _train(self, due: dict[str, Learner], epoch: int, on_step: Callable[[float], None]) -> list[Report]:
