@@ -140,6 +140,8 @@ def options_class(name: Any) -> type[Options]:
 
 def load(values: dict[str, Any]) -> Config:
     """Validate a nested mapping. Raises ConfigError, naming the key, the value and the nearest valid name."""
+    if not isinstance(values, dict):
+        raise ConfigError(f"expected a mapping of sections, got {type(values).__name__}")
     try:
         return Config.model_validate(values)
     except ValidationError as error:
@@ -148,6 +150,15 @@ def load(values: dict[str, Any]) -> Config:
         if name is None:
             raise ConfigError(f"method.name is missing; valid: {', '.join(METHODS)}") from None
         raise ConfigError(_explain(error, paths(str(name)))) from None
+
+
+def read(path: Readable) -> Config:
+    """The configuration in a YAML file. Raises ConfigError, naming the file."""
+    values = read_yaml(path)
+    try:
+        return load(values)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
 
 
 def dump(config: Config) -> dict[str, Any]:

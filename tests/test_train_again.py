@@ -87,12 +87,19 @@ def test_a_trial_that_copied_others_is_said_not_to_give_the_same_numbers(home, c
         ("late-2", "there is no run 'late-2'"),
         ("gone.yaml", "gone.yaml: No such file"),
         ("text.yaml", "text.yaml: expected a mapping of sections, got str"),
+        ("empty.yaml", "empty.yaml: expected a mapping of sections, got NoneType"),
+        ("empty", "empty/config.yaml: expected a mapping of sections, got NoneType"),
+        ("listed", "listed/config.yaml: expected a mapping of sections, got list"),
         ("late-1/t0007", "sweep late-1 has no trial 't0007'"),
         ("unfinished/", "unfinished has no checkpoint"),
     ],
 )
 def test_what_cannot_be_trained_is_said(home, tmp_path, capsys, given, said):
     (tmp_path / "text.yaml").write_text("text")
+    (tmp_path / "empty.yaml").touch()
+    for name, content in (("empty", ""), ("listed", "[1]")):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "config.yaml").write_text(content)
     trial(tmp_path / "unfinished")
     for file in (tmp_path / "unfinished").glob("epoch-*"):
         file.unlink()

@@ -103,7 +103,7 @@ def _trial(folder: Place, name: str = "") -> Found:
     sweep = folder.parent.parent if folder.parent.name == "trials" else None
     record = read_records(sweep / "journal.jsonl").get(folder.name) if sweep and _is_sweep(sweep) else None
     run = f"{sweep.name}/{folder.name}" if sweep else folder.name
-    config = configuration.load(configuration.read_yaml(folder / CONFIG))
+    config = configuration.read(folder / CONFIG)
     from raydistill.training.checkpoints import latest_checkpoint
 
     try:
@@ -145,7 +145,7 @@ def _exported(folder: Place) -> Found:
         raise ConfigError(f"{folder} is an export; copy its folder to this machine")
     try:
         about = json.loads((folder / PROVENANCE).read_text())
-        config = configuration.load(configuration.read_yaml(folder / CONFIG))
+        config = configuration.read(folder / CONFIG)
         return Found(
             folder.name, about["run"], config, about["given"], about["epoch"],
             scores=about["scores"], outcome=about["outcome"], copies=tuple(about["copies"]),

@@ -103,7 +103,7 @@ def _run(store: Store, folder: Path) -> Path:
     trial = folder / "winner" if (folder / "winner").is_dir() else folder
     if not (trial / "config.yaml").exists():
         raise ConfigError(f"teacher.sources: {folder} holds no config.yaml; give the folder of a run or of a sweep")
-    config = configuration.load(configuration.read_yaml(trial / "config.yaml"))
+    config = configuration.read(trial / "config.yaml")
     try:
         state = latest_checkpoint(trial)
     except CheckpointError as error:
