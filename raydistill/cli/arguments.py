@@ -7,7 +7,7 @@ import re
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
@@ -16,11 +16,15 @@ from raydistill.storage import Place, Remote, is_remote, place
 from raydistill.sweep.outbox import without_password
 from raydistill.sweep.space import Space
 
+if TYPE_CHECKING:
+    import torch
+
 DEFAULT_TRIALS = 8
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="fix a setting, e.g. train.lr=0.001; repeatable"),
 ]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1 [cuda if there is one]")]
 
 
 def working_folder() -> Path:
@@ -101,6 +105,18 @@ def shown(path: Place) -> str:
     if isinstance(path, Remote):
         return str(path)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def device_of(given: str | None) -> torch.device:
+    """Raises: ConfigError for one that is not there."""
+    import torch
+
+    name = given or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"--device {name} cannot be used ({str(error).splitlines()[0].partition('. ')[0]})") from None
+    return torch.device(name)
 
 
 class data_errors:  # noqa: N801 - reads as the statement that it is

@@ -20,7 +20,11 @@ def newest(directory: Place) -> Place | None:
 
 def of_epoch(directory: Place, epoch: int) -> Place | None:
     """The finished checkpoint of an epoch; not read, so it may be damaged."""
-    return next((state for state in finished(directory) if int(state.stem.rpartition("-")[2]) == epoch), None)
+    return next((state for state in finished(directory) if epoch_of(state) == epoch), None)
+
+
+def epoch_of(state: Place) -> int:
+    return int(state.stem.rpartition("-")[2])
 
 
 def adopt(source: Place, epoch: int, directory: Place) -> None:

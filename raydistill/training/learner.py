@@ -55,6 +55,7 @@ class Learner:
         self.epoch = 0
         self.step = 0
         self.metrics: dict[str, float] = {}
+        self.most_workers = self.workers.world
         # The default says nothing; any other list is what a run saw, to be seen again.
         self.replays = config.train.offsets != DEFAULT_OFFSETS
         self.offsets = list(config.train.offsets) if self.replays else []
@@ -133,7 +134,8 @@ class Learner:
             self.offsets.append((self.epoch, stream_epoch - self.epoch))
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything the next epoch depends on, with the metrics of the last."""
+        """Everything the next epoch depends on, with the metrics of the last, and what trained it: the kind of
+        device, and the most workers of any epoch."""
         return {
             "given": plain_given(self.supply.given),
             "method": self.method.state_dict(),
@@ -141,6 +143,8 @@ class Learner:
             "epoch": self.epoch,
             "offsets": [list(pair) for pair in self.offsets],
             "metrics": self.metrics,
+            "device": self.device.type,
+            "workers": self.most_workers,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -151,6 +155,7 @@ class Learner:
         self.epoch = state["epoch"]
         self.offsets = [(epoch, offset) for epoch, offset in state["offsets"]]
         self.metrics = dict(state["metrics"])
+        self.most_workers = max(self.most_workers, state.get("workers", 1))
 
     def _match_memory_formats(self) -> None:
         """Loaded moments are contiguous; beside channels-last weights the fused step would mispair them."""

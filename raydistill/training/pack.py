@@ -226,7 +226,8 @@ class Pack:
 
     def _speed(self, key: str) -> dict[str, float]:
         images = self.stream.steps_per_epoch * self.stream.batch_size
-        return {
+        threads = {"threads": float(torch.get_num_threads())} if self.device.type == "cpu" else {}
+        return threads | {
             "images_per_second": images / max(self._wall, 1e-9),
             "step_seconds": self._seconds[key] / self.stream.steps_per_epoch,
             "pack_learners": float(len(self._seconds)),

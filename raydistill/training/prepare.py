@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -160,10 +161,11 @@ def ensure_teachers(
     *,
     evaluate: Evaluate,
     on_epoch: Callable[[Report], None] = lambda report: None,
+    device: torch.device | str | None = None,
 ) -> list[str]:
     """Train the teachers that `config` needs and the store lacks, here and now. Returns: their keys.
 
-    Checkpoints of an unfinished one are kept under `scratch` and resumed. Raises: TrainingFailed.
+    Checkpoints of an unfinished one are kept under `scratch`, and resumed. Raises: TrainingFailed.
     """
     if config.method.teacher_output() is None:
         return []
@@ -172,8 +174,9 @@ def ensure_teachers(
         made = teachers.made_of(recipe, dataset)
         if store.find("teacher", made) is None:
             directory = scratch / key_of("teacher", made)
-            train(recipe, directory, evaluate=evaluate, on_epoch=on_epoch)
+            train(recipe, directory, evaluate=evaluate, on_epoch=on_epoch, device=device)
             state = latest_checkpoint(directory)
             assert state is not None
             teachers.publish(store, made, recipe, state)
+            shutil.rmtree(directory, ignore_errors=True)
     return teachers.keys(config, dataset)
