@@ -1,16 +1,18 @@
 """`raydistill train RUN`: a trial of a sweep, and its export, give the same weights again, bit for bit."""
 
 import pytest
+import torch
 import yaml
 from runs import DATA, TINY, journal, trial
 from states import same, weights
 
 from raydistill import config
-from raydistill.cli import main
+from raydistill.cli import main, train
 from raydistill.config import Data
 from raydistill.data.sources import load_dataset
 from raydistill.export.found import find
 from raydistill.sweep.journal import Journal
+from raydistill.training.checkpoints import latest_checkpoint, write_checkpoint
 from raydistill.training.messages import Assignment
 from raydistill.training.pack import Pack
 
@@ -66,6 +68,119 @@ def test_a_folder_keeps_to_its_run_but_may_train_it_longer(home, capsys):
     command("train", "late-1", "--set", "train.lr=0.5", "--out", "again", code=2)
     assert "--out again: holds a run of other settings" in capsys.readouterr().err
     assert find("again", home, "").config.train.lr == 0.01
+
+
+def test_another_length_is_another_run_where_the_learning_rate_depends_on_it(home, capsys):
+    cosine = ["late-1", "--set", "train.schedule=cosine", "--out", "again"]
+    command("train", *cosine, "--set", "train.epochs=1")
+    command("train", *cosine, "--set", "train.epochs=2", code=2)
+    said = capsys.readouterr().err
+    assert "train.epochs = 2: again holds a run of 1 epochs" in said
+    assert "train.schedule = 'cosine'" in said
+    assert "choose another folder" in said
+    assert find("again", home, "").config.train.epochs == 1
+    for file in (home.parent / "again").glob("epoch-*"):
+        file.unlink()
+    command("train", *cosine, "--set", "train.epochs=2")
+
+
+def test_a_shorter_training_leaves_the_longer_one_as_it_is_and_says_that_it_is_done(home, capsys):
+    command("train", "late-1", "--out", "again")
+    capsys.readouterr()
+    command("train", "late-1", "--set", "train.epochs=1", "--out", "again")
+    assert capsys.readouterr().out.startswith("again is trained already: epoch 2  loss ")
+    assert find("again", home, "").config.train.epochs == 2
+
+
+@pytest.mark.parametrize("out", ["runs/late-1", "runs/late-1/trials/t0001", "runs/late-1/winner", "runs/late-1/new"])
+def test_a_sweeps_own_folder_is_no_place_for_another_training(home, capsys, out):
+    command("train", "late-1", "--set", "train.epochs=3", "--out", out, code=2)
+    assert f"--out {out}: lies in the folder of sweep late-1" in capsys.readouterr().err
+    assert find("late-1", home, "").config.train.epochs == 2
+    assert not (home / "late-1" / "new").exists()
+
+
+def test_a_teachers_length_stays_what_it_was_when_its_student_trains_on(home, tmp_path, capsys):
+    values = {
+        "method": {"name": "regress", "backbone": "resnet10_w4"}, "data": DATA, "train": {"epochs": 1},
+        "teacher": {"backbone": "resnet10_w4"},
+    }  # fmt: skip
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(values))
+    command("train", "s.yaml", "--out", "o")
+    assert "teacher epoch 1" in capsys.readouterr().out
+    assert list((tmp_path / "artifacts" / ".training").iterdir()) == [], "its checkpoints are of no more use"
+    assert find("o", home, "").config.teacher.epochs == 1
+    command("train", "s.yaml", "--set", "train.epochs=2", "--out", "o")
+    assert "teacher" not in capsys.readouterr().out
+    assert find("o", home, "").config.teacher.epochs == 1
+    command("train", "s.yaml", "--set", "teacher.epochs=2", "--out", "o", code=2)
+    said = capsys.readouterr()
+    assert "--out o: holds a run of other settings" in said.err
+    assert "teacher" not in said.out, "it is said before a teacher is trained"
+
+
+class TestWhatTrainedIt:
+    """Kept beside the weights, and taken again unless told otherwise."""
+
+    @pytest.fixture(autouse=True)
+    def threads(self):
+        before = torch.get_num_threads()
+        yield
+        torch.set_num_threads(before)
+
+    def trained(self, folder):
+        state = latest_checkpoint(folder)
+        return state["device"], state["metrics"]["threads"], state["workers"]
+
+    def test_threads_are_the_sweeps_unless_given(self, home):
+        torch.set_num_threads(2)
+        pack = Pack(load_dataset(Data(**DATA)), Data(**DATA), evaluate=lambda *_: {})
+        folder = home / "late-1" / "trials" / "t0001"
+        for file in folder.glob("epoch-*"):
+            file.unlink()
+        pack.add(Assignment("t0001", config.dump(config.read(folder / "config.yaml")), str(folder)))
+        pack.run_epoch(), pack.run_epoch()
+        torch.set_num_threads(1)
+        command("train", "late-1", "--device", "cpu", "--out", "again")
+        assert self.trained(home.parent / "again") == ("cpu", 2, 1)
+        command("train", "late-1", "--device", "cpu", "--threads", "3", "--out", "told")
+        assert self.trained(home.parent / "told") == ("cpu", 3, 1)
+
+    @pytest.mark.parametrize(
+        ("trained_on", "flag", "there", "wanted", "said"),
+        [
+            ("cpu", None, True, "cpu", ""),
+            ("cuda", None, True, "cuda", ""),
+            ("cuda", None, False, None, "was trained on a GPU and there is none here"),
+            ("cuda", "cpu", False, "cpu", ""),
+            ("cpu", "cuda:1", True, "cuda:1", ""),
+            ("", None, True, None, ""),
+        ],
+    )
+    def test_the_kind_of_device_is_the_runs_where_there_is_one(
+        self, monkeypatch, capsys, trained_on, flag, there, wanted, said
+    ):
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: there)
+        monkeypatch.setattr(train, "device_of", lambda given: given)
+        assert train._where(train._Asked({}, trained_on), flag) == wanted
+        assert said in capsys.readouterr().err
+
+    def test_a_run_tells_the_kind_of_device(self, home):
+        self.change(home, device="cuda")
+        assert train._asked("late-1", None, None).device == "cuda"
+
+    def test_a_device_that_is_not_there_is_refused(self, home, capsys):
+        command("train", "late-1", "--device", "gpu", code=2)
+        assert "--device gpu cannot be used" in capsys.readouterr().err
+
+    def test_that_several_workers_cannot_be_repeated_by_one_is_said(self, home, capsys):
+        self.change(home, workers=2)
+        command("train", "late-1", "--set", "train.epochs=1")
+        assert "late-1/t0001 was trained by 2 workers: one will not give" in capsys.readouterr().err
+
+    def change(self, home, **values):
+        folder = home / "late-1" / "trials" / "t0001"
+        write_checkpoint(folder, 2, latest_checkpoint(folder) | values)
 
 
 def test_settings_still_change_what_is_trained(home, capsys):

@@ -129,7 +129,7 @@ def command(
     )  # fmt: skip
     elsewhere = artifacts is not None or isinstance(plan.artifacts, Remote)
     where = f" --artifacts {shown(plan.artifacts)}" if elsewhere else ""
-    typer.echo(f"train the winner alone:  raydistill train {shown(result.winner)}{where}")
+    typer.echo(f"train the winner alone:  raydistill train {shown(result.winner.parent)}{where}")
     option = f" --tracking-uri {without_password(tracking_uri)}" if tracking_uri else ""
     typer.echo(f"see the report:          raydistill report {plan.name}{option}")
     typer.echo(f"compare the trials:      mlflow ui --backend-store-uri {without_password(plan.tracking_uri)}")

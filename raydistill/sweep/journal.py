@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from raydistill.storage import Place, Remote
 
+FILE = "journal.jsonl"
 PART_BYTES = 2**16
 Outcome = Literal["finished", "stopped_early", "failed"]
 
@@ -152,6 +153,10 @@ def apply(trials: dict[str, TrialRecord], event: dict[str, Any]) -> None:
         record.settings, record.config = new, event["config"]
     else:
         record.outcome, record.message = event["outcome"], event["message"]
+
+
+def is_sweep(folder: Place) -> bool:
+    return (folder / FILE).exists()
 
 
 def read_records(path: Place) -> dict[str, TrialRecord]:
