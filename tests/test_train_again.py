@@ -54,6 +54,22 @@ def test_a_late_trial_is_trained_again_bit_for_bit_from_every_name_and_from_its_
     assert not same(weights(home.parent / "elsewhere"), known), "without the epochs that it saw"
 
 
+def test_a_trial_whose_checkpoint_was_removed_is_trained_again_out_of_the_journal(home, capsys):
+    folder = home / "late-1" / "trials" / "t0001"
+    known = weights(folder)
+    for file in folder.glob("epoch-*"):
+        file.unlink()
+    book = Journal(home / "late-1" / "journal.jsonl")
+    for epoch, workers in ((1, 2.0), (2, 1.0)):
+        book.result("t0001", epoch, {"loss": 1.0, "threads": 1.0, "workers": workers}, ((0, 2),))
+    book.close()
+    command("train", "late-1", "--out", "again")
+    assert same(weights(home.parent / "again"), known)
+    assert "late-1/t0001 was trained by 2 workers" in capsys.readouterr().err
+    command("embed", "late-1", "digits", code=2)
+    assert "its checkpoint was removed" in capsys.readouterr().err
+
+
 def test_what_was_trained_again_is_a_run_itself(home):
     command("train", "late-1", "--out", "again")
     found = find("again", home, "")

@@ -95,6 +95,7 @@ class TestInCompany:
         finish(pack)
         state = latest_checkpoint(tmp_path / "late")
         assert state["offsets"] == [[0, 2]]
+        assert pack.add(Assignment("late", settings("dogo", 2), str(tmp_path / "late"))).offsets == ((0, 2),)
         replay = settings("dogo", 2, train={"offsets": state["offsets"]})
         assert same(weights(tmp_path / "late"), alone(dataset, replay, tmp_path / "replayed"))
         assert not same(weights(tmp_path / "late"), alone(dataset, settings("dogo", 2), tmp_path / "other"))

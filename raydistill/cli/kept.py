@@ -49,12 +49,13 @@ class Kept:
         before = self.before
         if before is not None and _but_length(before) != _but_length(config):
             raise ConfigError(f"--out {self.folder}: holds a run of other settings; choose another folder")
-        if before is not None and self.epoch and before.train.epochs != config.train.epochs:
-            if (schedule := config.train.schedule) != "constant":
-                raise ConfigError(
-                    f"train.epochs = {config.train.epochs}: {self.folder} holds a run of {before.train.epochs} epochs, "
-                    f"and with train.schedule = {schedule!r} its learning rates depend on that; choose another folder"
-                )
+        changed = before is not None and self.epoch > 0 and before.train.epochs != config.train.epochs
+        if changed and before is not None and config.train.schedule != "constant":
+            raise ConfigError(
+                f"train.epochs = {config.train.epochs}: {self.folder} holds a run of {before.train.epochs} epochs, and "
+                f"with train.schedule = {config.train.schedule!r} its learning rates depend on that; choose another "
+                "folder"
+            )
         if before is not None and self.epoch > config.train.epochs:
             return
         try:

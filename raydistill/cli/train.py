@@ -15,6 +15,7 @@ from raydistill.cli.arguments import Device, Set, artifact_store, data_errors, d
 from raydistill.cli.kept import Kept
 from raydistill.cli.runs import Storage, Tracking, find_run
 from raydistill.config import ConfigError
+from raydistill.export.found import CheckpointRemoved
 from raydistill.storage import is_remote, place
 from raydistill.sweep.settings import with_own_teacher
 
@@ -99,14 +100,22 @@ def _asked(run: str, storage: str | None, tracking_uri: str | None) -> _Asked:
         if not isinstance(values, dict):
             raise ConfigError(f"{run}: expected a mapping of sections, got {type(values).__name__}")
         return _Asked(values)
-    found = find_run(run, storage, tracking_uri)
-    state = found.state
-    workers, threads = state.get("workers", 1), state.get("metrics", {}).get("threads")
-    if found.copies:
-        typer.echo(f"{found.run} {'; '.join(found.copies)}: alone it will not give the same numbers", err=True)
+    try:
+        found = find_run(run, storage, tracking_uri)
+        name, config, copies, state = found.run, found.config, found.copies, found.state
+        metrics = state.get("metrics", {})
+    except CheckpointRemoved as gone:
+        name, config, copies = gone.run, gone.config, tuple(map(str, gone.record.copies))
+        metrics = gone.record.latest()
+        most = max(result.get("workers", 1.0) for result in gone.record.results.values())
+        # Threads are counted on a CPU only.
+        state = {"workers": int(most), "device": "cpu" if "threads" in metrics else ""}
+    workers, threads = state.get("workers", 1), metrics.get("threads")
+    if copies:
+        typer.echo(f"{name} {'; '.join(copies)}: alone it will not give the same numbers", err=True)
     if workers > 1:
-        typer.echo(f"{found.run} was trained by {workers} workers: one will not give the same numbers", err=True)
-    return _Asked(configuration.dump(found.config), state.get("device", ""), threads and int(threads))
+        typer.echo(f"{name} was trained by {workers} workers: one will not give the same numbers", err=True)
+    return _Asked(configuration.dump(config), state.get("device", ""), threads and int(threads))
 
 
 def _where(asked: _Asked, given: str | None) -> torch.device:

@@ -8,14 +8,25 @@ from pathlib import Path
 from typing import Any
 
 from raydistill import config as configuration
-from raydistill.config import Config, ConfigError, nearest
+from raydistill.config import DEFAULT_OFFSETS, Config, ConfigError, nearest
 from raydistill.storage import Place, Remote, is_remote, reason
-from raydistill.sweep.journal import TrialRecord, read_records
+from raydistill.sweep.journal import Offsets, TrialRecord, read_records
 from raydistill.training.checkpoint_files import WINNER, CheckpointError
 
 CONFIG, PROVENANCE, SCORES = "config.yaml", "provenance.json", "scores.json"
 MLFLOW = "mlflow:"
 ACCEPTED = f"a sweep's name or folder, SWEEP/TRIAL, a trial's or an export's folder, {MLFLOW}RUN_ID"
+
+
+class CheckpointRemoved(ConfigError):  # noqa: N818 - that is what happened
+    """A trial was trained and has no checkpoint; `config` and its `record` in the journal suffice to train it again."""
+
+    def __init__(self, run: str, folder: Place, config: Config, record: TrialRecord) -> None:
+        super().__init__(
+            f"{run} was trained to epoch {record.epochs}, but its checkpoint was removed (--checkpoints-gib, or by "
+            f"hand); train it again: raydistill train {folder} --out FOLDER"
+        )
+        self.run, self.config, self.record = run, config, record
 
 
 @dataclass(frozen=True)
@@ -111,7 +122,7 @@ def _trial(folder: Place, name: str = "") -> Found:
     except CheckpointError as error:
         raise ConfigError(str(error)) from None
     if state is None:
-        raise ConfigError(_without_checkpoint(run, folder, record))
+        raise _without_checkpoint(run, folder, config, record)
     scores = json.loads((folder / SCORES).read_text()) if (folder / SCORES).exists() else {}
     return of_state(
         config, state, name=name or run.replace("/", "-"), run=run, scores=scores,
@@ -123,21 +134,21 @@ def _trial(folder: Place, name: str = "") -> Found:
 
 def of_state(config: Config, state: dict[str, Any], *, scores: dict[str, float], **known: Any) -> Found:
     """A run by its configuration and its checkpoint, which knows the epochs of the stream that it saw."""
-    offsets = tuple((epoch, offset) for epoch, offset in state["offsets"]) or ((0, 0),)
-    config = config.model_copy(update={"train": config.train.model_copy(update={"offsets": offsets})})
+    config = _replaying(config, tuple((epoch, offset) for epoch, offset in state["offsets"]) or DEFAULT_OFFSETS)
     known_scores = {k: v for k, v in {**state["metrics"], **scores}.items() if k.startswith(("val_", "test_"))}
     return Found(
         config=config, given=state["given"], epoch=state["epoch"], state=state, scores=known_scores, **known
     )  # fmt: skip
 
 
-def _without_checkpoint(run: str, folder: Place, record: TrialRecord | None) -> str:
+def _replaying(config: Config, offsets: Offsets) -> Config:
+    return config.model_copy(update={"train": config.train.model_copy(update={"offsets": offsets})})
+
+
+def _without_checkpoint(run: str, folder: Place, config: Config, record: TrialRecord | None) -> ConfigError:
     if record is None or not record.epochs:
-        return f"{run} has no checkpoint; it has not finished its first epoch"
-    return (
-        f"{run} was trained to epoch {record.epochs}, but its checkpoint was removed (--checkpoints-gib, or by hand); "
-        f"train it again: raydistill train {folder / CONFIG}"
-    )
+        return ConfigError(f"{run} has no checkpoint; it has not finished its first epoch")
+    return CheckpointRemoved(run, folder, _replaying(config, record.offsets), record)
 
 
 def _exported(folder: Place) -> Found:

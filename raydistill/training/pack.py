@@ -101,11 +101,11 @@ class Pack:
         except Exception as error:
             return self._failed(assignment.key, 0, error)
         if learner.done:
-            return Report(assignment.key, learner.epoch, learner.metrics, done=True)
+            return _told(assignment.key, learner)
         self.learners[assignment.key] = learner
         self._directories[assignment.key] = place(assignment.directory) if assignment.directory else None
         if assignment.heard is not None and learner.epoch > assignment.heard:
-            return Report(assignment.key, learner.epoch, learner.metrics)
+            return _told(assignment.key, learner)
         return None
 
     def remove(self, key: str) -> None:
@@ -222,7 +222,7 @@ class Pack:
                 write_checkpoint(directory, learner.epoch, learner.state_dict())
         except Exception as error:
             return self._failed(key, learner.epoch, error)
-        return Report(key, learner.epoch, metrics, done=learner.done)
+        return _told(key, learner)
 
     def _speed(self, key: str) -> dict[str, float]:
         images = self.stream.steps_per_epoch * self.stream.batch_size
@@ -233,6 +233,11 @@ class Pack:
             "pack_learners": float(len(self._seconds)),
             "workers": float(self.workers.world),
         }
+
+
+def _told(key: str, learner: Learner) -> Report:
+    """Of the learner's last epoch."""
+    return Report(key, learner.epoch, learner.metrics, done=learner.done, offsets=tuple(learner.offsets))
 
 
 def scored_encoders(method: Method, which: str) -> dict[str, nn.Module]:
