@@ -13,6 +13,7 @@ import typer
 
 from raydistill.config import ConfigError
 from raydistill.storage import Place, Remote, is_remote, place
+from raydistill.sweep.folders import is_sweep, named, run_folder
 from raydistill.sweep.outbox import without_password
 from raydistill.sweep.space import Space
 
@@ -62,10 +63,16 @@ def tracking(given: str | None) -> str:
 
 def sweep_folder(home: Place, given: str, flag: str = "--warm-start") -> Place:
     """A sweep's folder, by its name or its path."""
-    for folder in [Remote(given)] if is_remote(given) else [home / given, Path(given).expanduser()]:
-        if (folder / "journal.jsonl").exists():
+    for folder in named(given, home):
+        if is_sweep(folder):
             return folder.absolute()
     raise ConfigError(f"{flag} {given!r}: there is no sweep of that name in {home}, nor in a folder of that path")
+
+
+def teacher_of(home: Place, given: str) -> str:
+    """A run, named as the other commands name it, by its folder; any other source as it is."""
+    folder = None if ":" in given else run_folder(given, home)
+    return source_of("--teacher", given) if folder is None else str(folder)
 
 
 def next_name(home: Place, method: str, resume: bool) -> str:

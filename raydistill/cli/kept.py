@@ -9,7 +9,7 @@ import yaml
 from raydistill import config as configuration
 from raydistill.config import Config, ConfigError
 from raydistill.storage import is_remote
-from raydistill.sweep.journal import is_sweep
+from raydistill.sweep.folders import is_sweep
 from raydistill.sweep.settings import with_own_teacher
 from raydistill.training.checkpoint_files import epoch_of, newest
 

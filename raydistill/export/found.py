@@ -9,9 +9,10 @@ from typing import Any
 
 from raydistill import config as configuration
 from raydistill.config import DEFAULT_OFFSETS, Config, ConfigError, nearest
-from raydistill.storage import Place, Remote, is_remote, reason
+from raydistill.storage import Place, Remote, reason
+from raydistill.sweep.folders import is_sweep, named, run_folder
 from raydistill.sweep.journal import Offsets, TrialRecord, read_records
-from raydistill.training.checkpoint_files import WINNER, CheckpointError
+from raydistill.training.checkpoint_files import CheckpointError, winner_of
 
 CONFIG, PROVENANCE, SCORES = "config.yaml", "provenance.json", "scores.json"
 MLFLOW = "mlflow:"
@@ -71,38 +72,30 @@ def find(given: str, home: Place, tracking_uri: str) -> Found:
         folder = _folder(given, home)
         if (folder / PROVENANCE).exists():
             return _exported(folder)
-        return _trial(_winner(folder), folder.name) if _is_sweep(folder) else _trial(folder)
+        return _trial(_winner(folder), folder.name) if is_sweep(folder) else _trial(folder)
     except OSError as error:
         raise ConfigError(f"{given} cannot be read ({reason(error)})") from None
 
 
 def _folder(given: str, home: Place) -> Place:
     """Of a sweep, a trial or an export."""
-    named: list[Place] = [Remote(given)] if is_remote(given) else [home / given, Path(given).expanduser()]
-    places = [place for one in named for place in (one, one.parent / "trials" / one.name)]
-    for place in places:
-        if _is_sweep(place) or (place / CONFIG).exists():
-            return place.resolve() if isinstance(place, Path) else place
+    if (folder := run_folder(given, home)) is not None:
+        return folder
+    places = named(given, home)
     sweep, _, trial = given.rstrip("/").rpartition("/")
-    for place in (one.parent for one in named if sweep and _is_sweep(one.parent)):
+    for place in (one.parent for one in places if sweep and is_sweep(one.parent)):
         trials = sorted(path.name for path in (place / "trials").iterdir()) if (place / "trials").exists() else []
         raise ConfigError(f"sweep {place.name} has no trial {trial!r}{nearest(trial, trials) if trials else ''}")
-    if any(place.is_dir() for place in named):
+    if any(place.is_dir() for place in places):
         raise ConfigError(f"{given} is the folder of no sweep, trial or export; accepted: {ACCEPTED}")
-    sweeps = [place.name for place in home.iterdir() if _is_sweep(place)] if home.exists() else []
+    sweeps = [place.name for place in home.iterdir() if is_sweep(place)] if home.exists() else []
     hint = nearest(given, sweeps) if sweeps else ""
     raise ConfigError(f"there is no run {given!r}, neither in {home} nor as a path{hint}; accepted: {ACCEPTED}")
 
 
-def _is_sweep(place: Place) -> bool:
-    return (place / "journal.jsonl").exists()
-
-
 def _winner(sweep: Place) -> Place:
-    if (sweep / WINNER).exists():
-        return sweep / "trials" / Path((sweep / WINNER).read_text().strip()).name
-    if isinstance(sweep, Path) and (sweep / "winner").is_dir():
-        return (sweep / "winner").resolve()
+    if (folder := winner_of(sweep)) is not None:
+        return folder
     trials = read_records(sweep / "journal.jsonl")
     some = next((key for key, record in trials.items() if record.outcome == "finished"), next(iter(trials), ""))
     hint = f"; give one of its trials, for instance {sweep.name}/{some}" if some else ""
@@ -112,7 +105,7 @@ def _winner(sweep: Place) -> Place:
 def _trial(folder: Place, name: str = "") -> Found:
     """`name`: of the sweep whose winner it is."""
     sweep = folder.parent.parent if folder.parent.name == "trials" else None
-    record = read_records(sweep / "journal.jsonl").get(folder.name) if sweep and _is_sweep(sweep) else None
+    record = read_records(sweep / "journal.jsonl").get(folder.name) if sweep and is_sweep(sweep) else None
     run = f"{sweep.name}/{folder.name}" if sweep else folder.name
     config = configuration.read(folder / CONFIG)
     from raydistill.training.checkpoints import latest_checkpoint

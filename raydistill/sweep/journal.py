@@ -164,10 +164,6 @@ def apply(trials: dict[str, TrialRecord], event: dict[str, Any]) -> None:
         record.outcome, record.message = event["outcome"], event["message"]
 
 
-def is_sweep(folder: Place) -> bool:
-    return (folder / FILE).exists()
-
-
 def read_records(path: Place) -> dict[str, TrialRecord]:
     """The trials of a journal that nobody is to write to."""
     trials: dict[str, TrialRecord] = {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from raydistill.storage import Place, Remote, reason
 
@@ -11,6 +12,18 @@ WINNER = "winner.txt"  # where there are no links, this holds the name of a swee
 
 class CheckpointError(RuntimeError):
     """A checkpoint cannot be used; the message names the file."""
+
+
+def winner_of(sweep: Place) -> Place | None:
+    """The folder of the best trial of a sweep that has ended; None of another's."""
+    if (sweep / WINNER).exists():
+        return sweep / "trials" / Path((sweep / WINNER).read_text().strip()).name
+    if not isinstance(sweep, Path):
+        return None
+    link = sweep / "winner"
+    if link.is_symlink():
+        return sweep / "trials" / link.readlink().name
+    return link if link.is_dir() else None
 
 
 def newest(directory: Place) -> Place | None:
