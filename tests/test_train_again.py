@@ -86,18 +86,25 @@ def test_a_folder_keeps_to_its_run_but_may_train_it_longer(home, capsys):
     assert find("again", home, "").config.train.lr == 0.01
 
 
-def test_another_length_is_another_run_where_the_learning_rate_depends_on_it(home, capsys):
-    cosine = ["late-1", "--set", "train.schedule=cosine", "--out", "again"]
-    command("train", *cosine, "--set", "train.epochs=1")
-    command("train", *cosine, "--set", "train.epochs=2", code=2)
+@pytest.mark.parametrize(
+    ("method", "train", "depends"),
+    [
+        (TINY, {"schedule": "cosine"}, "its learning rate (train.schedule = 'cosine')"),
+        ({**TINY, "name": "byol"}, {}, "a schedule of byol"),
+    ],
+)
+def test_another_length_is_another_run_where_a_schedule_depends_on_it(home, tmp_path, capsys, method, train, depends):
+    values = {"method": method, "data": DATA, "train": {"epochs": 1, **train}}
+    (tmp_path / "s.yaml").write_text(yaml.safe_dump(values))
+    command("train", "s.yaml", "--out", "again")
+    command("train", "s.yaml", "--set", "train.epochs=2", "--out", "again", code=2)
     said = capsys.readouterr().err
-    assert "train.epochs = 2: again holds a run of 1 epochs" in said
-    assert "train.schedule = 'cosine'" in said
+    assert f"train.epochs = 2: again holds a run of 1 epochs, on which {depends} depends" in said
     assert "choose another folder" in said
     assert find("again", home, "").config.train.epochs == 1
-    for file in (home.parent / "again").glob("epoch-*"):
+    for file in (tmp_path / "again").glob("epoch-*"):
         file.unlink()
-    command("train", *cosine, "--set", "train.epochs=2")
+    command("train", "s.yaml", "--set", "train.epochs=2", "--out", "again")
 
 
 def test_a_shorter_training_leaves_the_longer_one_as_it_is_and_says_that_it_is_done(home, capsys):

@@ -49,13 +49,8 @@ class Kept:
         before = self.before
         if before is not None and _but_length(before) != _but_length(config):
             raise ConfigError(f"--out {self.folder}: holds a run of other settings; choose another folder")
-        changed = before is not None and self.epoch > 0 and before.train.epochs != config.train.epochs
-        if changed and before is not None and config.train.schedule != "constant":
-            raise ConfigError(
-                f"train.epochs = {config.train.epochs}: {self.folder} holds a run of {before.train.epochs} epochs, and "
-                f"with train.schedule = {config.train.schedule!r} its learning rates depend on that; choose another "
-                "folder"
-            )
+        if before is not None and self.epoch and before.train.epochs != config.train.epochs:
+            _check_longer(before, config, self.folder)
         if before is not None and self.epoch > config.train.epochs:
             return
         try:
@@ -64,6 +59,20 @@ class Kept:
             (self.folder / "config.yaml").write_text(text)
         except OSError as error:
             raise ConfigError(f"--out {self.folder}: cannot be written ({error.strerror or error})") from None
+
+
+def _check_longer(before: Config, config: Config, folder: Path) -> None:
+    """Raises: ConfigError where what was trained so far would have been another in a training of this length."""
+    depends = ""
+    if config.train.schedule != "constant":
+        depends = f"its learning rate (train.schedule = {config.train.schedule!r})"
+    elif config.method.follows_length():
+        depends = f"a schedule of {config.method.name}"
+    if depends:
+        raise ConfigError(
+            f"train.epochs = {config.train.epochs}: {folder} holds a run of {before.train.epochs} epochs, on which "
+            f"{depends} depends; choose another folder"
+        )
 
 
 def _but_length(config: Config) -> Config:
