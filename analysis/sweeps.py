@@ -21,8 +21,8 @@ import tempfile
 import time
 from pathlib import Path
 
-from raydistill.sweep.telling import ORIGIN, RESULTS, winner_of
-from raydistill.training.checkpoint_files import WINNER
+from raydistill.sweep.telling import ORIGIN, RESULTS
+from raydistill.training.checkpoint_files import WINNER, winner_of
 
 HERE = Path(__file__).parent
 COMMON = [
@@ -55,7 +55,9 @@ def keep(sweep: Path, target: Path) -> None:
     for place in ("storage", "artifacts"):
         origin.pop(place, None)
     (target / ORIGIN).write_text(json.dumps(origin, indent=1) + "\n")
-    (target / WINNER).write_text(winner_of(sweep) + "\n")
+    winner = winner_of(sweep)
+    assert winner is not None, "the sweep has not ended"
+    (target / WINNER).write_text(f"{winner.name}\n")
     shutil.copyfile(sweep / RESULTS, target / RESULTS)
 
 

@@ -20,6 +20,7 @@ class ConfigError(ValueError):
 
 
 SEEDS = 2**32 - 1  # the greatest seed
+DEFAULT_OFFSETS = ((0, 0),)  # of no late joiner: any epoch of the stream will do
 
 
 class Data(Section):
@@ -67,7 +68,7 @@ class Train(Section):
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on a GPU, else fp32")
     sync_batchnorm: bool = Field(True, description="on several GPUs; on CPU batch norm is per worker")
     offsets: tuple[tuple[int, int], ...] = Field(
-        ((0, 0),), description="(e, k): from epoch e on, the stream's epoch is e + k; replays a late joiner"
+        DEFAULT_OFFSETS, description="(e, k): from epoch e on, the stream's epoch is e + k; replays a late joiner"
     )
 
 
@@ -140,6 +141,8 @@ def options_class(name: Any) -> type[Options]:
 
 def load(values: dict[str, Any]) -> Config:
     """Validate a nested mapping. Raises ConfigError, naming the key, the value and the nearest valid name."""
+    if not isinstance(values, dict):
+        raise ConfigError(f"expected a mapping of sections, got {type(values).__name__}")
     try:
         return Config.model_validate(values)
     except ValidationError as error:
@@ -148,6 +151,15 @@ def load(values: dict[str, Any]) -> Config:
         if name is None:
             raise ConfigError(f"method.name is missing; valid: {', '.join(METHODS)}") from None
         raise ConfigError(_explain(error, paths(str(name)))) from None
+
+
+def read(path: Readable) -> Config:
+    """The configuration in a YAML file. Raises ConfigError, naming the file."""
+    values = read_yaml(path)
+    try:
+        return load(values)
+    except ConfigError as error:
+        raise ConfigError(f"{path}: {error}") from None
 
 
 def dump(config: Config) -> dict[str, Any]:

@@ -7,6 +7,12 @@ from pathlib import Path
 
 import pytest
 import yaml
+from runs import sweep
+
+from raydistill.artifacts.store import Store
+from raydistill.cli.arguments import teacher_of
+from raydistill.config import Teacher
+from raydistill.training.prepare import locate
 
 ROOT = Path(__file__).parent.parent
 TINY = ["data.limit=40", "data.batch_size=16", "data.image_size=8", "method.backbone=resnet10_w4",
@@ -56,6 +62,29 @@ class Touch:
 def test_what_cannot_be_is_said_before_ray_starts(tmp_path, arguments, said):
     refused(run("sweep", "--method", "seed", *SETTINGS, *arguments, cwd=tmp_path), *said)
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_teacher_is_named_as_any_run_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = sweep(tmp_path / "runs").resolve()
+    home = tmp_path / "runs"
+    for given in ("demo-1", "runs/demo-1"):
+        assert teacher_of(home, given) == str(folder)
+    for given in ("demo-1/t0000", "runs/demo-1/t0000", "runs/demo-1/trials/t0000"):
+        assert teacher_of(home, given) == str(folder / "trials" / "t0000")
+    for given in ("timm:resnet18", "artifact:0123", "s3://bucket/runs/demo-1", "nowhere.pth"):
+        assert teacher_of(home, given) == given
+
+
+@pytest.mark.parametrize("named", ["link", "file"])
+def test_of_a_sweep_its_winner_is_the_teacher(tmp_path, named):
+    folder = sweep(tmp_path / "runs")
+    if named == "file":  # as copied from an object store
+        (folder / "winner").unlink()
+        (folder / "winner.txt").write_text("t0001\n")
+    store = Store(tmp_path / "artifacts")
+    keys = [locate(store, str(path), Teacher(), 8) for path in (folder, folder / "trials" / "t0001")]
+    assert keys[0] == keys[1]
 
 
 @pytest.mark.fault(8)

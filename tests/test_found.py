@@ -65,7 +65,7 @@ def test_a_sweep_on_an_object_store_is_found_by_its_address_and_its_name(home, t
         ),
         (
             "cleaned-1",
-            "cleaned-1/t0001 was trained to epoch 1, but its checkpoint was removed .*raydistill train .*config.yaml",
+            "cleaned-1/t0001 was trained to epoch 1, but its checkpoint was removed .*raydistill train .*t0001 --out",
         ),
         ("young-1/t0000", "young-1/t0000 has no checkpoint; it has not finished its first epoch"),
         ("torn-1", "none of the 1 checkpoints is whole"),

@@ -31,6 +31,17 @@ def test_what_was_written_is_read_again(tmp_path):
     assert trials["t1"].config == {}
 
 
+def test_which_epochs_of_the_stream_a_trial_saw_is_written_down_where_it_changes(tmp_path):
+    path = tmp_path / "journal.jsonl"
+    journal = Journal(path)
+    journal.propose("t0", {}, {})
+    for epoch, offsets in enumerate([((0, 0),), ((0, 0),), ((0, 0), (2, 3)), ((0, 0), (2, 3))], 1):
+        journal.result("t0", epoch, {}, offsets)
+    journal.close()
+    assert path.read_text().count("offsets") == 1
+    assert Journal(path).trials["t0"].offsets == ((0, 0), (2, 3))
+
+
 @pytest.mark.fault(4)
 def test_any_cut_of_the_file_is_a_journal(tmp_path):
     whole = tmp_path / "whole"

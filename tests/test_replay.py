@@ -14,6 +14,7 @@ from raydistill.sweep.budget import Budget, Limits
 from raydistill.sweep.journal import Journal
 from raydistill.sweep.replay import replay
 from raydistill.sweep.tracking import TrackingError
+from raydistill.training.checkpoint_files import winner_of
 
 BASE = dump(load({"method": "simclr", "train": {"epochs": 2}}))
 
@@ -147,9 +148,9 @@ def test_a_journal_without_times_is_told_as_of_now(tmp_path):
 
 def test_the_winner_is_found_by_its_link_or_its_file(tmp_path):
     (tmp_path / "winner").symlink_to("trials/t0007")
-    assert telling.winner_of(tmp_path) == "t0007"
+    assert winner_of(tmp_path).name == "t0007"
     (tmp_path / "winner.txt").write_text("t0008\n")
-    assert telling.winner_of(tmp_path) == "t0008"
+    assert winner_of(tmp_path).name == "t0008"
 
 
 def test_a_folder_without_a_sweep_is_refused(tmp_path):

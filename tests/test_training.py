@@ -95,9 +95,61 @@ class TestInCompany:
         finish(pack)
         state = latest_checkpoint(tmp_path / "late")
         assert state["offsets"] == [[0, 2]]
+        assert pack.add(Assignment("late", settings("dogo", 2), str(tmp_path / "late"))).offsets == ((0, 2),)
         replay = settings("dogo", 2, train={"offsets": state["offsets"]})
         assert same(weights(tmp_path / "late"), alone(dataset, replay, tmp_path / "replayed"))
         assert not same(weights(tmp_path / "late"), alone(dataset, settings("dogo", 2), tmp_path / "other"))
+
+    def test_one_that_began_on_time_and_came_back_later_is_replayed_epoch_by_epoch(self, dataset, tmp_path):
+        pack = make_pack(dataset)
+        pack.add(Assignment("first", settings("simclr", 6)))
+        pack.add(Assignment("x", settings("dogo", 4), str(tmp_path / "x")))
+        pack.run_epoch()
+        pack.run_epoch()
+        pack.remove("x")
+        pack.run_epoch()
+        pack.run_epoch()
+        pack.add(Assignment("x", settings("dogo", 4), str(tmp_path / "x")))
+        finish(pack)
+        self.is_replayed(dataset, tmp_path, [[0, 0], [2, 2]])
+
+    def test_one_that_went_over_to_a_pack_that_was_behind_is_replayed_too(self, dataset, tmp_path):
+        ahead, behind = make_pack(dataset), make_pack(dataset)
+        ahead.add(Assignment("x", settings("dogo", 4), str(tmp_path / "x")))
+        for _ in range(3):
+            ahead.run_epoch()
+        behind.add(Assignment("other", settings("simclr", 3)))
+        behind.run_epoch()
+        behind.add(Assignment("x", settings("dogo", 4), str(tmp_path / "x")))
+        finish(behind)
+        self.is_replayed(dataset, tmp_path, [[0, 0], [3, -2]])
+
+    def test_what_is_replayed_longer_than_it_was_trained_goes_on(self, dataset, tmp_path):
+        pack = make_pack(dataset)
+        replay = settings("dogo", 3, train={"offsets": [[0, 0], [1, 2]]})
+        pack.add(Assignment("x", replay, str(tmp_path / "x")))
+        assert [r.epoch for r in finish(pack)["x"]] == [1, 2, 3]
+        assert latest_checkpoint(tmp_path / "x")["offsets"] == [[0, 0], [1, 2]]
+
+    def test_replays_of_different_epochs_take_turns(self, dataset, tmp_path):
+        values = {key: settings("dogo", 2, train={"offsets": [[0, first]]}) for key, first in (("a", 1), ("b", 3))}
+        pack = make_pack(dataset)
+        for key, value in values.items():
+            pack.add(Assignment(key, value, str(tmp_path / key)))
+        finish(pack)
+        assert latest_checkpoint(tmp_path / "b")["offsets"] == [[0, 3]]
+        assert same(weights(tmp_path / "b"), alone(dataset, values["b"], tmp_path / "alone"))
+
+    def is_replayed(self, dataset, folder, offsets):
+        """Alone, at once and resumed half way, it becomes what it became in the pack."""
+        assert latest_checkpoint(folder / "x")["offsets"] == offsets
+        replay = settings("dogo", 4, train={"offsets": offsets})
+        assert same(weights(folder / "x"), alone(dataset, replay, folder / "replayed"))
+        cut = make_pack(dataset)
+        cut.add(Assignment("x", replay, str(folder / "cut")))
+        cut.run_epoch()
+        assert same(weights(folder / "x"), alone(dataset, replay, folder / "cut"))
+        assert latest_checkpoint(folder / "cut")["offsets"] == offsets
 
     @pytest.mark.fault(1)
     @pytest.mark.parametrize("term", ["ssl_1", "loss"])

@@ -6,6 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from raydistill.sweep import trial as module
+from raydistill.sweep.driver import _Callback
+from raydistill.sweep.journal import Journal
 from raydistill.sweep.trial import Trial, last_copy
 from raydistill.training.checkpoint_files import finished
 from raydistill.training.checkpoints import latest_checkpoint, write_checkpoint
@@ -55,6 +57,19 @@ def test_it_joins_with_its_first_step_since_tune_may_prepare_an_actor_that_it_ne
     trial.step()
     assert [name for name, *_ in broker.made] == ["join", "next", "next"]
     assert broker.made[0][1].heard == 2
+
+
+def test_the_driver_hears_which_epochs_of_the_stream_it_saw(broker, tmp_path):
+    broker.report = Report("t0001", 3, {"loss": 1.0}, offsets=((0, 2),))
+    result = made(tmp_path).step() | {"time_total_s": 1.0}
+    journal = Journal(tmp_path / "journal.jsonl")
+    journal.propose("t0001", {}, {})
+    told = SimpleNamespace(trained=lambda: None, log=lambda *_: None, result=lambda *_: None)
+    driver = SimpleNamespace(journal=journal, budget=told, tracker=told, progress=told)
+    callback = _Callback(driver, SimpleNamespace(metric="val_knn", role="search"), None)
+    callback.on_trial_result(1, [], SimpleNamespace(config={"key": "t0001"}), result)
+    assert journal.trials["t0001"].offsets == ((0, 2),)
+    assert journal.trials["t0001"].results == {3: {"loss": 1.0}}
 
 
 def test_a_populations_settings_go_over_the_configuration(broker, tmp_path):

@@ -7,20 +7,25 @@ import re
 import shlex
 import sys
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from raydistill.config import ConfigError
 from raydistill.storage import Place, Remote, is_remote, place
+from raydistill.sweep.folders import is_sweep, named, run_folder
 from raydistill.sweep.outbox import without_password
 from raydistill.sweep.space import Space
+
+if TYPE_CHECKING:
+    import torch
 
 DEFAULT_TRIALS = 8
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="fix a setting, e.g. train.lr=0.001; repeatable"),
 ]
+Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1 [cuda if there is one]")]
 
 
 def working_folder() -> Path:
@@ -68,10 +73,16 @@ def target(given: str, *, overwrite: bool) -> Path:
 
 def sweep_folder(home: Place, given: str, flag: str = "--warm-start") -> Place:
     """A sweep's folder, by its name or its path."""
-    for folder in [Remote(given)] if is_remote(given) else [home / given, Path(given).expanduser()]:
-        if (folder / "journal.jsonl").exists():
+    for folder in named(given, home):
+        if is_sweep(folder):
             return folder.absolute()
     raise ConfigError(f"{flag} {given!r}: there is no sweep of that name in {home}, nor in a folder of that path")
+
+
+def teacher_of(home: Place, given: str) -> str:
+    """A run, named as the other commands name it, by its folder; any other source as it is."""
+    folder = None if ":" in given else run_folder(given, home)
+    return source_of("--teacher", given) if folder is None else str(folder)
 
 
 def next_name(home: Place, method: str, resume: bool) -> str:
@@ -111,6 +122,18 @@ def shown(path: Place) -> str:
     if isinstance(path, Remote):
         return str(path)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
+
+
+def device_of(given: str | None) -> torch.device:
+    """Raises: ConfigError for one that is not there."""
+    import torch
+
+    name = given or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=name)
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"--device {name} cannot be used ({str(error).splitlines()[0].partition('. ')[0]})") from None
+    return torch.device(name)
 
 
 class data_errors:  # noqa: N801 - reads as the statement that it is

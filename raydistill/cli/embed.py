@@ -5,17 +5,14 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from raydistill.cli.arguments import data_errors, shown, source_of
+from raydistill.cli.arguments import Device, data_errors, device_of, shown, source_of
 from raydistill.cli.runs import Encoder, Run, Storage, Tracking, find_run
 from raydistill.config import ConfigError, nearest
 from raydistill.storage import is_remote
-
-if TYPE_CHECKING:
-    import torch
 
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -27,7 +24,7 @@ def command(
     encoder: Encoder = None,
     split: Annotated[str, typer.Option(help="all, train, val or test")] = "all",
     batch_size: Annotated[int, typer.Option(min=1, help="images at a time")] = 256,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1 [cuda if there is one]")] = None,
+    device: Device = None,
     skip_bad: Annotated[bool, typer.Option("--skip-bad", help="pass over images that cannot be read")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the file that is there")] = False,
     storage: Storage = None,
@@ -47,7 +44,7 @@ def command(
     from raydistill.export.embed import embed_images, parts_of
     from raydistill.export.encoders import choose
 
-    where, name = _device(device), encoder or found.encoder
+    where, name = device_of(device), encoder or found.encoder
     network = choose(found, name)
     began = time.monotonic()
     spoke = began
@@ -67,15 +64,3 @@ def command(
         )  # fmt: skip
     left_out = f"; {total - done} images could not be read" if done < total else ""
     typer.echo(f"{done} embeddings of {network.dim} numbers, by {found.run}, in {shown(target)}{left_out}")
-
-
-def _device(given: str | None) -> torch.device:
-    """Raises: ConfigError for one that is not there."""
-    import torch
-
-    name = given or ("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        torch.empty(0, device=name)
-    except (RuntimeError, AssertionError) as error:
-        raise ConfigError(f"--device {name} cannot be used ({str(error).splitlines()[0].partition('. ')[0]})") from None
-    return torch.device(name)

@@ -17,6 +17,7 @@ from raydistill.cli.arguments import (
     shown,
     source_of,
     sweep_folder,
+    teacher_of,
     tracking,
     trial_count,
     typed,
@@ -44,7 +45,7 @@ def command(
     preset: Annotated[str, typer.Option(help="default (two cores), small (small images), paper, ...")] = "default",
     teacher: Annotated[
         list[str] | None,
-        typer.Option(help="a run's folder, a checkpoint file, timm:NAME, ...; repeatable [one is trained first]"),
+        typer.Option(help="a run, a checkpoint file, timm:NAME, ...; repeatable [one is trained first]"),
     ] = None,
     settings: Set = None,
     search_space: Annotated[Path | None, typer.Option(help="YAML file [search_spaces/METHOD.yaml]")] = None,
@@ -81,20 +82,20 @@ def command(
         chosen["data.source"] = source_of("--data", data)
     if epochs is not None:
         chosen["train.epochs"] = epochs
-    if "method.name" in chosen:
-        raise ConfigError("method.name: choose the method with --method")
-    if teacher:
-        chosen["teacher.sources"] = [source_of("--teacher", given) for given in teacher]
-    configuration.options_class(method)
-    values = load_preset(method, preset)
-    base = with_own_teacher(configuration.load(configuration.assign(values, {"method.name": method} | chosen)))
-    space = load_space(search_space or default_space(method), method, chosen, values)
-    check_teacher(base, [*chosen, *(p.path for p in space.parameters)])
     if storage == "":
         raise ConfigError("--storage '': give a folder, or an address such as s3://bucket/folder")
     home = place(storage or working_folder() / "runs").absolute()
     if isinstance(home, Remote):
         home.probe()
+    if "method.name" in chosen:
+        raise ConfigError("method.name: choose the method with --method")
+    if teacher:
+        chosen["teacher.sources"] = [teacher_of(home, given) for given in teacher]
+    configuration.options_class(method)
+    values = load_preset(method, preset)
+    base = with_own_teacher(configuration.load(configuration.assign(values, {"method.name": method} | chosen)))
+    space = load_space(search_space or default_space(method), method, chosen, values)
+    check_teacher(base, [*chosen, *(p.path for p in space.parameters)])
     least, most = workers_of(workers)
     plan = SweepSettings(
         name=next_name(home, method, resume) if name is None else name, storage=home,
@@ -129,7 +130,7 @@ def command(
     )  # fmt: skip
     elsewhere = artifacts is not None or isinstance(plan.artifacts, Remote)
     where = f" --artifacts {shown(plan.artifacts)}" if elsewhere else ""
-    typer.echo(f"train the winner alone:  raydistill train {shown(result.winner)}{where}")
+    typer.echo(f"train the winner alone:  raydistill train {shown(result.winner.parent)}{where}")
     option = f" --tracking-uri {without_password(tracking_uri)}" if tracking_uri else ""
     typer.echo(f"see the report:          raydistill report {plan.name}{option}")
     address = without_password(plan.tracking_uri)

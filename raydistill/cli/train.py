@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-import yaml
 
 from raydistill import config as configuration
 from raydistill.artifacts.store import open_store
-from raydistill.cli.arguments import Set, artifact_store, data_errors
+from raydistill.cli.arguments import Device, Set, artifact_store, data_errors, device_of
+from raydistill.cli.kept import Kept
 from raydistill.cli.runs import Storage, Tracking, find_run
-from raydistill.config import Config, ConfigError
+from raydistill.config import ConfigError
+from raydistill.export.found import CheckpointRemoved
 from raydistill.storage import is_remote, place
+from raydistill.sweep.settings import with_own_teacher
+
+if TYPE_CHECKING:
+    import torch
+
+    from raydistill.training.messages import Report
 
 
 def command(
@@ -24,68 +32,98 @@ def command(
     ],
     settings: Set = None,
     out: Annotated[str | None, typer.Option(help="keep checkpoints here, and resume from them")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="of torch on a CPU [all cores]")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="of torch on a CPU [the run's, else all cores]")] = None,
+    device: Device = None,
     artifacts: Annotated[str | None, typer.Option(help="teachers, banks and pseudo labels [artifacts]")] = None,
     storage: Storage = None,
     tracking_uri: Tracking = None,
 ) -> None:
     """Train one configuration alone: the same numbers, on a CPU bit for bit, as in the sweep."""
     chosen = dict(map(configuration.parse_setting, settings or []))
-    if out is not None and is_remote(out):
-        raise ConfigError(f"--out {out}: give a folder of this machine")
-    config = configuration.load(configuration.assign(_values(run, storage, tracking_uri), chosen))
+    kept = None if out is None else Kept(out)
+    asked = _asked(run, storage, tracking_uri)
+    config = configuration.load(configuration.assign(asked.values, chosen))
+    config = with_own_teacher(config if kept is None else kept.with_its_teacher(config))
+    where = _where(asked, device)
     import torch
 
     from raydistill.data.sources import load_dataset
     from raydistill.evaluation.online import evaluate
-    from raydistill.training.messages import Report
     from raydistill.training.prepare import ensure_teachers, located
     from raydistill.training.single import train as train_alone
 
-    if threads is not None:
-        torch.set_num_threads(threads)
+    if where.type == "cpu" and (wanted := threads or asked.threads):
+        torch.set_num_threads(wanted)
+    trained = 0
 
     def show(report: Report, what: str = "") -> None:
-        scores = "  ".join(f"{k} {v:.4f}" for k, v in report.metrics.items() if k.startswith(("loss", "val")))
+        nonlocal trained
+        trained += not what
         of = "" if what else f"/{config.train.epochs}"
-        typer.echo(f"{what}epoch {report.epoch}{of}  {scores}")
+        typer.echo(f"{what}epoch {report.epoch}{of}  {_scores(report)}")
 
     store = open_store(artifact_store(artifacts))
     with data_errors():
         config = located(config, store, load_dataset(config.data).image_size)
+        if kept is not None:
+            kept.keep(config)
         ensure_teachers(
-            config, store, store.root / ".training", evaluate=evaluate, on_epoch=partial(show, what="teacher ")
-        )
-        if out is not None:
-            _keep(config, Path(out))
-        train_alone(config, None if out is None else Path(out), evaluate=evaluate, on_epoch=show, store=store)
+            config, store, store.root / ".training", evaluate=evaluate, on_epoch=partial(show, what="teacher "),
+            device=where,
+        )  # fmt: skip
+        folder = None if kept is None else kept.folder
+        last = train_alone(config, folder, evaluate=evaluate, on_epoch=show, device=where, store=store)
+    if not trained:
+        typer.echo(f"{out} is trained already: epoch {last.epoch}  {_scores(last)}")
 
 
-def _values(run: str, storage: str | None, tracking_uri: str | None) -> dict[str, Any]:
-    """The settings in a file, or those of a run with the epochs of the stream that it saw."""
+def _scores(report: Report) -> str:
+    return "  ".join(f"{k} {v:.4f}" for k, v in report.metrics.items() if k.startswith(("loss", "val")))
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """What to train: `values` of a configuration, of a run with the epochs of the stream that it saw.
+
+    `device` is the kind that trained the run and `threads` are torch's; empty and None where nobody said.
+    """
+
+    values: dict[str, Any]
+    device: str = ""
+    threads: int | None = None
+
+
+def _asked(run: str, storage: str | None, tracking_uri: str | None) -> _Asked:
+    """The settings in a file, or a run. What keeps the run from being repeated is said."""
     if run.endswith((".yaml", ".yml")) or (not is_remote(run) and Path(run).is_file()):
         values = configuration.read_yaml(place(run))
         if not isinstance(values, dict):
             raise ConfigError(f"{run}: expected a mapping of sections, got {type(values).__name__}")
-        return values
-    found = find_run(run, storage, tracking_uri)
-    if found.copies:
-        typer.echo(f"{found.run} {'; '.join(found.copies)}: alone it will not give the same numbers", err=True)
-    return configuration.dump(found.config)
-
-
-def _keep(config: Config, folder: Path) -> None:
-    """The configuration beside its checkpoints makes the folder a run that the other commands take."""
+        return _Asked(values)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        before = folder / "config.yaml"
-        if before.exists() and _but_length(configuration.load(configuration.read_yaml(before))) != _but_length(config):
-            raise ConfigError(f"--out {folder}: holds a run of other settings; choose another folder")
-        before.write_text(yaml.safe_dump(configuration.dump(config), sort_keys=False))
-    except OSError as error:
-        raise ConfigError(f"--out {folder}: cannot be written ({error.strerror or error})") from None
+        found = find_run(run, storage, tracking_uri)
+        name, config, copies, state = found.run, found.config, found.copies, found.state
+        metrics = state.get("metrics", {})
+    except CheckpointRemoved as gone:
+        name, config, copies = gone.run, gone.config, tuple(map(str, gone.record.copies))
+        metrics = gone.record.latest()
+        most = max(result.get("workers", 1.0) for result in gone.record.results.values())
+        # Threads are counted on a CPU only.
+        state = {"workers": int(most), "device": "cpu" if "threads" in metrics else ""}
+    workers, threads = state.get("workers", 1), metrics.get("threads")
+    if copies:
+        typer.echo(f"{name} {'; '.join(copies)}: alone it will not give the same numbers", err=True)
+    if workers > 1:
+        typer.echo(f"{name} was trained by {workers} workers: one will not give the same numbers", err=True)
+    return _Asked(configuration.dump(config), state.get("device", ""), threads and int(threads))
 
 
-def _but_length(config: Config) -> Config:
-    """More epochs make no other run of it."""
-    return config.model_copy(update={"train": config.train.model_copy(update={"epochs": 1})})
+def _where(asked: _Asked, given: str | None) -> torch.device:
+    """The device that was asked for, else one of the run's kind; that there is none is said."""
+    import torch
+
+    kind = asked.device if given is None else ""
+    if kind == "cuda" and not torch.cuda.is_available():
+        typer.echo("the run was trained on a GPU and there is none here: the numbers will differ", err=True)
+        kind = ""
+    return device_of(given or kind or None)

@@ -8,14 +8,26 @@ from pathlib import Path
 from typing import Any
 
 from raydistill import config as configuration
-from raydistill.config import Config, ConfigError, nearest
-from raydistill.storage import Place, Remote, is_remote, reason
-from raydistill.sweep.journal import TrialRecord, read_records
-from raydistill.training.checkpoint_files import WINNER, CheckpointError
+from raydistill.config import DEFAULT_OFFSETS, Config, ConfigError, nearest
+from raydistill.storage import Place, Remote, reason
+from raydistill.sweep.folders import is_sweep, named, run_folder
+from raydistill.sweep.journal import Offsets, TrialRecord, read_records
+from raydistill.training.checkpoint_files import CheckpointError, winner_of
 
 CONFIG, PROVENANCE, SCORES = "config.yaml", "provenance.json", "scores.json"
 MLFLOW = "mlflow:"
 ACCEPTED = f"a sweep's name or folder, SWEEP/TRIAL, a trial's or an export's folder, {MLFLOW}RUN_ID"
+
+
+class CheckpointRemoved(ConfigError):  # noqa: N818 - that is what happened
+    """A trial was trained and has no checkpoint; `config` and its `record` in the journal suffice to train it again."""
+
+    def __init__(self, run: str, folder: Place, config: Config, record: TrialRecord) -> None:
+        super().__init__(
+            f"{run} was trained to epoch {record.epochs}, but its checkpoint was removed (--checkpoints-gib, or by "
+            f"hand); train it again: raydistill train {folder} --out FOLDER"
+        )
+        self.run, self.config, self.record = run, config, record
 
 
 @dataclass(frozen=True)
@@ -60,38 +72,30 @@ def find(given: str, home: Place, tracking_uri: str) -> Found:
         folder = _folder(given, home)
         if (folder / PROVENANCE).exists():
             return _exported(folder)
-        return _trial(_winner(folder), folder.name) if _is_sweep(folder) else _trial(folder)
+        return _trial(_winner(folder), folder.name) if is_sweep(folder) else _trial(folder)
     except OSError as error:
         raise ConfigError(f"{given} cannot be read ({reason(error)})") from None
 
 
 def _folder(given: str, home: Place) -> Place:
     """Of a sweep, a trial or an export."""
-    named: list[Place] = [Remote(given)] if is_remote(given) else [home / given, Path(given).expanduser()]
-    places = [place for one in named for place in (one, one.parent / "trials" / one.name)]
-    for place in places:
-        if _is_sweep(place) or (place / CONFIG).exists():
-            return place.resolve() if isinstance(place, Path) else place
+    if (folder := run_folder(given, home)) is not None:
+        return folder
+    places = named(given, home)
     sweep, _, trial = given.rstrip("/").rpartition("/")
-    for place in (one.parent for one in named if sweep and _is_sweep(one.parent)):
+    for place in (one.parent for one in places if sweep and is_sweep(one.parent)):
         trials = sorted(path.name for path in (place / "trials").iterdir()) if (place / "trials").exists() else []
         raise ConfigError(f"sweep {place.name} has no trial {trial!r}{nearest(trial, trials) if trials else ''}")
-    if any(place.is_dir() for place in named):
+    if any(place.is_dir() for place in places):
         raise ConfigError(f"{given} is the folder of no sweep, trial or export; accepted: {ACCEPTED}")
-    sweeps = [place.name for place in home.iterdir() if _is_sweep(place)] if home.exists() else []
+    sweeps = [place.name for place in home.iterdir() if is_sweep(place)] if home.exists() else []
     hint = nearest(given, sweeps) if sweeps else ""
     raise ConfigError(f"there is no run {given!r}, neither in {home} nor as a path{hint}; accepted: {ACCEPTED}")
 
 
-def _is_sweep(place: Place) -> bool:
-    return (place / "journal.jsonl").exists()
-
-
 def _winner(sweep: Place) -> Place:
-    if (sweep / WINNER).exists():
-        return sweep / "trials" / Path((sweep / WINNER).read_text().strip()).name
-    if isinstance(sweep, Path) and (sweep / "winner").is_dir():
-        return (sweep / "winner").resolve()
+    if (folder := winner_of(sweep)) is not None:
+        return folder
     trials = read_records(sweep / "journal.jsonl")
     some = next((key for key, record in trials.items() if record.outcome == "finished"), next(iter(trials), ""))
     hint = f"; give one of its trials, for instance {sweep.name}/{some}" if some else ""
@@ -101,9 +105,9 @@ def _winner(sweep: Place) -> Place:
 def _trial(folder: Place, name: str = "") -> Found:
     """`name`: of the sweep whose winner it is."""
     sweep = folder.parent.parent if folder.parent.name == "trials" else None
-    record = read_records(sweep / "journal.jsonl").get(folder.name) if sweep and _is_sweep(sweep) else None
+    record = read_records(sweep / "journal.jsonl").get(folder.name) if sweep and is_sweep(sweep) else None
     run = f"{sweep.name}/{folder.name}" if sweep else folder.name
-    config = configuration.load(configuration.read_yaml(folder / CONFIG))
+    config = configuration.read(folder / CONFIG)
     from raydistill.training.checkpoints import latest_checkpoint
 
     try:
@@ -111,7 +115,7 @@ def _trial(folder: Place, name: str = "") -> Found:
     except CheckpointError as error:
         raise ConfigError(str(error)) from None
     if state is None:
-        raise ConfigError(_without_checkpoint(run, folder, record))
+        raise _without_checkpoint(run, folder, config, record)
     scores = json.loads((folder / SCORES).read_text()) if (folder / SCORES).exists() else {}
     return of_state(
         config, state, name=name or run.replace("/", "-"), run=run, scores=scores,
@@ -123,21 +127,21 @@ def _trial(folder: Place, name: str = "") -> Found:
 
 def of_state(config: Config, state: dict[str, Any], *, scores: dict[str, float], **known: Any) -> Found:
     """A run by its configuration and its checkpoint, which knows the epochs of the stream that it saw."""
-    offsets = tuple((epoch, offset) for epoch, offset in state["offsets"]) or ((0, 0),)
-    config = config.model_copy(update={"train": config.train.model_copy(update={"offsets": offsets})})
+    config = _replaying(config, tuple((epoch, offset) for epoch, offset in state["offsets"]) or DEFAULT_OFFSETS)
     known_scores = {k: v for k, v in {**state["metrics"], **scores}.items() if k.startswith(("val_", "test_"))}
     return Found(
         config=config, given=state["given"], epoch=state["epoch"], state=state, scores=known_scores, **known
     )  # fmt: skip
 
 
-def _without_checkpoint(run: str, folder: Place, record: TrialRecord | None) -> str:
+def _replaying(config: Config, offsets: Offsets) -> Config:
+    return config.model_copy(update={"train": config.train.model_copy(update={"offsets": offsets})})
+
+
+def _without_checkpoint(run: str, folder: Place, config: Config, record: TrialRecord | None) -> ConfigError:
     if record is None or not record.epochs:
-        return f"{run} has no checkpoint; it has not finished its first epoch"
-    return (
-        f"{run} was trained to epoch {record.epochs}, but its checkpoint was removed (--checkpoints-gib, or by hand); "
-        f"train it again: raydistill train {folder / CONFIG}"
-    )
+        return ConfigError(f"{run} has no checkpoint; it has not finished its first epoch")
+    return CheckpointRemoved(run, folder, _replaying(config, record.offsets), record)
 
 
 def _exported(folder: Place) -> Found:
@@ -145,7 +149,7 @@ def _exported(folder: Place) -> Found:
         raise ConfigError(f"{folder} is an export; copy its folder to this machine")
     try:
         about = json.loads((folder / PROVENANCE).read_text())
-        config = configuration.load(configuration.read_yaml(folder / CONFIG))
+        config = configuration.read(folder / CONFIG)
         return Found(
             folder.name, about["run"], config, about["given"], about["epoch"],
             scores=about["scores"], outcome=about["outcome"], copies=tuple(about["copies"]),

@@ -71,3 +71,7 @@ class Options(Section):
     def label_source(self) -> LabelSource | None:
         """The classes that the method trains on; None: it trains on none."""
         return None
+
+    def follows_length(self) -> bool:
+        """Whether the method has a schedule over all of training, so that a longer one differs from its start on."""
+        return False

@@ -25,6 +25,9 @@ class BYOLOptions(Options):
         "student", description="which network is scored, exported, and teaches: the trained one or its average"
     )
 
+    def follows_length(self) -> bool:
+        return True
+
 
 class MoCoV3Options(Options):
     """MoCo v3 (arXiv 2104.02057), the ViT form of the released code."""
@@ -43,6 +46,9 @@ class MoCoV3Options(Options):
     encoder: Literal["student", "ema"] = Field(
         "student", description="which network is scored, exported, and teaches: the trained one or its average"
     )
+
+    def follows_length(self) -> bool:
+        return True
 
 
 class MoCoV2Options(Options):

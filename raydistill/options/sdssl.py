@@ -46,6 +46,9 @@ class SDSSLOptions(Options):
             raise ValueError(f"backbone {self.backbone!r} is no ViT; SDSSL distils the class token of ViT blocks")
         return self
 
+    def follows_length(self) -> bool:
+        return self.framework != "simclr" or self.alpha_schedule != "constant"
+
     def baseline(self) -> Options:
         """The framework alone, alpha = beta = 0, scored by the same network."""
         common: dict[str, Any] = {"backbone": self.backbone, "stem": self.stem, "projection_dim": self.projection_dim}

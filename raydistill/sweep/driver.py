@@ -292,7 +292,7 @@ class _Callback(_Unstored, tune.Callback):
         known = self._driver.journal.trials[key].results
         metrics = reported(result)
         if epoch not in known:
-            self._driver.journal.result(key, epoch, metrics)
+            self._driver.journal.result(key, epoch, metrics, result.get("offsets", ()))
             self._driver.budget.trained()
             self._driver.tracker.log(key, epoch, metrics)
             shown = metrics.get(self._phase.metric) if self._phase.role != "teacher" else None

@@ -13,9 +13,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from raydistill.config import DEFAULT_OFFSETS
 from raydistill.storage import Place, Remote
 
+FILE = "journal.jsonl"
 PART_BYTES = 2**16
+Offsets = tuple[tuple[int, int], ...]
 Outcome = Literal["finished", "stopped_early", "failed"]
 
 
@@ -34,7 +37,10 @@ class Copy:
 
 @dataclass
 class TrialRecord:
-    """One trial: the settings that its search chose, its results by epoch, its end."""
+    """One trial: the settings that its search chose, its results by epoch, its end.
+
+    `offsets`: which of the stream's epochs it saw (`train.offsets`).
+    """
 
     key: str
     settings: dict[str, Any]
@@ -43,6 +49,7 @@ class TrialRecord:
     outcome: Outcome | None = None
     message: str = ""
     copies: list[Copy] = field(default_factory=list)
+    offsets: Offsets = DEFAULT_OFFSETS
 
     @property
     def epochs(self) -> int:
@@ -71,8 +78,10 @@ class Journal:
     def propose(self, key: str, settings: dict[str, Any], config: dict[str, Any]) -> None:
         self._write({"event": "trial", "key": key, "settings": settings, "config": config})
 
-    def result(self, key: str, epoch: int, metrics: dict[str, float]) -> None:
-        self._write({"event": "result", "key": key, "epoch": epoch, "metrics": metrics})
+    def result(self, key: str, epoch: int, metrics: dict[str, float], offsets: Offsets = ()) -> None:
+        """`offsets`, if there are any, are written down where they have changed."""
+        news = {"offsets": offsets} if offsets and offsets != self.trials[key].offsets else {}
+        self._write({"event": "result", "key": key, "epoch": epoch, "metrics": metrics, **news})
 
     def end(self, key: str, outcome: Outcome, message: str = "") -> None:
         self._write({"event": "end", "key": key, "outcome": outcome, "message": message})
@@ -145,6 +154,7 @@ def apply(trials: dict[str, TrialRecord], event: dict[str, Any]) -> None:
     record = trials[key]
     if event["event"] == "result":
         record.results[event["epoch"]] = event["metrics"]
+        record.offsets = tuple((epoch, offset) for epoch, offset in event.get("offsets", record.offsets))
     elif event["event"] == "copy":
         old, new = record.settings, event["settings"]
         changes = {p: (old.get(p), new.get(p)) for p in sorted({*old, *new}) if old.get(p) != new.get(p)}

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from raydistill.storage import Place
@@ -13,7 +12,7 @@ from raydistill.sweep.journal import TrialRecord, apply, read_events, role_of
 from raydistill.sweep.mlflow_runs import ROLE, SETTINGS
 from raydistill.sweep.table import Row, baselines
 from raydistill.sweep.tracking import Tracker
-from raydistill.training.checkpoint_files import WINNER, newest
+from raydistill.training.checkpoint_files import newest, winner_of
 
 JOURNAL, ORIGIN, BUDGET = "journal.jsonl", "origin.json", "budget.json"
 RESULTS, TABLE, WINNERS_CONFIG = "results.json", "table.md", "winner.yaml"
@@ -82,18 +81,12 @@ def tell_conclusion(tracker: Tracker, folder: Place, when: int | None = None) ->
     for row, prefix in zip([rows[0], *baselines(rows)[:1]], ("winner", "baseline"), strict=False):
         means = {m: row.mean(m) for m in ("val_knn", "val_instance", "test_knn", "test_probe")}
         tracker.log_parent({f"{prefix}_{metric}": mean[0] for metric, mean in means.items() if mean}, step, when)
-    tracker.tag_parent({"raydistill.winner": winner_of(folder)})
+    if (winner := winner_of(folder)) is not None:
+        tracker.tag_parent({"raydistill.winner": winner.name})
     if (folder / BUDGET).exists():
         values = json.loads((folder / BUDGET).read_text())
         spent = Budget.from_dict(values, Limits(**values["limits"]), clock=lambda: 0.0).spent()
         tracker.tag_parent({"raydistill.spent": json.dumps(asdict(spent))})
-
-
-def winner_of(folder: Place) -> str:
-    """The key of the trial that won the sweep in `folder`."""
-    if (folder / WINNER).exists() or not isinstance(folder, Path):
-        return Path((folder / WINNER).read_text().strip()).name
-    return (folder / "winner").readlink().name
 
 
 def flatten(config: dict[str, Any]) -> dict[str, Any]:

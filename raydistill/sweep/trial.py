@@ -50,7 +50,8 @@ class Trial(tune.Trainable):
             return {"failure": report.error, "done": True}
         self.epoch = report.epoch
         copied, self.copied_from = self.copied_from, ""
-        return {**report.metrics, "epoch": report.epoch, "done": report.done, "copied_from": copied}
+        told = {"epoch": report.epoch, "done": report.done, "copied_from": copied, "offsets": report.offsets}
+        return {**report.metrics, **told}
 
     def reset_config(self, new_config: dict[str, Any]) -> bool:
         self.setup(new_config)

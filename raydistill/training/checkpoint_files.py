@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 from raydistill.storage import Place, Remote, reason
 
@@ -13,6 +14,18 @@ class CheckpointError(RuntimeError):
     """A checkpoint cannot be used; the message names the file."""
 
 
+def winner_of(sweep: Place) -> Place | None:
+    """The folder of the best trial of a sweep that has ended; None of another's."""
+    if (sweep / WINNER).exists():
+        return sweep / "trials" / Path((sweep / WINNER).read_text().strip()).name
+    if not isinstance(sweep, Path):
+        return None
+    link = sweep / "winner"
+    if link.is_symlink():
+        return sweep / "trials" / link.readlink().name
+    return link if link.is_dir() else None
+
+
 def newest(directory: Place) -> Place | None:
     """The newest finished checkpoint of a directory; not read, so it may be damaged."""
     return next(iter(finished(directory)), None)
@@ -20,7 +33,11 @@ def newest(directory: Place) -> Place | None:
 
 def of_epoch(directory: Place, epoch: int) -> Place | None:
     """The finished checkpoint of an epoch; not read, so it may be damaged."""
-    return next((state for state in finished(directory) if int(state.stem.rpartition("-")[2]) == epoch), None)
+    return next((state for state in finished(directory) if epoch_of(state) == epoch), None)
+
+
+def epoch_of(state: Place) -> int:
+    return int(state.stem.rpartition("-")[2])
 
 
 def adopt(source: Place, epoch: int, directory: Place) -> None:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from operator import itemgetter
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from raydistill import methods
-from raydistill.config import Config
+from raydistill.config import DEFAULT_OFFSETS, Config
 from raydistill.methods import Batch, Progress
 from raydistill.training.distributed import Workers
 from raydistill.training.optimizers import make_optimizer
@@ -30,6 +31,9 @@ class Learner:
 
     Args:
         supply: the teachers, labels and widths that the pack has for it.
+
+    `offsets` are pairs (own epoch e, k): from e on it sees the stream's epoch e + k. They are what it saw so far;
+    where `train.offsets` prescribes them it `replays`, and they are what it has to see.
 
     Raises: ValueError for an unknown backbone, a stem that it cannot take, or a teacher that does not fit.
     """
@@ -51,7 +55,10 @@ class Learner:
         self.epoch = 0
         self.step = 0
         self.metrics: dict[str, float] = {}
-        self.offsets: list[tuple[int, int]] = []
+        self.most_workers = self.workers.world
+        # The default says nothing; any other list is what a run saw, to be seen again.
+        self.replays = config.train.offsets != DEFAULT_OFFSETS
+        self.offsets = list(config.train.offsets) if self.replays else []
         method = methods.build(config.method, supply.given, seed=config.train.seed)
         if config.train.sync_batchnorm and self.workers.world > 1 and self.device.type == "cuda":
             method = nn.SyncBatchNorm.convert_sync_batchnorm(method)
@@ -118,8 +125,8 @@ class Learner:
 
     def stream_epoch(self, epoch: int) -> int | None:
         """The stream's epoch that this learner must see as its own epoch `epoch`; None: any."""
-        known = [k for e, k in self.offsets if e <= epoch]
-        return epoch + known[-1] if known else None
+        known = [pair for pair in reversed(self.offsets) if pair[0] <= epoch]
+        return epoch + max(known, key=itemgetter(0))[1] if known else None
 
     def see(self, stream_epoch: int) -> None:
         """Record that the next epoch is trained on the stream's `stream_epoch`."""
@@ -127,7 +134,8 @@ class Learner:
             self.offsets.append((self.epoch, stream_epoch - self.epoch))
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything the next epoch depends on, with the metrics of the last."""
+        """Everything the next epoch depends on, with the metrics of the last, and what trained it: the kind of
+        device, and the most workers of any epoch."""
         return {
             "given": plain_given(self.supply.given),
             "method": self.method.state_dict(),
@@ -135,6 +143,8 @@ class Learner:
             "epoch": self.epoch,
             "offsets": [list(pair) for pair in self.offsets],
             "metrics": self.metrics,
+            "device": self.device.type,
+            "workers": self.most_workers,
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -145,6 +155,7 @@ class Learner:
         self.epoch = state["epoch"]
         self.offsets = [(epoch, offset) for epoch, offset in state["offsets"]]
         self.metrics = dict(state["metrics"])
+        self.most_workers = max(self.most_workers, state.get("workers", 1))
 
     def _match_memory_formats(self) -> None:
         """Loaded moments are contiguous; beside channels-last weights the fused step would mispair them."""

@@ -24,6 +24,7 @@ class Assignment:
 class Report:
     """What became of one epoch of one learner. `error` is empty when it went well.
 
+    `offsets`: which of the stream's epochs the learner saw (`train.offsets`).
     `memory`: the error is that memory ran out, and with fewer neighbours it may go on from its checkpoint.
     """
 
@@ -33,6 +34,7 @@ class Report:
     done: bool = False
     error: str = ""
     memory: bool = False
+    offsets: tuple[tuple[int, int], ...] = ()
 
 
 @dataclass(frozen=True)

@@ -113,11 +113,11 @@ class Pack:
         except Exception as error:
             return self._failed(assignment.key, 0, error)
         if learner.done:
-            return Report(assignment.key, learner.epoch, learner.metrics, done=True)
+            return _told(assignment.key, learner)
         self.learners[assignment.key] = learner
         self._directories[assignment.key] = place(assignment.directory) if assignment.directory else None
         if assignment.heard is not None and learner.epoch > assignment.heard:
-            return Report(assignment.key, learner.epoch, learner.metrics)
+            return _told(assignment.key, learner)
         return None
 
     def remove(self, key: str) -> None:
@@ -125,12 +125,15 @@ class Pack:
         self._directories.pop(key, None)
 
     def _stream_epoch(self) -> int:
-        """Which of the stream's epochs comes next; one that a learner replays alone may lie further ahead."""
+        """Which of the stream's epochs comes next: it goes forwards, but for replays, which follow what was."""
         wanted = [learner.stream_epoch(learner.epoch) for learner in self.learners.values()]
         known = [epoch for epoch in wanted if epoch is not None]
-        if self._next_epoch is None:
-            return min(known, default=0)
+        if self._next_epoch is None or self._replays():
+            return min(known, default=self._next_epoch or 0)
         return max(self._next_epoch, min(known)) if known and len(known) == len(wanted) else self._next_epoch
+
+    def _replays(self) -> bool:
+        return all(learner.replays for learner in self.learners.values())
 
     def run_epoch(self, on_step: Callable[[float], None] = lambda share: None) -> list[Report]:
         """One epoch of the stream for every learner that is due; one report each.
@@ -153,15 +156,17 @@ class Pack:
             config, self.supplies.supply(config), steps_per_epoch=self.stream.steps_per_epoch,
             device=self.device, workers=self.workers,
         )  # fmt: skip
-        learner.offsets = [pair for pair in config.train.offsets if pair != (0, 0)]
         state = latest_checkpoint(place(assignment.directory)) if assignment.directory else None
         if state is not None:
             learner.load_state_dict(to_device(state, self.device))
         return learner
 
     def _is_due(self, learner: Learner, epoch: int) -> bool:
-        """A learner resumed one epoch ahead of its neighbours waits; any other takes what comes."""
+        """A learner resumed one epoch ahead of its neighbours waits; any other takes what comes. A replay beside
+        replays waits for the very epoch."""
         wanted = learner.stream_epoch(learner.epoch)
+        if wanted is not None and self._replays():
+            return wanted == epoch
         return wanted is None or wanted - epoch != 1
 
     def _train(self, due: dict[str, Learner], epoch: int, on_step: Callable[[float], None]) -> list[Report]:
@@ -266,17 +271,23 @@ class Pack:
                 write_checkpoint(directory, learner.epoch, learner.state_dict())
         except Exception as error:
             return self._failed(key, learner.epoch, error)
-        return Report(key, learner.epoch, metrics, done=learner.done)
+        return _told(key, learner)
 
     def _speed(self, key: str) -> dict[str, float]:
         images = self.stream.steps_per_epoch * self.stream.batch_size
-        return {
+        threads = {"threads": float(torch.get_num_threads())} if self.device.type == "cpu" else {}
+        return threads | {
             "images_per_second": images / max(self._wall, 1e-9),
             "step_seconds": self._seconds[key] / self.stream.steps_per_epoch,
             "shared_seconds": (self._wall - sum(self._seconds.values())) / self.stream.steps_per_epoch,
             "pack_learners": float(len(self._seconds)),
             "workers": float(self.workers.world),
         }
+
+
+def _told(key: str, learner: Learner) -> Report:
+    """Of the learner's last epoch."""
+    return Report(key, learner.epoch, learner.metrics, done=learner.done, offsets=tuple(learner.offsets))
 
 
 def scored_encoders(method: Method, which: str) -> dict[str, nn.Module]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -23,7 +24,7 @@ from raydistill.models.backbones import Backbone
 from raydistill.models.released import load_released
 from raydistill.models.teacher import FrozenTeacher, save_teacher
 from raydistill.storage import Remote, is_remote, local_copy
-from raydistill.training.checkpoint_files import WINNER, CheckpointError
+from raydistill.training.checkpoint_files import CheckpointError, winner_of
 from raydistill.training.checkpoints import latest_checkpoint
 from raydistill.training.messages import Report
 from raydistill.training.pack import Evaluate
@@ -49,7 +50,12 @@ def locate(store: Store, source: str, settings: Teacher, image_size: int) -> str
         return teachers.PREFIX + store.open(source.removeprefix(teachers.PREFIX)).name
     if _LIBRARY.fullmatch(source):
         return teachers.PREFIX + _library(store, source, image_size).name
-    path = local_copy(_trial(Remote(source))) if is_remote(source) else Path(source).expanduser()
+    if is_remote(source):
+        there = winner_of(Remote(source)) or Remote(source)
+        assert isinstance(there, Remote)
+        path = local_copy(there)
+    else:
+        path = Path(source).expanduser()
     if path.is_dir():
         return teachers.PREFIX + _run(store, path).name
     if path.is_file():
@@ -58,12 +64,6 @@ def locate(store: Store, source: str, settings: Teacher, image_size: int) -> str
         f"teacher.sources: {source!r} does not exist; accepted: the folder of a run or of a sweep, artifact:KEY, "
         "timm:NAME, torchvision:NAME, or a checkpoint file of MoCo v2, SwAV, BYOL, SimCLR, DINO or SEED"
     )
-
-
-def _trial(source: Remote) -> Remote:
-    """Of a sweep's folder its winner; anything else as it is."""
-    winner = source / WINNER
-    return source / "trials" / Path(winner.read_text()).name if winner.exists() else source
 
 
 def _library(store: Store, source: str, image_size: int) -> Path:
@@ -100,10 +100,10 @@ def _released(store: Store, path: Path, settings: Teacher, image_size: int) -> P
 
 def _run(store: Store, folder: Path) -> Path:
     """The newest checkpoint of a trial's folder, or of a sweep's winner."""
-    trial = folder / "winner" if (folder / "winner").is_dir() else folder
+    trial = winner_of(folder) or folder
     if not (trial / "config.yaml").exists():
         raise ConfigError(f"teacher.sources: {folder} holds no config.yaml; give the folder of a run or of a sweep")
-    config = configuration.load(configuration.read_yaml(trial / "config.yaml"))
+    config = configuration.read(trial / "config.yaml")
     try:
         state = latest_checkpoint(trial)
     except CheckpointError as error:
@@ -160,10 +160,11 @@ def ensure_teachers(
     *,
     evaluate: Evaluate,
     on_epoch: Callable[[Report], None] = lambda report: None,
+    device: torch.device | str | None = None,
 ) -> list[str]:
     """Train the teachers that `config` needs and the store lacks, here and now. Returns: their keys.
 
-    Checkpoints of an unfinished one are kept under `scratch` and resumed. Raises: TrainingFailed.
+    Checkpoints of an unfinished one are kept under `scratch`, and resumed. Raises: TrainingFailed.
     """
     if config.method.teacher_output() is None:
         return []
@@ -172,8 +173,9 @@ def ensure_teachers(
         made = teachers.made_of(recipe, dataset)
         if store.find("teacher", made) is None:
             directory = scratch / key_of("teacher", made)
-            train(recipe, directory, evaluate=evaluate, on_epoch=on_epoch)
+            train(recipe, directory, evaluate=evaluate, on_epoch=on_epoch, device=device)
             state = latest_checkpoint(directory)
             assert state is not None
             teachers.publish(store, made, recipe, state)
+            shutil.rmtree(directory, ignore_errors=True)
     return teachers.keys(config, dataset)
