@@ -287,7 +287,7 @@ def _rows(
     rows = {
         arm.name: Row(
             arm.name,
-            _differences(settings, arm.config),
+            _searched_settings(settings, arm.found) if arm.found else _differences(settings, arm.config),
             settings.epochs,
             [scores[record.key] for (name, _), record in ended.items() if name == arm.name],
         )
@@ -299,7 +299,7 @@ def _rows(
     baselines.sort(key=lambda row: sign * (row.mean(metric) or (0.0,))[0], reverse=True)
     selected = {arm.found.key for arm in arms if arm.found}
     rest = [record for record in best if record.key not in selected][: SHOWN - 1]
-    others = [Row(record.key, record.settings, record.epochs, [_values(record)]) for record in rest]
+    others = [Row(r.key, _searched_settings(settings, r), r.epochs, [_values(r)]) for r in rest]
     return [*found, *baselines, *others]
 
 
@@ -324,6 +324,12 @@ def _scored(driver: Driver, records: list[TrialRecord], settings: SweepSettings)
 def _values(record: TrialRecord) -> dict[str, float]:
     wanted = ("val_knn", "val_instance", "loss", "student_parameters")
     return {name: value for name in wanted if (value := record.last(name)) is not None}
+
+
+def _searched_settings(settings: SweepSettings, record: TrialRecord) -> dict[str, Any]:
+    """A trial's values of what the search could vary."""
+    varied = {parameter.path for parameter in settings.space.parameters if len(parameter.values) != 1}
+    return {path: value for path, value in record.settings.items() if path in varied}
 
 
 def _differences(settings: SweepSettings, config: dict[str, Any]) -> dict[str, Any]:
