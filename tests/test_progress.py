@@ -24,7 +24,7 @@ def test_trials_epochs_best_and_time_left():
     progress.result("b", 1, 0.25)
     now[0] = 20
     progress.ended("b", "stopped_early")
-    assert lines[-1] == "[00:20] b stopped early after 1 of 10 epochs"
+    assert lines[-1] == "[00:20] b stopped early after 1 of 10 epochs, val_knn 0.2500"
     for epoch in range(2, 11):
         progress.result("a", epoch, 0.5 + epoch / 100)
     now[0] = 110
@@ -56,6 +56,40 @@ def test_what_ended_before_a_resume_counts_but_not_in_the_pace():
         progress.status()
         == "1 of 4 trials, 0 running, 10 trial-epochs, best val_knn 0.7000 (a), waiting for the first epoch"
     )
+
+
+def test_the_best_is_the_trial_that_would_win_by_its_last_score():
+    progress, _, _ = make()
+    progress.result("a", 1, 0.9)
+    progress.result("b", 1, 0.5)
+    assert "best val_knn 0.9000 (a)" in progress.status()
+    progress.result("a", 2, 0.4)
+    assert "best val_knn 0.5000 (b)" in progress.status(), "a score of before counts no more"
+    for epoch in range(3, 11):
+        progress.result("a", epoch, 0.45)
+    progress.ended("a", "finished")
+    assert "best val_knn 0.4500 (a)" in progress.status(), "trained to its end, it ranks before others"
+    progress.result("final-simclr-seed0", 1, None)
+    assert "best val_knn 0.4500 (a)" in progress.status()
+    progress.result("c", 1, 0.99)
+    progress.ended("c", "failed", "nan")
+    assert "0.99" not in progress.status()
+
+
+def test_the_final_is_in_the_time_left_and_in_full():
+    progress, _, now = make(later=2)
+    for key in "abcd":
+        progress.result(key, 1, 0.5)
+        progress.ended(key, "stopped_early")
+    now[0] = 40
+    assert "about 3 min left" in progress.status(), "20 epochs at 10 s"
+    progress.final(3)
+    assert "about 5 min left" in progress.status(), "three runs of ten epochs"
+    for key in ("x", "y", "z"):
+        for epoch in range(1, 11):
+            progress.result(key, epoch, None)
+        progress.ended(key, "finished")
+    assert progress.status().endswith("nearly done")
 
 
 def test_minimising():

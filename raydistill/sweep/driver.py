@@ -295,7 +295,7 @@ class _Callback(_Unstored, tune.Callback):
             self._driver.journal.result(key, epoch, metrics, result.get("offsets", ()))
             self._driver.budget.trained()
             self._driver.tracker.log(key, epoch, metrics)
-            shown = metrics.get(self._phase.metric) if self._phase.role != "teacher" else None
+            shown = metrics.get(self._phase.metric) if self._phase.role == "search" else None
             self._driver.progress.result(key, epoch, shown)
 
     def _copied(self, trial: Any, source: str) -> None:

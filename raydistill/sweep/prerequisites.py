@@ -11,6 +11,7 @@ from raydistill.artifacts.store import Store, key_of
 from raydistill.config import Config, ConfigError
 from raydistill.data.sources import Dataset, load_dataset
 from raydistill.sweep.driver import Driver, Phase, SweepFailed
+from raydistill.sweep.progress import counted
 from raydistill.sweep.scheduler import make_scheduler
 from raydistill.sweep.search import Listed
 from raydistill.sweep.settings import SweepSettings
@@ -57,7 +58,8 @@ def make_teachers(settings: SweepSettings, driver: Driver, store: Store) -> None
         return
     keys = list(recipes)
     driver.progress.trials += len(keys)
-    driver.progress.note(f"training {len(keys)} teacher(s) first: {', '.join(_described(r) for r in recipes.values())}")
+    described = ", ".join(map(_described, recipes.values()))
+    driver.progress.note(f"training {counted(len(keys), 'teacher')} first: {described}")
     proposer = Listed([{"teacher": key} for key in keys if key not in driver.journal.trials])
     epochs = max(recipe.train.epochs for recipe in recipes.values())
     records = driver.run(

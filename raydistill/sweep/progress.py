@@ -9,10 +9,14 @@ from raydistill.sweep.journal import Outcome
 
 
 class Progress:
-    """Args:
-    trials: how many the sweep will run, finalists included; epochs: the budget of each.
-    goal: maximize or minimize the metric.
-    spent: what the sweep has cost, in words.
+    """The best is the search's trial that would win now: the last score counts, and once a trial has been trained to
+    its end only such trials do, as in the table.
+
+    Args:
+        trials: how many there are to run; epochs: the budget of each.
+        later: runs of the final to follow, at full length; `final` says how many they really are.
+        goal: maximize or minimize the metric.
+        spent: what the sweep has cost, in words.
     """
 
     def __init__(
@@ -22,41 +26,57 @@ class Progress:
         epochs: int,
         metric: str,
         goal: str,
+        later: int = 0,
         spent: Callable[[], str] = str,
         every: float = 10.0,
         write: Callable[[str], None] = print,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.trials, self.epochs, self.metric = trials, epochs, metric
+        self.trials, self.epochs, self.metric, self.later = trials, epochs, metric, later
         self.every, self.write, self.clock, self.spent = every, write, clock, spent
         self._sign = 1 if goal == "maximize" else -1
         self._begun = self._said = clock()
         self._running: dict[str, int] = {}
         self._ended: dict[str, int] = {}
         self._new_epochs = 0
-        self._best: tuple[float, str] | None = None
+        self._scores: dict[str, float] = {}
+        self._whole: set[str] = set()
+        self._full = False
 
     def note(self, text: str) -> None:
         """One line with the time since the start."""
         minutes, seconds = divmod(int(self.clock() - self._begun), 60)
         self.write(f"[{minutes:02d}:{seconds:02d}] {text}")
 
+    def final(self, runs: int) -> None:
+        """The search is over; so many runs follow, none of which is stopped early."""
+        self.trials, self.later, self._full = self.trials + runs, 0, True
+
     def already(self, key: str, epochs: int, value: float | None) -> None:
         """A trial that ended before a resume."""
         self._ended[key] = epochs
-        self._rank(key, value)
+        self._score(key, value)
+        if epochs >= self.epochs:
+            self._whole.add(key)
 
     def started(self, key: str) -> None:
         self._running.setdefault(key, 0)
 
     def result(self, key: str, epoch: int, value: float | None) -> None:
+        """`value`: its score if it is one of the search's trials, else None."""
         self._running[key] = epoch
         self._new_epochs += 1
-        self._rank(key, value)
+        self._score(key, value)
 
     def ended(self, key: str, outcome: Outcome, message: str = "") -> None:
         self._ended[key] = self._running.pop(key, 0)
-        text = f"{key} {outcome.replace('_', ' ')} after {self._ended[key]} of {self.epochs} epochs"
+        text = f"{key} {outcome.replace('_', ' ')} after {self._ended[key]} of {counted(self.epochs, 'epoch')}"
+        if outcome == "failed":
+            self._scores.pop(key, None)
+        elif key in self._scores:
+            text += f", {self.metric} {self._scores[key]:.4f}"
+        if outcome == "finished":
+            self._whole.add(key)
         self.note(f"{text}: {message}" if message else text)
 
     def tick(self, shares: Sequence[float] = ()) -> None:
@@ -71,23 +91,37 @@ class Progress:
                  f"{epochs} trial-epochs"]  # fmt: skip
         if any(shares):
             parts[-1] += f" (epoch {', '.join(f'{share:.0%}' for share in shares)} done)"
-        if self._best:
-            parts.append(f"best {self.metric} {self._best[0]:.4f} ({self._best[1]})")
+        if best := self._best():
+            parts.append(f"best {self.metric} {self._scores[best]:.4f} ({best})")
         parts.append(self._time_left())
         if spent := self.spent():
             parts.append(f"spent {spent}")
         return ", ".join(parts)
 
     def _time_left(self) -> str:
-        """From the pace so far; trials to come are taken to be as long as those that ended."""
+        """From the pace so far; the search's trials to come are taken to be as long as those that ended."""
         if not self._new_epochs:
             return "waiting for the first epoch"
-        typical = sum(self._ended.values()) / len(self._ended) if self._ended else self.epochs
+        guess = self._ended and not self._full
+        typical = sum(self._ended.values()) / len(self._ended) if guess else self.epochs
         running = sum(max(typical - epoch, 0) for epoch in self._running.values())
         waiting = max(self.trials - len(self._ended) - len(self._running), 0)
-        seconds = (running + waiting * typical) * (self.clock() - self._begun) / self._new_epochs
+        epochs = running + waiting * typical + self.later * self.epochs
+        seconds = epochs * (self.clock() - self._begun) / self._new_epochs
+        if not seconds:
+            return "nearly done"
         return f"about {seconds / 60:.0f} min left" if seconds >= 90 else f"about {seconds:.0f} s left"
 
-    def _rank(self, key: str, value: float | None) -> None:
-        if value is not None and (self._best is None or self._sign * (value - self._best[0]) > 0):
-            self._best = (value, key)
+    def _score(self, key: str, value: float | None) -> None:
+        if value is not None:
+            self._scores[key] = value
+
+    def _best(self) -> str | None:
+        """The trial that would win now."""
+        counted = [key for key in self._scores if key in self._whole] or list(self._scores)
+        return max(counted, key=lambda key: self._sign * self._scores[key], default=None)
+
+
+def counted(number: int, noun: str) -> str:
+    """1 epoch, 2 epochs."""
+    return f"{number} {noun}{'s' * (number != 1)}"

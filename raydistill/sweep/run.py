@@ -32,7 +32,7 @@ from raydistill.sweep.keeper import Keeper
 from raydistill.sweep.mlflow_runs import EXPERIMENT
 from raydistill.sweep.outbox import without_password
 from raydistill.sweep.prerequisites import make_teachers
-from raydistill.sweep.progress import Progress
+from raydistill.sweep.progress import Progress, counted
 from raydistill.sweep.scheduler import make_scheduler
 from raydistill.sweep.search import Listed, catch_up, make_proposer
 from raydistill.sweep.security import MODE, refuse_open_cluster, refuse_open_head
@@ -123,6 +123,7 @@ def _run(settings: SweepSettings, tracker: Tracker) -> SweepResult:
     budget = _budget(settings)
     progress = Progress(
         trials=settings.trials, epochs=settings.epochs, metric=space.metric, goal=space.goal,
+        later=settings.finalists,
         spent=lambda: describe_spent(budget.spent()) if settings.limits != Limits() else "",
     )  # fmt: skip
     driver = Driver(
@@ -131,7 +132,8 @@ def _run(settings: SweepSettings, tracker: Tracker) -> SweepResult:
     )  # fmt: skip
     tell_trials(tracker, journal.path)
     try:
-        progress.note(f"sweep {settings.name}: {settings.trials} trials of {settings.epochs} epochs")
+        trials, epochs = counted(settings.trials, "trial"), counted(settings.epochs, "epoch")
+        progress.note(f"sweep {settings.name}: {trials} of {epochs}")
         budget.reserve(settings.finalists * settings.epochs)
         make_teachers(settings, driver, open_store(settings.artifacts, settings.artifacts_gib))
         records = _search(settings, driver)
@@ -240,15 +242,14 @@ def _finals(settings: SweepSettings, driver: Driver, arms: list[Arm]) -> dict[tu
     keys = [key for key in configs if key not in own]
     driver.budget.reserve(0)
     driver.keeper.protect(*keys, *(record.key for record in own.values()))
-    driver.progress.trials += len(keys)
+    driver.progress.final(len(keys))
     if keys:
-        driver.progress.note(
-            f"training {', '.join(arm.name for arm in arms)} with {settings.seeds} seeds; best: {_found(arms[0]).key}"
-        )
+        seeds, names = counted(settings.seeds, "seed"), ", ".join(arm.name for arm in arms)
+        driver.progress.note(f"the search is over, best: {_found(arms[0]).key}; training {names} with {seeds}")
     for key in keys:
         record = known.get(key)
         if record is not None and record.outcome is not None:
-            driver.progress.already(key, record.epochs, record.last(settings.space.metric))
+            driver.progress.already(key, record.epochs, None)
     proposer = Listed([{"final": key} for key in keys if key not in known])
     records = driver.run(
         Phase(
