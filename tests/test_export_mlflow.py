@@ -138,3 +138,10 @@ def test_what_has_no_run_in_mlflow_is_not_registered(tracked, tmp_path, monkeypa
         assert ended.value.code == 2
         assert words in capsys.readouterr().err
     assert not (tmp_path / "exports").exists()
+
+
+def test_a_score_of_another_epoch_than_the_checkpoints_is_left_out(tracked):
+    home, uri, _, trials = tracked
+    client = mlflow.MlflowClient(uri)
+    client.log_metric(trials["t0001"], "test_probe", 0.9, step=2)
+    assert find(f"mlflow:{trials['t0001']}", home, uri).scores == {"val_knn": 0.5, "test_knn": 0.25}

@@ -11,9 +11,10 @@ from raydistill import config as configuration
 from raydistill.config import Config, ConfigError, nearest
 from raydistill.storage import Place, Remote, is_remote, reason
 from raydistill.sweep.journal import TrialRecord, read_records
+from raydistill.sweep.scores import read_scores
 from raydistill.training.checkpoint_files import WINNER, CheckpointError
 
-CONFIG, PROVENANCE, SCORES = "config.yaml", "provenance.json", "scores.json"
+CONFIG, PROVENANCE = "config.yaml", "provenance.json"
 MLFLOW = "mlflow:"
 ACCEPTED = f"a sweep's name or folder, SWEEP/TRIAL, a trial's or an export's folder, {MLFLOW}RUN_ID"
 
@@ -112,9 +113,10 @@ def _trial(folder: Place, name: str = "") -> Found:
         raise ConfigError(str(error)) from None
     if state is None:
         raise ConfigError(_without_checkpoint(run, folder, record))
-    scores = json.loads((folder / SCORES).read_text()) if (folder / SCORES).exists() else {}
+    scores, last = read_scores(folder), record.epochs if record else config.train.epochs
     return of_state(
-        config, state, name=name or run.replace("/", "-"), run=run, scores=scores,
+        config, state, name=name or run.replace("/", "-"), run=run,
+        scores=scores.values if scores and scores.fits(folder, state["epoch"], last) else {},
         outcome=(record.outcome or "") if record else "",
         copies=tuple(map(str, record.copies)) if record else (),
         sweep=sweep.name if sweep else "", trial=folder.name if sweep else "",

@@ -44,11 +44,20 @@ def find_tracked(run_id: str, uri: str) -> Found:
         )
     with tempfile.TemporaryDirectory() as passing:
         config, state = (Path(client.download_artifacts(run_id, path, passing)) for path in (CONFIG, max(states)))
+        content = _read(state)
         return of_state(
-            configuration.load(configuration.read_yaml(config)), _read(state), scores=run.data.metrics,
+            configuration.load(configuration.read_yaml(config)), content,
+            scores=_scores(client, run, content["epoch"]),
             name=sweep if whole else key.replace("/", "-"), run=key, outcome=tags.get(OUTCOME, ""),
             copies=tuple(filter(None, tags.get(COPIES, "").split("; "))), sweep=sweep, trial=tags[TRIAL],
         )  # fmt: skip
+
+
+def _scores(client: Any, run: Any, epoch: int) -> dict[str, float]:
+    """What the run has of the checkpoint of `epoch`; an earlier or a later score is another network's."""
+    names = [name for name in run.data.metrics if name.startswith(("val_", "test_"))]
+    points = {name: client.get_metric_history(run.info.run_id, name) for name in names}
+    return {name: point.value for name, history in points.items() for point in history if point.step == epoch}
 
 
 def _read(path: Path) -> dict[str, Any]:
