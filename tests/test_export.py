@@ -11,6 +11,7 @@ import torch
 from datafiles import png
 from exported import read_by_others
 from runs import TINY, sweep, trial
+from safetensors import safe_open
 
 from raydistill.cli import main
 from raydistill.config import ConfigError
@@ -79,6 +80,22 @@ def test_raydistill_loads_its_own_export(runs, tmp_path, name, encoder):
     assert loaded.dim == expected.shape[1]
     assert np.array_equal(embed_plain(loaded, images, runs[name].given["image_size"]).numpy(), expected)
     assert expected.std(0).max() > 1e-3 * np.abs(expected).max(), "images differ"
+
+
+@pytest.mark.parametrize(("name", "encoder", "absent"), [("vit", "block_1", "blocks.1."), ("sssd", "exit_1", "layer2."),
+                                                         ("sssd", "exit_1", "exits.")])  # fmt: skip
+def test_an_export_has_no_weights_of_what_lies_behind_its_encoder(runs, tmp_path, name, encoder, absent):
+    counts = {}
+    for chosen in (encoder, "student"):
+        written(runs[name], "safetensors", tmp_path / chosen, encoder=chosen)
+        with safe_open(tmp_path / chosen / "encoder.safetensors", framework="pt") as file:
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+        about = json.loads((tmp_path / chosen / "provenance.json").read_text())
+        known = dict(choose(runs[name], chosen).named_parameters())
+        assert about["parameters"] == sum(state[key].numel() for key in state if key in known) > 0
+        counts[chosen] = about["parameters"]
+        assert chosen == "student" or not [key for key in state if absent in key]
+    assert counts[encoder] < counts["student"]
 
 
 @pytest.mark.slow

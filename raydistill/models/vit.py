@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 from functools import partial
@@ -95,12 +96,21 @@ def class_tokens(net: nn.Module, images: Tensor, blocks: list[int] | None = None
     return [prefix[:, 0] for _, prefix in found]
 
 
+def sharing(net: nn.Module, **modules: nn.Module | None) -> nn.Module:
+    """A network with the modules and the weights of `net`, but for `modules`; None takes one out."""
+    made = copy.copy(net)
+    kept = {**net._modules, **modules}
+    made._modules = {name: module for name, module in kept.items() if module is not None}
+    return made
+
+
 class BlockEncoder(nn.Module):
-    """A ViT cut after one of its blocks; shares its modules."""
+    """A ViT cut after one of its blocks; shares its modules up to there, and has no others."""
 
     def __init__(self, net: nn.Module, block: int, dim: int) -> None:
         super().__init__()
-        self.net, self.block, self.dim = net, block, dim
+        self.net = sharing(net, blocks=net.blocks[: block + 1])  # type: ignore[index, arg-type]
+        self.block, self.dim = block, dim
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, 3, H, W) -> the class token (N, dim) after the block, through the final norm."""
