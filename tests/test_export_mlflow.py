@@ -132,7 +132,7 @@ def test_what_has_no_run_in_mlflow_is_not_registered(tracked, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     trial(tmp_path / "alone")
     sweep(tmp_path / "runs", "unknown-1")
-    said = {"alone": "alone is no trial of a sweep", "unknown-1": "has no run of unknown-1/t0001"}
+    said = {"alone": "alone is no trial of a sweep", "unknown-1": "has no run of sweep unknown-1"}
     for given, words in said.items():
         with pytest.raises(SystemExit) as ended:
             main(["export", given, "--format", "mlflow", "--register", "x", "--tracking-uri", tracked[1]])

@@ -45,10 +45,18 @@ def source_of(flag: str, given: str) -> str:
     """
     if is_remote(given):
         return given
-    path = Path(str(place(given))).expanduser()
+    path = expanded(flag, str(place(given)))
     if not path.exists() and ":" not in given and os.sep in given:
         raise ConfigError(f"{flag} {given}: there is no such file or folder")
     return str(path.resolve()) if path.exists() else given
+
+
+def expanded(flag: str, given: str) -> Path:
+    """`~` is a home folder. Raises: ConfigError for the home of nobody."""
+    try:
+        return Path(given).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{flag} {given}: {str(error).rstrip('.').lower()}") from None
 
 
 def tracking(given: str | None) -> str:
@@ -58,7 +66,7 @@ def tracking(given: str | None) -> str:
 
 def sweep_folder(home: Place, given: str, flag: str = "--warm-start") -> Place:
     """A sweep's folder, by its name or its path."""
-    for folder in [Remote(given)] if is_remote(given) else [home / given, Path(given).expanduser()]:
+    for folder in [Remote(given)] if is_remote(given) else [home / given, expanded(flag, given)]:
         if (folder / "journal.jsonl").exists():
             return folder.absolute()
     raise ConfigError(f"{flag} {given!r}: there is no sweep of that name in {home}, nor in a folder of that path")

@@ -4,26 +4,32 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from raydistill.cli.arguments import data_errors, shown, source_of
+from raydistill import config as configuration
+from raydistill.cli.arguments import Set, data_errors, expanded, shown, source_of
 from raydistill.cli.runs import Encoder, Run, Storage, Tracking, find_run
-from raydistill.config import ConfigError, nearest
+from raydistill.config import Config, ConfigError, Data, nearest
 from raydistill.storage import is_remote
 
 if TYPE_CHECKING:
     import torch
 
 SECONDS_BETWEEN_LINES = 10.0
+FIXED = {
+    "data.source": "IMAGES says which they are",
+    "data.image_size": "the encoder's own is used",
+    "data.on_bad_image": "use --skip-bad",
+}
 
 
 def command(
     run: Run,
     images: Annotated[str, typer.Argument(help="a folder, Parquet, torchvision:NAME, digits, or an image file")],
     out: Annotated[str, typer.Option(help="the Parquet file to write")] = "embeddings.parquet",
+    settings: Set = None,
     encoder: Encoder = None,
     split: Annotated[str, typer.Option(help="all, train, val or test")] = "all",
     batch_size: Annotated[int, typer.Option(min=1, help="images at a time")] = 256,
@@ -37,13 +43,15 @@ def command(
     splits = ("all", "train", "val", "test")
     if split not in splits:
         raise ConfigError(f"--split {split!r} is unknown{nearest(split, splits)}")
-    target = Path(out).expanduser().absolute()
+    target = expanded("--out", out).absolute()
     if is_remote(out) or target.is_dir():
         raise ConfigError(f"--out {out}: give a file of this machine")
     if target.exists() and not overwrite:
         raise ConfigError(f"--out {out}: is there already; choose another file, or add --overwrite")
     source = source_of("IMAGES", images)
+    chosen = _data_settings(settings or [])
     found = find_run(run, storage, tracking_uri)
+    data = _data(found.config, chosen)
     from raydistill.export.embed import embed_images, parts_of
     from raydistill.export.encoders import choose
 
@@ -59,7 +67,7 @@ def command(
             typer.echo(f"{done} of {total} images, {done / (now - began):.0f} a second", err=True)
 
     with data_errors():
-        parts = parts_of(source, split, found.config.data)
+        parts = parts_of(source, split, data)
         total = sum(len(rows) for _, _, rows in parts)
         done = embed_images(
             network, replace(found, encoder=name), parts, target, batch_size=batch_size, device=where, skip=skip_bad,
@@ -69,6 +77,23 @@ def command(
     typer.echo(f"{done} embeddings of {network.dim} numbers, by {found.run}, in {shown(target)}{left_out}")
 
 
+def _data_settings(settings: list[str]) -> dict[str, Any]:
+    """Raises: ConfigError for a setting that is not of the images."""
+    chosen = dict(map(configuration.parse_setting, settings))
+    for path in chosen:
+        if not path.startswith("data."):
+            raise ConfigError(f"--set {path}: the encoder is as it is; of settings, embed takes those of data.*")
+        if path in FIXED:
+            raise ConfigError(f"--set {path}: {FIXED[path]}")
+    return chosen
+
+
+def _data(config: Config, chosen: dict[str, Any]) -> Data:
+    """How the run divides images, but all of them, unless told otherwise."""
+    values = configuration.assign(configuration.dump(config), {"data.limit": None} | chosen)
+    return configuration.load(values).data
+
+
 def _device(given: str | None) -> torch.device:
     """Raises: ConfigError for one that is not there."""
     import torch
@@ -76,6 +101,8 @@ def _device(given: str | None) -> torch.device:
     name = given or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         torch.empty(0, device=name)
+        if torch.device(name).type == "meta":
+            raise RuntimeError("it computes nothing")
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(f"--device {name} cannot be used ({str(error).splitlines()[0].partition('. ')[0]})") from None
     return torch.device(name)

@@ -87,7 +87,7 @@ def _found(given: str, home: Place, tracking_uri: str) -> Found:
 
 def _folder(given: str, home: Place) -> Place:
     """Of a sweep, a trial or an export."""
-    named: list[Place] = [Remote(given)] if is_remote(given) else [home / given, Path(given).expanduser()]
+    named: list[Place] = [Remote(given)] if is_remote(given) else [home / given, _path(given)]
     places = [place for one in named for place in (one, one.parent / "trials" / one.name)]
     for place in places:
         if _is_sweep(place) or (place / CONFIG).exists():
@@ -101,6 +101,13 @@ def _folder(given: str, home: Place) -> Place:
     sweeps = [place.name for place in home.iterdir() if _is_sweep(place)] if home.exists() else []
     hint = nearest(given, sweeps) if sweeps else ""
     raise ConfigError(f"there is no run {given!r}, neither in {home} nor as a path{hint}; accepted: {ACCEPTED}")
+
+
+def _path(given: str) -> Path:
+    try:
+        return Path(given).expanduser()
+    except RuntimeError:
+        raise ConfigError(f"there is no run {given!r}: {given.partition('/')[0]} is nobody's home folder") from None
 
 
 def _is_sweep(place: Place) -> bool:
@@ -123,7 +130,7 @@ def _trial(folder: Place, name: str = "") -> Found:
     sweep = folder.parent.parent if folder.parent.name == "trials" else None
     record = read_records(sweep / "journal.jsonl").get(folder.name) if sweep and _is_sweep(sweep) else None
     run = f"{sweep.name}/{folder.name}" if sweep else folder.name
-    config = configuration.load(configuration.read_yaml(folder / CONFIG))
+    config = read_config(folder / CONFIG)
     from raydistill.training.checkpoints import latest_checkpoint
 
     try:
@@ -151,6 +158,17 @@ def _origin(sweep: Place) -> dict[str, Any]:
         return {}
 
 
+def read_config(path: Place, called: str = "") -> Config:
+    """A run's configuration. Raises: ConfigError with the file, or what it is called."""
+    values = configuration.read_yaml(path)
+    if not isinstance(values, dict):
+        raise ConfigError(f"{called or path}: expected a mapping of sections, got {type(values).__name__}")
+    try:
+        return configuration.load(values)
+    except ConfigError as error:
+        raise ConfigError(f"{called or path}: {error}") from None
+
+
 def of_state(config: Config, state: dict[str, Any], *, scores: dict[str, float], **known: Any) -> Found:
     """A run by its configuration and its checkpoint, which knows the epochs of the stream that it saw."""
     offsets = tuple((epoch, offset) for epoch, offset in state["offsets"]) or ((0, 0),)
@@ -175,7 +193,7 @@ def _exported(folder: Place) -> Found:
         raise ConfigError(f"{folder} is an export; copy its folder to this machine")
     try:
         about = json.loads((folder / PROVENANCE).read_text())
-        config = configuration.load(configuration.read_yaml(folder / CONFIG))
+        config = read_config(folder / CONFIG)
         suffix = suffix_of(about["encoder"])
         return Found(
             folder.name, about["run"], config, about["given"], about["epoch"],

@@ -10,9 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from raydistill import config as configuration
 from raydistill.config import ConfigError
-from raydistill.export.found import CONFIG, MLFLOW, PROVENANCE, Found, of_state
+from raydistill.export.found import CONFIG, MLFLOW, PROVENANCE, Found, of_state, read_config
 from raydistill.sweep.mlflow_runs import EXPERIMENT, ID, OUTCOME, ROLE, SWEEP, TRIAL, connect, database_of
 from raydistill.sweep.names import check_name
 from raydistill.sweep.outbox import brief, without_password
@@ -48,7 +47,7 @@ def find_tracked(run_id: str, uri: str) -> Found:
         config, state = (_downloaded(client, run_id, path, passing) for path in (CONFIG, max(states)))
         content = _read(state)
         return of_state(
-            configuration.load(configuration.read_yaml(config)), content,
+            read_config(config, f"{MLFLOW}{run_id}: its {CONFIG}"), content,
             scores=_scores(client, run, content["epoch"]),
             name=sweep if whole else key.replace("/", "-"), run=key, outcome=tags.get(OUTCOME, ""),
             origin=_origin(asked if whole else parent_of(client, run)),
