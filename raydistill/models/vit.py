@@ -24,7 +24,7 @@ def build_vit(name: str, image_size: int) -> VisionTransformer:
         name: width in dimensions (one head for 32), patch in pixels (a quarter of the image), 12 blocks.
         image_size: pixels.
 
-    Raises: ValueError for a patch that does not divide the image, or a width that its heads do not divide.
+    Raises: ValueError for a patch that does not divide the image, a width that its heads do not divide, or a zero.
     Source: facebookresearch/moco-v3, vits.py; hagiss/SDSSL, whose tiny has 6 heads.
     """
     match = NAME.fullmatch(name)
@@ -32,12 +32,15 @@ def build_vit(name: str, image_size: int) -> VisionTransformer:
         raise ValueError(f"backbone {name!r}: write vit_tiny, vit_small, vit_base or vit_w64, then _p8 and _d6")
     dim, heads = SIZES[match[1]] if match[1] else (int(match[2]), max(1, int(match[2]) // 32))
     patch = int(match[3]) if match[3] else max(1, image_size // 4)
+    depth = int(match[4] or BLOCKS)
+    if min(dim, patch, depth) < 1:
+        raise ValueError(f"backbone {name!r}: width, patch and blocks must be at least 1")
     if image_size % patch:
         raise ValueError(f"backbone {name!r}: patches of {patch} px do not divide images of {image_size} px")
     if dim % heads or dim % 4:
         raise ValueError(f"backbone {name!r}: width {dim} must be a multiple of 4 and of its {heads} heads")
     net = VisionTransformer(
-        img_size=image_size, patch_size=patch, embed_dim=dim, depth=int(match[4] or BLOCKS), num_heads=heads,
+        img_size=image_size, patch_size=patch, embed_dim=dim, depth=depth, num_heads=heads,
         num_classes=0, global_pool="token", norm_layer=partial(nn.LayerNorm, eps=1e-6),
     )  # fmt: skip
     _initialize(net, patch)
