@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 import torch
 from datafiles import png
-from runs import sweep, trial
+from runs import settings, sweep, trial
 
 from raydistill.cli import main
 from raydistill.config import ConfigError
-from raydistill.export.encoders import choose, embed_plain
+from raydistill.export.encoders import choose, embed_plain, sample
 from raydistill.export.found import find
 from raydistill.sweep.tracking import Tracker
 
@@ -101,7 +101,9 @@ def test_a_version_has_the_trial_and_its_scores_as_tags(tracked, registered):
 
 
 def test_it_takes_images_in_every_shape(tracked, model):
-    images = np.random.default_rng(0).integers(0, 256, (3, 20, 30, 3), dtype=np.uint8)
+    images = np.stack(sample(find("demo-1", tracked[0], "").config)[0][:3])
+    assert len({image.tobytes() for image in images}) == 3, "of the digits, not noise"
+    assert images.shape == (3, 8, 8, 3)
     files = [png(image) for image in images]
     texts = [base64.b64encode(file).decode() for file in files]
     run = find("demo-1", tracked[0], "")
@@ -113,6 +115,15 @@ def test_it_takes_images_in_every_shape(tracked, model):
         assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
     many = model.predict(np.repeat(images, 50, axis=0))
     assert np.abs(many[::50] - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
+def test_photographs_go_in_as_well(tracked, model, cifar10):
+    images = sample(settings(source=str(cifar10)))[0]
+    run = find("demo-1", tracked[0], "")
+    expected = embed_plain(choose(run, "student"), images, 8).numpy()
+    assert expected.std(0).max() > 1e-2 * np.abs(expected).max(), "they differ"
+    found = model.predict([png(image) for image in images])
+    assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
 def test_its_signature_and_its_example_say_what_it_takes_and_gives(model):
