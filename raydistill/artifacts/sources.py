@@ -12,6 +12,7 @@ from raydistill.config import Config, ConfigError
 from raydistill.storage import Place, place
 
 PREFIX = "artifact:"
+PROVENANCE = "provenance.json"  # of an export
 LIBRARY = re.compile(r"(timm|torchvision):\S+")
 
 

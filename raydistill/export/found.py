@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from raydistill import config as configuration
+from raydistill.artifacts.sources import PROVENANCE as PROVENANCE
 from raydistill.artifacts.sources import words_for
 from raydistill.config import Config, ConfigError, nearest
 from raydistill.storage import Place, Remote, is_remote, reason
@@ -16,7 +17,7 @@ from raydistill.sweep.scores import read_scores
 from raydistill.sweep.telling import ORIGIN
 from raydistill.training.checkpoint_files import WINNER, CheckpointError
 
-CONFIG, PROVENANCE = "config.yaml", "provenance.json"
+CONFIG = "config.yaml"
 MLFLOW = "mlflow:"
 ACCEPTED = f"a sweep's name or folder, SWEEP/TRIAL, a trial's or an export's folder, {MLFLOW}RUN_ID"
 
