@@ -153,13 +153,13 @@ def load(values: dict[str, Any]) -> Config:
         raise ConfigError(_explain(error, paths(str(name)))) from None
 
 
-def read(path: Readable) -> Config:
-    """The configuration in a YAML file. Raises ConfigError, naming the file."""
+def read(path: Readable, called: str = "") -> Config:
+    """The configuration in a YAML file. Raises ConfigError, naming the file, or what it is called."""
     values = read_yaml(path)
     try:
         return load(values)
     except ConfigError as error:
-        raise ConfigError(f"{path}: {error}") from None
+        raise ConfigError(f"{called or path}: {error}") from None
 
 
 def dump(config: Config) -> dict[str, Any]:

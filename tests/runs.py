@@ -15,13 +15,14 @@ TINY = {"name": "simclr", "backbone": "resnet10_w4", "hidden_dim": 8, "projectio
 DATA = {"source": "digits", "limit": 40, "batch_size": 16, "image_size": 8}
 
 
-def settings(method=TINY, epochs=1, **data):
-    return config.load({"method": method, "data": {**DATA, **data}, "train": {"epochs": epochs}})
+def settings(method=TINY, epochs=1, teacher=(), **data):
+    values = {"method": method, "data": {**DATA, **data}, "train": {"epochs": epochs}}
+    return config.load(values | {"teacher": {"sources": list(teacher)}})
 
 
-def trial(folder, method=TINY, *, epoch=1, epochs=1, offsets=(), given=None, **data):
+def trial(folder, method=TINY, *, epoch=1, epochs=1, offsets=(), given=None, teacher=(), **data):
     """A trial's folder with a checkpoint whose batch norms have seen images. Returns: its configuration."""
-    wanted = settings(method, epochs, **data)
+    wanted = settings(method, epochs, teacher, **data)
     size = wanted.data.image_size
     given = given or Given(size, 40)
     network = methods.build(wanted.method, given, seed=1)

@@ -111,6 +111,12 @@ def test_what_cannot_run_is_refused(tmp_path, arguments, said):
     refused(run("--method", "dogo", *arguments, cwd=tmp_path), said)
 
 
+def test_a_network_that_cannot_see_the_images_is_refused_with_their_size(tmp_path):
+    done = run("--method", "simclr", *TINY, "--set", "method.backbone=convnext_atto", "--dry-run",
+               cwd=tmp_path)  # fmt: skip
+    refused(done, "backbone 'convnext_atto' cannot be built for images of 8 px (")
+
+
 def test_values_are_read_as_one_would_type_them():
     """`none` and `true`, as the tables of options show them."""
     typed = dict(map(config.parse_setting, ["method.hidden_dim=none", "data.fixed_views=none", "train.clip_norm=none"]))

@@ -7,11 +7,14 @@ from pathlib import Path
 
 import pytest
 import yaml
-from runs import sweep
+from runs import sweep, trial
 
+from raydistill.artifacts.sources import words_for
 from raydistill.artifacts.store import Store
+from raydistill.cli import main
 from raydistill.cli.arguments import teacher_of
 from raydistill.config import Teacher
+from raydistill.sweep import run as sweep_run
 from raydistill.training.prepare import locate
 
 ROOT = Path(__file__).parent.parent
@@ -35,6 +38,20 @@ def refused(done, *said):
     assert "Traceback" not in done.stderr
     for text in said:
         assert text in done.stderr
+
+
+def test_a_sweep_writes_down_what_its_teachers_were_called(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    trial(tmp_path / "taught")
+    plans = []
+    monkeypatch.setattr(sweep_run, "run_sweep", lambda plan, resume: plans.append(plan) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main(["sweep", "--method", "seed", *SETTINGS, "--teacher", "taught"])
+    origin = sweep_run._origin(plans[0], resume=False)
+    (key,) = plans[0].base.teacher.sources
+    assert origin["teachers"] == {key: str(tmp_path / "taught")}
+    assert words_for(plans[0].base, origin) == {key: "simclr on resnet10_w4, 1 epochs"}
+    assert words_for(plans[0].base, origin | {"artifacts": str(tmp_path / "gone")}) == {key: "taught"}
 
 
 class Touch:

@@ -1,21 +1,28 @@
 """`raydistill embed`: the run's own embeddings of any images, in their order, with what is known of them."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from buckets import BUCKET, s3_server
 from datafiles import folder, parquet, pixels, png, save
 from PIL import Image
 from runs import settings, sweep, trial
+from sklearn.datasets import load_sample_image
 
 from raydistill.cli import main
-from raydistill.data.sources import load_dataset
+from raydistill.data.augment import evaluate_view, normalization
+from raydistill.data.images import Raw, decode
+from raydistill.data.sources import load_dataset, open_source
 from raydistill.evaluation.online import embed_split
 from raydistill.export import embed
 from raydistill.export.encoders import choose, embed_plain
 from raydistill.export.found import find
+from raydistill.models.backbones import Backbone
+from raydistill.storage import Remote
 
 
 @pytest.fixture
@@ -128,6 +135,81 @@ def test_progress_goes_to_the_other_stream(home, capsys, monkeypatch):
     assert len(said.out.splitlines()) == 1
 
 
+def test_a_device_without_room_for_a_batch_asks_for_a_smaller_one(home, monkeypatch, capsys):
+    def full(*arguments):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")
+
+    monkeypatch.setattr(embed, "_features", full)
+    run("demo-1", "digits", "--device", "cpu", code=2)
+    assert "--batch-size 256: cpu has too little memory for it; use a smaller one" in capsys.readouterr().err
+    assert not list(home.parent.glob("*embeddings*"))
+
+
+def test_settings_of_the_images_may_be_given(home, capsys):
+    run("demo-1", "digits", "--set", "data.limit=30", "--set", "data.split_seed=3", "--split", "val")
+    known, found = read()
+    dataset = load_dataset(settings(limit=30, split_seed=3).data)
+    assert known["label"] == dataset.val.labels.tolist()
+    encoder = choose(find("demo-1", home, ""), "student")
+    assert agree(found, embed_split(encoder, dataset, dataset.val, torch.device("cpu"))[0].numpy())
+    run("demo-1", "torchvision:MNIST", "--set", "data.root=elsewhere", "--overwrite", code=2)
+    assert "under data.root='elsewhere'" in capsys.readouterr().err
+
+
+def test_images_of_an_object_store_are_named_by_their_address(home, tmp_path, monkeypatch):
+    monkeypatch.setenv("RAYDISTILL_CACHE", str(tmp_path / "cache"))
+    images = folder(tmp_path / "images")
+    parquet(tmp_path / "rows.parquet", [png(pixels()), png(pixels())])
+    (images / "train" / "cat" / "bad.png").write_bytes(b"no image")
+    with s3_server(tmp_path / "log"):
+        for name in ("images", "rows.parquet"):
+            Remote(f"s3://{BUCKET}/there/{name}").receive(tmp_path / name)
+        run("demo-1", f"s3://{BUCKET}/there/images", "--skip-bad")
+        run("demo-1", f"s3://{BUCKET}/there/rows.parquet", "--out", "rows.parquet.parquet", "--split", "train")
+        run("demo-1", f"s3://{BUCKET}/there/images/train/cat/0.png", "--out", "one.parquet")
+    known, found = read()
+    assert len(known["image"]) == 24
+    paths = [name.removeprefix(f"s3://{BUCKET}/there/") for name in known["image"]]
+    assert agree(found, expected(home, [np.array(Image.open(path)) for path in paths]))
+    assert read("rows.parquet.parquet")[0]["image"][0].startswith(f"s3://{BUCKET}/there/rows.parquet row ")
+    assert read("one.parquet")[0]["image"] == [f"s3://{BUCKET}/there/images/train/cat/0.png"]
+
+
+def before(encoder, images, size):
+    """A batch of decoded images, viewed together."""
+    views = evaluate_view(images, size=size, normalize=normalization("", size))
+    with torch.inference_mode():
+        return encoder(views).numpy()
+
+
+def same_as_together(encoder, raw, size):
+    rows = list(range(raw.count))
+    read = [embed._read(raw, row, size=size, skip=False) for row in rows]
+    assert {tuple(image.shape) for image in read if image.dtype == torch.float32} <= {(3, size, size)}
+    assert all(image.nbytes <= 12 * size**2 for image in read), "nothing larger than a view waits"
+    encoder = encoder.to(memory_format=torch.channels_last).eval()
+    found = embed._features(encoder, read, size, torch.device("cpu"))
+    assert np.array_equal(found, before(encoder, [decode(raw, row) for row in rows], size))
+
+
+@pytest.mark.parametrize("size", [8, 16, 97])
+def test_views_made_one_by_one_are_those_of_the_batch_bit_for_bit(size):
+    digits = open_source(settings().data)["test"]
+    pages = [Image.fromarray(image) for name in ("china.jpg", "flower.jpg") for image in [load_sample_image(name)]]
+    photos = [page.resize((40 + 60 * i, 300 - 30 * i)) for i in range(4) for page in pages]
+
+    def open_one(index):
+        return digits.open(index) if index % 2 else photos[index % 8].copy()
+
+    mixed = Raw(16, open_one, str, None, ())
+    same_as_together(Backbone("resnet10_w4", image_size=size), mixed, size)
+
+
+def test_views_of_cifar_images_made_one_by_one_are_those_of_the_batch(cifar10):
+    raw = open_source(settings(source=str(cifar10)).data)["test"]
+    same_as_together(Backbone("resnet10_w4", image_size=12), replace(raw, count=50), 12)
+
+
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
@@ -136,10 +218,18 @@ def test_progress_goes_to_the_other_stream(home, capsys, monkeypatch):
         (["demo-1", "./nowhere"], "IMAGES ./nowhere: there is no such file or folder"),
         (["demo-1", "digits", "--split", "tset"], "--split 'tset' is unknown; did you mean 'test'?"),
         (["demo-1", "digits", "--encoder", "studnet"], "did you mean 'student'"),
-        (["demo-1", "digits", "--out", "runs"], "--out runs: give a file"),
+        (["demo-1", "digits", "--out", "runs"], "--out runs: is a folder"),
         (["demo-1", "digits", "--out", "s3://bucket/x"], "give a file of this machine"),
         (["demo-1", "digits", "--out", "there.parquet"], "is there already; choose another file, or add --overwrite"),
         (["demo-1", "digits", "--device", "gpu"], "--device gpu cannot be used"),
+        (["demo-1", "digits", "--device", "meta"], "--device meta cannot be used (it computes nothing)"),
+        (["demo-1", "digits", "--out", "~nobody-here/x"], "--out ~nobody-here/x: could not determine home directory"),
+        (["demo-1", "~nobody-here/x"], "IMAGES ~nobody-here/x: could not determine home directory"),
+        (["demo-1", "digits", "--set", "train.lr=1"], "--set train.lr: the encoder is as it is"),
+        (["demo-1", "digits", "--set", "data.source=x"], "--set data.source: IMAGES says which they are"),
+        (["demo-1", "digits", "--set", "data.image_size=9"], "--set data.image_size: the encoder's own is used"),
+        (["demo-1", "digits", "--set", "data.on_bad_image=skip"], "use --skip-bad"),
+        (["demo-1", "digits", "--set", "data.rooot=x"], "data.rooot = 'x': no such setting; did you mean 'data.root'?"),
         (["demo-1", "one.png", "--split", "val"], "--split val:"),
     ],
 )

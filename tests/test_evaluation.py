@@ -7,12 +7,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from datafiles import folder
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from runs import settings as settings_of
+from runs import trial
 from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
+from raydistill import config
+from raydistill.evaluation import final
 from raydistill.evaluation.features import embed
 from raydistill.evaluation.knn import PRESETS, instance_accuracy, knn_accuracy, neighbours, vote
 from raydistill.evaluation.probe import _gradients, linear_probe
@@ -225,3 +230,17 @@ def test_presets_are_the_published_ones():
     assert PRESETS["dino"].temperature == 0.07
     assert PRESETS["simreg"].ties == "random"
     assert PRESETS["seed"].ks == (10,)
+
+
+def test_the_ensemble_is_scored_on_the_images_that_were_read(tmp_path, monkeypatch):
+    """Of one network twice it is that network's score, also where another image stands in for a broken one."""
+    data = {"source": str(folder(tmp_path / "images", per_class=8)), "limit": None, "on_bad_image": "skip"}
+    trial(tmp_path / "run", **data)
+    monkeypatch.setattr(
+        final, "scored_encoders", lambda method, which: dict.fromkeys(("student", "again"), method.backbone)
+    )
+    for broken in (False, True):
+        if broken:  # the last cat, for which the first dog stands in
+            (tmp_path / "images" / "test" / "cat" / "7.png").write_bytes(b"no image")
+        scores = final.score(config.dump(settings_of(**data)), str(tmp_path / "run"), threads=1)
+        assert scores["test_probe_ensemble"] == scores["test_probe"] == scores["test_probe_again"]

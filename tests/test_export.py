@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from datafiles import png
 from exported import read_by_others
 from runs import TINY, sweep, trial
+from safetensors import safe_open
 
 from raydistill.cli import main
 from raydistill.config import ConfigError
@@ -18,7 +20,7 @@ from raydistill.export.encoders import choose, embed_plain, sample
 from raydistill.export.formats import open_format
 from raydistill.export.found import find
 from raydistill.export.write import ExportError, export
-from raydistill.methods import Given
+from raydistill.methods import Given, Widths
 
 HEADS = {"hidden_dim": 8, "projection_dim": 8}
 CNN = {"name": "simclr", **HEADS}
@@ -80,6 +82,22 @@ def test_raydistill_loads_its_own_export(runs, tmp_path, name, encoder):
     assert expected.std(0).max() > 1e-3 * np.abs(expected).max(), "images differ"
 
 
+@pytest.mark.parametrize(("name", "encoder", "absent"), [("vit", "block_1", "blocks.1."), ("sssd", "exit_1", "layer2."),
+                                                         ("sssd", "exit_1", "exits.")])  # fmt: skip
+def test_an_export_has_no_weights_of_what_lies_behind_its_encoder(runs, tmp_path, name, encoder, absent):
+    counts = {}
+    for chosen in (encoder, "student"):
+        written(runs[name], "safetensors", tmp_path / chosen, encoder=chosen)
+        with safe_open(tmp_path / chosen / "encoder.safetensors", framework="pt") as file:
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a mapping
+        about = json.loads((tmp_path / chosen / "provenance.json").read_text())
+        known = dict(choose(runs[name], chosen).named_parameters())
+        assert about["parameters"] == sum(state[key].numel() for key in state if key in known) > 0
+        counts[chosen] = about["parameters"]
+        assert chosen == "student" or not [key for key in state if absent in key]
+    assert counts[encoder] < counts["student"]
+
+
 @pytest.mark.slow
 def test_others_read_what_the_cards_say_without_raydistill(runs, tmp_path):
     image = sample(runs["narrow"].config)[0][3]
@@ -134,13 +152,66 @@ def test_provenance_and_card_say_where_it_comes_from(runs, tmp_path):
     assert about["weights"]["sha256"] == hashlib.sha256(weights).hexdigest()
     assert (about["run"], about["encoder"], about["method"], about["epoch"]) == ("peers", "peer_2", "dogo", 1)
     assert about["data"] == {"source": "digits", "training_images": 40}
-    assert set(about["versions"]) == {"raydistill", "python", "torch", "torchvision", "timm"}
-    assert about["scores"] == {"val_knn": 0.5}
+    assert set(about["versions"]["export"]) == {"raydistill", "python", "torch", "torchvision", "timm"}
+    assert about["versions"]["training"] is None, "nobody wrote it down"
+    assert about["scores"] == {}, "the student's score is not the peer's"
     card = (tmp_path / "out" / "README.md").read_text()
     assert "peer_2 of `dogo`" in card
-    assert "50.00 %" not in card, "the student's score is not the peer's"
+    assert "50.00 %" not in card
     written(runs["peers"], "safetensors", tmp_path / "student")
     assert "| k-NN accuracy | validation | 50.00 % |" in (tmp_path / "student" / "README.md").read_text()
+
+
+def test_another_encoder_has_its_own_scores_also_in_an_export_of_the_export(runs, tmp_path):
+    known = {"val_knn": 0.5, "val_knn_peer_2": 0.25, "test_knn_peer_2": 0.125, "test_probe_ensemble": 0.75}
+    written(replace(runs["peers"], scores=known), "safetensors", tmp_path / "out", encoder="peer_2")
+    again = find(str(tmp_path / "out"), tmp_path, "")
+    assert again.scores == {"val_knn_peer_2": 0.25, "test_knn_peer_2": 0.125}
+    written(again, "torch-export", tmp_path / "again")
+    for folder in ("out", "again"):
+        scores = json.loads((tmp_path / folder / "provenance.json").read_text())["scores"]
+        assert scores == {"val_knn": 0.25, "test_knn": 0.125}
+        assert "| k-NN accuracy | test | 12.50 % |" in (tmp_path / folder / "README.md").read_text()
+
+
+SEED = {"name": "seed", "backbone": "resnet10_w4", "teacher": "features", "queue_size": 32}
+TAUGHT = {
+    "in the store": ({"run": {"method": {"name": "byol", "backbone": "resnet10_w16"}, "train": {"epochs": 30}}}, "",
+                     "byol on resnet10_w16, 30 epochs"),
+    "of a library": ({"source": "timm:resnet18", "image_size": 8}, "", "timm:resnet18"),
+    "called so by the sweep": (None, "timm:resnet18", "timm:resnet18"),
+    "of a file": ({"sha256": "0", "format": "mocov2", "backbone": "torchvision:resnet50"}, "/there/moco.pth",
+                  "moco.pth, mocov2, torchvision:resnet50"),
+    "of a file that is gone": (None, "/there/moco.pth", "moco.pth"),
+    "forgotten": (None, "", "artifact:0123456789abcdef"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", TAUGHT)
+def test_the_card_says_where_the_teacher_comes_from(tmp_path, case):
+    made_of, called, said = TAUGHT[case]
+    key = "artifact:0123456789abcdef"
+    folder = sweep(tmp_path / "runs")
+    winner = folder / "trials" / "t0001"
+    trial(winner, SEED, given=Given(8, 40, (), (Widths(16, None),)), teacher=[key])
+    store = tmp_path / "artifacts"
+    if made_of is not None:
+        (store / "teacher" / key[9:]).mkdir(parents=True)
+        (store / "teacher" / key[9:] / "artifact.json").write_text(json.dumps({"made_of": made_of}))
+    origin = {"id": "a1", "artifacts": str(store), "environment": {"torch": "2.0"}} | (
+        {"teachers": {key: called}} if called else {}
+    )
+    (folder / "origin.json").write_text(json.dumps(origin))
+    written(find("demo-1", tmp_path / "runs", ""), "safetensors", tmp_path / "out")
+    written(find(str(tmp_path / "out"), tmp_path, ""), "torch-export", tmp_path / "again")
+    for out in ("out", "again"):
+        assert f", with the frozen teacher {said}." in (tmp_path / out / "README.md").read_text()
+        about = json.loads((tmp_path / out / "provenance.json").read_text())
+        assert about["teachers"] == [said]
+        assert (about["versions"]["training"], about["sweep_id"]) == ({"torch": "2.0"}, "a1")
+    (folder / "origin.json").unlink()
+    single = find("demo-1", tmp_path / "runs", "", store)
+    assert single.taught == ({key: said} if made_of and "file" not in case else single.taught), "its store is asked"
 
 
 def test_images_that_are_not_here_are_made_up_and_said_to_be(tmp_path):
@@ -160,11 +231,29 @@ class TestFolder:
         assert (out / "config.json").exists()
         (tmp_path / "mine").mkdir()
         (tmp_path / "mine" / "notes").touch()
-        with pytest.raises(ConfigError, match="is no export"):
-            written(runs["narrow"], "timm", tmp_path / "mine", overwrite=True)
+        for foreign in (None, "", "[]", "{}", '{"run": "mine", "weights": {"file": "gone"}, "files": ["notes"]}'):
+            if foreign is not None:
+                (tmp_path / "mine" / "provenance.json").write_text(foreign)
+            with pytest.raises(ConfigError, match="is no export"):
+                written(runs["narrow"], "timm", tmp_path / "mine", overwrite=True)
+        (tmp_path / "mine" / "provenance.json").unlink()
         with pytest.raises(ConfigError, match="is a file"):
             written(runs["narrow"], "timm", tmp_path / "mine" / "notes")
         assert sorted(path.name for path in tmp_path.iterdir()) == ["mine", "out"]
+
+    def test_what_somebody_put_into_an_export_is_not_deleted_with_it(self, runs, tmp_path):
+        out = tmp_path / "out"
+        written(runs["narrow"], "timm", out)
+        (out / "__pycache__").mkdir()
+        (out / "__pycache__" / "load.pyc").touch()
+        written(runs["narrow"], "mlflow", out, overwrite=True)
+        (out / "chapters").mkdir()
+        (out / "chapters" / "thesis.tex").touch()
+        with pytest.raises(ConfigError, match=r"holds chapters/thesis\.tex, which is not of the export"):
+            written(runs["narrow"], "timm", out, overwrite=True)
+        (out / "chapters" / "thesis.tex").unlink()
+        written(runs["narrow"], "timm", out, overwrite=True)
+        assert not (out / "MLmodel").exists()
 
     def test_an_export_that_differs_is_not_kept(self, runs, tmp_path, monkeypatch):
         form = open_format("safetensors")

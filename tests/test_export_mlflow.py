@@ -1,6 +1,7 @@
 """Runs out of MLflow and models into it: images in, embeddings out, nothing unpickled."""
 
 import base64
+import json
 import pickle
 
 import mlflow
@@ -9,11 +10,11 @@ import pandas as pd
 import pytest
 import torch
 from datafiles import png
-from runs import sweep, trial
+from runs import settings, sweep, trial
 
 from raydistill.cli import main
 from raydistill.config import ConfigError
-from raydistill.export.encoders import choose, embed_plain
+from raydistill.export.encoders import choose, embed_plain, sample
 from raydistill.export.found import find
 from raydistill.sweep.tracking import Tracker
 
@@ -100,7 +101,9 @@ def test_a_version_has_the_trial_and_its_scores_as_tags(tracked, registered):
 
 
 def test_it_takes_images_in_every_shape(tracked, model):
-    images = np.random.default_rng(0).integers(0, 256, (3, 20, 30, 3), dtype=np.uint8)
+    images = np.stack(sample(find("demo-1", tracked[0], "").config)[0][:3])
+    assert len({image.tobytes() for image in images}) == 3, "of the digits, not noise"
+    assert images.shape == (3, 8, 8, 3)
     files = [png(image) for image in images]
     texts = [base64.b64encode(file).decode() for file in files]
     run = find("demo-1", tracked[0], "")
@@ -112,6 +115,15 @@ def test_it_takes_images_in_every_shape(tracked, model):
         assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
     many = model.predict(np.repeat(images, 50, axis=0))
     assert np.abs(many[::50] - expected).max() <= 1e-5 * np.abs(expected).max()
+
+
+def test_photographs_go_in_as_well(tracked, model, cifar10):
+    images = sample(settings(source=str(cifar10)))[0]
+    run = find("demo-1", tracked[0], "")
+    expected = embed_plain(choose(run, "student"), images, 8).numpy()
+    assert expected.std(0).max() > 1e-2 * np.abs(expected).max(), "they differ"
+    found = model.predict([png(image) for image in images])
+    assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
 
 
 def test_its_signature_and_its_example_say_what_it_takes_and_gives(model):
@@ -131,10 +143,80 @@ def test_what_has_no_run_in_mlflow_is_not_registered(tracked, tmp_path, monkeypa
     monkeypatch.chdir(tmp_path)
     trial(tmp_path / "alone")
     sweep(tmp_path / "runs", "unknown-1")
-    said = {"alone": "alone is no trial of a sweep", "unknown-1": "has no run of unknown-1/t0001"}
+    said = {"alone": "alone is no trial of a sweep", "unknown-1": "has no run of sweep unknown-1"}
     for given, words in said.items():
         with pytest.raises(SystemExit) as ended:
             main(["export", given, "--format", "mlflow", "--register", "x", "--tracking-uri", tracked[1]])
         assert ended.value.code == 2
         assert words in capsys.readouterr().err
     assert not (tmp_path / "exports").exists()
+
+
+def test_a_score_of_another_epoch_than_the_checkpoints_is_left_out(tracked):
+    home, uri, _, trials = tracked
+    client = mlflow.MlflowClient(uri)
+    client.log_metric(trials["t0001"], "test_probe", 0.9, step=2)
+    assert find(f"mlflow:{trials['t0001']}", home, uri).scores == {"val_knn": 0.5, "test_knn": 0.25}
+
+
+def test_the_run_of_another_sweep_of_that_name_is_left_alone(tmp_path, monkeypatch, capsys):
+    """Two people, one MLflow, and both call their sweep demo-1."""
+    monkeypatch.chdir(tmp_path)
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    ids = {}
+    for person in ("ours", "theirs"):
+        (sweep(tmp_path / person) / "origin.json").write_text(json.dumps({"id": person}))
+        name = "demo-1" if person == "theirs" else "ours-1"
+        tracker = Tracker(uri, "raydistill", name, params={}, tags={"raydistill.id": person}, system_metrics=False)
+        tracker.start_trial("t0001", {})
+        assert tracker.close("finished") == 0
+        ids[person] = tracker.parent_id
+    client = mlflow.MlflowClient(uri)
+
+    def export(code, *more):
+        command = ["export", "demo-1", "--format", "mlflow", "--storage", "ours", "--tracking-uri", uri, "--overwrite"]
+        with pytest.raises(SystemExit) as ended:
+            main([*command, "--register", "x", *more])
+        assert ended.value.code == code
+
+    export(2)
+    assert "holds another sweep called 'demo-1', not this one" in capsys.readouterr().err
+    assert not (tmp_path / "exports").exists()
+    for run in client.search_runs(["1"], "tags.`raydistill.sweep` = 'ours-1'"):
+        client.set_tag(run.info.run_id, "raydistill.sweep", "demo-1")
+    export(0)
+    version = client.get_model_version("x", "1")
+    assert client.get_run(version.run_id).data.tags["mlflow.parentRunId"] == ids["ours"]
+    export(0, "--encoder", "student")
+    assert client.get_model_version("x", "2").tags["test_knn"] == "0.250000"
+
+
+def test_a_version_of_another_encoder_does_not_have_the_students_scores(tmp_path):
+    method = {"name": "dogo", "backbones": ["resnet10_w4", "resnet10_w4"], "hidden_dim": 8, "projection_dim": 8}
+    folder = sweep(tmp_path / "runs")
+    trial(folder / "trials" / "t0001", method)
+    scores = {"test_knn": 0.5, "test_knn_peer_2": 0.25}
+    (folder / "trials" / "t0001" / "scores.json").write_text(json.dumps(scores))
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    tracker = Tracker(uri, "raydistill", "demo-1", params={}, system_metrics=False)
+    tracker.start_trial("t0001", {})
+    assert tracker.close("finished") == 0
+    command = ["export", "demo-1", "--format", "mlflow", "--encoder", "peer_2", "--register", "m"]
+    with pytest.raises(SystemExit):
+        main([*command, "--storage", f"{tmp_path}/runs", "--tracking-uri", uri, "--out", f"{tmp_path}/out"])
+    tags = mlflow.MlflowClient(uri).get_model_version("m", "1").tags
+    assert (tags["raydistill.encoder"], tags["test_knn"]) == ("peer_2", "0.250000")
+    assert not [name for name in tags if name.startswith("val_")]
+
+
+def test_a_run_without_its_configuration_is_named(tracked):
+    home, uri, _, _ = tracked
+    tracker = Tracker(uri, "raydistill", "bare-1", params={}, system_metrics=False)
+    tracker.start_trial("t0001", {})
+    tracker.artifact("t0001", home / "demo-1" / "trials" / "t0001" / "epoch-00001.safetensors", "checkpoint")
+    assert tracker.close("finished") == 0
+    (run,) = mlflow.MlflowClient(uri).search_runs(
+        [tracker.experiment_id], "tags.`raydistill.sweep` = 'bare-1' AND tags.`raydistill.trial` = 't0001'"
+    )
+    with pytest.raises(ConfigError, match=rf"mlflow:{run.info.run_id}: its config\.yaml cannot be had"):
+        find(f"mlflow:{run.info.run_id}", home, uri)

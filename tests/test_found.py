@@ -86,6 +86,24 @@ def test_what_cannot_be_found_is_said(home, given, said):
         find(given.format(home=home), home, "")
 
 
+@pytest.mark.parametrize(("content", "said"), [("", "expected a mapping of sections, got NoneType"),
+                                               ("- 1", "expected a mapping of sections, got list"),
+                                               ("method: {name: simclr, dim: 8}", "no such setting")])  # fmt: skip
+@pytest.mark.parametrize("export", [False, True])
+def test_a_configuration_that_is_none_is_named(home, tmp_path, content, said, export):
+    trial(tmp_path / "alone")
+    (tmp_path / "alone" / "config.yaml").write_text(content)
+    if export:
+        (tmp_path / "alone" / "provenance.json").write_text("{}")
+    with pytest.raises(ConfigError, match=rf"alone/config\.yaml: .*{said}"):
+        find(str(tmp_path / "alone"), home, "")
+
+
+def test_the_home_folder_of_nobody_is_said(home):
+    with pytest.raises(ConfigError, match=r"~nobody-here/x.*: ~nobody-here is nobody's home folder"):
+        find("~nobody-here/x", home, "")
+
+
 def test_an_export_with_a_damaged_provenance_is_refused(home, tmp_path):
     trial(tmp_path / "out")
     (tmp_path / "out" / "provenance.json").write_text("{}")

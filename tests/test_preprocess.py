@@ -52,9 +52,9 @@ def test_it_does_what_training_did_and_its_words_mean_the_same_to_torchvision(pr
             assert (other - trained).abs().max() < limit, shape
 
 
-def encoded(image, **options):
+def encoded(image, kind="PNG", **options):
     buffer = io.BytesIO()
-    image.save(buffer, format="PNG", **options)
+    image.save(buffer, format=kind, **options)
     return buffer.getvalue()
 
 
@@ -75,6 +75,13 @@ KINDS = {
     "palette with transparency": encoded(PALETTE, transparency=b"\x00\x40\x80"),
     "cut-out": encoded(Image.fromarray(pixels(channels=4))),
     "turned": turned(),
+    "cmyk jpeg": encoded(Image.fromarray(pixels(20, 24)).convert("CMYK"), "JPEG"),
+    "16 bits in tiff": encoded(Image.fromarray((pixels()[..., 0].astype(np.uint16) << 8) + 77), "TIFF"),
+    "32 bits in tiff": encoded(Image.fromarray(pixels()[..., 0].astype(np.int32) * 300), "TIFF"),
+    "gif": encoded(Image.fromarray(pixels()).quantize(16), "GIF", transparency=3),
+    "moving gif": encoded(PALETTE, "GIF", save_all=True, append_images=[Image.fromarray(pixels()).quantize(8)]),
+    "one bit": encoded(Image.fromarray(pixels()[..., 0] > 127)),
+    "one bit in tiff": encoded(Image.fromarray(pixels()[..., 0] > 127), "TIFF"),
 }
 
 

@@ -113,7 +113,7 @@ def test_wrong_names_are_explained(uri, here, capsys):
     assert refused(capsys, "dogo-1", "--figures")[0] == 2
     assert (
         refused(capsys, "dogo-1", "--out", ".", "--tracking-uri", uri)[1]
-        == "error: --out .: give a file of this machine\n"
+        == "error: --out .: is a folder; give a file\n"
     )
     code, said = refused(capsys, "dogo-1")
     assert (code, "there is no MLflow store" in said) == (2, True)

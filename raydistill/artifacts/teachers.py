@@ -10,6 +10,7 @@ import torch
 from raydistill import config as configuration
 from raydistill import methods
 from raydistill.artifacts.identity import images_identity
+from raydistill.artifacts.sources import PREFIX as PREFIX
 from raydistill.artifacts.store import ArtifactError, Store, key_of
 from raydistill.config import Config, ConfigError
 from raydistill.data.augment import Normalization, normalization
@@ -19,7 +20,6 @@ from raydistill.models.teacher import FrozenTeacher, load_teacher, save_teacher
 from raydistill.presets import load_preset
 
 FILE = "teacher.safetensors"
-PREFIX = "artifact:"
 
 
 def recipes(config: Config) -> list[Config]:

@@ -50,10 +50,18 @@ def source_of(flag: str, given: str) -> str:
     """
     if is_remote(given):
         return given
-    path = Path(str(place(given))).expanduser()
+    path = expanded(flag, str(place(given)))
     if not path.exists() and ":" not in given and os.sep in given:
         raise ConfigError(f"{flag} {given}: there is no such file or folder")
     return str(path.resolve()) if path.exists() else given
+
+
+def expanded(flag: str, given: str) -> Path:
+    """`~` is a home folder. Raises: ConfigError for the home of nobody."""
+    try:
+        return Path(given).expanduser()
+    except RuntimeError as error:
+        raise ConfigError(f"{flag} {given}: {str(error).rstrip('.').lower()}") from None
 
 
 def tracking(given: str | None) -> str:
@@ -63,8 +71,10 @@ def tracking(given: str | None) -> str:
 
 def target(given: str, *, overwrite: bool) -> Path:
     """The file that `--out` names. Raises: ConfigError where it cannot be written, or is there already."""
-    found = Path(given).expanduser().absolute()
-    if is_remote(given) or found.is_dir():
+    found = expanded("--out", given).absolute()
+    if found.is_dir():
+        raise ConfigError(f"--out {given}: is a folder; give a file")
+    if is_remote(given):
         raise ConfigError(f"--out {given}: give a file of this machine")
     if found.exists() and not overwrite:
         raise ConfigError(f"--out {given}: is there already; choose another file, or add --overwrite")
@@ -131,6 +141,8 @@ def device_of(given: str | None) -> torch.device:
     name = given or ("cuda" if torch.cuda.is_available() else "cpu")
     try:
         torch.empty(0, device=name)
+        if torch.device(name).type == "meta":
+            raise RuntimeError("it computes nothing")
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(f"--device {name} cannot be used ({str(error).splitlines()[0].partition('. ')[0]})") from None
     return torch.device(name)

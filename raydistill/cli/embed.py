@@ -4,23 +4,28 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
-from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from raydistill.cli.arguments import Device, data_errors, device_of, shown, source_of
+from raydistill import config as configuration
+from raydistill.cli.arguments import Device, Set, data_errors, device_of, shown, source_of, target
 from raydistill.cli.runs import Encoder, Run, Storage, Tracking, find_run
-from raydistill.config import ConfigError, nearest
-from raydistill.storage import is_remote
+from raydistill.config import Config, ConfigError, Data, nearest
 
 SECONDS_BETWEEN_LINES = 10.0
+FIXED = {
+    "data.source": "IMAGES says which they are",
+    "data.image_size": "the encoder's own is used",
+    "data.on_bad_image": "use --skip-bad",
+}
 
 
 def command(
     run: Run,
     images: Annotated[str, typer.Argument(help="a folder, Parquet, torchvision:NAME, digits, or an image file")],
     out: Annotated[str, typer.Option(help="the Parquet file to write")] = "embeddings.parquet",
+    settings: Set = None,
     encoder: Encoder = None,
     split: Annotated[str, typer.Option(help="all, train, val or test")] = "all",
     batch_size: Annotated[int, typer.Option(min=1, help="images at a time")] = 256,
@@ -34,13 +39,11 @@ def command(
     splits = ("all", "train", "val", "test")
     if split not in splits:
         raise ConfigError(f"--split {split!r} is unknown{nearest(split, splits)}")
-    target = Path(out).expanduser().absolute()
-    if is_remote(out) or target.is_dir():
-        raise ConfigError(f"--out {out}: give a file of this machine")
-    if target.exists() and not overwrite:
-        raise ConfigError(f"--out {out}: is there already; choose another file, or add --overwrite")
+    file = target(out, overwrite=overwrite)
     source = source_of("IMAGES", images)
+    chosen = _data_settings(settings or [])
     found = find_run(run, storage, tracking_uri)
+    data = _data(found.config, chosen)
     from raydistill.export.embed import embed_images, parts_of
     from raydistill.export.encoders import choose
 
@@ -56,11 +59,28 @@ def command(
             typer.echo(f"{done} of {total} images, {done / (now - began):.0f} a second", err=True)
 
     with data_errors():
-        parts = parts_of(source, split, found.config.data)
+        parts = parts_of(source, split, data)
         total = sum(len(rows) for _, _, rows in parts)
         done = embed_images(
-            network, replace(found, encoder=name), parts, target, batch_size=batch_size, device=where, skip=skip_bad,
+            network, replace(found, encoder=name), parts, file, batch_size=batch_size, device=where, skip=skip_bad,
             progress=tell,
         )  # fmt: skip
     left_out = f"; {total - done} images could not be read" if done < total else ""
-    typer.echo(f"{done} embeddings of {network.dim} numbers, by {found.run}, in {shown(target)}{left_out}")
+    typer.echo(f"{done} embeddings of {network.dim} numbers, by {found.run}, in {shown(file)}{left_out}")
+
+
+def _data_settings(settings: list[str]) -> dict[str, Any]:
+    """Raises: ConfigError for a setting that is not of the images."""
+    chosen = dict(map(configuration.parse_setting, settings))
+    for path in chosen:
+        if not path.startswith("data."):
+            raise ConfigError(f"--set {path}: the encoder is as it is; of settings, embed takes those of data.*")
+        if path in FIXED:
+            raise ConfigError(f"--set {path}: {FIXED[path]}")
+    return chosen
+
+
+def _data(config: Config, chosen: dict[str, Any]) -> Data:
+    """How the run divides images, but all of them, unless told otherwise."""
+    values = configuration.assign(configuration.dump(config), {"data.limit": None} | chosen)
+    return configuration.load(values).data

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from raydistill.cli.arguments import shown, tracking, working_folder
+from raydistill.cli.arguments import expanded, shown, tracking, working_folder
 from raydistill.cli.runs import Encoder, Run, Storage, Tracking, find_run
 from raydistill.config import ConfigError
 from raydistill.storage import is_remote
@@ -35,7 +34,8 @@ def command(
         raise ConfigError(f"--out {out}: give a folder of this machine")
     found = find_run(run, storage, tracking_uri)
     suffix = f"-{encoder}" if encoder not in (None, found.encoder) else ""
-    folder = Path(out or working_folder() / "exports" / f"{found.name}{suffix}-{form}").expanduser().absolute()
+    name = f"{found.name}{suffix}-{form}"
+    folder = (expanded("--out", out) if out else working_folder() / "exports" / name).absolute()
     if not found.complete:
         typer.echo(f"{found.run} is at epoch {found.epoch} of {found.config.train.epochs}; taken as it is", err=True)
     if register is not None:

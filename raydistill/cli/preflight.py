@@ -59,7 +59,9 @@ def preflight(plan: SweepSettings) -> tuple[SweepSettings, int]:
         )  # fmt: skip
         check_batch_sizes(plan.space, 1 if plan.most_workers else plan.workers, len(dataset.train))
         splits = {name: len(getattr(dataset, name)) for name in ("train", "val", "test")}
-        plan = replace(plan, base=located(plan.base, store, dataset.image_size), images=splits)
+        base = located(plan.base, store, dataset.image_size)
+        called = dict(zip(base.teacher.sources, plan.base.teacher.sources, strict=True))
+        plan = replace(plan, base=base, images=splits, teachers=called)
         for config in wanted_configs(plan):
             given = promised(config, dataset, store)
             methods.build(config.method, given, seed=0)

@@ -6,13 +6,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raydistill.cli.arguments import tracking, working_folder
+from raydistill.cli.arguments import artifact_store, tracking, working_folder
 from raydistill.storage import place
 
 if TYPE_CHECKING:
     from raydistill.export.found import Found
 
-Run = Annotated[str, typer.Argument(help="a sweep's name (its winner), SWEEP/TRIAL, a folder, or mlflow:RUN_ID")]
+Run = Annotated[
+    str,
+    typer.Argument(
+        help="a sweep's name (its winner), SWEEP/TRIAL, the folder of one or of an export, or mlflow:RUN_ID"
+    ),
+]
 Encoder = Annotated[str | None, typer.Option(help="such as peer_2, block_3 or exit_1 [student]")]
 Storage = Annotated[str | None, typer.Option(help="where sweeps are kept [runs]")]
 Tracking = Annotated[str | None, typer.Option(help="MLflow [MLFLOW_TRACKING_URI, else sqlite:///mlflow.db]")]
@@ -22,4 +27,5 @@ def find_run(given: str, storage: str | None, tracking_uri: str | None) -> Found
     """Raises: ConfigError for what is not there."""
     from raydistill.export.found import find
 
-    return find(given, place(storage or working_folder() / "runs").absolute(), tracking(tracking_uri))
+    home = place(storage or working_folder() / "runs").absolute()
+    return find(given, home, tracking(tracking_uri), artifact_store(None, home))

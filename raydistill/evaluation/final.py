@@ -42,22 +42,25 @@ def score(config: dict[str, Any], directory: str, *, threads: int, gpu: bool = F
     device = torch.device("cuda" if gpu else "cpu")
     scores: dict[str, float] = {}
     logits: list[Tensor] = []
+    labels = torch.empty(0)
     for name, encoder in scored_encoders(method, settings.eval.encoders).items():
         encoder.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        found, test_logits = _score(encoder, dataset, settings, device)
+        found, test_logits, labels = _score(encoder, dataset, settings, device)
         scores |= {metric + ("" if name == "student" else f"_{name}"): value for metric, value in found.items()}
         logits.append(test_logits)
     if len(logits) > 1:
         mean = torch.stack(logits).mean(0)
-        assert dataset.test.labels is not None
-        scores["test_probe_ensemble"] = torch.eq(mean.argmax(1), dataset.test.labels).double().mean().item()
+        scores["test_probe_ensemble"] = torch.eq(mean.argmax(1), labels).double().mean().item()
     return scores
 
 
 def _score(
     encoder: torch.nn.Module, dataset: Dataset, settings: configuration.Config, device: torch.device
-) -> tuple[dict[str, float], Tensor]:
-    """Scores of one encoder, and its probe's logits (M, classes) on the test split."""
+) -> tuple[dict[str, float], Tensor, Tensor]:
+    """Scores of one encoder, its probe's logits (M, classes) on the test split, and the labels (M,) of the images used.
+
+    Those of an image that stands in for a broken one are its own.
+    """
     train, train_labels = embed_split(encoder, dataset, dataset.train, device)
     val, val_labels = embed_split(encoder, dataset, dataset.val, device)
     test, test_labels = embed_split(encoder, dataset, dataset.test, device)
@@ -72,4 +75,4 @@ def _score(
     )  # fmt: skip
     scores = {name: sum(values.values()) / len(values) for name, values in nearest.items()}
     assert probe.test is not None and probe.test_logits is not None
-    return scores | {"val_probe": probe.val, "test_probe": probe.test}, probe.test_logits
+    return scores | {"val_probe": probe.val, "test_probe": probe.test}, probe.test_logits, test_labels

@@ -15,6 +15,6 @@ def load(folder: str | Path) -> nn.Module:
     It takes images as the export's `preprocess.py` makes them, (N, 3, S, S), and gives (N, dim).
     Raises: ConfigError for a folder that holds none, or a damaged one.
     """
-    from raydistill.export.formats.safetensors import load as read
+    from raydistill.artifacts.encoders import load as read
 
     return read(Path(folder))

@@ -8,7 +8,6 @@ from typing import Any
 
 from raydistill import __version__
 from raydistill.artifacts.teachers import recipes
-from raydistill.config import Config
 from raydistill.data.augment import normalization
 from raydistill.export.found import Found
 
@@ -43,31 +42,39 @@ def preprocessing(size: int) -> dict[str, Any]:
 
 
 def provenance(found: Found) -> dict[str, Any]:
-    """Where the encoder comes from; numbers of its weights and of the check are added by the writer."""
+    """Where the encoder comes from; numbers of its weights and of the check are added by the writer.
+
+    The scores are the encoder's own. What trained it is known of a sweep, else None.
+    """
     config = found.config
     return {
-        "run": found.run, "sweep": found.sweep, "trial": found.trial, "encoder": found.encoder,
+        "run": found.run, "sweep": found.sweep, "sweep_id": found.origin.get("id", ""), "trial": found.trial,
+        "encoder": found.encoder,
         "method": config.method.name, "epoch": found.epoch, "epochs": config.train.epochs, "outcome": found.outcome,
         "copies": list(found.copies),
         "seeds": {
             "train": config.train.seed, "stream": config.data.stream_seed, "split": config.data.split_seed,
         },
         "data": {"source": config.data.source, "training_images": found.given["images"]},
-        "teachers": _teachers(config),
-        "scores": found.scores,
+        "teachers": _teachers(found),
+        "scores": scores_of(found),
         "given": found.given,
-        "versions": {"raydistill": __version__, "python": platform.python_version(), **_versions()},
+        "versions": {
+            "training": found.origin.get("environment"),
+            "export": {"raydistill": __version__, "python": platform.python_version(), **_versions()},
+        },
     }  # fmt: skip
 
 
-def _teachers(config: Config) -> list[str]:
+def _teachers(found: Found) -> list[str]:
+    config = found.config
     if config.method.teacher_output() is None:
         return []
     trained = [
         f"{recipe.method.name} on {config.teacher.backbone}, {recipe.train.epochs} epochs on the same images"
         for recipe in recipes(config)
     ]
-    return [*config.teacher.sources, *trained]
+    return [*(found.taught.get(source, source) for source in config.teacher.sources), *trained]
 
 
 def _versions() -> dict[str, str]:
@@ -82,8 +89,7 @@ def _versions() -> dict[str, str]:
 
 def scores_of(found: Found) -> dict[str, float]:
     """The scores of the encoder alone."""
-    suffix = "" if found.encoder == "student" else f"_{found.encoder}"
-    return {name: found.scores[name + suffix] for name in METRICS if name + suffix in found.scores}
+    return {name: found.scores[name + found.suffix] for name in METRICS if name + found.suffix in found.scores}
 
 
 def card(found: Found, about: dict[str, Any], view: dict[str, Any], needs: str, usage: str) -> str:
@@ -93,7 +99,11 @@ def card(found: Found, about: dict[str, Any], view: dict[str, Any], needs: str, 
     """
     size, epochs = view["image_size"], f"{found.epoch} epoch{'s' * (found.epoch > 1)}"
     images = f"{about['data']['training_images']} images of `{about['data']['source'].rpartition('/')[2]}`"
-    taught = f", with the frozen teacher {' and '.join(about['teachers'])}" if about["teachers"] else ""
+    taught = (
+        f", with the frozen teacher{'s' * (len(about['teachers']) > 1)} {' and '.join(about['teachers'])}"
+        if about["teachers"]
+        else ""
+    )
     resized = (
         f"resized to {view['resize']} px on the shorter side and cropped to {size} x {size} at the centre"
         if view["crop"] else f"resized to {size} x {size}"
@@ -138,6 +148,7 @@ None is given: choose one. The images and the teachers that it was trained with 
 
 ## Provenance
 
-`provenance.json`: seeds, versions, and the SHA-256 of `{about["weights"]["file"]}`. `config.yaml`: every setting; \
+`provenance.json`: seeds, versions of training and of this export, and the SHA-256 of `{about["weights"]["file"]}`. \
+`config.yaml`: every setting; \
 `raydistill train` takes this folder.
 """

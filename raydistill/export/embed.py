@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,15 @@ from torch import Tensor, nn
 from raydistill.config import ConfigError, Data
 from raydistill.data.augment import evaluate_view, normalization
 from raydistill.data.files import EXTENSIONS
-from raydistill.data.images import BadImage, Raw, decode
+from raydistill.data.images import BadImage, Raw, decode, limited
 from raydistill.data.sources import divide, open_source
 from raydistill.export.about import provenance
 from raydistill.export.found import Found
-from raydistill.storage import reason
+from raydistill.storage import Remote, is_remote, local_copy, reason
 
 SPLITS = ("train", "val", "test")
 ROW_GROUP = 4096
+FLOAT_BYTES = 4
 Part = tuple[str, Raw, np.ndarray]
 
 
@@ -36,16 +38,29 @@ def parts_of(source: str, split: str, data: Data) -> list[Part]:
 
     `source` is what `data.source` takes, or an image file. Raises: ConfigError where there is none; DataError.
     """
-    path = Path(source)
+    path = local_copy(Remote(source)) if is_remote(source) else Path(source)
     if path.is_file() and path.suffix.lower() in EXTENSIONS:
         raws = {"train": Raw(1, lambda index: Image.open(path), lambda index: str(path), None, ())}
     else:
-        raws = open_source(data.model_copy(update={"source": source}))
+        raws = open_source(data.model_copy(update={"source": str(path) if is_remote(source) else source}))
+    if is_remote(source):
+        raws = {name: replace(raw, name=_rebased(raw, path, source)) for name, raw in raws.items()}
     divided = divide(raws, data.validation_fraction, data.split_seed)
-    parts = [(name, *divided[name]) for name in SPLITS if split in ("all", name) and len(divided[name][1])]
+    parts = [_part(name, *divided[name], data) for name in SPLITS if split in ("all", name) and len(divided[name][1])]
     if not parts:
         raise ConfigError(f"--split {split}: {source} has no image for it")
     return parts
+
+
+def _part(name: str, raw: Raw, rows: np.ndarray, data: Data) -> Part:
+    labels = None if raw.labels is None else raw.labels[torch.from_numpy(rows)]
+    return name, raw, rows[limited(labels, len(rows), (data.split_seed, 2), data.limit)]
+
+
+def _rebased(raw: Raw, copy: Path, source: str) -> Callable[[int], str]:
+    """Names by the address, not by this machine's copy of what lies there."""
+    address = source.partition("?")[0].rstrip("/")
+    return lambda index: address + raw.name(index).removeprefix(str(copy))
 
 
 def embed_images(
@@ -66,7 +81,8 @@ def embed_images(
         skip: pass over images that cannot be read.
         progress: told how many are done.
 
-    Returns: how many there are in the file. Raises: BadImage; ConfigError where the file cannot be written.
+    Returns: how many there are in the file. Raises: BadImage; ConfigError where the file cannot be written, or the
+    device has too little memory for a batch.
     """
     encoder = encoder.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     schema = _schema(encoder.dim, any(raw.labels is not None for _, raw, _ in parts), found)  # type: ignore[arg-type]
@@ -76,7 +92,7 @@ def embed_images(
         out.parent.mkdir(parents=True, exist_ok=True)
         with pq.ParquetWriter(passing, schema) as writer:
             group: list[pa.RecordBatch] = []
-            for split, raw, rows, images in _images(parts, batch_size, skip):
+            for split, raw, rows, images in _images(parts, batch_size, size, skip):
                 group.append(_batch(schema, split, raw, rows, _features(encoder, images, size, device)))
                 done += len(rows)
                 progress(done)
@@ -86,6 +102,10 @@ def embed_images(
             if group:
                 writer.write_table(pa.Table.from_batches(group))
         passing.replace(out)
+    except torch.OutOfMemoryError:
+        raise ConfigError(
+            f"--batch-size {batch_size}: {device} has too little memory for it; use a smaller one"
+        ) from None
     except OSError as error:
         raise ConfigError(f"--out {out}: cannot be written ({reason(error)})") from None
     finally:
@@ -93,31 +113,45 @@ def embed_images(
     return done
 
 
-def _images(parts: list[Part], size: int, skip: bool) -> Iterator[tuple[str, Raw, list[int], list[Tensor]]]:
-    """At most `size` of them at a time, with their split, their source and their rows in it."""
+def _images(
+    parts: list[Part], batch_size: int, size: int, skip: bool
+) -> Iterator[tuple[str, Raw, list[int], list[Tensor]]]:
+    """At most `batch_size` of them at a time, as `_read` gives them, with their split, their source and their rows in
+    it. No more than a batch is ever waiting."""
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for split, raw, rows in parts:
-            for start in range(0, len(rows), size):
-                wanted = rows[start : start + size].tolist()
-                read = zip(wanted, pool.map(partial(_read, raw, skip=skip), wanted), strict=True)
+            for start in range(0, len(rows), batch_size):
+                wanted = rows[start : start + batch_size].tolist()
+                read = zip(wanted, pool.map(partial(_read, raw, size=size, skip=skip), wanted), strict=True)
                 kept = [(row, image) for row, image in read if image is not None]
                 if kept:
                     yield split, raw, [row for row, _ in kept], [image for _, image in kept]
 
 
-def _read(raw: Raw, row: int, *, skip: bool) -> Tensor | None:
+def _read(raw: Raw, row: int, *, size: int, skip: bool) -> Tensor | None:
+    """The image (3, h, w) of uint8, or, where that is larger, its view (3, size, size) of float32."""
     try:
-        return decode(raw, row)
+        image = decode(raw, row)
     except BadImage:
         if skip:
             return None
         raise
+    return image if image.nbytes <= FLOAT_BYTES * 3 * size**2 else _viewed([image], size, torch.device("cpu"))[0]
+
+
+def _viewed(images: list[Tensor], size: int, device: torch.device) -> Tensor:
+    return evaluate_view(images, size=size, normalize=normalization("", size), device=device)
 
 
 def _features(encoder: nn.Module, images: list[Tensor], size: int, device: torch.device) -> np.ndarray:
-    """(N, dim) float32."""
+    """(N, dim) float32 of what `_read` gives."""
+    views = torch.empty(len(images), 3, size, size, device=device, memory_format=torch.channels_last)
+    plain = [place for place, image in enumerate(images) if image.dtype == torch.uint8]
+    for place in set(range(len(images))).difference(plain):
+        views[place] = images[place]
+    if plain:
+        views[plain] = _viewed([images[place] for place in plain], size, device)
     with torch.inference_mode():
-        views = evaluate_view(images, size=size, normalize=normalization("", size), device=device)
         features: np.ndarray = encoder(views).float().cpu().numpy()
     return features
 

@@ -7,12 +7,12 @@ import torch
 from torch import Tensor, nn
 
 from raydistill import methods
+from raydistill.artifacts.encoders import load
 from raydistill.artifacts.teachers import given_from
 from raydistill.config import Config, ConfigError, nearest
 from raydistill.data.augment import evaluate_view, normalization
 from raydistill.data.images import BadImage, DataError
 from raydistill.data.sources import load_dataset
-from raydistill.export.formats.safetensors import load
 from raydistill.export.found import Found
 from raydistill.storage import is_remote
 

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from raydistill import config as configuration
+from raydistill.artifacts.sources import PROVENANCE as PROVENANCE
+from raydistill.artifacts.sources import words_for
 from raydistill.config import DEFAULT_OFFSETS, Config, ConfigError, nearest
 from raydistill.storage import Place, Remote, reason
 from raydistill.sweep.folders import is_sweep, named, run_folder
 from raydistill.sweep.journal import Offsets, TrialRecord, read_records
+from raydistill.sweep.scores import read_scores
+from raydistill.sweep.telling import ORIGIN
 from raydistill.training.checkpoint_files import CheckpointError, winner_of
 
-CONFIG, PROVENANCE, SCORES = "config.yaml", "provenance.json", "scores.json"
+CONFIG = "config.yaml"
 MLFLOW = "mlflow:"
 ACCEPTED = f"a sweep's name or folder, SWEEP/TRIAL, a trial's or an export's folder, {MLFLOW}RUN_ID"
 
@@ -37,7 +41,8 @@ class Found:
     `name` is what was asked for, fit to be part of a path; `run` names the trial itself. `config` has the stream's
     epochs that the trial saw (`train.offsets`); `given` is what its method was built for. `state` is its newest
     checkpoint; an export has none, and is the folder `export`. `outcome` is empty where nobody said; `copies` are
-    those of a population's trial. `encoder` is the one that an export holds, or that is wanted.
+    those of a population's trial. `origin` is what its sweep wrote down of itself (`origin.json`), and `taught` has
+    words for each of its teachers in the store. `encoder` is the one that an export holds, or that is wanted.
     """
 
     name: str
@@ -51,6 +56,8 @@ class Found:
     copies: tuple[str, ...] = ()
     sweep: str = ""
     trial: str = ""
+    origin: dict[str, Any] = field(default_factory=dict)
+    taught: dict[str, str] = field(default_factory=dict)
     encoder: str = "student"
     export: Path | None = None
 
@@ -58,12 +65,26 @@ class Found:
     def complete(self) -> bool:
         return self.epoch >= self.config.train.epochs
 
+    @property
+    def suffix(self) -> str:
+        """What the names of its encoder's scores end in."""
+        return suffix_of(self.encoder)
 
-def find(given: str, home: Place, tracking_uri: str) -> Found:
-    """The run that `given` names, sweeps being kept in `home`.
+
+def suffix_of(encoder: str) -> str:
+    return "" if encoder == "student" else f"_{encoder}"
+
+
+def find(given: str, home: Place, tracking_uri: str, artifacts: Place | None = None) -> Found:
+    """The run that `given` names, sweeps being kept in `home`, and teachers in `artifacts` unless its sweep says where.
 
     Raises: ConfigError for what is not there, a sweep without a winner, a run without a checkpoint.
     """
+    found = _found(given, home, tracking_uri)
+    return replace(found, taught=found.taught | words_for(found.config, found.origin, artifacts))
+
+
+def _found(given: str, home: Place, tracking_uri: str) -> Found:
     if given.startswith(MLFLOW):
         from raydistill.export.tracked import find_tracked
 
@@ -116,13 +137,23 @@ def _trial(folder: Place, name: str = "") -> Found:
         raise ConfigError(str(error)) from None
     if state is None:
         raise _without_checkpoint(run, folder, config, record)
-    scores = json.loads((folder / SCORES).read_text()) if (folder / SCORES).exists() else {}
+    scores, last = read_scores(folder), record.epochs if record else config.train.epochs
     return of_state(
-        config, state, name=name or run.replace("/", "-"), run=run, scores=scores,
+        config, state, name=name or run.replace("/", "-"), run=run,
+        scores=scores.values if scores and scores.fits(folder, state["epoch"], last) else {},
         outcome=(record.outcome or "") if record else "",
         copies=tuple(map(str, record.copies)) if record else (),
         sweep=sweep.name if sweep else "", trial=folder.name if sweep else "",
+        origin=_origin(sweep) if sweep else {},
     )  # fmt: skip
+
+
+def _origin(sweep: Place) -> dict[str, Any]:
+    """Empty where a sweep has none, or a damaged one."""
+    try:
+        return dict(json.loads((sweep / ORIGIN).read_text())) if (sweep / ORIGIN).exists() else {}
+    except (ValueError, TypeError):
+        return {}
 
 
 def of_state(config: Config, state: dict[str, Any], *, scores: dict[str, float], **known: Any) -> Found:
@@ -150,10 +181,14 @@ def _exported(folder: Place) -> Found:
     try:
         about = json.loads((folder / PROVENANCE).read_text())
         config = configuration.read(folder / CONFIG)
+        suffix = suffix_of(about["encoder"])
         return Found(
             folder.name, about["run"], config, about["given"], about["epoch"],
-            scores=about["scores"], outcome=about["outcome"], copies=tuple(about["copies"]),
-            sweep=about["sweep"], trial=about["trial"], encoder=about["encoder"], export=folder,
+            scores={name + suffix: value for name, value in about["scores"].items()},
+            outcome=about["outcome"], copies=tuple(about["copies"]), sweep=about["sweep"], trial=about["trial"],
+            origin={"id": about["sweep_id"], "environment": about["versions"]["training"]},
+            taught=dict(zip(config.teacher.sources, about["teachers"], strict=False)),
+            encoder=about["encoder"], export=folder,
         )  # fmt: skip
     except (ValueError, KeyError, TypeError) as error:
         raise ConfigError(f"{folder / PROVENANCE}: damaged, or not of an export ({error})") from None

@@ -24,6 +24,7 @@ from raydistill.export.found import CONFIG, PROVENANCE, Found
 from raydistill.storage import reason
 
 TOLERANCE = 1e-5
+CARD = "README.md"
 
 
 class ExportError(RuntimeError):
@@ -68,11 +69,12 @@ def export(found: Found, form: Format, out: Path, *, encoder: str | None = None,
             "parameters": sum(parameter.numel() for parameter in network.parameters()),
             "weights": _weights(folder, form.WEIGHTS),
             "checked": {"images": seen, "largest_difference": difference},
+            "files": sorted([*_files(folder), PROVENANCE, CONFIG, CARD]),
         }
         usage = form.usage(folder)
         (folder / PROVENANCE).write_text(json.dumps(about, indent=1))
         (folder / CONFIG).write_text(yaml.safe_dump(configuration.dump(found.config), sort_keys=False))
-        (folder / "README.md").write_text(card(found, about, view, form.NEEDS, usage))
+        (folder / CARD).write_text(card(found, about, view, form.NEEDS, usage))
     return Exported(out, usage, difference, seen)
 
 
@@ -80,10 +82,28 @@ def _refuse(out: Path, overwrite: bool) -> None:
     if out.is_dir() and any(out.iterdir()):
         if not overwrite:
             raise ConfigError(f"--out {out}: is not empty; choose another folder, or add --overwrite")
-        if not (out / PROVENANCE).exists():
-            raise ConfigError(f"--out {out}: is no export, and --overwrite replaces nothing else")
+        _refuse_other_files(out)
     elif out.exists() and not out.is_dir():
         raise ConfigError(f"--out {out}: is a file; give a folder")
+
+
+def _refuse_other_files(out: Path) -> None:
+    """Raises: ConfigError unless all files in the folder are those of one export."""
+    try:
+        about = json.loads((out / PROVENANCE).read_text())
+        own, whole = {*about["files"]}, bool(about["run"]) and (out / about["weights"]["file"]).is_file()
+    except (OSError, ValueError, KeyError, TypeError):
+        own, whole = set(), False
+    if not whole:
+        raise ConfigError(f"--out {out}: is no export, and --overwrite replaces nothing else")
+    if others := sorted({*_files(out)} - own):
+        raise ConfigError(f"--out {out}: holds {others[0]}, which is not of the export; --overwrite would delete it")
+
+
+def _files(folder: Path) -> list[str]:
+    """What is in a folder, but for what Python leaves behind where an export's code has run."""
+    found = [path.relative_to(folder) for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
+    return sorted(path.as_posix() for path in found if path.parent.name != "__pycache__")
 
 
 @contextmanager

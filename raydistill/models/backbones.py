@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -30,17 +32,18 @@ class Backbone(nn.Module):
         image_size: pixels.
         pretrained: with the weights that timm or torchvision publishes; narrow networks have none.
 
-    Raises: ValueError for an unknown name, or a stem that the network cannot take.
+    Raises: ValueError for an unknown name, a stem that the network cannot take, or images of a size that it cannot.
     """
 
     def __init__(self, name: str, *, stem: str = "auto", image_size: int = 32, pretrained: bool = False) -> None:
         super().__init__()
         self.name, self.image_size = name, image_size
         self.stem = _auto_stem(name, image_size) if stem == "auto" else stem
-        self.net = _build(name, image_size, pretrained)
-        if self.stem != "imagenet":
-            _small_stem(self.net, name, stride=1 if self.stem == "small" else 2, required=stem != "auto")
-        self.dim = _output_dim(self.net, image_size)
+        with _named(name, image_size):
+            self.net = _build(name, image_size, pretrained)
+            if self.stem != "imagenet":
+                _small_stem(self.net, name, stride=1 if self.stem == "small" else 2, required=stem != "auto")
+            self.dim = _output_dim(self.net, image_size)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.net(images)
@@ -58,6 +61,21 @@ def _auto_stem(name: str, image_size: int) -> str:
     return "small" if image_size <= SMALL_IMAGE else "imagenet"
 
 
+@contextmanager
+def _named(name: str, image_size: int) -> Iterator[None]:
+    """Libraries raise nearly anything for a network that cannot see images of a size.
+
+    Raises: ValueError with the backbone, the size and the cause.
+    """
+    try:
+        yield
+    except (ValueError, RuntimeError, AssertionError, TypeError, AttributeError, LookupError, ArithmeticError) as error:
+        if isinstance(error, ValueError) and repr(name) in str(error):
+            raise
+        cause = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ValueError(f"backbone {name!r} cannot be built for images of {image_size} px ({cause})") from error
+
+
 def _build(name: str, image_size: int, pretrained: bool) -> nn.Module:
     import timm
 
@@ -71,21 +89,34 @@ def _build(name: str, image_size: int, pretrained: bool) -> nn.Module:
         return vit.build_vit(name, image_size)
     library, _, short = name.rpartition(":")
     if library in ("", "timm") and timm.is_model(short):
-        sized = {"img_size": image_size} if "vit" in short else {}
-        return timm.create_model(short, pretrained=pretrained, num_classes=0, **sized)
+        return _timm(short, image_size, pretrained)
     if library in ("", "torchvision"):
-        return _torchvision(short, pretrained)
+        return _torchvision(short, image_size, pretrained)
     raise _unknown(name, timm.list_models())
 
 
-def _torchvision(name: str, pretrained: bool) -> nn.Module:
+def _timm(name: str, image_size: int, pretrained: bool) -> nn.Module:
+    import timm
+
+    published = timm.get_pretrained_cfg(name)
+    if "vit" in name or (published is not None and published.fixed_input_size):
+        try:
+            return timm.create_model(name, pretrained=pretrained, num_classes=0, img_size=image_size)
+        except TypeError as error:  # sizes are all the same to it, as to FastViT
+            if "img_size" not in str(error):
+                raise
+    return timm.create_model(name, pretrained=pretrained, num_classes=0)
+
+
+def _torchvision(name: str, image_size: int, pretrained: bool) -> nn.Module:
     from torchvision import models
 
     if name not in models.list_models(module=models):
         import timm
 
         raise _unknown(name, timm.list_models() + models.list_models(module=models))
-    net = models.get_model(name, weights="DEFAULT" if pretrained else None)
+    sized = {"image_size": image_size} if name.startswith("vit_") else {}
+    net = models.get_model(name, weights="DEFAULT" if pretrained else None, **sized)
     for head in ("fc", "classifier", "heads", "head"):
         if hasattr(net, head):
             setattr(net, head, nn.Identity())
@@ -100,7 +131,7 @@ def _unknown(name: str, known: list[str]) -> ValueError:
 
 def _small_stem(net: Any, name: str, *, stride: int, required: bool) -> None:
     """Replace a ResNet's 7x7 (or deep) stem and max-pool; other families have no such stem."""
-    if not hasattr(net, "conv1") or not hasattr(net, "maxpool"):
+    if not all(hasattr(net, part) for part in ("conv1", "bn1", "maxpool")):
         if required:
             raise ValueError(f"backbone {name!r} has no ResNet stem; use method.stem=imagenet")
         return

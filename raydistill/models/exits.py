@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raydistill.models.backbones import Backbone
+from raydistill.models.vit import sharing
 
 STAGES = ("layer1", "layer2", "layer3", "layer4")
 Style = Literal["conference", "journal"]
@@ -41,18 +42,9 @@ class ExitedResNet(nn.Module):
         shallow = [_pooled(exit_(stage)) for exit_, stage in zip(self.exits, stages[:3], strict=True)]
         return [*shallow, _pooled(stages[3])]
 
-    def stages(self, images: Tensor, last: int = 4) -> list[Tensor]:
-        """The maps after the first `last` stages."""
-        net = self.backbone.net
-        x = net.conv1(images)  # type: ignore[operator]
-        x = net.bn1(x)  # type: ignore[operator]
-        x = (net.act1 if hasattr(net, "act1") else net.relu)(x)  # type: ignore[operator]
-        x = net.maxpool(x)  # type: ignore[operator]
-        maps = []
-        for name in STAGES[:last]:
-            x = getattr(net, name)(x)
-            maps.append(x)
-        return maps
+    def stages(self, images: Tensor) -> list[Tensor]:
+        """The maps after the four stages."""
+        return _maps(self.backbone.net, images)
 
     @torch.no_grad()
     def _probe(self, image_size: int) -> list[Tensor]:
@@ -63,16 +55,28 @@ class ExitedResNet(nn.Module):
 
 
 class Exit(nn.Module):
-    """The encoder that ends at one of the shallow exits; shares the network's modules."""
+    """The encoder that ends at one of the shallow exits; it shares the modules up to there and has no others."""
 
     def __init__(self, network: ExitedResNet, index: int) -> None:
         super().__init__()
-        self.network, self.index, self.dim = network, index, network.dim
+        self.net = sharing(network.backbone.net, **dict.fromkeys(STAGES[index + 1 :]))
+        self.exit, self.dim = network.exits[index], network.dim
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, 3, H, W) -> F of this exit, (N, dim)."""
-        maps = self.network.stages(images, self.index + 1)
-        return _pooled(self.network.exits[self.index](maps[-1]))
+        return _pooled(self.exit(_maps(self.net, images)[-1]))
+
+
+def _maps(net: Any, images: Tensor) -> list[Tensor]:
+    """Of a ResNet after each of the stages that it has."""
+    x = net.bn1(net.conv1(images))
+    x = net.maxpool((net.act1 if hasattr(net, "act1") else net.relu)(x))
+    maps = []
+    for name in STAGES:
+        if hasattr(net, name):
+            x = getattr(net, name)(x)
+            maps.append(x)
+    return maps
 
 
 def _pooled(maps: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import re
 from functools import partial
@@ -23,7 +24,7 @@ def build_vit(name: str, image_size: int) -> VisionTransformer:
         name: width in dimensions (one head for 32), patch in pixels (a quarter of the image), 12 blocks.
         image_size: pixels.
 
-    Raises: ValueError for a patch that does not divide the image, or a width that its heads do not divide.
+    Raises: ValueError for a patch that does not divide the image, a width that its heads do not divide, or a zero.
     Source: facebookresearch/moco-v3, vits.py; hagiss/SDSSL, whose tiny has 6 heads.
     """
     match = NAME.fullmatch(name)
@@ -31,12 +32,15 @@ def build_vit(name: str, image_size: int) -> VisionTransformer:
         raise ValueError(f"backbone {name!r}: write vit_tiny, vit_small, vit_base or vit_w64, then _p8 and _d6")
     dim, heads = SIZES[match[1]] if match[1] else (int(match[2]), max(1, int(match[2]) // 32))
     patch = int(match[3]) if match[3] else max(1, image_size // 4)
+    depth = int(match[4] or BLOCKS)
+    if min(dim, patch, depth) < 1:
+        raise ValueError(f"backbone {name!r}: width, patch and blocks must be at least 1")
     if image_size % patch:
         raise ValueError(f"backbone {name!r}: patches of {patch} px do not divide images of {image_size} px")
     if dim % heads or dim % 4:
         raise ValueError(f"backbone {name!r}: width {dim} must be a multiple of 4 and of its {heads} heads")
     net = VisionTransformer(
-        img_size=image_size, patch_size=patch, embed_dim=dim, depth=int(match[4] or BLOCKS), num_heads=heads,
+        img_size=image_size, patch_size=patch, embed_dim=dim, depth=depth, num_heads=heads,
         num_classes=0, global_pool="token", norm_layer=partial(nn.LayerNorm, eps=1e-6),
     )  # fmt: skip
     _initialize(net, patch)
@@ -95,12 +99,21 @@ def class_tokens(net: nn.Module, images: Tensor, blocks: list[int] | None = None
     return [prefix[:, 0] for _, prefix in found]
 
 
+def sharing(net: nn.Module, **modules: nn.Module | None) -> nn.Module:
+    """A network with the modules and the weights of `net`, but for `modules`; None takes one out."""
+    made = copy.copy(net)
+    kept = {**net._modules, **modules}
+    made._modules = {name: module for name, module in kept.items() if module is not None}
+    return made
+
+
 class BlockEncoder(nn.Module):
-    """A ViT cut after one of its blocks; shares its modules."""
+    """A ViT cut after one of its blocks; shares its modules up to there, and has no others."""
 
     def __init__(self, net: nn.Module, block: int, dim: int) -> None:
         super().__init__()
-        self.net, self.block, self.dim = net, block, dim
+        self.net = sharing(net, blocks=net.blocks[: block + 1])  # type: ignore[index, arg-type]
+        self.block, self.dim = block, dim
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, 3, H, W) -> the class token (N, dim) after the block, through the final norm."""

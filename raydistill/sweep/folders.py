@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from raydistill.config import ConfigError
 from raydistill.storage import Place, Remote, is_remote
 from raydistill.sweep.journal import FILE
 
@@ -13,8 +14,16 @@ def is_sweep(folder: Place) -> bool:
 
 
 def named(given: str, home: Place) -> list[Place]:
-    """What `given` may mean, sweeps being kept in `home`: one in there, or a path."""
-    return [Remote(given)] if is_remote(given) else [home / given, Path(given).expanduser()]
+    """What `given` may mean, sweeps being kept in `home`: one in there, or a path.
+
+    Raises: ConfigError for the home folder of nobody.
+    """
+    if is_remote(given):
+        return [Remote(given)]
+    try:
+        return [home / given, Path(given).expanduser()]
+    except RuntimeError:
+        raise ConfigError(f"there is no run {given!r}: {given.partition('/')[0]} is nobody's home folder") from None
 
 
 def run_folder(given: str, home: Place) -> Place | None:

@@ -9,12 +9,12 @@ from raydistill.storage import Place
 from raydistill.sweep.journal import read_events
 from raydistill.sweep.mlflow_runs import EXPERIMENT
 from raydistill.sweep.outbox import without_password
+from raydistill.sweep.scores import SCORES
 from raydistill.sweep.settings import FILE
 from raydistill.sweep.telling import (
     JOURNAL,
     ORIGIN,
     RESULTS,
-    SCORES,
     described,
     moment,
     tell_conclusion,

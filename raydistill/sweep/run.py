@@ -34,6 +34,7 @@ from raydistill.sweep.outbox import without_password
 from raydistill.sweep.prerequisites import make_teachers
 from raydistill.sweep.progress import Progress, counted
 from raydistill.sweep.scheduler import make_scheduler
+from raydistill.sweep.scores import Scores, identity, read_scores, write_scores
 from raydistill.sweep.search import Listed, catch_up, make_proposer
 from raydistill.sweep.security import MODE, refuse_open_cluster, refuse_open_head
 from raydistill.sweep.settings import FILE, SHOWN, SweepSettings
@@ -44,7 +45,6 @@ from raydistill.sweep.telling import (
     JOURNAL,
     ORIGIN,
     RESULTS,
-    SCORES,
     TABLE,
     WINNERS_CONFIG,
     described,
@@ -111,6 +111,7 @@ def _origin(settings: SweepSettings, *, resume: bool) -> dict[str, Any]:
     return own | {
         "command": settings.command, "storage": str(settings.storage), "artifacts": str(settings.artifacts),
         "environment": environment(), "images": dict(settings.images),
+        **({"teachers": dict(settings.teachers)} if settings.teachers else {}),
     }  # fmt: skip
 
 
@@ -305,19 +306,23 @@ def _rows(
 
 
 def _scored(driver: Driver, records: list[TrialRecord], settings: SweepSettings) -> dict[str, dict[str, float]]:
-    """Scores of each trial by its key, all at once; those of before a resume are read again."""
+    """Scores of each trial by its key, all at once; those of before a resume are read again, unless the trial was
+    trained on since."""
     task = ray.remote(num_cpus=1, num_gpus=1 if settings.gpu else 0)(score)
     pending, scores = {}, {}
     for record in records:
         directory = driver.trial_directory(record.key)
-        if (directory / SCORES).exists():
-            scores[record.key] = json.loads((directory / SCORES).read_text())
+        checkpoint, known = identity(newest(directory)), read_scores(directory)
+        if known and (None in (checkpoint, known.checkpoint) or checkpoint == known.checkpoint):
+            scores[record.key] = known.values
         else:
-            pending[record.key] = task.remote(record.config, str(directory), threads=1, gpu=bool(settings.gpu))
+            found = task.remote(record.config, str(directory), threads=1, gpu=bool(settings.gpu))
+            pending[record.key] = (found, checkpoint)
     for record in records:
         if record.key in pending:
-            scores[record.key] = _values(record) | ray.get(pending[record.key])
-            write_atomically(driver.trial_directory(record.key) / SCORES, json.dumps(scores[record.key]).encode())
+            found, checkpoint = pending[record.key]
+            scores[record.key] = _values(record) | ray.get(found)
+            write_scores(driver.trial_directory(record.key), Scores(scores[record.key], checkpoint))
         tell_scores(driver.tracker, record, driver.trial_directory(record.key))
     return scores
 

@@ -45,7 +45,7 @@ class SweepSettings:
     side by side; without a number, as many as pay. `limits` is what the sweep may use, `checkpoints_gib` what its
     checkpoints may take. `warm_start` names the directories of sweeps to learn from. Teachers, teacher banks and
     pseudo labels are kept in `artifacts`, within `artifacts_gib` if that is given. `command` is what was typed,
-    `images` how many there are of each split.
+    `images` how many there are of each split, `teachers` what those were called that `base` names by their keys.
     """
 
     name: str
@@ -70,6 +70,7 @@ class SweepSettings:
     warm_start: tuple[Place, ...] = ()
     command: str = ""
     images: Mapping[str, int] = field(default_factory=dict)
+    teachers: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         try:

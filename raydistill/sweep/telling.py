@@ -10,13 +10,13 @@ from raydistill.storage import Place
 from raydistill.sweep.budget import Budget, Limits
 from raydistill.sweep.journal import TrialRecord, apply, read_events, role_of
 from raydistill.sweep.mlflow_runs import ROLE, SETTINGS
+from raydistill.sweep.scores import read_scores
 from raydistill.sweep.table import Row, baselines
 from raydistill.sweep.tracking import Tracker
 from raydistill.training.checkpoint_files import newest, winner_of
 
 JOURNAL, ORIGIN, BUDGET = "journal.jsonl", "origin.json", "budget.json"
 RESULTS, TABLE, WINNERS_CONFIG = "results.json", "table.md", "winner.yaml"
-SCORES = "scores.json"  # of a trial
 
 
 def described(identity: dict[str, Any], origin: dict[str, Any]) -> dict[str, Any]:
@@ -65,7 +65,9 @@ def tell_copy(tracker: Tracker, record: TrialRecord, when: int | None = None) ->
 
 def tell_scores(tracker: Tracker, record: TrialRecord, directory: Place, when: int | None = None) -> None:
     """Scores of a selected trial, the test split's among them, and its checkpoint where that is kept."""
-    tracker.log(record.key, record.epochs, json.loads((directory / SCORES).read_text()), when)
+    if scores := read_scores(directory):
+        epoch = scores.checkpoint["epoch"] if scores.checkpoint else record.epochs
+        tracker.log(record.key, epoch, scores.values, when)
     checkpoint = newest(directory)
     if checkpoint is not None:
         tracker.artifact(record.key, checkpoint, "checkpoint")

@@ -13,8 +13,9 @@ from torch import nn
 
 from raydistill import config as configuration
 from raydistill import methods
-from raydistill.artifacts import teachers
+from raydistill.artifacts import encoders, teachers
 from raydistill.artifacts.labels import class_counts
+from raydistill.artifacts.sources import PROVENANCE
 from raydistill.artifacts.store import Store, key_of
 from raydistill.config import Config, ConfigError, Teacher
 from raydistill.data.augment import normalization
@@ -56,13 +57,15 @@ def locate(store: Store, source: str, settings: Teacher, image_size: int) -> str
         path = local_copy(there)
     else:
         path = Path(source).expanduser()
+    if (path / PROVENANCE).exists():
+        return teachers.PREFIX + _exported(store, path).name
     if path.is_dir():
         return teachers.PREFIX + _run(store, path).name
     if path.is_file():
         return teachers.PREFIX + _released(store, path, settings, image_size).name
     raise ConfigError(
-        f"teacher.sources: {source!r} does not exist; accepted: the folder of a run or of a sweep, artifact:KEY, "
-        "timm:NAME, torchvision:NAME, or a checkpoint file of MoCo v2, SwAV, BYOL, SimCLR, DINO or SEED"
+        f"teacher.sources: {source!r} does not exist; accepted: the folder of a run, a sweep or an export, "
+        "artifact:KEY, timm:NAME, torchvision:NAME, or a checkpoint file of MoCo v2, SwAV, BYOL, SimCLR, DINO or SEED"
     )
 
 
@@ -94,6 +97,22 @@ def _released(store: Store, path: Path, settings: Teacher, image_size: int) -> P
         save_teacher(
             FrozenTeacher(backbone, head, own, own), folder / teachers.FILE, provenance=made | {"file": path.name}
         )
+
+    return store.get("teacher", made, make)
+
+
+def _exported(store: Store, folder: Path) -> Path:
+    """The encoder of an export, known by its weights; it has no SSL head."""
+    encoder = encoders.load(folder)
+    if not isinstance(encoder, Backbone):
+        raise ConfigError(f"teacher.sources: the encoder in {folder} is no plain backbone, and cannot teach")
+    config = configuration.load(configuration.read_yaml(folder / "config.yaml"))
+    digest = hashlib.sha256((folder / encoders.WEIGHTS).read_bytes()).hexdigest()
+    made = {"run": configuration.dump(config), "export": digest}
+    own = normalization("", encoder.image_size)
+
+    def make(place: Path) -> None:
+        save_teacher(FrozenTeacher(encoder, None, own, own), place / teachers.FILE, provenance=made)
 
     return store.get("teacher", made, make)
 

@@ -61,9 +61,9 @@ def _seen(preprocessing: dict[str, Any]) -> dict[str, Any]:
 def _spell(encoder: nn.Module, found: Found) -> Spelled:
     """Raises: ConfigError for a network that is not timm's."""
     if isinstance(encoder, BlockEncoder):
-        state = {k: v for k, v in encoder.net.state_dict().items() if not _behind(k, encoder.block)}
         architecture, arguments = _vit(encoder.net)
-        return Spelled(architecture, {**arguments, "depth": encoder.block + 1, "global_pool": "token"}, None, state)
+        shorter = {**arguments, "depth": encoder.block + 1, "global_pool": "token"}
+        return Spelled(architecture, shorter, None, encoder.net.state_dict())
     if not isinstance(encoder, Backbone) or not type(encoder.net).__module__.startswith("timm."):
         raise ConfigError(
             f"--format timm: the encoder {found.encoder!r} of {found.run} is no network of timm's; "
@@ -93,12 +93,6 @@ def _vit(net: Any) -> tuple[str, dict[str, Any]]:
         "img_size": patches.img_size[0], "patch_size": patches.patch_size[0], "embed_dim": net.embed_dim,
         "depth": len(net.blocks), "num_heads": net.blocks[0].attn.num_heads,
     }  # fmt: skip
-
-
-def _behind(name: str, block: int) -> bool:
-    """Whether a tensor belongs to a block after `block`."""
-    first, _, rest = name.partition(".")
-    return first == "blocks" and int(rest.partition(".")[0]) > block
 
 
 def _stem_stride(folder: Path) -> int | None:

@@ -1,0 +1,61 @@
+"""Words for frozen teachers that a configuration names by their keys in the store. Free of torch."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import PurePath
+from typing import Any
+
+from raydistill.artifacts.store import MANIFEST
+from raydistill.config import Config, ConfigError
+from raydistill.storage import Place, place
+
+PREFIX = "artifact:"
+PROVENANCE = "provenance.json"  # of an export
+LIBRARY = re.compile(r"(timm|torchvision):\S+")
+
+
+def words_for(config: Config, origin: dict[str, Any], artifacts: Place | None = None) -> dict[str, str]:
+    """What each `artifact:KEY` of `config` is, in words; left out where nobody knows any more.
+
+    `origin` is what its sweep wrote down (`origin.json`): its store, and what its teachers were called when they were
+    given. `artifacts` is the store of runs that had no sweep.
+    """
+    called = origin.get("teachers") or {}
+    store = place(origin["artifacts"]) if origin.get("artifacts") else artifacts
+    keys = [source for source in config.teacher.sources if source.startswith(PREFIX)]
+    found = {key: _words(str(called.get(key, "")), key.removeprefix(PREFIX), store) for key in keys}
+    return {key: words for key, words in found.items() if words}
+
+
+def _words(called: str, key: str, store: Place | None) -> str:
+    if LIBRARY.fullmatch(called):
+        return called
+    name = PurePath(called).name if called and not called.startswith(PREFIX) else ""
+    return described(_made_of(store, key), name) or name
+
+
+def described(made_of: dict[str, Any], name: str = "") -> str:
+    """A teacher by what it was made of; `name` is that of the file or folder that was given, if one was."""
+    if "source" in made_of:
+        return str(made_of["source"])
+    settings = made_of.get("run", made_of)
+    if "method" in settings:
+        options = settings["method"]
+        network = options.get("backbone") or " and ".join(options.get("backbones", ["?"]))
+        return f"{options['name']} on {network}, {settings['train']['epochs']} epochs"
+    if "format" in made_of:
+        known = [made_of[field] for field in ("format", "backbone") if made_of[field] not in (None, "auto")]
+        return ", ".join([name or "a released checkpoint", *known])
+    return ""
+
+
+def _made_of(store: Place | None, key: str) -> dict[str, Any]:
+    """Empty where the store, or the artifact, is not at hand."""
+    if store is None:
+        return {}
+    try:
+        return dict(json.loads((store / "teacher" / key / MANIFEST).read_text())["made_of"])
+    except (OSError, ValueError, KeyError, TypeError, ConfigError):
+        return {}
