@@ -5,8 +5,10 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
+from PIL import Image
 
 from raydistill import config
 
@@ -166,8 +168,58 @@ def test_a_dry_run_prints_the_plan_and_starts_nothing(tmp_path):
     assert plan["configuration"]["data"]["limit"] == 40
     assert plan["search_space"]["method"] == "bayes"
     assert config.load(plan["configuration"]).train.epochs == 3
-    assert {"trial-epochs", "time", "checkpoints", "accelerators", "money"} <= set(plan["estimate"])
+    assert {"trial-epochs", "time", "checkpoints", "workers", "money"} <= set(plan["estimate"])
     assert list(tmp_path.iterdir()) == []
+
+
+def photos(folder, *, classes=("",), bad=False):
+    """Small images, in a folder for each class."""
+    rng = np.random.default_rng(0)
+    for name in classes:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for i in range(40):
+            pixels = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{i:02d}.png")
+    if bad:
+        (folder / classes[0] / "00.png").write_bytes(b"no image")
+    return folder
+
+
+def test_a_broken_image_ends_a_dry_run_in_a_line_that_names_it_and_the_cure(tmp_path):
+    folder = photos(tmp_path / "photos", classes=("cat", "dog"), bad=True)
+    arguments = ["--method", "simclr", "--data", str(folder), *TINY[2:], "--dry-run"]
+    refused(run(*arguments, cwd=tmp_path), "cat/00.png: unreadable image", "--set data.on_bad_image=skip")
+    done = run(*arguments, "--set", "data.on_bad_image=skip", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_images_without_labels_are_scored_by_what_needs_none(tmp_path):
+    folder = photos(tmp_path / "photos")
+    arguments = ["--method", "simclr", "--data", str(folder), *TINY[2:], "--dry-run"]
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    said, _, plan = done.stdout.partition("sweep: ")
+    assert "has no labels: trials are scored by val_instance instead of val_knn" in said
+    plan = yaml.safe_load("sweep: " + plan)
+    assert plan["search_space"]["metric"] == {"name": "val_instance", "goal": "maximize"}
+    assert plan["images"] == {"train": 26, "val": 6, "test": 8, "classes": "no labels", "trained at": "8 px"}
+    (tmp_path / "own.yaml").write_text("method: random\nmetric: {name: val_knn}\nparameters: {train.lr: {value: 1}}\n")
+    refused(run(*arguments, "--search-space", "own.yaml", cwd=tmp_path), "has no labels; use 'val_instance'")
+    (tmp_path / "own.yaml").write_text("method: random\nmetric: {name: loss}\nparameters: {train.lr: {value: 1}}\n")
+    assert run(*arguments, "--search-space", "own.yaml", cwd=tmp_path).returncode == 0, "a loss needs no labels"
+
+
+def test_near_names_of_data_are_given(tmp_path):
+    photos(tmp_path / "photos")
+    refused(run("--method", "dogo", "--data", "digit", cwd=tmp_path), "did you mean 'digits'")
+    refused(run("--method", "dogo", "--data", "./fotos", cwd=tmp_path), "did you mean 'photos'")
+
+
+def test_sweep_py_needs_not_say_that_it_sweeps(tmp_path):
+    done = run(cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Usage: sweep.py [OPTIONS]" in done.stderr
+    assert run("--help", cwd=tmp_path).stdout == run("sweep", "--help", cwd=tmp_path).stdout
 
 
 def test_train_runs_a_configuration_file_and_resumes_it(tmp_path):

@@ -108,15 +108,15 @@ def test_words_for_people():
     cost = Cost(trial_epochs=120.4, hours=2 + 40 / 60, accelerator_hours=12.5, money=37.5)
     found = Estimate(cost, replace(cost, hours=5, accelerator_hours=20, money=60, trial_epochs=200), 0.25)
     assert describe(found) == {
-        "trial-epochs": "120, at most 200",
+        "trial-epochs": "120, at most 200 in all",
         "time": "about 2 h 40 min, at most 5 h 00 min",
-        "accelerators": "12.5 accelerator hours, at most 20.0",
+        "workers": "12.5 worker hours, at most 20.0",
         "money": "$37.50, at most $60.00",
         "checkpoints": "0.25 GiB",
     }
     plain = Cost(3, 0.5, 0, None)
     assert describe(Estimate(plain, plain, 0)) == {
-        "trial-epochs": "3", "time": "about 30 min", "checkpoints": "0.0 GiB",
+        "trial-epochs": "3 in all", "time": "about 30 min", "checkpoints": "0.0 GiB",
     }  # fmt: skip
 
 

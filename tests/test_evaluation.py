@@ -10,6 +10,7 @@ import torch
 from datafiles import folder
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from runs import settings as settings_of
 from runs import trial
 from sklearn.datasets import load_digits
@@ -244,3 +245,20 @@ def test_the_ensemble_is_scored_on_the_images_that_were_read(tmp_path, monkeypat
             (tmp_path / "images" / "test" / "cat" / "7.png").write_bytes(b"no image")
         scores = final.score(config.dump(settings_of(**data)), str(tmp_path / "run"), threads=1)
         assert scores["test_probe_ensemble"] == scores["test_probe"] == scores["test_probe_again"]
+
+
+def test_images_without_labels_have_a_test_score_too(tmp_path):
+    place = tmp_path / "images"
+    place.mkdir()
+    generator = torch.Generator().manual_seed(0)
+    for i in range(30):
+        save_png(place / f"{i}.png", torch.randint(0, 256, (8, 8, 3), generator=generator, dtype=torch.uint8))
+    data = {"source": str(place), "limit": None}
+    trial(tmp_path / "run", **data)
+    scores = final.score(config.dump(settings_of(**data)), str(tmp_path / "run"), threads=1)
+    assert list(scores) == ["test_instance"]
+    assert 1 / 6 <= scores["test_instance"] <= 1, "six images are held out; an untrained network beats chance"
+
+
+def save_png(path, pixels):
+    Image.fromarray(pixels.numpy()).save(path)

@@ -187,6 +187,32 @@ TAUGHT = {
 }  # fmt: skip
 
 
+def test_the_card_names_the_network_and_what_the_final_showed(tmp_path):
+    folder = sweep(tmp_path / "runs")
+    rows = [
+        {"name": name, "settings": {}, "epochs": 1, "scores": [{"test_knn": value} for value in values]}
+        for name, values in (("simclr", [0.5, 0.7]), ("simclr-tuned", [0.6, 0.8]), ("t0000", [0.9]))
+    ]
+    (folder / "results.json").write_text(json.dumps(rows))
+    written(find("demo-1", tmp_path / "runs", ""), "safetensors", tmp_path / "out")
+    card = (tmp_path / "out" / "README.md").read_text()
+    assert "a `resnet10_w4` with " in card
+    assert (
+        "Of this one run. Mean ± standard deviation over 2 seeds, in percent: "
+        "`simclr` test k-NN accuracy 60.00 ± 14.14; without distillation "
+        "`simclr-tuned` test k-NN accuracy 70.00 ± 14.14."
+    ) in card
+    assert "90.00" not in card
+    assert "Its sweep chose by scores on the validation split" in card
+    (folder / "results.json").write_text("[{")
+    assert find("demo-1", tmp_path / "runs", "").final == ()
+
+
+def test_the_card_of_a_run_that_no_search_chose_says_nothing_of_one(runs, tmp_path):
+    written(runs["peers"], "safetensors", tmp_path / "out")
+    assert "sweep chose" not in (tmp_path / "out" / "README.md").read_text()
+
+
 @pytest.mark.parametrize("case", TAUGHT)
 def test_the_card_says_where_the_teacher_comes_from(tmp_path, case):
     made_of, called, said = TAUGHT[case]

@@ -61,7 +61,7 @@ def test_a_sweep_on_an_object_store_is_found_by_its_address_and_its_name(home, t
         ("{home}", "is the folder of no sweep, trial or export; accepted: a sweep's name"),
         (
             "open-1",
-            "sweep open-1 has not ended, so it has no winner; give one of its trials, for instance open-1/t0001",
+            "sweep open-1 has no winner: it has not come to its end; give one of its trials, for instance open-1/t0001",
         ),
         (
             "cleaned-1",

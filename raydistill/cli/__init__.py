@@ -21,10 +21,18 @@ for part in (sweep, train, report, export, embed, track, artifacts, doctor):
     app.command(part.__name__.rpartition(".")[2])(part.command)
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def sweep_alone() -> None:
+    """`sweep.py`: the one command, which it need not name."""
+    alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
+    alone.command()(sweep.command)
+    words = sys.argv[1:]
+    main(words[1:] if words[:1] == ["sweep"] else words, alone)
+
+
+def main(arguments: Sequence[str] | None = None, commands: typer.Typer = app) -> None:
     """Run the command line. Wrong settings and data exit with 2, failed runs with 1, no traceback."""
     try:
-        app(args=list(arguments) if arguments is not None else None)
+        commands(args=list(arguments) if arguments is not None else None)
     except ConfigError as error:
         fail(error, 2)
     except _failures() as error:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from raydistill.config import ConfigError
+from raydistill.config import ConfigError, nearest
 from raydistill.storage import Place, Remote, is_remote, place
 from raydistill.sweep.folders import is_sweep, named, run_folder
 from raydistill.sweep.outbox import without_password
@@ -52,8 +52,15 @@ def source_of(flag: str, given: str) -> str:
         return given
     path = expanded(flag, str(place(given)))
     if not path.exists() and ":" not in given and os.sep in given:
-        raise ConfigError(f"{flag} {given}: there is no such file or folder")
+        beside = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
+        raise ConfigError(f"{flag} {given}: there is no such file or folder{did_you_mean(path.name, beside)}")
     return str(path.resolve()) if path.exists() else given
+
+
+def did_you_mean(name: str, others: list[str]) -> str:
+    """The nearest of the others; nothing where none is near."""
+    hint = nearest(name, others)
+    return hint if hint.startswith("; did") else ""
 
 
 def expanded(flag: str, given: str) -> Path:

@@ -12,8 +12,11 @@ from raydistill.sweep.outbox import without_password
 from raydistill.sweep.settings import SweepSettings
 
 
-def describe(plan: SweepSettings, images: int) -> str:
-    """The plan, with what it will cost by a short measured probe of the base configuration."""
+def describe(plan: SweepSettings) -> str:
+    """What it will take, by a short measured probe of the base configuration; then every setting.
+
+    Raises: BadImage; DataError.
+    """
     import torch
 
     from raydistill.data.sources import load_dataset
@@ -24,7 +27,8 @@ def describe(plan: SweepSettings, images: int) -> str:
     from raydistill.training.pace import MissingTeacher, measure
 
     store = open_store(plan.artifacts)
-    recipes = missing(plan, store, load_dataset(plan.base.data))
+    dataset = load_dataset(plan.base.data)
+    recipes = missing(plan, store, dataset)
     probe = partial(measure, store=store, evaluate=evaluate, workers=plan.workers, threads=plan.threads)
     pace = probe(plan.base)
     teachers = [MissingTeacher(key, recipe.train.epochs, probe(recipe)) for key, recipe in recipes.items()]
@@ -37,20 +41,24 @@ def describe(plan: SweepSettings, images: int) -> str:
         "sweep": plan.name,
         "directory": str(plan.directory),
         "tracking_uri": without_password(plan.tracking_uri),
-        "configuration": configuration.dump(plan.base),
-        "search_space": plan.space.to_dict(),
+        "images": {
+            **{split: len(getattr(dataset, split)) for split in ("train", "val", "test")},
+            "classes": len(dataset.classes) if dataset.train.labels is not None else "no labels",
+            "trained at": f"{dataset.image_size} px",
+        },
         "work": {
             "teachers to train first": len(teachers),
             "trials": plan.trials,
             "finalists at most": plan.finalists,
             "epochs of each": plan.epochs,
-            "training images": images,
-            "steps per epoch": images // plan.base.data.batch_size,
+            "steps per epoch": len(dataset.train) // plan.base.data.batch_size,
         },
         "estimate": {
             **estimate.describe(cost),
             "of": f"the base configuration, measured here ({'GPU' if torch.cuda.is_available() else 'CPU'}) over some "
             "steps; communication between workers and the last scores on the test split are left out",
         },
+        "search_space": plan.space.to_dict(),
+        "configuration": configuration.dump(plan.base),
     }
     return yaml.safe_dump(work, sort_keys=False, width=100)

@@ -11,6 +11,7 @@ from raydistill.cli.arguments import data_errors
 from raydistill.config import Config, ConfigError
 from raydistill.sweep.checks import check_batch_sizes, check_values
 from raydistill.sweep.settings import SweepSettings
+from raydistill.sweep.space import Space
 
 
 def say_what_cannot_happen(plan: SweepSettings) -> None:
@@ -35,12 +36,15 @@ def check_teacher(base: Config, paths: list[str]) -> None:
         )
 
 
-def preflight(plan: SweepSettings) -> tuple[SweepSettings, int]:
+def preflight(plan: SweepSettings, *, own_space: bool = False) -> SweepSettings:
     """Open the data, take the teachers in and build the method once, so that what cannot work is said before
     Ray starts.
 
-    Returns: the plan with its splits' sizes, its teachers named by their keys in the store, and the number of
-    training images.
+    Args:
+        own_space: whether the search space was given, rather than the method's own.
+
+    Returns: the plan with what its images are, its teachers named by their keys in the store, and a metric that
+        images without labels have.
     """
     if plan.most_workers is None and plan.base.data.batch_size % plan.workers:
         raise ConfigError(f"data.batch_size = {plan.base.data.batch_size} does not divide among {plan.workers} workers")
@@ -61,7 +65,7 @@ def preflight(plan: SweepSettings) -> tuple[SweepSettings, int]:
         splits = {name: len(getattr(dataset, name)) for name in ("train", "val", "test")}
         base = located(plan.base, store, dataset.image_size)
         called = dict(zip(base.teacher.sources, plan.base.teacher.sources, strict=True))
-        plan = replace(plan, base=base, images=splits, teachers=called)
+        plan = replace(plan, base=base, images=splits, image_size=dataset.image_size, teachers=called)
         for config in wanted_configs(plan):
             given = promised(config, dataset, store)
             methods.build(config.method, given, seed=0)
@@ -71,11 +75,20 @@ def preflight(plan: SweepSettings) -> tuple[SweepSettings, int]:
             methods.build(config.method, replace(given, class_counts=counts), seed=0)
 
         check_values(plan, build)
-        labelled = dataset.train.labels is not None
-    if labelled == (plan.space.metric == "val_instance"):
-        wanted = "val_knn" if labelled else "val_instance"
+    return replace(plan, space=_scored(plan, labelled=dataset.train.labels is not None, own_space=own_space))
+
+
+def _scored(plan: SweepSettings, *, labelled: bool, own_space: bool) -> Space:
+    """The space with a metric that there is: of a space that ships, the one that goes without labels where none are.
+
+    Raises: ConfigError where the metric of a space of one's own cannot be had.
+    """
+    wanted, absent = ("val_knn", "val_instance") if labelled else ("val_instance", "val_knn")
+    if absent not in [name for name, _ in plan.space.objectives]:
+        return plan.space
+    if own_space:
         raise ConfigError(
-            f"metric.name = {plan.space.metric!r}: {plan.base.data.source} has {'' if labelled else 'no '}labels; "
-            f"use {wanted!r} (in a copy of the search space, given with --search-space)"
+            f"metric.name = {absent!r}: {plan.base.data.source} has {'' if labelled else 'no '}labels; use {wanted!r}"
         )
-    return plan, len(dataset.train)
+    typer.echo(f"{plan.base.data.source} has no labels: trials are scored by {wanted} instead of {absent}")
+    return replace(plan.space, metric=wanted)

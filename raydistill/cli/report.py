@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from raydistill.cli.arguments import shown, target, tracking, working_folder
-from raydistill.config import ConfigError
+from raydistill.config import ConfigError, nearest
 from raydistill.sweep.outbox import brief, without_password
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ def command(
 ) -> None:
     """Write what a sweep found as one HTML page, as Markdown, or as LaTeX tables."""
     if form not in ENDINGS:
-        raise ConfigError(f"--format {form}: give {', '.join(ENDINGS)}")
+        raise ConfigError(f"--format {form!r} is unknown{nearest(form, ENDINGS)}")
     if figures and form != "md":
         raise ConfigError(f"--figures: a report in {form} has no pictures beside it; give --format md")
     path = None if out is None else target(out, overwrite=overwrite)

@@ -11,6 +11,7 @@ from raydistill import config as configuration
 from raydistill.cli.arguments import (
     Set,
     artifact_store,
+    data_errors,
     fail,
     learners_of,
     next_name,
@@ -108,34 +109,24 @@ def command(
     )  # fmt: skip
     say_what_cannot_happen(plan)
     plan.check_name(resume=resume)
-    plan, images = preflight(plan)
+    plan = preflight(plan, own_space=search_space is not None)
     if resume:
         plan.check_unchanged()
     if dry_run:
         from raydistill.cli.dry_run import describe
 
-        typer.echo(describe(plan, images))
+        with data_errors():
+            typer.echo(describe(plan))
         return
     say_where(plan)
+    from raydistill.cli.conclusion import conclude, how_to_resume
     from raydistill.sweep.run import run_sweep
 
     try:
         result = run_sweep(plan, resume=resume)
     except KeyboardInterrupt:
-        fail(f"interrupted; go on with --name {plan.name} --resume", 130)
-    typer.echo(f"\n{result.table}\n")
-    typer.echo(
-        "val and test: k-NN accuracy (%) averaged over k = " + ", ".join(map(str, base.eval.ks))
-        + "; test_probe: linear probe; ± standard deviation over seeds; test was scored for selected rows only."
-    )  # fmt: skip
-    elsewhere = artifacts is not None or isinstance(plan.artifacts, Remote)
-    where = f" --artifacts {shown(plan.artifacts)}" if elsewhere else ""
-    typer.echo(f"train the winner alone:  raydistill train {shown(result.winner.parent)}{where}")
-    option = f" --tracking-uri {without_password(tracking_uri)}" if tracking_uri else ""
-    typer.echo(f"see the report:          raydistill report {plan.name}{option}")
-    address = without_password(plan.tracking_uri)
-    compare = address if address.startswith("http") else f"mlflow ui --backend-store-uri {address}"
-    typer.echo(f"compare the trials:      {compare}")
+        fail(f"interrupted; go on with: {how_to_resume(plan.name)}", 130)
+    conclude(plan, result, artifacts=artifacts is not None, tracking=tracking_uri is not None)
 
 
 def say_where(plan: SweepSettings) -> None:

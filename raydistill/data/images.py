@@ -112,9 +112,9 @@ class Decoder:
     def _decode(self, position: int) -> Tensor | None:
         try:
             return decode(self._raw, int(self._rows[position]))
-        except BadImage:
+        except BadImage as error:
             if not self._skip:
-                raise
+                raise BadImage(f"{error}; --set data.on_bad_image=skip passes over such images") from error
             self.bad.add(position)
             return None
 

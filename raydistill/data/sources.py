@@ -129,8 +129,10 @@ def open_source(config: Data) -> dict[str, Raw]:
         return read_path(local_copy(Remote(source)))
     path = Path(source).expanduser()
     if not path.exists():
+        near = nearest(source, ["digits", *(f"torchvision:{name}" for name in TORCHVISION)])
         raise DataError(
-            f"data.source={source!r} is neither a known name nor a path that exists; accepted: digits, "
+            f"data.source={source!r} is neither a known name nor a path that exists"
+            f"{near if near.startswith('; did') else ''}; accepted: digits, "
             f"torchvision:NAME ({', '.join(TORCHVISION)}), a folder of images, a Parquet file or folder, or an address "
             "of one such as s3://bucket/folder"
         )

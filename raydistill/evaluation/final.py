@@ -12,7 +12,7 @@ from raydistill import methods
 from raydistill.artifacts.teachers import given_from
 from raydistill.data.sources import Dataset, load_dataset
 from raydistill.evaluation.knn import knn_accuracy
-from raydistill.evaluation.online import embed_split
+from raydistill.evaluation.online import embed_split, instance_score
 from raydistill.evaluation.probe import linear_probe
 from raydistill.storage import place
 from raydistill.training.checkpoint_files import CheckpointError
@@ -25,7 +25,8 @@ def score(config: dict[str, Any], directory: str, *, threads: int, gpu: bool = F
 
     DoGo's presets: accuracy averaged over `eval.ks` by k-NN against the training split, and a linear probe
     trained on it, chosen on validation. Where there are several encoders also `test_probe_ensemble`, of the
-    mean of their probes' logits. Without labels there is nothing to score: empty.
+    mean of their probes' logits. Where a split has no labels, `test_instance`: how often a crop of a test image
+    finds the other crop of it.
 
     Raises: CheckpointError when there is no whole checkpoint.
     """
@@ -35,8 +36,7 @@ def score(config: dict[str, Any], directory: str, *, threads: int, gpu: bool = F
     if state is None:
         raise CheckpointError(f"{directory}: no checkpoint")
     dataset = load_dataset(settings.data)
-    if any(split.labels is None for split in (dataset.train, dataset.val, dataset.test)):
-        return {}
+    labelled = all(split.labels is not None for split in (dataset.train, dataset.val, dataset.test))
     method = methods.build(settings.method, given_from(state), seed=0)
     method.load_state_dict(state["method"])
     device = torch.device("cuda" if gpu else "cpu")
@@ -45,9 +45,12 @@ def score(config: dict[str, Any], directory: str, *, threads: int, gpu: bool = F
     labels = torch.empty(0)
     for name, encoder in scored_encoders(method, settings.eval.encoders).items():
         encoder.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        found, test_logits, labels = _score(encoder, dataset, settings, device)
+        if labelled:
+            found, test_logits, labels = _score(encoder, dataset, settings, device)
+            logits.append(test_logits)
+        else:
+            found = {"test_instance": instance_score(encoder, dataset, dataset.test, device)}
         scores |= {metric + ("" if name == "student" else f"_{name}"): value for metric, value in found.items()}
-        logits.append(test_logits)
     if len(logits) > 1:
         mean = torch.stack(logits).mean(0)
         scores["test_probe_ensemble"] = torch.eq(mean.argmax(1), labels).double().mean().item()

@@ -92,8 +92,13 @@ def _neighbours(
 def _instances(
     encoders: Mapping[Name, nn.Module], dataset: Dataset, device: torch.device
 ) -> dict[Name, float | Exception]:
-    first, second = (embed_all(encoders, _crops(dataset, view, device), device) for view in INSTANCE_VIEWS)
+    first, second = (embed_all(encoders, _crops(dataset, dataset.val, v, device), device) for v in INSTANCE_VIEWS)
     return {name: _tried(instance_accuracy, first[name], second[name]) for name in encoders}
+
+
+def instance_score(encoder: nn.Module, dataset: Dataset, split: Images, device: torch.device) -> float:
+    """How often a crop of an image of the split finds the other crop of it among all of them; needs no labels."""
+    return instance_accuracy(*(embed(encoder, _crops(dataset, split, view, device), device) for view in INSTANCE_VIEWS))
 
 
 def _tried(score: Callable[[Tensor, Tensor], float], *features: Tensor | Exception) -> float | Exception:
@@ -142,8 +147,8 @@ def _chunks(split: Images, indices: Sequence[int]) -> Iterator[tuple[list[Tensor
         yield split.fetch(list(indices[start : start + BATCH]))
 
 
-def _crops(dataset: Dataset, view: View, device: torch.device) -> Iterator[Tensor]:
+def _crops(dataset: Dataset, split: Images, view: View, device: torch.device) -> Iterator[Tensor]:
     normalize = normalization(dataset.name, dataset.image_size)
-    for images, kept in _chunks(dataset.val, range(len(dataset.val))):
+    for images, kept in _chunks(split, range(len(split))):
         yield augment(images, kept, view, size=dataset.image_size, seed=0, epoch=0,
                       normalize=normalize, device=device)  # fmt: skip

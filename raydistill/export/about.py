@@ -10,6 +10,7 @@ from raydistill import __version__
 from raydistill.artifacts.teachers import recipes
 from raydistill.data.augment import normalization
 from raydistill.export.found import Found
+from raydistill.sweep.table import Row, baselines, cell
 
 SQUEEZED = 96  # pixels; images of up to this size are not cropped
 METRICS = {
@@ -17,6 +18,7 @@ METRICS = {
     "val_probe": ("linear probe", "validation"),
     "val_instance": ("crops that find their image", "validation"),
     "test_knn": ("k-NN accuracy", "test"),
+    "test_instance": ("crops that find their image", "test"),
     "test_probe": ("linear probe", "test"),
 }
 PACKAGES = ("torch", "torchvision", "timm")
@@ -92,6 +94,28 @@ def scores_of(found: Found) -> dict[str, float]:
     return {name: found.scores[name + found.suffix] for name in METRICS if name + found.suffix in found.scores}
 
 
+def network(found: Found) -> str:
+    """What the encoder is, as the settings call it."""
+    method = found.config.method
+    several = getattr(method, "backbones", None)
+    number = int(found.encoder.rpartition("_")[2]) if several and "_" in found.encoder else 1
+    return str(several[number - 1] if several else getattr(method, "backbone", "network"))
+
+
+def _final(found: Found) -> str:
+    """What the sweep's winner and its baselines have over their seeds; of other encoders than the student nothing."""
+    if found.encoder != "student" or not found.final or len(found.final[0].scores) < 2:
+        return ""
+    winner, *others = found.final
+    lines = [_over_seeds(winner), *(f"without distillation {_over_seeds(row)}" for row in baselines(others))]
+    return f"Mean ± standard deviation over {len(winner.scores)} seeds, in percent: {'; '.join(lines)}."
+
+
+def _over_seeds(row: Row) -> str:
+    names = [name for name in METRICS if row.mean(name)]
+    return f"`{row.name}` " + ", ".join(f"{' '.join(reversed(METRICS[name]))} {cell(row, name)}" for name in names)
+
+
 def card(found: Found, about: dict[str, Any], view: dict[str, Any], needs: str, usage: str) -> str:
     """README.md of an export.
 
@@ -110,10 +134,11 @@ def card(found: Found, about: dict[str, Any], view: dict[str, Any], needs: str, 
     )  # fmt: skip
     rows = [f"| {' | '.join(METRICS[name])} | {100 * value:.2f} % |" for name, value in scores_of(found).items()]
     scores = "\n".join(["| score | split | |", "|---|---|---|", *rows]) if rows else "None is known."
-    limits = [
-        f"Trained on {images}; how it does on others has to be tried.",
-        "A score on the validation split was looked at by the search that chose this run; one on test was not.",
-    ]
+    if final := _final(found):
+        scores += f"\n\nOf this one run. {final}"
+    limits = [f"Trained on {images}; how it does on others has to be tried."]
+    if found.sweep:
+        limits.append("Its sweep chose by scores on the validation split; it never looked at one on test.")
     if not found.complete:
         limits.append(f"Training ended early: after {epochs} of {found.config.train.epochs}.")
     if found.copies:
@@ -121,7 +146,7 @@ def card(found: Found, about: dict[str, Any], view: dict[str, Any], needs: str, 
     return f"""# {found.run}
 
 An image encoder: {about["dim"]} numbers for an image. The {found.encoder} of `{found.config.method.name}`, \
-{about["parameters"]} parameters, trained for {epochs} on {images}{taught}.
+a `{network(found)}` with {about["parameters"]} parameters, trained for {epochs} on {images}{taught}.
 
 ## Load it
 

@@ -15,7 +15,8 @@ from raydistill.storage import Place, Remote, reason
 from raydistill.sweep.folders import is_sweep, named, run_folder
 from raydistill.sweep.journal import Offsets, TrialRecord, read_records
 from raydistill.sweep.scores import read_scores
-from raydistill.sweep.telling import ORIGIN
+from raydistill.sweep.table import Row
+from raydistill.sweep.telling import ORIGIN, RESULTS
 from raydistill.training.checkpoint_files import CheckpointError, winner_of
 
 CONFIG = "config.yaml"
@@ -42,7 +43,8 @@ class Found:
     epochs that the trial saw (`train.offsets`); `given` is what its method was built for. `state` is its newest
     checkpoint; an export has none, and is the folder `export`. `outcome` is empty where nobody said; `copies` are
     those of a population's trial. `origin` is what its sweep wrote down of itself (`origin.json`), and `taught` has
-    words for each of its teachers in the store. `encoder` is the one that an export holds, or that is wanted.
+    words for each of its teachers in the store. `final` has the rows of its sweep's table if it is the winner, else
+    nothing. `encoder` is the one that an export holds, or that is wanted.
     """
 
     name: str
@@ -58,6 +60,7 @@ class Found:
     trial: str = ""
     origin: dict[str, Any] = field(default_factory=dict)
     taught: dict[str, str] = field(default_factory=dict)
+    final: tuple[Row, ...] = ()
     encoder: str = "student"
     export: Path | None = None
 
@@ -118,9 +121,10 @@ def _winner(sweep: Place) -> Place:
     if (folder := winner_of(sweep)) is not None:
         return folder
     trials = read_records(sweep / "journal.jsonl")
-    some = next((key for key, record in trials.items() if record.outcome == "finished"), next(iter(trials), ""))
+    begun = [key for key, record in trials.items() if record.epochs]
+    some = next((key for key in begun if trials[key].outcome == "finished"), next(iter(begun), ""))
     hint = f"; give one of its trials, for instance {sweep.name}/{some}" if some else ""
-    raise ConfigError(f"sweep {sweep.name} has not ended, so it has no winner{hint}")
+    raise ConfigError(f"sweep {sweep.name} has no winner: it has not come to its end{hint}")
 
 
 def _trial(folder: Place, name: str = "") -> Found:
@@ -144,7 +148,7 @@ def _trial(folder: Place, name: str = "") -> Found:
         outcome=(record.outcome or "") if record else "",
         copies=tuple(map(str, record.copies)) if record else (),
         sweep=sweep.name if sweep else "", trial=folder.name if sweep else "",
-        origin=_origin(sweep) if sweep else {},
+        origin=_origin(sweep) if sweep else {}, final=_final(sweep, folder) if sweep else (),
     )  # fmt: skip
 
 
@@ -154,6 +158,16 @@ def _origin(sweep: Place) -> dict[str, Any]:
         return dict(json.loads((sweep / ORIGIN).read_text())) if (sweep / ORIGIN).exists() else {}
     except (ValueError, TypeError):
         return {}
+
+
+def _final(sweep: Place, trial: Place) -> tuple[Row, ...]:
+    """The table of a sweep for its winner, nothing for any other trial, and for a table that is damaged."""
+    try:
+        if (winner := winner_of(sweep)) is None or winner.name != trial.name:
+            return ()
+        return tuple(Row(**row) for row in json.loads((sweep / RESULTS).read_text()))
+    except (OSError, ValueError, TypeError):
+        return ()
 
 
 def of_state(config: Config, state: dict[str, Any], *, scores: dict[str, float], **known: Any) -> Found:

@@ -75,6 +75,8 @@ def export(found: Found, form: Format, out: Path, *, encoder: str | None = None,
         (folder / PROVENANCE).write_text(json.dumps(about, indent=1))
         (folder / CONFIG).write_text(yaml.safe_dump(configuration.dump(found.config), sort_keys=False))
         (folder / CARD).write_text(card(found, about, view, form.NEEDS, usage))
+        for file in (path for path in folder.rglob("*") if path.is_file()):
+            file.chmod(0o644)  # some writers make files that nobody else may read
     return Exported(out, usage, difference, seen)
 
 

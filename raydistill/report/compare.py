@@ -15,7 +15,7 @@ from raydistill.report.intervals import Difference, Estimate, estimate
 from raydistill.report.load import Sweep
 from raydistill.report.wording import factor, label
 
-SHOWN = ("val_knn", "val_instance", "test_knn", "test_probe")
+SHOWN = ("val_knn", "val_instance", "test_knn", "test_instance", "test_probe")
 POOLED = "mean of the sweeps"
 
 

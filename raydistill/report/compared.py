@@ -11,7 +11,7 @@ from raydistill.report.wording import MISSING
 from raydistill.sweep import table
 from raydistill.sweep.table import BASELINES, Row
 
-METRICS = ("test_knn", "test_probe", "val_knn", "val_instance")
+METRICS = ("test_knn", "test_instance", "test_probe", "val_knn", "val_instance")
 
 
 def finalists(sweep: Sweep) -> list[Row]:

@@ -219,7 +219,7 @@ def _data(sweep: Sweep) -> dict[str, str]:
         "split": fraction
         and f"seed {sweep.base('data.split_seed', 0)}; for validation {percent(fraction)} of train "
         "where the source has no such split",
-        "image size": setting(sweep.base("data.image_size") or "the source's own"),
+        "image size": sweep.tags.get("raydistill.image_size") or setting(sweep.base("data.image_size") or "its own"),
         "batch size": setting(sweep.base("data.batch_size", "")),
         "at most of each split": setting(sweep.base("data.limit") or ""),
         "broken images": sweep.base("data.on_bad_image"),

@@ -23,6 +23,11 @@ def verdict(sweep: Sweep) -> str:
     return " ".join([*_tried(sweep), *_best(sweep), *_compared(sweep), *_matters(sweep)])
 
 
+def against_baseline(sweep: Sweep) -> str:
+    """The winner beside its better baseline, in a sentence; empty before a final."""
+    return " ".join(_compared(sweep))
+
+
 def chosen(sweep: Sweep, key: str) -> str:
     """A trial's searched settings in short: lr=0.0033, tau_kd=1."""
     names = short_names(sweep.searched)
@@ -66,7 +71,8 @@ def _compared(sweep: Sweep) -> Iterator[str]:
     if row is None or metric is None or found is None:
         yield "No baseline without distillation was trained beside it."
     else:
-        yield f"Against {row.name}, the same student without distillation: {sentence(found, metric)}."
+        name = f"{sweep.rows[0].name} against {row.name}, the same student without distillation, in {label(metric)}"
+        yield f"{name}: {sentence(found, metric)}."
 
 
 def _matters(sweep: Sweep) -> Iterator[str]:

@@ -13,6 +13,7 @@ LABELS = {
     "val_instance": "validation instance accuracy",
     "val_probe": "validation linear-probe accuracy",
     "test_knn": "test k-NN accuracy",
+    "test_instance": "test instance accuracy",
     "test_probe": "test linear-probe accuracy",
     "loss": "training loss",
     "student_parameters": "parameters of the student",
@@ -22,6 +23,7 @@ HEADINGS = {
     "val_instance": "val instance (%)",
     "student_parameters": "parameters (M)",
     "test_knn": "test k-NN (%)",
+    "test_instance": "test instance (%)",
     "test_probe": "test probe (%)",
 }
 ACCURACY = (100.0, 2)

@@ -128,12 +128,12 @@ def describe(estimate: Estimate) -> dict[str, str]:
     """For people: what, and how much of it; the most in addition where it differs."""
     expected, most = estimate.expected, estimate.at_most
     lines = {
-        "trial-epochs": _range(f"{expected.trial_epochs:.0f}", f"{most.trial_epochs:.0f}"),
+        "trial-epochs": _range(f"{expected.trial_epochs:.0f}", f"{most.trial_epochs:.0f}") + " in all",
         "time": "about " + _range(duration(expected.hours), duration(most.hours)),
     }
     if most.accelerator_hours:
         used, limit = _number(expected.accelerator_hours), _number(most.accelerator_hours)
-        lines["accelerators"] = _range(used, limit, " accelerator hours")
+        lines["workers"] = _range(used, limit, " worker hours")
     if expected.money is not None and most.money is not None:
         lines["money"] = _range(f"${expected.money:.2f}", f"${most.money:.2f}")
     lines["checkpoints"] = f"{_number(estimate.checkpoint_gib)} GiB"

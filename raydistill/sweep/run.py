@@ -111,6 +111,7 @@ def _origin(settings: SweepSettings, *, resume: bool) -> dict[str, Any]:
     return own | {
         "command": settings.command, "storage": str(settings.storage), "artifacts": str(settings.artifacts),
         "environment": environment(), "images": dict(settings.images),
+        "image_size": settings.image_size,
         **({"teachers": dict(settings.teachers)} if settings.teachers else {}),
     }  # fmt: skip
 

@@ -45,7 +45,8 @@ class SweepSettings:
     side by side; without a number, as many as pay. `limits` is what the sweep may use, `checkpoints_gib` what its
     checkpoints may take. `warm_start` names the directories of sweeps to learn from. Teachers, teacher banks and
     pseudo labels are kept in `artifacts`, within `artifacts_gib` if that is given. `command` is what was typed,
-    `images` how many there are of each split, `teachers` what those were called that `base` names by their keys.
+    `images` how many there are of each split, `image_size` the pixels that they are trained at, `teachers` what those
+    were called that `base` names by their keys.
     """
 
     name: str
@@ -70,6 +71,7 @@ class SweepSettings:
     warm_start: tuple[Place, ...] = ()
     command: str = ""
     images: Mapping[str, int] = field(default_factory=dict)
+    image_size: int | None = None
     teachers: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -140,4 +142,7 @@ class SweepSettings:
             raise ConfigError(f"--resume: {path} is damaged; it should hold the sweep's settings")
         changes = difference(stored, self.identity())
         if changes:
-            raise ConfigError(f"--resume: sweep {self.name!r} was started with other settings: {'; '.join(changes)}")
+            raise ConfigError(
+                f"--resume: sweep {self.name!r} was started with other settings: {'; '.join(changes)}; give those, or "
+                "another --name for a sweep of its own"
+            )

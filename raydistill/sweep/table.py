@@ -24,7 +24,7 @@ class Row:
         return mean_std(values) if values else None
 
 
-COLUMNS = ("val_knn", "val_instance", "loss", "student_parameters", "test_knn", "test_probe")
+COLUMNS = ("val_knn", "val_instance", "loss", "student_parameters", "test_knn", "test_instance", "test_probe")
 BASELINES = ("-tuned", "-default")  # how the rows of the un-distilled student end
 UNITS = {"loss": (1, 4), "student_parameters": (1e-6, 3)}
 

@@ -81,7 +81,7 @@ def tell_conclusion(tracker: Tracker, folder: Place, when: int | None = None) ->
     # A sweep that went on with a larger budget may have another winner.
     step = json.loads((folder / BUDGET).read_text())["epochs"] if (folder / BUDGET).exists() else 0
     for row, prefix in zip([rows[0], *baselines(rows)[:1]], ("winner", "baseline"), strict=False):
-        means = {m: row.mean(m) for m in ("val_knn", "val_instance", "test_knn", "test_probe")}
+        means = {m: row.mean(m) for m in ("val_knn", "val_instance", "test_knn", "test_instance", "test_probe")}
         tracker.log_parent({f"{prefix}_{metric}": mean[0] for metric, mean in means.items() if mean}, step, when)
     if (winner := winner_of(folder)) is not None:
         tracker.tag_parent({"raydistill.winner": winner.name})

@@ -1,0 +1,50 @@
+"""What a sweep says at its end, and how an interrupted one goes on."""
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from raydistill.cli import conclusion
+from raydistill.config import Evaluation
+from raydistill.sweep.table import Row
+
+
+def said(**scores):
+    return list(conclusion.legend([Row("dogo", {}, 2, [scores])], Evaluation(ks=(1, 4))))
+
+
+def test_the_legend_explains_the_columns_that_there_are():
+    lines = said(val_knn=0.5, test_knn=0.5, test_probe=0.5)
+    assert lines[0] == "val_knn, test_knn: k-NN accuracy (%) averaged over k = 1, 4"
+    assert not any("instance" in line for line in lines)
+    bare = said(val_instance=0.5, test_instance=0.4)
+    assert bare[0].startswith("val_instance, test_instance: ")
+    assert not any("k-NN" in line or "probe" in line for line in bare)
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        (["sweep.py", "--method", "dogo"], "python sweep.py --method dogo --name dogo-1 --resume"),
+        (["sweep.py", "--name", "a b", "--trials", "3"], "python sweep.py --name 'a b' --trials 3 --resume"),
+        (["sweep.py", "--name", "x", "--resume"], "python sweep.py --name x --resume"),
+    ],
+)
+def test_the_whole_command_goes_on_with_an_interrupted_sweep(monkeypatch, typed, expected):
+    monkeypatch.setattr(sys, "argv", typed)
+    assert conclusion.how_to_resume("dogo-1") == expected
+
+
+def test_a_program_that_is_not_on_the_path_is_named_where_it_lies(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    folder = Path(".venv/bin")
+    folder.mkdir(parents=True)
+    (folder / "raydistill").touch()
+    monkeypatch.setattr(sys, "executable", str(tmp_path / folder / "python"))
+    monkeypatch.setenv("PATH", "")
+    assert conclusion.program("raydistill") == ".venv/bin/raydistill"
+    assert conclusion.program("mlflow") == "mlflow", "not there either"
+    (tmp_path / folder / "raydistill").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path / folder))
+    assert conclusion.program("raydistill") == "raydistill"
