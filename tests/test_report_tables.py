@@ -14,7 +14,7 @@ HOSTILE = r"<script> a|b & 100% #1 $x_1$ {y} ~ ^ \end{tabular}"
 
 @pytest.fixture(scope="module")
 def facts():
-    sweep = whole(14)
+    sweep = whole(40)
     sweep.trials.loc["t0005", "message"] = HOSTILE
     sweep.identity["base"]["data"]["source"] = "my_data & more 100%"
     return gather(sweep)
@@ -37,17 +37,17 @@ def test_markdown_has_whole_tables(facts):
 
 def test_latex_has_whole_tables(facts):
     text = latex(facts)
-    for begin, name in re.findall(r"\\(begin|end)\{(\w+)\}", text):
-        assert begin in ("begin", "end")
+    for name in re.findall(r"\\begin\{(\w+)\}", text):
         assert text.count(f"\\begin{{{name}}}") == text.count(f"\\end{{{name}}}")
     for rule in ("toprule", "midrule", "bottomrule"):
         assert text.count(f"\\{rule}") == 2
     for table in re.findall(r"\\begin\{tabular\}\{([^\n]*)\}\n(.*?)\\end\{tabular\}", text, re.DOTALL):
-        columns = len(re.sub(r"p\{[^}]*\}", "p", table[0]))
+        columns = len(re.sub(r">\{[^}]*\}p\{[^}]*\}", "p", table[0]))
         rows = [line for line in table[1].splitlines() if line.endswith(r"\\")]
         assert {len(re.findall(r"(?<!\\)&", row)) + 1 for row in rows} == {columns}
     assert r"my\_data \& more 100\%" in text
     assert "simclr-tuned & 3 & 9 & " in text
+    assert not re.search(r"^t\d{4} &", text, re.MULTILINE), "trials of one seed are no part of the comparison"
     assert re.search(r"train\.lr & 0\.0001 to 0\.1, log & [\d.]+ & \d+ \\%", text)
     outside = re.sub(r"\\[%&_#$]|\$\\pm\$|\$-\$|\\\w+|^%.*$", "", text, flags=re.MULTILINE)
     assert not re.search(r"[%#$_^~]", outside)

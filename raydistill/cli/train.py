@@ -75,6 +75,7 @@ def command(
         last = train_alone(config, folder, evaluate=evaluate, on_epoch=show, device=where, store=store)
     if not trained:
         typer.echo(f"{out} is trained already: epoch {last.epoch}  {_scores(last)}")
+    typer.echo(f"kept in {out}" if out else "nothing is kept without --out FOLDER")
 
 
 def _scores(report: Report) -> str:

@@ -134,7 +134,7 @@ def _worth(sweep: Sweep) -> str:
     if found <= 0:
         return (
             "From the settings the score of a trial that was left out cannot be foretold (R² out of bag "
-            f"{found:.2f}): take these shares for noise, or for too few trials."
+            f"−{abs(found):.2f}): take these shares for noise, or for too few trials."
         )
     return f"From the settings {percent(found)} of the variation is foretold in trials left out (R² out of bag)."
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from raydistill.report.compared import finalists
 from raydistill.report.facts import Facts, Table
+from raydistill.report.importance import foretold
 from raydistill.report.wording import MISSING
 
 SPECIAL = {
@@ -10,15 +12,17 @@ SPECIAL = {
     "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
     "|": r"\textbar{}", '"': r"\textquotedbl{}", "±": r"$\pm$", "−": r"$-$", "–": "--", "…": r"\dots{}",
 }  # fmt: skip
-SETTINGS = r"p{0.45\linewidth}"  # a column that may be long
+SETTINGS = r">{\raggedright\arraybackslash}p{0.45\linewidth}"  # a column that may be long
 
 
 def latex(facts: Facts) -> str:
-    """Two tables; the preamble needs booktabs and, for quotation marks, the T1 font encoding."""
+    """Two tables; the preamble needs array, booktabs and, for quotation marks, the T1 font encoding."""
     name = facts.sweep.name
-    final = Table(facts.final.header[:-1], [row[:-1] for row in facts.final.body])
-    header = [*facts.space.header, *(["share"] if facts.shares else [])]
-    space = Table(header, [[*row, *([facts.shares.get(row[0], MISSING)] if facts.shares else [])]
+    shares = facts.shares if foretold(facts.sweep) > 0 else {}  # else they are of noise
+    told = {row.name for row in finalists(facts.sweep)} or {row[0] for row in facts.final.body}
+    final = Table(facts.final.header[:-1], [row[:-1] for row in facts.final.body if row[0] in told])
+    header = [*facts.space.header, *(["share"] if shares else [])]
+    space = Table(header, [[*row, *([shares.get(row[0], MISSING)] if shares else [])]
                            for row in facts.space.body])  # fmt: skip
     what = f"{facts.sweep.method} on {facts.sweep.source}"
     tables = [
@@ -31,10 +35,10 @@ def latex(facts: Facts) -> str:
             space, f"l{SETTINGS}{'l' * (len(header) - 2)}", f"{name}-settings",
             f"What the sweep {name} ({what}) searched, and its winner"
             + (", with the share of the score's variation that each setting explains by itself (fANOVA)."
-               if facts.shares else "."),
+               if shares else "."),
         ),
     ]  # fmt: skip
-    return "\n".join([r"% \usepackage{booktabs} \usepackage[T1]{fontenc}", *filter(None, tables)])
+    return "\n".join([r"% \usepackage{array} \usepackage{booktabs} \usepackage[T1]{fontenc}", *filter(None, tables)])
 
 
 def escape(text: str) -> str:

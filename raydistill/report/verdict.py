@@ -81,7 +81,7 @@ def _matters(sweep: Sweep) -> Iterator[str]:
         return
     path, number = str(shares.index[0]), rests_on(sweep)
     if foretold(sweep) <= 0:
-        yield f"From its settings the score of a trial cannot be foretold, by {number} of them, so none stands out."
+        yield f"The {count(number, 'trial')} trained to the end do not tell which of its settings matters."
         return
     hint = ", which is a hint and no more" if number < FEW else ""
     yield (
