@@ -7,7 +7,7 @@ import pytest
 from runs import sweep, trial
 
 from raydistill.export.found import find
-from raydistill.sweep import run
+from raydistill.sweep import rows
 from raydistill.sweep.journal import TrialRecord
 from raydistill.sweep.scores import SCORES, Scores, identity, read_scores, write_scores
 from raydistill.training.checkpoint_files import newest
@@ -66,9 +66,9 @@ def test_torn_scores_are_left_out(folder, torn):
 def test_a_resumed_sweep_scores_again_what_was_trained_on_or_torn(tmp_path, monkeypatch):
     asked, told = [], []
     task = SimpleNamespace(remote=lambda config, place, **options: asked.append(place) or {"test_knn": 0.5})
-    monkeypatch.setattr(run.ray, "remote", lambda **options: lambda function: task)
-    monkeypatch.setattr(run.ray, "get", lambda value: value)
-    monkeypatch.setattr(run, "tell_scores", lambda tracker, record, folder: told.append(record.key))
+    monkeypatch.setattr(rows.ray, "remote", lambda **options: lambda function: task)
+    monkeypatch.setattr(rows.ray, "get", lambda value: value)
+    monkeypatch.setattr(rows, "tell_scores", lambda tracker, record, folder: told.append(record.key))
     trials = {key: tmp_path / "trials" / key for key in ("same", "longer", "torn", "new", "cleaned", "silent")}
     for key, place in trials.items():
         trial(place)
@@ -82,7 +82,7 @@ def test_a_resumed_sweep_scores_again_what_was_trained_on_or_torn(tmp_path, monk
     driver = SimpleNamespace(trial_directory=lambda key: trials[key], tracker=None)
     records = [TrialRecord(key, {}, {}) for key in trials]
     for _ in range(2):
-        scores = run._scored(driver, records, SimpleNamespace(gpu=False))
+        scores = rows._scored(driver, records, SimpleNamespace(gpu=False))
         assert {key for key, values in scores.items() if values == {"test_knn": 0.5}} == {"longer", "torn", "new"}
         assert len(asked) == 3, "and no second time"
     assert told == [*trials, *trials]

@@ -18,7 +18,6 @@ from ray.tune.schedulers import FIFOScheduler
 
 from raydistill import config as configuration
 from raydistill.artifacts.store import open_store
-from raydistill.evaluation.final import score
 from raydistill.storage import Place
 from raydistill.sweep.broker import Broker
 from raydistill.sweep.budget import Budget, Limits, describe_spent
@@ -33,8 +32,8 @@ from raydistill.sweep.mlflow_runs import EXPERIMENT
 from raydistill.sweep.outbox import without_password
 from raydistill.sweep.prerequisites import make_teachers
 from raydistill.sweep.progress import Progress, counted
+from raydistill.sweep.rows import rows_of
 from raydistill.sweep.scheduler import make_scheduler
-from raydistill.sweep.scores import Scores, identity, read_scores, write_scores
 from raydistill.sweep.search import Listed, catch_up, make_proposer
 from raydistill.sweep.security import MODE, refuse_open_cluster, refuse_open_head
 from raydistill.sweep.settings import FILE, SHOWN, SweepSettings
@@ -48,9 +47,7 @@ from raydistill.sweep.telling import (
     TABLE,
     WINNERS_CONFIG,
     described,
-    flatten,
     tell_conclusion,
-    tell_scores,
     tell_trials,
 )
 from raydistill.sweep.tracking import Tracker
@@ -146,7 +143,7 @@ def _run(settings: SweepSettings, tracker: Tracker) -> SweepResult:
         finals = _finals(settings, driver, arms)
         with suppress(ray.exceptions.GetTimeoutError):
             ray.get(broker.close.remote(), timeout=CLOSING_SECONDS)
-        rows = _rows(settings, driver, ranked(records, space.metric, space.goal), arms, finals)
+        rows = rows_of(settings, driver, ranked(records, space.metric, space.goal), arms, finals)
         driver.account()
         progress.note(f"spent: {describe_spent(budget.spent())}")
     finally:
@@ -273,79 +270,6 @@ def _finals(settings: SweepSettings, driver: Driver, arms: list[Arm]) -> dict[tu
 def _found(arm: Arm) -> TrialRecord:
     assert arm.found is not None
     return arm.found
-
-
-def _rows(
-    settings: SweepSettings,
-    driver: Driver,
-    best: list[TrialRecord],
-    arms: list[Arm],
-    finals: dict[tuple[str, int], TrialRecord],
-) -> list[Row]:
-    """Selected configurations with test scores, then the runners-up with validation only."""
-    metric, goal = settings.space.metric, settings.space.goal
-    driver.progress.note("scoring the selected configurations on the test split")
-    ended = {run: record for run, record in finals.items() if record.outcome == "finished"}
-    scores = _scored(driver, list(ended.values()), settings)
-    rows = {
-        arm.name: Row(
-            arm.name,
-            _searched_settings(settings, arm.found) if arm.found else _differences(settings, arm.config),
-            settings.epochs,
-            [scores[record.key] for (name, _), record in ended.items() if name == arm.name],
-        )
-        for arm in arms
-    }
-    found = [rows[arm.name] for arm in arms if arm.found]
-    baselines = [rows[arm.name] for arm in arms if not arm.found and rows[arm.name].mean(metric)]
-    sign = 1 if goal == "maximize" else -1
-    baselines.sort(key=lambda row: sign * (row.mean(metric) or (0.0,))[0], reverse=True)
-    selected = {arm.found.key for arm in arms if arm.found}
-    rest = [record for record in best if record.key not in selected][: SHOWN - 1]
-    others = [Row(r.key, _searched_settings(settings, r), r.epochs, [_values(r)]) for r in rest]
-    return [*found, *baselines, *others]
-
-
-def _scored(driver: Driver, records: list[TrialRecord], settings: SweepSettings) -> dict[str, dict[str, float]]:
-    """Scores of each trial by its key, all at once; those of before a resume are read again, unless the trial was
-    trained on since."""
-    task = ray.remote(num_cpus=1, num_gpus=1 if settings.gpu else 0)(score)
-    pending, scores = {}, {}
-    for record in records:
-        directory = driver.trial_directory(record.key)
-        checkpoint, known = identity(newest(directory)), read_scores(directory)
-        if known and (None in (checkpoint, known.checkpoint) or checkpoint == known.checkpoint):
-            scores[record.key] = known.values
-        else:
-            found = task.remote(record.config, str(directory), threads=1, gpu=bool(settings.gpu))
-            pending[record.key] = (found, checkpoint)
-    for record in records:
-        if record.key in pending:
-            found, checkpoint = pending[record.key]
-            scores[record.key] = _values(record) | ray.get(found)
-            write_scores(driver.trial_directory(record.key), Scores(scores[record.key], checkpoint))
-        tell_scores(driver.tracker, record, driver.trial_directory(record.key))
-    return scores
-
-
-def _values(record: TrialRecord) -> dict[str, float]:
-    wanted = ("val_knn", "val_instance", "loss", "student_parameters")
-    return {name: value for name in wanted if (value := record.last(name)) is not None}
-
-
-def _searched_settings(settings: SweepSettings, record: TrialRecord) -> dict[str, Any]:
-    """A trial's values of what the search could vary."""
-    varied = {parameter.path for parameter in settings.space.parameters if len(parameter.values) != 1}
-    return {path: value for path, value in record.settings.items() if path in varied}
-
-
-def _differences(settings: SweepSettings, config: dict[str, Any]) -> dict[str, Any]:
-    """What the configuration sets otherwise than the defaults of its method and the sweep's base."""
-    default = configuration.dump(settings.base) | {
-        "method": configuration.dump(configuration.load({"method": config["method"]["name"]}))["method"]
-    }
-    base = flatten(default)
-    return {path: value for path, value in flatten(config).items() if base.get(path) != value}
 
 
 def _why_none(records: list[TrialRecord], exhausted: str) -> str:
