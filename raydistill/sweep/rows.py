@@ -77,9 +77,9 @@ def _values(record: TrialRecord) -> dict[str, float]:
 
 
 def _searched_settings(settings: SweepSettings, record: TrialRecord) -> dict[str, Any]:
-    """A trial's values of what the search could vary."""
-    varied = {parameter.path for parameter in settings.space.parameters if len(parameter.values) != 1}
-    return {path: value for path, value in record.settings.items() if path in varied}
+    """A trial's values of what the search could vary, in the order of the space."""
+    varied = [parameter.path for parameter in settings.space.parameters if len(parameter.values) != 1]
+    return {path: record.settings[path] for path in varied if path in record.settings}
 
 
 def _differences(settings: SweepSettings, config: dict[str, Any]) -> dict[str, Any]:
