@@ -106,7 +106,7 @@ def _exported(store: Store, folder: Path) -> Path:
     encoder = encoders.load(folder)
     if not isinstance(encoder, Backbone):
         raise ConfigError(f"teacher.sources: the encoder in {folder} is no plain backbone, and cannot teach")
-    config = configuration.load(configuration.read_yaml(folder / "config.yaml"))
+    config = configuration.read(folder / "config.yaml")
     digest = hashlib.sha256((folder / encoders.WEIGHTS).read_bytes()).hexdigest()
     made = {"run": configuration.dump(config), "export": digest}
     own = normalization("", encoder.image_size)
