@@ -24,14 +24,15 @@ def conclude(plan: SweepSettings, result: SweepResult, *, artifacts: bool, track
     typer.echo(f"\n{result.table}\n")
     for line in [*legend(result.rows, plan.base.eval), *_shows(plan)]:
         typer.echo(line)
-    where = f" --artifacts {shown(plan.artifacts)}" if artifacts or isinstance(plan.artifacts, Remote) else ""
+    folder, store = shlex.quote(shown(plan.directory)), shlex.quote(shown(plan.artifacts))
+    where = f" --artifacts {store}" if artifacts or isinstance(plan.artifacts, Remote) else ""
     address = without_password(plan.tracking_uri)
     option = f" --tracking-uri {shlex.quote(address)}" if tracking else ""
-    server = f"{program('mlflow')} ui --backend-store-uri {address}"
+    server = f"{program('mlflow')} ui --backend-store-uri {shlex.quote(address)}"
     typer.echo("")
     typer.echo(f"see the report:          {program('raydistill')} report {plan.name}{option}")
-    typer.echo(f"export the encoder:      {program('raydistill')} export {shown(plan.directory)} --format timm")
-    typer.echo(f"train the winner alone:  {program('raydistill')} train {shown(plan.directory)}{where}")
+    typer.echo(f"export the encoder:      {program('raydistill')} export {folder} --format timm")
+    typer.echo(f"train the winner alone:  {program('raydistill')} train {folder}{where}")
     typer.echo(f"compare the trials:      {address if address.startswith('http') else server}")
 
 
@@ -56,7 +57,7 @@ def how_to_resume(name: str) -> str:
 def program(name: str) -> str:
     """As it can be typed here: by its name, or where it lies beside this Python."""
     beside = Path(sys.executable).with_name(name)
-    return shown(beside) if shutil.which(name) is None and beside.exists() else name
+    return shlex.quote(shown(beside)) if shutil.which(name) is None and beside.exists() else name
 
 
 def _shows(plan: SweepSettings) -> Iterator[str]:
