@@ -26,7 +26,7 @@ from raydistill.data.sources import load_dataset
 from raydistill.evaluation.final import score
 from raydistill.evaluation.online import evaluate
 from raydistill.presets import load_preset
-from raydistill.training.messages import Assignment, Report
+from raydistill.training.messages import Assignment, EpochResult
 from raydistill.training.pack import Pack
 from raydistill.training.prepare import ensure_teachers
 
@@ -133,7 +133,7 @@ def train_side_by_side(configs: dict[str, Config], store: Store, work: Path, see
 def tell(what: str):
     """Print an epoch's loss and, at the end, its score."""
 
-    def on_epoch(done: Report) -> None:
+    def on_epoch(done: EpochResult) -> None:
         scores = "  ".join(f"{k} {v:.4f}" for k, v in done.metrics.items() if k in ("loss", "val_knn", "step_seconds"))
         print(f"{what} epoch {done.epoch}  {scores}", flush=True)
 

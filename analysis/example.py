@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from raydistill.storage import locked
-from raydistill.sweep.replay import replay
+from raydistill.tracking.backfill import backfill
 
 HERE = Path(__file__).parent
 SWEEPS = HERE / "sweeps"
@@ -25,7 +25,7 @@ def stored() -> str:
             shutil.rmtree(HERE / "mlartifacts", ignore_errors=True)
             database.unlink(missing_ok=True)
             for folder in sorted(SWEEPS.iterdir()):
-                replay(folder, uri)
+                backfill(folder, uri)
             note.write_text(state)
     return uri
 

@@ -21,13 +21,22 @@ import tempfile
 import time
 from pathlib import Path
 
-from raydistill.sweep.telling import ORIGIN, RESULTS
+from raydistill.records.layout import ORIGIN_FILE, RESULTS_FILE
 from raydistill.training.checkpoint_files import WINNER, winner_of
 
 HERE = Path(__file__).parent
 COMMON = [
-    "--threads", "1", "--epochs", "8", "--seeds", "3", "--storage", "runs", "--tracking-uri", "sqlite:///mlflow.db",
-]  # fmt: skip
+    "--threads",
+    "1",
+    "--epochs",
+    "8",
+    "--seeds",
+    "3",
+    "--storage",
+    "runs",
+    "--tracking-uri",
+    "sqlite:///mlflow.db",
+]
 ALL = ["--set", "eval.encoders=all"]
 SWEEPS = {"dogo": ALL, "seed": [], "simreg": [], "sdssl": ALL, "sssd": ALL, "search": ["--trials", "24"]}
 KEPT = ("journal.jsonl", "sweep.yaml", "budget.json", "table.md", "winner.yaml", "trials/*/scores.json")
@@ -50,15 +59,15 @@ def keep(sweep: Path, target: Path) -> None:
         copy = target / file.relative_to(sweep)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(file, copy)
-    origin = json.loads((sweep / ORIGIN).read_text())
+    origin = json.loads((sweep / ORIGIN_FILE).read_text())
     origin["environment"].pop("system", None)
     for place in ("storage", "artifacts"):
         origin.pop(place, None)
-    (target / ORIGIN).write_text(json.dumps(origin, indent=1) + "\n")
+    (target / ORIGIN_FILE).write_text(json.dumps(origin, indent=1) + "\n")
     winner = winner_of(sweep)
     assert winner is not None, "the sweep has not ended"
     (target / WINNER).write_text(f"{winner.name}\n")
-    shutil.copyfile(sweep / RESULTS, target / RESULTS)
+    shutil.copyfile(sweep / RESULTS_FILE, target / RESULTS_FILE)
 
 
 def main() -> None:
@@ -68,7 +77,7 @@ def main() -> None:
     given = parser.parse_args()
     for name in given.only:
         target = given.out.absolute() / name
-        if (target / RESULTS).exists():
+        if (target / RESULTS_FILE).exists():
             print(f"{name}: there already", flush=True)
             continue
         began = time.monotonic()

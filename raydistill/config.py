@@ -11,19 +11,22 @@ import yaml
 from pydantic import BaseModel, Field, SerializeAsAny, ValidationError, field_validator
 from pydantic.fields import FieldInfo
 
-from raydistill.options import METHODS, Options, find
-from raydistill.options.base import Section, Stem
+from raydistill.errors import RaydistillError
+from raydistill.options import METHODS, MethodConfig, find
+from raydistill.options.base import BaseConfig, Stem
 
 
-class ConfigError(ValueError):
+class ConfigError(RaydistillError, ValueError):
     """A setting is wrong; the message names the key, the value and what would be accepted."""
+
+    exit_code = 2
 
 
 SEEDS = 2**32 - 1  # the greatest seed
 DEFAULT_OFFSETS = ((0, 0),)  # of no late joiner: any epoch of the stream will do
 
 
-class Data(Section):
+class DataConfig(BaseConfig):
     """Which images, how they are split, and the order they come in. Learners share a pack when these agree."""
 
     source: str = Field("digits", description="digits, torchvision:NAME, or the path of a folder or of Parquet")
@@ -42,7 +45,7 @@ class Data(Section):
     cache_gib: float = Field(2.0, ge=0, description="decode once and keep in memory up to this size")
 
 
-class Train(Section):
+class TrainConfig(BaseConfig):
     """The optimisation of one learner. Defaults are DoGo's: Adam, constant 3e-4, weight decay 1e-6."""
 
     epochs: int = Field(10, ge=1, description="passes over the training images; `--epochs`")
@@ -72,7 +75,7 @@ class Train(Section):
     )
 
 
-class Teacher(Section):
+class TeacherConfig(BaseConfig):
     """The frozen teachers of methods that have any. Without `sources` they are trained first, once."""
 
     sources: tuple[str, ...] = Field(
@@ -94,7 +97,7 @@ class Teacher(Section):
     bank: bool = Field(True, description="with data.fixed_views: keep its embeddings, and train without running it")
 
 
-class Evaluation(Section):
+class EvalConfig(BaseConfig):
     """How learners are scored while they train; on the validation split, never on test."""
 
     every: int = Field(1, ge=1, description="epochs between two scores; the last epoch is always scored")
@@ -113,14 +116,14 @@ class Evaluation(Section):
         return ks
 
 
-class Config(Section):
+class Config(BaseConfig):
     """One run, complete: what `raydistill train` takes and what every trial logs."""
 
-    method: SerializeAsAny[Options]
-    data: Data = Data()
-    teacher: Teacher = Teacher()
-    train: Train = Train()
-    eval: Evaluation = Evaluation()
+    method: SerializeAsAny[MethodConfig]
+    data: DataConfig = DataConfig()
+    teacher: TeacherConfig = TeacherConfig()
+    train: TrainConfig = TrainConfig()
+    eval: EvalConfig = EvalConfig()
 
     @field_validator("method", mode="before")
     @classmethod
@@ -132,7 +135,7 @@ class Config(Section):
         return value
 
 
-def options_class(name: Any) -> type[Options]:
+def options_class(name: Any) -> type[MethodConfig]:
     """The options of the method called `name`. Raises ConfigError for an unknown one."""
     if not isinstance(name, str) or name not in METHODS:
         raise ConfigError(f"method {name!r} is unknown{nearest(str(name), METHODS)}")
@@ -176,10 +179,10 @@ def fields(method: str) -> dict[str, FieldInfo]:
     """Every dotted path that a run of `method` can set, with its declaration. Raises: ConfigError."""
     sections: dict[str, type[BaseModel]] = {
         "method": options_class(method),
-        "data": Data,
-        "teacher": Teacher,
-        "train": Train,
-        "eval": Evaluation,
+        "data": DataConfig,
+        "teacher": TeacherConfig,
+        "train": TrainConfig,
+        "eval": EvalConfig,
     }
     return {
         f"{section}.{field}": info for section, model in sections.items() for field, info in model.model_fields.items()

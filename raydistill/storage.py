@@ -1,6 +1,6 @@
 """Where things lie: a path of this machine, or a folder behind `pyarrow.fs` (s3://, gs://, hdfs://, ...).
 
-`place` gives a `pathlib.Path` or a `Remote`, which has the part of its interface that this software uses.
+`to_path` gives a `pathlib.Path` or a `Remote`, which has the part of its interface that this software uses.
 Credentials and endpoints come from the environment, as Arrow reads them (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, ...).
 """
 
@@ -121,7 +121,7 @@ class Remote:
             with self._files.open_input_stream(self._inside) as stream:
                 return bytes(stream.read())
 
-        return _patiently(read)
+        return _retry(read)
 
     def read_text(self) -> str:
         return self.read_bytes().decode()
@@ -131,20 +131,20 @@ class Remote:
             with self._files.open_output_stream(self._inside) as stream:
                 stream.write(payload)
 
-        _patiently(write)
+        _retry(write)
 
     def write_text(self, text: str) -> None:
         self.write_bytes(text.encode())
 
     def unlink(self, missing_ok: bool = False) -> None:
         try:
-            _patiently(lambda: self._files.delete_file(self._inside))
+            _retry(lambda: self._files.delete_file(self._inside))
         except FileNotFoundError:
             if not missing_ok:
                 raise
 
     def remove_folder(self) -> None:
-        _patiently(lambda: self._files.delete_dir(self._inside))
+        _retry(lambda: self._files.delete_dir(self._inside))
 
     def glob(self, pattern: str) -> list[Remote]:
         """What matches below; `*` matches within one part of a path."""
@@ -154,7 +154,7 @@ class Remote:
         from pyarrow import fs
 
         selector = fs.FileSelector(self._inside, allow_not_found=True)
-        found = _patiently(lambda: self._files.get_file_info(selector))
+        found = _retry(lambda: self._files.get_file_info(selector))
         return iter(sorted(self / info.base_name for info in found))
 
     def sizes(self, pattern: str) -> dict[str, int]:
@@ -163,7 +163,7 @@ class Remote:
 
     def stat(self) -> SimpleNamespace:
         """`st_size` in bytes, `st_mtime` in seconds since 1970. Raises: FileNotFoundError."""
-        info = _patiently(lambda: self._files.get_file_info(self._inside))
+        info = _retry(lambda: self._files.get_file_info(self._inside))
         if not info.is_file:
             raise FileNotFoundError(f"{self} does not exist")
         return SimpleNamespace(st_size=info.size, st_mtime=(info.mtime_ns or 0) / 1e9)
@@ -177,7 +177,7 @@ class Remote:
             self._inside, str(target), source_filesystem=self._files, destination_filesystem=fs.LocalFileSystem()
         )
 
-    def receive(self, source: Path) -> None:
+    def upload(self, source: Path) -> None:
         """Copy the file, or all files of the folder, `source` here."""
         from pyarrow import fs
 
@@ -218,25 +218,25 @@ class Remote:
         return self._opened[1]
 
     def _info(self) -> str:
-        return str(_patiently(lambda: self._files.get_file_info(self._inside)).type.name)
+        return str(_retry(lambda: self._files.get_file_info(self._inside)).type.name)
 
     def _below(self) -> list[tuple[str, int]]:
         from pyarrow import fs
 
         selector = fs.FileSelector(self._inside, recursive=True, allow_not_found=True)
         start = len(self._inside.rstrip("/")) + 1
-        found = _patiently(lambda: self._files.get_file_info(selector))
+        found = _retry(lambda: self._files.get_file_info(selector))
         return sorted((info.path[start:], info.size) for info in found if info.is_file)
 
 
-Place = Path | Remote
+StoragePath = Path | Remote
 
 
 def is_remote(text: str) -> bool:
     return "://" in text and not text.startswith(_HERE)
 
 
-def place(text: str | Place) -> Place:
+def to_path(text: str | StoragePath) -> StoragePath:
     """A path, or what an address with a scheme names. Raises: StorageError."""
     if isinstance(text, Remote | Path):
         return text
@@ -249,7 +249,7 @@ def cache_folder() -> Path:
     return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "raydistill"
 
 
-def sizes(folder: Place, pattern: str) -> dict[str, int]:
+def sizes(folder: StoragePath, pattern: str) -> dict[str, int]:
     """Bytes of the files below that match, by their path below; files that go meanwhile are left out."""
     if isinstance(folder, Remote):
         return folder.sizes(pattern)
@@ -294,7 +294,7 @@ def locked(path: Path) -> Iterator[None]:
         yield
 
 
-def _patiently(action: Callable[[], T]) -> T:
+def _retry(action: Callable[[], T]) -> T:
     """Try again for a minute when the storage does not answer; not when it says no."""
     for pause in PAUSES:
         try:

@@ -20,9 +20,13 @@ def s3_server(log):
     (port,) = free_ports(1)
     url = f"http://127.0.0.1:{port}"
     environment = {
-        "AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "nothing", "AWS_REGION": "us-east-1",
-        "AWS_DEFAULT_REGION": "us-east-1", "AWS_ENDPOINT_URL": url, "AWS_EC2_METADATA_DISABLED": "true",
-    }  # fmt: skip
+        "AWS_ACCESS_KEY_ID": "nobody",
+        "AWS_SECRET_ACCESS_KEY": "nothing",
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+        "AWS_ENDPOINT_URL": url,
+        "AWS_EC2_METADATA_DISABLED": "true",
+    }
     with log.open("w") as out:
         server = subprocess.Popen(
             [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)], stdout=out, stderr=out
@@ -31,9 +35,12 @@ def s3_server(log):
     try:
         wait_for(url)
         client = boto3.client(
-            "s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="nobody",
+            "s3",
+            endpoint_url=url,
+            region_name="us-east-1",
+            aws_access_key_id="nobody",
             aws_secret_access_key="nothing",
-        )  # fmt: skip
+        )
         client.create_bucket(Bucket=BUCKET)
         os.environ.update(environment)
         yield environment

@@ -23,7 +23,19 @@ def picture(address, path, size="1500,1100"):
 def _run(address, *options):
     with tempfile.TemporaryDirectory() as profile:
         return subprocess.run(
-            [PROGRAM, "--headless=new", "--no-sandbox", "--disable-gpu", "--no-first-run", f"--user-data-dir={profile}",
-             "--virtual-time-budget=30000", *options, address],
-            capture_output=True, text=True, timeout=120, check=True,
-        )  # fmt: skip
+            [
+                PROGRAM,
+                "--headless=new",
+                "--no-sandbox",
+                "--disable-gpu",
+                "--no-first-run",
+                f"--user-data-dir={profile}",
+                "--virtual-time-budget=30000",
+                *options,
+                address,
+            ],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        )

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
-from raydistill.config import Data
+from raydistill.config import DataConfig
 from raydistill.data.images import Decoder, Images, Raw
 from raydistill.data.sources import load_dataset
 
@@ -54,7 +54,7 @@ def parquet(path, images, labels=None, names=None, image="image", label="label")
 
 
 def opened(source, **settings):
-    return load_dataset(Data(source=str(source), **settings))
+    return load_dataset(DataConfig(source=str(source), **settings))
 
 
 def split_of(*images, skip=False, cache_bytes=0.0):

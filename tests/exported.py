@@ -49,7 +49,10 @@ def read_by_others(folders, image, alone=True):
         environment["PYTHONPATH"] = str(ROOT)
     done = subprocess.run(
         [sys.executable, "-c", READER, "alone" if alone else "beside", *map(str, folders)],
-        capture_output=True, text=True, env=environment, timeout=120,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        env=environment,
+        timeout=120,
+    )
     assert done.returncode == 0, done.stderr
     return [np.load(folder / "read.npy")[0] for folder in folders]

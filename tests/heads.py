@@ -55,10 +55,18 @@ def ray_head(home, *, cpus=2, node_types=None, idle_minutes=0.1):
     # Sockets have short names.
     folder = Path("/tmp") / f"raydistill-{os.getpid()}-{port}"
     command = [
-        RAY, "start", "--head", "--block", f"--num-cpus={cpus}", f"--port={port}", "--dashboard-host=127.0.0.1",
-        f"--dashboard-port={dashboard}", f"--dashboard-agent-listen-port={agent}", f"--temp-dir={folder}",
+        RAY,
+        "start",
+        "--head",
+        "--block",
+        f"--num-cpus={cpus}",
+        f"--port={port}",
+        "--dashboard-host=127.0.0.1",
+        f"--dashboard-port={dashboard}",
+        f"--dashboard-agent-listen-port={agent}",
+        f"--temp-dir={folder}",
         "--disable-usage-stats",
-    ]  # fmt: skip
+    ]
     address = f"127.0.0.1:{port}"
     if node_types is not None:
         config = home / "autoscaler.json"
@@ -97,11 +105,30 @@ def autoscaler(node_types, cpus, address, idle_minutes):
     }
     nodes["ray.head.default"] = {"resources": {"CPU": cpus}, "node_config": {}, "max_workers": 0}
     return {
-        "cluster_name": "test", "max_workers": 2, "upscaling_speed": 1.0, "idle_timeout_minutes": idle_minutes,
-        "provider": {"type": "fake_multinode", "gcs_address": address, "disable_node_updaters": True,
-                     "disable_launch_config_check": True, "use_node_id_as_ip": True},
-        "available_node_types": nodes, "head_node_type": "ray.head.default", "auth": {}, "docker": {},
-        "initialization_commands": [], "setup_commands": [], "head_setup_commands": [], "worker_setup_commands": [],
-        "head_start_ray_commands": [], "worker_start_ray_commands": [], "file_mounts": {},
-        "cluster_synced_files": [], "file_mounts_sync_continuously": False, "rsync_exclude": [], "rsync_filter": [],
-    }  # fmt: skip
+        "cluster_name": "test",
+        "max_workers": 2,
+        "upscaling_speed": 1.0,
+        "idle_timeout_minutes": idle_minutes,
+        "provider": {
+            "type": "fake_multinode",
+            "gcs_address": address,
+            "disable_node_updaters": True,
+            "disable_launch_config_check": True,
+            "use_node_id_as_ip": True,
+        },
+        "available_node_types": nodes,
+        "head_node_type": "ray.head.default",
+        "auth": {},
+        "docker": {},
+        "initialization_commands": [],
+        "setup_commands": [],
+        "head_setup_commands": [],
+        "worker_setup_commands": [],
+        "head_start_ray_commands": [],
+        "worker_start_ray_commands": [],
+        "file_mounts": {},
+        "cluster_synced_files": [],
+        "file_mounts_sync_continuously": False,
+        "rsync_exclude": [],
+        "rsync_filter": [],
+    }

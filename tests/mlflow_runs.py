@@ -17,13 +17,14 @@ def held(uri, sweep):
             "tags": {k: v for k, v in run.data.tags.items() if not k.startswith(OWN)},
             "metrics": {
                 name: {p.step: p.value for p in client.get_metric_history(run.info.run_id, name)}
-                for name in run.data.metrics if not name.startswith(OWN)
+                for name in run.data.metrics
+                if not name.startswith(OWN)
             },
             "files": sorted(listed(client, run.info.run_id)),
             "times": (run.info.start_time / 1000, run.info.end_time / 1000),
         }
         for run in runs
-    }  # fmt: skip
+    }
 
 
 def listed(client, run_id, path=None):

@@ -4,8 +4,8 @@ import torch
 
 from raydistill import config, methods
 from raydistill.data.augment import View
-from raydistill.methods import Batch, Given, Teacher, Widths
-from raydistill.models.queue import Entries
+from raydistill.methods import Batch, FeatureDims, MethodContext, TeacherOutputs
+from raydistill.models.queue import TeacherBatch
 
 SIZE = 8
 HEADS = {"hidden_dim": 8, "projection_dim": 8}
@@ -29,7 +29,7 @@ ROWS = {
     "cc": {"backbone": "resnet10_w4", "clusters": 4},
     "clusterfit": {"backbone": "resnet10_w4", "clusters": 4},
 }
-TEACHERS = (Widths(features=12, head=6), Widths(features=10, head=None))
+TEACHERS = (FeatureDims(features=12, head=6), FeatureDims(features=10, head=None))
 CLASSES = 4
 EVAL = View("eval", 0)
 
@@ -40,7 +40,7 @@ def options(name, **changes):
 
 def given(name="", teachers=1, **changes):
     values = {"image_size": SIZE, "images": 64, "class_counts": (16,) * CLASSES, "teachers": TEACHERS[:teachers]}
-    return Given(**{**values, **changes})
+    return MethodContext(**{**values, **changes})
 
 
 def make(name, seed=0, teachers=1, **changes):
@@ -50,7 +50,7 @@ def make(name, seed=0, teachers=1, **changes):
 
 def teacher_of(embed, gather=lambda rows: rows):
     """A teacher that is a plain function of a view and an output; its queues share nothing."""
-    return Teacher(embed, lambda view, output: Entries(gather(embed(view, output))))
+    return TeacherOutputs(embed, lambda view, output: TeacherBatch(gather(embed(view, output))))
 
 
 def batch_for(method, n=6, seed=0, teachers=1, gather=None):
@@ -73,5 +73,10 @@ def batch_for(method, n=6, seed=0, teachers=1, gather=None):
 
         return teacher_of(embed, **extra)
 
-    return Batch(views, torch.arange(n), teachers=[teacher(i) for i in range(teachers)],
-                 labels=torch.arange(n) % CLASSES, **extra)  # fmt: skip
+    return Batch(
+        views,
+        torch.arange(n),
+        teachers=[teacher(i) for i in range(teachers)],
+        labels=torch.arange(n) % CLASSES,
+        **extra,
+    )

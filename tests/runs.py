@@ -6,10 +6,10 @@ import torch
 import yaml
 
 from raydistill import config, methods
-from raydistill.methods import Given
-from raydistill.sweep.journal import Journal
+from raydistill.methods import MethodContext
+from raydistill.records.journal import Journal
 from raydistill.training.checkpoints import write_checkpoint
-from raydistill.training.supplies import plain_given
+from raydistill.training.teachers import plain_context
 
 TINY = {"name": "simclr", "backbone": "resnet10_w4", "hidden_dim": 8, "projection_dim": 8}
 DATA = {"source": "digits", "limit": 40, "batch_size": 16, "image_size": 8}
@@ -24,7 +24,7 @@ def trial(folder, method=TINY, *, epoch=1, epochs=1, offsets=(), given=None, tea
     """A trial's folder with a checkpoint whose batch norms have seen images. Returns: its configuration."""
     wanted = settings(method, epochs, teacher, **data)
     size = wanted.data.image_size
-    given = given or Given(size, 40)
+    given = given or MethodContext(size, 40)
     network = methods.build(wanted.method, given, seed=1)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -34,9 +34,13 @@ def trial(folder, method=TINY, *, epoch=1, epochs=1, offsets=(), given=None, tea
         for encoder in network.encoders().values():
             encoder.train()(torch.randn(16, 3, size, size, generator=generator))
     state = {
-        "given": plain_given(given), "method": network.state_dict(), "optimizer": {}, "epoch": epoch,
-        "offsets": [list(pair) for pair in offsets], "metrics": {"val_knn": 0.5, "loss": 1.0},
-    }  # fmt: skip
+        "given": plain_context(given),
+        "method": network.state_dict(),
+        "optimizer": {},
+        "epoch": epoch,
+        "offsets": [list(pair) for pair in offsets],
+        "metrics": {"val_knn": 0.5, "loss": 1.0},
+    }
     write_checkpoint(folder, epoch, state)
     (folder / "config.yaml").write_text(yaml.safe_dump(config.dump(wanted)))
     return wanted

@@ -2,7 +2,7 @@
 
 import yaml
 
-from raydistill.sweep.space_file import load_space
+from raydistill.sweep.search.space_parser import load_space
 
 OBJECTIVES = "method.objectives: {values: [[simclr], [simclr, simsiam]]}"
 CONDITIONAL = "method.lambda_simsiam: {values: [1, 2], when: {method.objectives: [[simclr, simsiam]]}}"

@@ -9,10 +9,10 @@ from types import SimpleNamespace
 import pandas as pd
 import yaml
 
+from raydistill.records.leaderboard import LeaderboardEntry
 from raydistill.report import frames
-from raydistill.report.load import Sweep
-from raydistill.sweep.table import Row
-from raydistill.sweep.tracking import Tracker
+from raydistill.report.load import SweepData
+from raydistill.tracking.tracker import Tracker
 
 BOTH = ["simclr", "simsiam"]
 SPACE = {
@@ -20,12 +20,15 @@ SPACE = {
     "method.tau_kd": {"distribution": "categorical", "values": [0.05, 0.1, 0.2, 0.5]},
     "method.objectives": {"distribution": "categorical", "values": [["simclr"], BOTH]},
     "method.lambda_simsiam": {
-        "distribution": "log_uniform_values", "min": 0.1, "max": 10, "when": {"method.objectives": [BOTH]},
+        "distribution": "log_uniform_values",
+        "min": 0.1,
+        "max": 10,
+        "when": {"method.objectives": [BOTH]},
     },
     "train.clip_norm": {"distribution": "categorical", "values": [None, 1.0]},
     "train.momentum": {"distribution": "uniform", "min": 0.5, "max": 0.95},
     "train.optimizer": {"distribution": "constant", "value": "adam"},
-}  # fmt: skip
+}
 EPOCHS = 9
 
 
@@ -46,27 +49,42 @@ def identity(metric="val_knn", goal="maximize", space=None, epochs=EPOCHS, **mor
     return {
         "base": {
             "method": {"name": "dogo"},
-            "data": {"source": "digits", "image_size": None, "batch_size": 128, "validation_fraction": 0.2,
-                     "split_seed": 0, "limit": None, "on_bad_image": "skip"},
+            "data": {
+                "source": "digits",
+                "image_size": None,
+                "batch_size": 128,
+                "validation_fraction": 0.2,
+                "split_seed": 0,
+                "limit": None,
+                "on_bad_image": "skip",
+            },
             "train": {"epochs": epochs, "warmup_epochs": 0},
         },
         "space": {
-            "method": "bayes", "metric": {"name": metric, "goal": goal},
+            "method": "bayes",
+            "metric": {"name": metric, "goal": goal},
             "early_terminate": {"type": "asha", "min_iter": 2, "eta": 3},
             "parameters": SPACE if space is None else space,
         },
-        "trials": 8, "seeds": 3, **more,
-    }  # fmt: skip
+        "trials": 8,
+        "seeds": 3,
+        **more,
+    }
 
 
 def params(rng, **fixed):
     return {
         "train.lr": math.exp(rng.uniform(math.log(1e-4), math.log(1e-1))),
-        "method.tau_kd": rng.choice([0.05, 0.1, 0.2, 0.5]), "method.objectives": rng.choice([["simclr"], BOTH]),
+        "method.tau_kd": rng.choice([0.05, 0.1, 0.2, 0.5]),
+        "method.objectives": rng.choice([["simclr"], BOTH]),
         "method.lambda_simsiam": math.exp(rng.uniform(math.log(0.1), math.log(10))),
-        "train.clip_norm": rng.choice([None, 1.0]), "train.momentum": rng.uniform(0.5, 0.95),
-        "train.optimizer": "adam", "train.epochs": EPOCHS, "data.batch_size": 128, **fixed,
-    }  # fmt: skip
+        "train.clip_norm": rng.choice([None, 1.0]),
+        "train.momentum": rng.uniform(0.5, 0.95),
+        "train.optimizer": "adam",
+        "train.epochs": EPOCHS,
+        "data.batch_size": 128,
+        **fixed,
+    }
 
 
 def epoch(rng, settings, number, of=EPOCHS):
@@ -75,10 +93,16 @@ def epoch(rng, settings, number, of=EPOCHS):
     score = best * (1 - math.exp(-4 * number / of)) + rng.gauss(0, 0.004)
     learners = rng.choice([1, 2, 3, 4])
     return {
-        "val_knn": score, "loss": 2 / number, "pack_learners": float(learners), "step_seconds": 0.05 + 0.004 * learners,
-        "images_per_second": 1000 / (1 + 0.6 * learners), "shared_seconds": 0.02, "epoch_seconds": 2.0, "workers": 1.0,
+        "val_knn": score,
+        "loss": 2 / number,
+        "pack_learners": float(learners),
+        "step_seconds": 0.05 + 0.004 * learners,
+        "images_per_second": 1000 / (1 + 0.6 * learners),
+        "shared_seconds": 0.02,
+        "epoch_seconds": 2.0,
+        "workers": 1.0,
         "bad_images": 0.0,
-    }  # fmt: skip
+    }
 
 
 def search(count, seed=0, epochs=EPOCHS):
@@ -102,8 +126,12 @@ def finals(best, seed=0, seeds=3):
     found = []
     for arm, offset in (("dogo", 0.0), ("simclr-tuned", -0.03), ("simclr-default", -0.05)):
         for i in range(seeds):
-            last = {"val_knn": 0.8 + offset + rng.gauss(0, 0.01), "test_knn": 0.78 + offset + rng.gauss(0, 0.01),
-                    "test_probe": 0.75 + offset + rng.gauss(0, 0.01), "loss": 1.0}  # fmt: skip
+            last = {
+                "val_knn": 0.8 + offset + rng.gauss(0, 0.01),
+                "test_knn": 0.78 + offset + rng.gauss(0, 0.01),
+                "test_probe": 0.75 + offset + rng.gauss(0, 0.01),
+                "loss": 1.0,
+            }
             if arm != "dogo" or i:
                 settings = best if arm == "dogo" else {k: v for k, v in best.items() if not k.startswith("method.")}
                 found.append(Trial(f"final-{arm}-seed{i}", settings, [last]))
@@ -114,7 +142,7 @@ def finals(best, seed=0, seeds=3):
         arm, last = each if isinstance(each, tuple) else (each.key[6:].rpartition("-")[0], each.epochs[0])
         rows.setdefault(arm, []).append(last)
     settings = {path: best[path] for path in ("train.lr", "method.tau_kd") if path in best}
-    table = [Row(arm, settings if arm == "dogo" else {}, EPOCHS, scores) for arm, scores in rows.items()]
+    table = [LeaderboardEntry(arm, settings if arm == "dogo" else {}, EPOCHS, scores) for arm, scores in rows.items()]
     return table, [each for each in found if isinstance(each, Trial)]
 
 
@@ -138,22 +166,43 @@ def made_up(trials, rows=(), tags=None, **asked):
             for name, value in metrics.items():
                 histories.setdefault((trial.key, name), []).append(SimpleNamespace(step=number, value=value))
     frame = pd.DataFrame(
-        [{"role": t.role, "outcome": t.outcome, "message": t.message, "copies": "", "started": pd.Timestamp(0),
-          "seconds": 3.0 * len(t.epochs), "run_id": t.key} for t in trials],
-        index=keys, columns=["role", "outcome", "message", "copies", "started", "seconds", "run_id"],
-    )  # fmt: skip
+        [
+            {
+                "role": t.role,
+                "outcome": t.outcome,
+                "message": t.message,
+                "copies": "",
+                "started": pd.Timestamp(0),
+                "seconds": 3.0 * len(t.epochs),
+                "run_id": t.key,
+            }
+            for t in trials
+        ],
+        index=keys,
+        columns=["role", "outcome", "message", "copies", "started", "seconds", "run_id"],
+    )
     last = [{name: value for metrics in t.epochs for name, value in metrics.items()} for t in trials]
     told = identity(**asked)
     settings = pd.DataFrame([t.params for t in trials], keys, dtype=object)
-    return Sweep(
-        name="dogo-1", method="dogo", uri="sqlite:///mlflow.db", experiment_id="1", run_id="0",
-        metric=told["space"]["metric"]["name"], goal=told["space"]["metric"]["goal"],
-        tags={"raydistill.outcome": "running"} | (tags or {}), identity=told, rows=list(rows), trials=frame,
+    return SweepData(
+        name="dogo-1",
+        method="dogo",
+        uri="sqlite:///mlflow.db",
+        experiment_id="1",
+        run_id="0",
+        metric=told["space"]["metric"]["name"],
+        goal=told["space"]["metric"]["goal"],
+        tags={"raydistill.outcome": "running"} | (tags or {}),
+        identity=told,
+        rows=list(rows),
+        trials=frame,
         settings=frames.searched(settings, told["space"]["parameters"]),
-        scores=pd.DataFrame(last, index=keys, dtype=float), params=settings,
+        scores=pd.DataFrame(last, index=keys, dtype=float),
+        params=settings,
         client=SimpleNamespace(get_metric_history=lambda run, name: histories.get((run, name), [])),
-        started=pd.Timestamp("2026-01-02 03:04"), seconds=3725.0,
-    )  # fmt: skip
+        started=pd.Timestamp("2026-01-02 03:04"),
+        seconds=3725.0,
+    )
 
 
 def store(uri, folder, sweep, outcome="finished"):

@@ -22,12 +22,27 @@ MAY_IMPORT = {
     "artifacts": FOUNDATION | {"presets", "data", "models", "methods"},
     "training": FOUNDATION | {"artifacts", "methods", "models", "data"},
     "evaluation": FOUNDATION | {"artifacts", "methods", "data", "training"},
-    "sweep": FOUNDATION | {"presets", "artifacts", "data", "training", "evaluation"},
-    "doctor": {"sweep", "training"},
-    "report": FOUNDATION | {"sweep"},
-    "export": FOUNDATION | {"artifacts", "data", "methods", "models", "training", "evaluation", "sweep"},
+    "records": FOUNDATION | {"training"},
+    "tracking": FOUNDATION | {"records", "training"},
+    "sweep": FOUNDATION | {"methods", "presets", "artifacts", "data", "training", "evaluation", "records", "tracking"},
+    "doctor": {"sweep", "training", "tracking"},
+    "report": FOUNDATION | {"records", "tracking"},
+    "export": FOUNDATION | {"artifacts", "data", "methods", "models", "training", "evaluation", "records", "tracking"},
     "cli": FOUNDATION
-    | {"doctor", "export", "report", "presets", "artifacts", "sweep", "evaluation", "training", "methods", "data"},
+    | {
+        "doctor",
+        "export",
+        "report",
+        "presets",
+        "artifacts",
+        "sweep",
+        "evaluation",
+        "training",
+        "methods",
+        "data",
+        "records",
+        "tracking",
+    },
     "__main__": {"cli"},
     "__init__": set(),
 }
@@ -91,9 +106,9 @@ def test_every_package_of_the_house_is_listed():
     assert parts == set(MAY_IMPORT)
 
 
-@pytest.mark.parametrize("module", ["broker", "group", "trial"])
+@pytest.mark.parametrize("module", ["broker", "worker_group", "trainable"])
 def test_processes_that_only_pass_messages_start_without_torch(module):
     """Each is a link of the chain that a group's first step waits for."""
-    code = f"import sys, raydistill.sweep.{module}; print('torch' in sys.modules)"
+    code = f"import sys, raydistill.sweep.workers.{module}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=120)
     assert done.stdout.strip() == "False", done.stderr

@@ -15,8 +15,8 @@ from torchvision.transforms.v2 import functional as tv
 from raydistill.data import pixels
 from raydistill.data.augment import (
     RECIPES,
+    AugmentationRecipe,
     Draws,
-    Recipe,
     View,
     augment,
     crop_boxes,
@@ -93,9 +93,13 @@ def test_padded_crop_equals_torchvision():
     images = noise(8, 32, 32)
     boxes = crop_boxes(RECIPES["cifar_sup"], draws("cifar_sup", 8), np.array([[32, 32]] * 8))
     ours = pixels.resample(
-        images, pixels.box(boxes[:, 0], boxes[:, 2], 32), pixels.box(boxes[:, 1], boxes[:, 3], 32), 32,
-        np.zeros(8, bool), CPU,
-    )  # fmt: skip
+        images,
+        pixels.box(boxes[:, 0], boxes[:, 2], 32),
+        pixels.box(boxes[:, 1], boxes[:, 3], 32),
+        32,
+        np.zeros(8, bool),
+        CPU,
+    )
     padded = tv.pad(images.float() / 255, [4])
     for k, (top, left, height, width) in enumerate(boxes.tolist()):
         assert_close(ours[:, k], tv.crop(padded[k], top + 4, left + 4, height, width), 1e-6)
@@ -200,7 +204,7 @@ def test_crop_fallback_is_torchvisions(height, width):
     """A share of the area above one never fits, so every attempt fails."""
     law = v2.RandomResizedCrop(1, scale=(2.0, 3.0))
     p = law.make_params([torch.empty(3, height, width)])
-    boxes = crop_boxes(Recipe(scale=(2.0, 3.0)), draws("weak", 3), np.array([[height, width]] * 3))
+    boxes = crop_boxes(AugmentationRecipe(scale=(2.0, 3.0)), draws("weak", 3), np.array([[height, width]] * 3))
     assert boxes.tolist() == [[p["top"], p["left"], p["height"], p["width"]]] * 3
 
 
@@ -272,8 +276,9 @@ def test_order_of_the_steps(recipe):
             low, high = chosen.blur_sigma
             x = tv.gaussian_blur(x, [3, 3], [low + (high - low) * drawn("sigma")[k, 0]])
         if drawn("solarize")[k, 0] < chosen.solarize_p:
-            x = torch.where((x - 0.5).abs() < 1e-4, ours[k].flip(-1) if drawn("flip")[k, 0] < 0.5 else ours[k],
-                            tv.solarize(x, 0.5))  # fmt: skip
+            x = torch.where(
+                (x - 0.5).abs() < 1e-4, ours[k].flip(-1) if drawn("flip")[k, 0] < 0.5 else ours[k], tv.solarize(x, 0.5)
+            )
         x = x.flip(-1) if drawn("flip")[k, 0] < chosen.flip_p else x
         assert_close(ours[k], x, 1e-4)
 
@@ -284,7 +289,7 @@ def test_flip_and_blur_rates():
     flipped = int((out[:, 0, 0, 0] > out[:, 0, 0, -1]).sum())
     assert stats.binomtest(flipped, 600, 0.5).pvalue > 1e-3
     same = {"scale": (1.0, 1.0), "ratio": (1.0, 1.0), "flip_p": 0.0}
-    RECIPES["only_blur"] = Recipe(**same, blur_p=0.3)
+    RECIPES["only_blur"] = AugmentationRecipe(**same, blur_p=0.3)
     try:
         step = noise(600, 8, 8)
         moved = (view(step, "only_blur", size=8) - step / 255).abs().amax((1, 2, 3)) > 1e-4
@@ -311,16 +316,18 @@ def test_first_uniforms_are_frozen():
     ]
 
 
-def torchvision_pipeline(recipe: Recipe, size: int) -> v2.Compose:
-    return v2.Compose([
-        v2.ToDtype(torch.float32, scale=True),
-        v2.RandomResizedCrop(size, scale=recipe.scale, ratio=recipe.ratio, antialias=True),
-        v2.RandomApply([v2.ColorJitter(*recipe.jitter)], p=recipe.jitter_p),
-        v2.RandomGrayscale(recipe.gray_p),
-        v2.RandomApply([v2.GaussianBlur(pixels.blur_size(size), recipe.blur_sigma)], p=recipe.blur_p),
-        v2.RandomSolarize(0.5, recipe.solarize_p),
-        v2.RandomHorizontalFlip(recipe.flip_p),
-    ])  # fmt: skip
+def torchvision_pipeline(recipe: AugmentationRecipe, size: int) -> v2.Compose:
+    return v2.Compose(
+        [
+            v2.ToDtype(torch.float32, scale=True),
+            v2.RandomResizedCrop(size, scale=recipe.scale, ratio=recipe.ratio, antialias=True),
+            v2.RandomApply([v2.ColorJitter(*recipe.jitter)], p=recipe.jitter_p),
+            v2.RandomGrayscale(recipe.gray_p),
+            v2.RandomApply([v2.GaussianBlur(pixels.blur_size(size), recipe.blur_sigma)], p=recipe.blur_p),
+            v2.RandomSolarize(0.5, recipe.solarize_p),
+            v2.RandomHorizontalFlip(recipe.flip_p),
+        ]
+    )
 
 
 @pytest.mark.parametrize("recipe", ["simclr", "byol2"])
@@ -329,7 +336,7 @@ def test_pixels_of_photographs_are_distributed_as_torchvisions(recipe):
     images = natural(8, 24).repeat(50, 1, 1, 1)
     chosen = RECIPES[recipe]
     if chosen.blur_min_size:
-        chosen = Recipe(jitter=chosen.jitter, gray_p=chosen.gray_p)
+        chosen = AugmentationRecipe(jitter=chosen.jitter, gray_p=chosen.gray_p)
     theirs = torch.stack([torchvision_pipeline(chosen, 16)(image) for image in images])
     ours = view(images, recipe, size=16)
     for statistic in (
@@ -408,7 +415,7 @@ def test_blur_of_dogos_recipes_starts_at_224():
     sharp = sharp.repeat_interleave(28, 2).repeat_interleave(28, 3)
     for recipe in ("simclr", "simsiam_dogo"):
         assert RECIPES[recipe].blur_min_size == 224 and RECIPES[recipe].blur_p == 0.5
-    RECIPES["late_blur"] = Recipe(scale=(1, 1), ratio=(1, 1), flip_p=0, blur_p=1.0, blur_min_size=224)
+    RECIPES["late_blur"] = AugmentationRecipe(scale=(1, 1), ratio=(1, 1), flip_p=0, blur_p=1.0, blur_min_size=224)
     try:
         assert_close(view(sharp[:2, :, ::2, ::2], "late_blur", size=112), sharp[:2, :, ::2, ::2] / 255, 1e-6)
         assert (view(sharp[:2], "late_blur", size=224) - sharp[:2] / 255).abs().max() > 0.1
@@ -438,10 +445,13 @@ def test_images_too_small_to_normalise_are_refused():
 
 @settings(max_examples=60, deadline=None)
 @given(
-    height=st.integers(4, 40), width=st.integers(4, 40), size=st.integers(4, 40),
-    recipe=st.sampled_from(sorted(RECIPES)), fill=st.sampled_from([None, 0, 255]),
+    height=st.integers(4, 40),
+    width=st.integers(4, 40),
+    size=st.integers(4, 40),
+    recipe=st.sampled_from(sorted(RECIPES)),
+    fill=st.sampled_from([None, 0, 255]),
     seed=st.integers(0, 2**63 - 1),
-)  # fmt: skip
+)
 def test_any_image_gives_finite_values_in_range(height, width, size, recipe, fill, seed):
     images = noise(3, height, width, seed % 97)
     if fill is not None:

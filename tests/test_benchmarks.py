@@ -18,9 +18,12 @@ def run(path, *arguments):
     if path.name in NEEDS and importlib.util.find_spec(NEEDS[path.name]) is None:
         pytest.skip(f"needs {NEEDS[path.name]}: pip install -e '.[benchmarks]'")
     done = subprocess.run(
-        [sys.executable, str(path), *arguments], capture_output=True, text=True, timeout=280,
+        [sys.executable, str(path), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=280,
         env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stderr
     return done.stdout
 

@@ -4,8 +4,8 @@ import asyncio
 
 import pytest
 
-from raydistill.sweep.broker import Broker
-from raydistill.training.messages import Assignment, Load, Report
+from raydistill.sweep.workers.broker import Broker
+from raydistill.training.messages import Assignment, EpochResult, EpochStats
 
 GROUPS = 2
 A, B = {"data": {"batch_size": 16}}, {"data": {"batch_size": 32}}
@@ -36,7 +36,7 @@ def test_trials_share_a_pack_and_get_their_reports():
         orders = await broker.boundary("p", [])
         assert keys(orders) == ["a", "b"]
         assert orders.data == A["data"]
-        again = asyncio.create_task(broker.boundary("p", [Report("a", 1), Report("b", 1, done=True)]))
+        again = asyncio.create_task(broker.boundary("p", [EpochResult("a", 1), EpochResult("b", 1, done=True)]))
         assert (await asks[0]).epoch == 1
         assert (await asks[1]).done
         assert not asks[2].done()
@@ -77,7 +77,7 @@ def test_a_trial_that_leaves_is_stopped_at_the_boundary():
         broker = Broker(GROUPS, 2, gather_seconds=0)
         asks = await arrive(broker, "a", "b")
         await broker.boundary("p", [])
-        boundary = asyncio.create_task(broker.boundary("p", [Report("a", 1), Report("b", 1)]))
+        boundary = asyncio.create_task(broker.boundary("p", [EpochResult("a", 1), EpochResult("b", 1)]))
         await asyncio.gather(*asks)
         await broker.leave("b")
         more = asyncio.create_task(broker.next("a"))
@@ -96,12 +96,12 @@ def test_a_single_group_trains_packs_of_different_data_in_turn():
         orders = await broker.boundary("p", [])
         assert keys(orders) == ["a", "b"]
         assert orders.data == A["data"]
-        orders = asyncio.create_task(broker.boundary("p", [Report("a", 1)]))
+        orders = asyncio.create_task(broker.boundary("p", [EpochResult("a", 1)]))
         assert (await asks[0]).epoch == 1
         after = await orders
         assert after.data == B["data"], "b's pack trains while the scheduler thinks about a"
         assert keys(after) == []
-        third = asyncio.create_task(broker.boundary("p", [Report("b", 1, done=True)]))
+        third = asyncio.create_task(broker.boundary("p", [EpochResult("b", 1, done=True)]))
         assert (await asks[1]).done
         more = asyncio.create_task(broker.next("a"))
         assert (await third).data == A["data"]
@@ -155,7 +155,7 @@ def test_an_idle_group_ends_and_waiting_trials_bring_another():
         broker = Broker(1, 2, launch=launched, gather_seconds=0, idle_seconds=0.2)
         asks = await arrive(broker, "a")
         await broker.boundary("pack-0", [])
-        assert (await broker.boundary("pack-0", [Report("a", 1, done=True)])).close
+        assert (await broker.boundary("pack-0", [EpochResult("a", 1, done=True)])).close
         assert (await asks[0]).done
         assert (await broker.status())["workers"] == 0
         await arrive(broker, "b")
@@ -170,22 +170,22 @@ def test_a_learner_that_ran_out_of_memory_waits_and_goes_on_when_there_is_room()
         broker = Broker(1, 3, gather_seconds=0)
         asks = await arrive(broker, "a", "b", "c")
         await broker.boundary("p", [])
-        reports = [Report("a", 1), Report("b", error="out of memory", memory=True), Report("c", 1)]
+        reports = [EpochResult("a", 1), EpochResult("b", error="out of memory", memory=True), EpochResult("c", 1)]
         boundary = asyncio.create_task(broker.boundary("p", reports))
         await asyncio.gather(asks[0], asks[2])
         again = [asyncio.create_task(broker.next(key)) for key in ("a", "c")]
         assert keys(await boundary) == [], "the pack takes one less from now on"
         assert not asks[1].done()
-        boundary = asyncio.create_task(broker.boundary("p", [Report("a", 2, done=True), Report("c", 2)]))
+        boundary = asyncio.create_task(broker.boundary("p", [EpochResult("a", 2, done=True), EpochResult("c", 2)]))
         assert (await again[0]).done
         await again[1]
         more = asyncio.create_task(broker.next("c"))
         assert keys(await boundary) == ["b"]
-        boundary = asyncio.create_task(broker.boundary("p", [Report("b", error="out of memory", memory=True)]))
+        boundary = asyncio.create_task(broker.boundary("p", [EpochResult("b", error="out of memory", memory=True)]))
         more.cancel()
         await broker.leave("c")
         assert keys(await boundary) == ["b"], "now alone"
-        boundary = asyncio.create_task(broker.boundary("p", [Report("b", error="out of memory", memory=True)]))
+        boundary = asyncio.create_task(broker.boundary("p", [EpochResult("b", error="out of memory", memory=True)]))
         assert (await asks[1]).error == "out of memory", "and no loop"
         boundary.cancel()
 
@@ -210,7 +210,7 @@ def test_the_learner_that_kills_its_workers_is_found_and_fails_alone():
         await asyncio.sleep(0)
         lives, training, fresh = 0, set(), True
         while "f" not in errors:
-            reports = [] if fresh else [Report(key, 1) for key in sorted(training)]
+            reports = [] if fresh else [EpochResult(key, 1) for key in sorted(training)]
             orders = await broker.boundary("p", reports, fresh=fresh)
             training = (set() if fresh else training - set(orders.stop)) | set(keys(orders))
             fresh = "f" in training
@@ -218,7 +218,7 @@ def test_the_learner_that_kills_its_workers_is_found_and_fails_alone():
             assert lives < 8
             await asyncio.sleep(0)
         assert "workers died" in errors["f"]
-        orders = await broker.boundary("p", [Report(key, 1) for key in sorted(training)])
+        orders = await broker.boundary("p", [EpochResult(key, 1) for key in sorted(training)])
         assert training | set(keys(orders)) == set("abcdegh")
         assert list(errors) == ["f"]
         for task in tasks:
@@ -234,7 +234,7 @@ def test_a_trial_that_joins_again_is_started_from_its_checkpoint():
         broker = Broker(1, 2, gather_seconds=0)
         asks = await arrive(broker, "a", "b")
         await broker.boundary("p", [])
-        boundary = asyncio.create_task(broker.boundary("p", [Report("a", 1), Report("b", 1)]))
+        boundary = asyncio.create_task(broker.boundary("p", [EpochResult("a", 1), EpochResult("b", 1)]))
         await asyncio.gather(*asks)
         await broker.leave("a")
         more = asyncio.create_task(broker.next("b"))
@@ -254,7 +254,7 @@ def test_the_capacity_grows_while_learners_share_and_memory_lasts():
         assert (await broker.status())["room"] == 4
         await arrive(broker, *"abcd")
         await broker.boundary("p", [])
-        ask = asyncio.create_task(broker.boundary("p", [], Load(4, wall=1.0, alone=0.5, memory=0.1)))
+        ask = asyncio.create_task(broker.boundary("p", [], EpochStats(4, seconds=1.0, own_seconds=0.5, memory=0.1)))
         await ask
         assert (await broker.status())["room"] == 8
 
@@ -278,7 +278,7 @@ def test_a_failed_learner_tells_its_trial_why():
         broker = Broker(GROUPS, 2, gather_seconds=0)
         asks = await arrive(broker, "a")
         await broker.boundary("p", [])
-        boundary = asyncio.create_task(broker.boundary("p", [Report("a", error="ssl_1 = nan")]))
+        boundary = asyncio.create_task(broker.boundary("p", [EpochResult("a", error="ssl_1 = nan")]))
         assert (await asks[0]).error == "ssl_1 = nan"
         await broker.leave("a")
         await broker.close()
@@ -313,7 +313,7 @@ def test_a_group_closes_when_the_last_learner_has_left():
         asks = await arrive(broker, "a")
         await broker.boundary("p", [])
         closing = asyncio.create_task(broker.close())
-        boundary = asyncio.create_task(broker.boundary("p", [Report("a", 1)]))
+        boundary = asyncio.create_task(broker.boundary("p", [EpochResult("a", 1)]))
         await asks[0]
         await asyncio.sleep(0.05)
         assert not boundary.done() and not closing.done()
@@ -356,13 +356,13 @@ def test_a_trial_that_leaves_and_joins_again_is_stopped_where_it_trained_before_
         assert keys(first) == ["a", "c"]
         other = asyncio.create_task(broker.boundary("q", [], None, True))
         assert keys(await other) == ["b"]
-        idle = asyncio.create_task(broker.boundary("q", [Report("b", 1, done=True)]))
+        idle = asyncio.create_task(broker.boundary("q", [EpochResult("b", 1, done=True)]))
         await asyncio.sleep(0)
         await broker.leave("a")  # paused in the middle of its epoch, and at once told to go on
         asks += await arrive(broker, "a")
         await asyncio.sleep(0.5)
-        assert not idle.done(), "its first group has not heard of it yet"
-        again = await broker.boundary("p", [Report("a", 1), Report("c", 1, done=True)])
+        assert not idle.done(), "its first group has not last_delivered_epoch of it yet"
+        again = await broker.boundary("p", [EpochResult("a", 1), EpochResult("c", 1, done=True)])
         assert again.stop == ["a"]
         assert keys(again) == ["a"]
         for task in (*asks, idle):
@@ -385,10 +385,10 @@ def test_trials_of_a_group_whose_host_died_wait_for_another():
         assert keys(await broker.boundary("pack-0", [], None, True)) == ["a"]
         hosts[0][1].set_exception(RuntimeError("its node is gone"))
         await asyncio.sleep(0.05)
-        assert (await broker.boundary("pack-0", [Report("a", 1)])).close, "workers that outlived their host"
+        assert (await broker.boundary("pack-0", [EpochResult("a", 1)])).close, "workers that outlived their host"
         assert [name for name, _ in hosts] == ["pack-0", "pack-1"]
         assert keys(await broker.boundary("pack-1", [], None, True)) == ["a"]
-        again = asyncio.create_task(broker.boundary("pack-1", [Report("a", 1, done=True)]))
+        again = asyncio.create_task(broker.boundary("pack-1", [EpochResult("a", 1, done=True)]))
         assert (await asks[0]).done
         again.cancel()
 

@@ -19,11 +19,11 @@ from ports import free_ports
 from sweeps import store, whole
 
 from raydistill.report import load
-from raydistill.report.facts import gather
 from raydistill.report.links import links
 from raydistill.report.page import page
-from raydistill.sweep.search import make_proposer
-from raydistill.sweep.space_file import load_space
+from raydistill.report.summary import summarize
+from raydistill.sweep.search.samplers import make_proposer
+from raydistill.sweep.search.space_parser import load_space
 
 pytestmark = [pytest.mark.slow, chromium.needed, pytest.mark.timeout(400)]
 
@@ -50,8 +50,11 @@ def test_mlflow_compares_what_was_searched_with_the_score_first(sweep, tmp_path)
     # What the plot opens with: settings that differ, and the metric that the search went by.
     axes = re.findall(r'axis-title"[^>]*data-unformatted="([^"]+)"', seen)
     assert {name.removeprefix("<b>").removesuffix("</b>") for name in map(html.unescape, axes)} == {
-        "method.lambda_simsiam", "method.objectives", "method.tau_kd", "val_knn",
-    }  # fmt: skip
+        "method.lambda_simsiam",
+        "method.objectives",
+        "method.tau_kd",
+        "val_knn",
+    }
     assert colours(chromium.picture(compare, tmp_path / "compare.png")) > 200
 
 
@@ -65,7 +68,7 @@ def test_mlflow_finds_the_sweep_by_the_links(sweep):
 
 def test_the_report_is_drawn(sweep, tmp_path):
     file = tmp_path / "report.html"
-    file.write_text(page(gather(sweep)))
+    file.write_text(page(summarize(sweep)))
     shot = chromium.picture(file.as_uri(), tmp_path / "report.png", "1200,4000")
     pixels = np.asarray(Image.open(shot).convert("L"))
     # Something is drawn in every part of the page down to its end.

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raydistill.sweep.budget import Budget, Limits, Spent
+from raydistill.records.budget import Budget, Limits, Spent
 
 HOUR = 3600
 

@@ -33,8 +33,11 @@ def test_the_newest_are_kept(tmp_path):
     for epoch in (1, 2, 3, 10):
         write_checkpoint(tmp_path, epoch, state(epoch), keep=2)
     assert sorted(p.name for p in tmp_path.iterdir()) == [
-        "epoch-00003.json", "epoch-00003.safetensors", "epoch-00010.json", "epoch-00010.safetensors",
-    ]  # fmt: skip
+        "epoch-00003.json",
+        "epoch-00003.safetensors",
+        "epoch-00010.json",
+        "epoch-00010.safetensors",
+    ]
     assert latest_checkpoint(tmp_path)["w"][0] == 10
 
 

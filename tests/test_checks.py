@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 
 from raydistill import config
 from raydistill.config import ConfigError
-from raydistill.sweep.checks import check_batch_sizes, check_values
+from raydistill.sweep.preflight.checks import check_batch_sizes, check_values
+from raydistill.sweep.search.space import Parameter, Space
 from raydistill.sweep.settings import SweepSettings
-from raydistill.sweep.space import Parameter, Space
 
 
 def space_of(*parameters):

@@ -21,8 +21,12 @@ def run(*arguments, cwd, timeout=60, **environment):
 
     return subprocess.run(
         [sys.executable, str(ROOT / "sweep.py"), *arguments],
-        capture_output=True, text=True, cwd=cwd, timeout=timeout, env=os.environ | environment,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=timeout,
+        env=os.environ | environment,
+    )
 
 
 def refused(done, *said):
@@ -114,8 +118,7 @@ def test_what_cannot_run_is_refused(tmp_path, arguments, said):
 
 
 def test_a_network_that_cannot_see_the_images_is_refused_with_their_size(tmp_path):
-    done = run("--method", "simclr", *TINY, "--set", "method.backbone=convnext_atto", "--dry-run",
-               cwd=tmp_path)  # fmt: skip
+    done = run("--method", "simclr", *TINY, "--set", "method.backbone=convnext_atto", "--dry-run", cwd=tmp_path)
     refused(done, "backbone 'convnext_atto' cannot be built for images of 8 px (")
 
 

@@ -13,13 +13,19 @@ from raydistill.artifacts.sources import words_for
 from raydistill.artifacts.store import Store
 from raydistill.cli import main
 from raydistill.cli.arguments import teacher_of
-from raydistill.config import Teacher
+from raydistill.config import TeacherConfig
 from raydistill.sweep import run as sweep_run
 from raydistill.training.prepare import locate
 
 ROOT = Path(__file__).parent.parent
-TINY = ["data.limit=40", "data.batch_size=16", "data.image_size=8", "method.backbone=resnet10_w4",
-        "method.queue_size=16", "teacher.backbone=resnet10_w4"]  # fmt: skip
+TINY = [
+    "data.limit=40",
+    "data.batch_size=16",
+    "data.image_size=8",
+    "method.backbone=resnet10_w4",
+    "method.queue_size=16",
+    "teacher.backbone=resnet10_w4",
+]
 SETTINGS = [word for setting in TINY for word in ("--set", setting)]
 
 
@@ -100,7 +106,7 @@ def test_of_a_sweep_its_winner_is_the_teacher(tmp_path, named):
         (folder / "winner").unlink()
         (folder / "winner.txt").write_text("t0001\n")
     store = Store(tmp_path / "artifacts")
-    keys = [locate(store, str(path), Teacher(), 8) for path in (folder, folder / "trials" / "t0001")]
+    keys = [locate(store, str(path), TeacherConfig(), 8) for path in (folder, folder / "trials" / "t0001")]
     assert keys[0] == keys[1]
 
 

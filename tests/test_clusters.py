@@ -244,13 +244,42 @@ def test_the_job_cleans_up_after_itself():
 
 # Field names of SkyPilot 0.14's task and resources schemas.
 SKY_TASK = {
-    "name", "workdir", "event_callback", "num_nodes", "resources", "file_mounts", "service", "pool", "setup", "run",
-    "envs", "secrets", "inputs", "outputs", "config", "volumes",
-}  # fmt: skip
+    "name",
+    "workdir",
+    "event_callback",
+    "num_nodes",
+    "resources",
+    "file_mounts",
+    "service",
+    "pool",
+    "setup",
+    "run",
+    "envs",
+    "secrets",
+    "inputs",
+    "outputs",
+    "config",
+    "volumes",
+}
 SKY_RESOURCES = {
-    "infra", "cpus", "memory", "instance_type", "use_spot", "job_recovery", "disk_size", "disk_tier", "network_tier",
-    "ports", "labels", "image_id", "autostop", "priority", "accelerators", "any_of", "ordered",
-}  # fmt: skip
+    "infra",
+    "cpus",
+    "memory",
+    "instance_type",
+    "use_spot",
+    "job_recovery",
+    "disk_size",
+    "disk_tier",
+    "network_tier",
+    "ports",
+    "labels",
+    "image_id",
+    "autostop",
+    "priority",
+    "accelerators",
+    "any_of",
+    "ordered",
+}
 
 
 def test_skypilots_fields():
@@ -441,8 +470,11 @@ def server(name):
 
 def open_doors(name, content):
     """Where a file starts or describes a Ray cluster that asks for no token, or shows the dashboard to all."""
-    found = [f"dashboard on {host}" for host in re.findall(r"dashboard-host[=: \"']+([\w.:]+)", content)
-             if host not in ("127.0.0.1", "localhost")]  # fmt: skip
+    found = [
+        f"dashboard on {host}"
+        for host in re.findall(r"dashboard-host[=: \"']+([\w.:]+)", content)
+        if host not in ("127.0.0.1", "localhost")
+    ]
     if name.endswith(".yaml") and name.removesuffix(".yaml") in RAY_UP:
         cluster = yaml.safe_load(content)
         started = [c for c in commands(accept(cluster)) if "ray start" in c]
@@ -563,9 +595,17 @@ def joined(content):
 def plain(command):
     """A command without the shell's variables and what the reader puts in."""
     command = re.sub(r'"\$\{(?:resume|sweep)\[@\]\}"|"\$@"', "", command)
-    values = {"$BUCKET": "s3://bucket", "$HOME": "/home/me", "$SLURM_JOB_ID": "7", "$SLURM_JOB_NUM_NODES": "2",
-              "$SLURM_CPUS_PER_TASK": "8", "${SLURM_GPUS_ON_NODE:-0}": "4", "$head:$port": "10.0.0.1:6379",
-              "$RAY_HEAD_IP": "10.0.0.1", "PRICE": "1.5"}  # fmt: skip
+    values = {
+        "$BUCKET": "s3://bucket",
+        "$HOME": "/home/me",
+        "$SLURM_JOB_ID": "7",
+        "$SLURM_JOB_NUM_NODES": "2",
+        "$SLURM_CPUS_PER_TASK": "8",
+        "${SLURM_GPUS_ON_NODE:-0}": "4",
+        "$head:$port": "10.0.0.1:6379",
+        "$RAY_HEAD_IP": "10.0.0.1",
+        "PRICE": "1.5",
+    }
     for name, value in values.items():
         command = command.replace(name, value)
     words = shlex.split(command)

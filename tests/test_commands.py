@@ -25,11 +25,57 @@ USAGE = (click.UsageError, typer.BadParameter.__base__)  # typer brings a click 
 OURS = typer.main.get_command(app)
 # Programs of others that cannot be asked here whether they understand: clouds, containers, the system's own.
 OUTSIDE = {
-    "aws", "az", "cat", "chmod", "cp", "docker", "export", "gcloud", "git", "helm", "kubectl", "kubectx", "mkdir", "rm",
-    "rsync", "sbatch", "scp", "sky", "ssh", "ssh-keygen", "sudo", "scontrol", "squeue", "sacct", "srun", "tail", "cd",
-    "scancel", "umask", "printf", "openssl", "head", "source", "unset", "curl", "sed", "xargs", "echo", "test", "chown",
-    "until", "done", "gsutil", "install", "read", "ls", "sleep", "tar", "module", "watch",
-}  # fmt: skip
+    "aws",
+    "az",
+    "cat",
+    "chmod",
+    "cp",
+    "docker",
+    "export",
+    "gcloud",
+    "git",
+    "helm",
+    "kubectl",
+    "kubectx",
+    "mkdir",
+    "rm",
+    "rsync",
+    "sbatch",
+    "scp",
+    "sky",
+    "ssh",
+    "ssh-keygen",
+    "sudo",
+    "scontrol",
+    "squeue",
+    "sacct",
+    "srun",
+    "tail",
+    "cd",
+    "scancel",
+    "umask",
+    "printf",
+    "openssl",
+    "head",
+    "source",
+    "unset",
+    "curl",
+    "sed",
+    "xargs",
+    "echo",
+    "test",
+    "chown",
+    "until",
+    "done",
+    "gsutil",
+    "install",
+    "read",
+    "ls",
+    "sleep",
+    "tar",
+    "module",
+    "watch",
+}
 
 
 @pytest.mark.parametrize("block", BLOCKS)
@@ -140,9 +186,13 @@ def parsed(command, words):
 
 def test_what_is_wrong_is_seen():
     for line in (
-        "python sweep.py --methd dogo", "raydistill trian x", "ray job sumbit -- ls", "python nothing.py", "sox a",
+        "python sweep.py --methd dogo",
+        "raydistill trian x",
+        "ray job sumbit -- ls",
+        "python nothing.py",
+        "sox a",
         "python sweep.py --method dogo --set train.lrr=1",
-    ):  # fmt: skip
+    ):
         with pytest.raises((AssertionError, *USAGE, config.ConfigError, SystemExit)):
             for words in commands(line):
                 accepted(words)

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from raydistill.cli import conclusion
-from raydistill.config import Evaluation
-from raydistill.sweep.table import Row
+from raydistill.cli import summary
+from raydistill.config import EvalConfig
+from raydistill.records.leaderboard import LeaderboardEntry
 
 
 def said(**scores):
-    return list(conclusion.legend([Row("dogo", {}, 2, [scores])], Evaluation(ks=(1, 4))))
+    return list(summary.legend([LeaderboardEntry("dogo", {}, 2, [scores])], EvalConfig(ks=(1, 4))))
 
 
 def test_the_legend_explains_the_columns_that_there_are():
@@ -33,7 +33,7 @@ def test_the_legend_explains_the_columns_that_there_are():
 )
 def test_the_whole_command_goes_on_with_an_interrupted_sweep(monkeypatch, typed, expected):
     monkeypatch.setattr(sys, "argv", typed)
-    assert conclusion.how_to_resume("dogo-1") == expected
+    assert summary.how_to_resume("dogo-1") == expected
 
 
 def test_a_program_that_is_not_on_the_path_is_named_where_it_lies(monkeypatch, tmp_path):
@@ -43,8 +43,8 @@ def test_a_program_that_is_not_on_the_path_is_named_where_it_lies(monkeypatch, t
     (folder / "raydistill").touch()
     monkeypatch.setattr(sys, "executable", str(tmp_path / folder / "python"))
     monkeypatch.setenv("PATH", "")
-    assert conclusion.program("raydistill") == ".venv/bin/raydistill"
-    assert conclusion.program("mlflow") == "mlflow", "not there either"
+    assert summary.program("raydistill") == ".venv/bin/raydistill"
+    assert summary.program("mlflow") == "mlflow", "not there either"
     (tmp_path / folder / "raydistill").chmod(0o755)
     monkeypatch.setenv("PATH", str(tmp_path / folder))
-    assert conclusion.program("raydistill") == "raydistill"
+    assert summary.program("raydistill") == "raydistill"

@@ -6,7 +6,7 @@ import pytest
 import torch
 from datafiles import folder, opened, parquet, pixels, png, save, split_of
 
-from raydistill.data.images import BadImage, DataError
+from raydistill.data.images import BadImageError, DataError
 
 # Images
 
@@ -38,7 +38,7 @@ def bad_parquet(root, data):
 @pytest.mark.parametrize("write", [bad_folder, bad_parquet])
 def test_unreadable_image(tmp_path, write, kind, cache_gib):
     name = write(tmp_path, broken(kind))
-    with pytest.raises(BadImage) as caught:
+    with pytest.raises(BadImageError) as caught:
         opened(tmp_path, cache_gib=cache_gib).test.fetch([2])
     assert str(caught.value).startswith(f"{name}: unreadable image (")
 
@@ -57,9 +57,9 @@ def test_skipping_wraps_and_gives_up_when_all_are_bad(cache_bytes):
     split = split_of(None, pixels(), None, None, skip=True, cache_bytes=cache_bytes)
     assert split.fetch([2, 3, 0])[1].tolist() == [1, 1, 1]
     assert split.bad == 3
-    with pytest.raises(BadImage, match=r"all 2 images are unreadable, the first of them file 2"):
+    with pytest.raises(BadImageError, match=r"all 2 images are unreadable, the first of them file 2"):
         split.subset([2, 3]).fetch([0])
-    with pytest.raises(BadImage, match="all 2 images are unreadable"):
+    with pytest.raises(BadImageError, match="all 2 images are unreadable"):
         split_of(None, None, skip=True, cache_bytes=cache_bytes).fetch([0])
 
 
@@ -69,7 +69,7 @@ def test_a_missing_file_is_a_bad_image(tmp_path):
     data = opened(tmp_path)
     gone = tmp_path / "test" / "cat" / "0.png"
     gone.unlink()
-    with pytest.raises(BadImage, match=str(gone)):
+    with pytest.raises(BadImageError, match=str(gone)):
         data.test.fetch([0])
 
 
@@ -77,7 +77,7 @@ def test_a_missing_file_is_a_bad_image(tmp_path):
 def test_decompression_bomb_is_a_bad_image(tmp_path, monkeypatch):
     monkeypatch.setattr("raydistill.data.images.MAX_PIXELS", 99)
     folder(tmp_path)
-    with pytest.raises(BadImage, match=r"\d\.png: unreadable image \(10x10 pixels; at most 99"):
+    with pytest.raises(BadImageError, match=r"\d\.png: unreadable image \(10x10 pixels; at most 99"):
         opened(tmp_path, image_size=8).train.fetch([0])
 
 
@@ -90,7 +90,7 @@ def test_parquet_paths_are_not_followed(tmp_path):
         opened(tmp_path / "x.parquet")
     kind = pa.struct({"bytes": pa.binary(), "path": pa.string()})
     pq.write_table(pa.table({"image": pa.array(rows, kind)}), tmp_path / "x.parquet")
-    with pytest.raises(BadImage, match=r"x\.parquet row \d+: unreadable image \(no bytes"):
+    with pytest.raises(BadImageError, match=r"x\.parquet row \d+: unreadable image \(no bytes"):
         opened(tmp_path / "x.parquet")
 
 

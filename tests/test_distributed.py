@@ -16,7 +16,7 @@ from torch import nn
 
 from raydistill import config
 from raydistill.artifacts.store import Store
-from raydistill.config import Data
+from raydistill.config import DataConfig
 from raydistill.data.sources import load_dataset
 from raydistill.training.distributed import Workers
 from raydistill.training.messages import Assignment
@@ -57,7 +57,9 @@ def train(rank, world, port, root, queue):
     store = Store(root)
     for name in ROWS:
         workers = Workers()
-        pack = Pack(load_dataset(Data(**DATA)), Data(**DATA), evaluate=no_evaluation, workers=workers, store=store)
+        pack = Pack(
+            load_dataset(DataConfig(**DATA)), DataConfig(**DATA), evaluate=no_evaluation, workers=workers, store=store
+        )
         assert pack.add(Assignment(name, config.dump(settings(name)))) is None
         learner = pack.learners[name]
         without_batch_norm(learner.method)

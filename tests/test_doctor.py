@@ -21,14 +21,14 @@ import pytest
 from typer.testing import CliRunner
 
 from raydistill.cli import app
-from raydistill.doctor import cluster, machine, networks, report, storage, versions
-from raydistill.doctor.apart import apart
-from raydistill.doctor.finding import Finding, Setup, without_secrets
-from raydistill.doctor.report import EXAMINATIONS, Examination, examine
-from raydistill.sweep.mlflow_runs import connect
+from raydistill.doctor import checks_cluster, checks_machine, checks_storage, checks_torch, checks_versions, diagnostics
+from raydistill.doctor.check_result import CheckResult, Setup, without_secrets
+from raydistill.doctor.diagnostics import CHECKS, DiagnosticCheck, run_checks
+from raydistill.doctor.subprocess_check import in_subprocess
+from raydistill.tracking.client import connect
 
 ROOT = Path(__file__).parent.parent
-QUICK = tuple(each for each in EXAMINATIONS if each.name not in ("torch", "MLflow"))
+QUICK = tuple(each for each in CHECKS if each.name not in ("torch", "MLflow"))
 SECRET = "sesame-4711"
 
 
@@ -53,8 +53,13 @@ def doctor(folder, *arguments, environment=None, before=None):
     given = os.environ | {"PYTHONPATH": str(ROOT)} | (environment or {})
     done = subprocess.run(
         [sys.executable, "-m", "raydistill", "doctor", "--json", *map(str, arguments)],
-        cwd=folder, env=given, capture_output=True, text=True, timeout=75, preexec_fn=before,
-    )  # fmt: skip
+        cwd=folder,
+        env=given,
+        capture_output=True,
+        text=True,
+        timeout=75,
+        preexec_fn=before,
+    )
     assert "Traceback" not in done.stderr
     document = json.loads(done.stdout)
     assert document["healthy"] is (done.returncode == 0)
@@ -74,7 +79,7 @@ def planted(findings, name, *said):
 def in_process(folder, arguments, monkeypatch, examinations=QUICK):
     """The command with patched libraries: without the checks that a process of its own makes."""
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(report, "EXAMINATIONS", examinations)
+    monkeypatch.setattr(diagnostics, "CHECKS", examinations)
     done = CliRunner().invoke(app, ["doctor", "--json", *map(str, arguments)])
     assert done.exception is None or isinstance(done.exception, SystemExit), done.exception
     return done.exit_code, json.loads(done.stdout)["findings"]
@@ -111,9 +116,20 @@ def test_a_healthy_setup_exits_with_0_within_a_minute_and_leaves_nothing(tmp_pat
     assert code == 0, findings
     assert time.monotonic() - began < 60
     assert {each["name"] for each in findings} >= {
-        "versions", "cores", "torch", "GPU", "storage", "artifacts", "free disk", "MLflow", "token", "exposure",
-        "agent port", "open files", "host name",
-    }  # fmt: skip
+        "versions",
+        "cores",
+        "torch",
+        "GPU",
+        "storage",
+        "artifacts",
+        "free disk",
+        "MLflow",
+        "token",
+        "exposure",
+        "agent port",
+        "open files",
+        "host name",
+    }
     assert set(findings[0]) == {"name", "status", "found", "mend"}
     assert list(folder.iterdir()) == []
 
@@ -145,15 +161,15 @@ def test_a_locked_database(tmp_path):
 
 
 def test_a_file_that_is_no_database_and_one_that_is(tmp_path):
-    mlflow = [each for each in EXAMINATIONS if each.name == "MLflow"]
+    mlflow = [each for each in CHECKS if each.name == "MLflow"]
     (tmp_path / "m.db").write_text("x" * 5000)
-    (found,) = examine(setup_in(tmp_path), mlflow).findings
+    (found,) = run_checks(setup_in(tmp_path), mlflow).findings
     assert found.status == "fault"
-    assert "cannot be opened: file is not a database" in found.found
+    assert "cannot be opened: file is not a database" in found.message
     (tmp_path / "m.db").unlink()
     connect(f"sqlite:///{tmp_path}/m.db", "raydistill")
-    (found,) = examine(setup_in(tmp_path), mlflow).findings
-    assert (found.status, found.found) == ("ok", f"sqlite:///{tmp_path}/m.db answers")
+    (found,) = run_checks(setup_in(tmp_path), mlflow).findings
+    assert (found.status, found.message) == ("ok", f"sqlite:///{tmp_path}/m.db answers")
 
 
 @pytest.mark.parametrize(
@@ -179,7 +195,7 @@ def test_a_dependency_below_its_floor(tmp_path, monkeypatch, package, version, s
 
 
 def test_the_floors_are_above_the_known_holes():
-    _, requirements = versions.declared()
+    _, requirements = checks_versions.declared()
     floors = {each.name: next(iter(each.specifier)).version for each in requirements if each.specifier}
     assert tuple(map(int, floors["mlflow"].split("."))) >= (3, 17, 2)
     assert tuple(map(int, floors["ray"].split("."))) >= (2, 60)
@@ -188,7 +204,7 @@ def test_the_floors_are_above_the_known_holes():
 @pytest.mark.fault(23)
 def test_an_address_and_no_token_mode(tmp_path, monkeypatch):
     monkeypatch.setenv("RAY_ADDRESS", "192.0.2.7:6379")
-    monkeypatch.setattr(cluster, "SECONDS", 0.2)
+    monkeypatch.setattr(checks_cluster, "TIMEOUT_S", 0.2)
     code, findings = in_process(tmp_path, [], monkeypatch)
     assert code == 1
     planted(findings, "token", "without a token, since RAY_AUTH_MODE is not set", "export RAY_AUTH_MODE=token")
@@ -283,7 +299,7 @@ def test_a_head_that_asks_for_no_token(tmp_path, mode, statuses):
     body = "import socket\ns = socket.create_server(('0.0.0.0', 0))\nprint(s.getsockname()[1], flush=True)\ns.accept()"
     with pretending(tmp_path, "gcs_server", body=body, RAY_AUTH_MODE=mode) as process:
         port = process.stdout.readline().strip()
-        found = [each for each in cluster.check_exposure(setup_in(tmp_path)) if f":{port} " in each.found]
+        found = [each for each in checks_cluster.check_exposure(setup_in(tmp_path)) if f":{port} " in each.message]
         assert [each.status for each in found] == statuses
 
 
@@ -294,10 +310,10 @@ def test_two_clusters_that_want_one_port(tmp_path, monkeypatch):
     other = pretending(tmp_path, "raylet", agent.format(52998), "--gcs-address=192.0.2.2:1003")
     with first, second, other:
         time.sleep(0.3)
-        found = [each for each in cluster.check_agent_ports(setup_in(tmp_path)) if "52999" in each.found]
+        found = [each for each in checks_cluster.check_agent_ports(setup_in(tmp_path)) if "52999" in each.message]
         assert [each.status for each in found] == ["warning"]
-        assert "192.0.2.2:1001, 192.0.2.2:1002" in found[0].found
-        assert "--dashboard-agent-listen-port" in found[0].mend
+        assert "192.0.2.2:1001, 192.0.2.2:1002" in found[0].message
+        assert "--dashboard-agent-listen-port" in found[0].fix
 
 
 Usage = namedtuple("Usage", "total used free")
@@ -330,7 +346,7 @@ def test_too_few_open_files(tmp_path):
 def test_a_low_soft_limit_is_raised_by_ray(tmp_path, monkeypatch):
     for limits, status in (((256, 65536), "ok"), ((256, 5000), "warning"), ((256, 1024), "fault")):
         monkeypatch.setattr(resource, "getrlimit", lambda _, limits=limits: limits)
-        assert next(machine.check_open_files(setup_in(tmp_path))).status == status
+        assert next(checks_machine.check_open_files(setup_in(tmp_path))).status == status
 
 
 def test_torchvision_of_another_build_and_no_gpu(tmp_path):
@@ -372,47 +388,52 @@ class PretendedTorch:
     ],
 )
 def test_a_gpu_that_torch_does_not_find(tmp_path, monkeypatch, wanted, driver, status, said):
-    monkeypatch.setattr(networks, "DRIVER", tmp_path if driver else tmp_path / "missing")
+    monkeypatch.setattr(checks_torch, "DRIVER", tmp_path if driver else tmp_path / "missing")
     monkeypatch.setattr(shutil, "which", lambda _: None)
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     old = "The NVIDIA driver on your system is too old (found version 12020)"
-    finding = networks._no_gpu(PretendedTorch, setup_in(tmp_path, gpu=wanted), old)
+    finding = checks_torch._no_gpu(PretendedTorch, setup_in(tmp_path, gpu=wanted), old)
     assert finding.status == status
-    assert said.lower() in finding.found.lower()
+    assert said.lower() in finding.message.lower()
 
 
 def test_all_reduce_of_one_on_the_cpu(tmp_path):
-    networks.reduce(0, 1, str(tmp_path / "meet"), "gloo")
+    checks_torch.reduce(0, 1, str(tmp_path / "meet"), "gloo")
 
 
 def test_a_check_that_breaks_or_hangs_is_a_fault_of_its_own(tmp_path):
     def breaks(_):
-        yield Finding("x", "ok", "fine so far")
+        yield CheckResult("x", "ok", "fine so far")
         raise LookupError("not thought of")
 
     def hangs(_):
-        yield Finding("y", "ok", "fine so far")
+        yield CheckResult("y", "ok", "fine so far")
         threading.Event().wait()
 
     began = time.monotonic()
-    found = examine(setup_in(tmp_path), [Examination("x", breaks), Examination("y", hangs, 0.3, "turn it off")])
+    found = run_checks(
+        setup_in(tmp_path), [DiagnosticCheck("x", breaks), DiagnosticCheck("y", hangs, 0.3, "turn it off")]
+    )
     assert time.monotonic() - began < 5
     assert found.hung
     assert not found.healthy
     assert [(each.name, each.status) for each in found.findings] == [
-        ("x", "ok"), ("x", "fault"), ("y", "ok"), ("y", "fault"),
-    ]  # fmt: skip
-    assert "LookupError: not thought of" in found.findings[1].found
-    assert "did not end within 0.3 s" in found.findings[3].found
-    assert found.findings[3].mend == "turn it off"
+        ("x", "ok"),
+        ("x", "fault"),
+        ("y", "ok"),
+        ("y", "fault"),
+    ]
+    assert "LookupError: not thought of" in found.findings[1].message
+    assert "did not end within 0.3 s" in found.findings[3].message
+    assert found.findings[3].fix == "turn it off"
 
 
 def test_a_check_that_hangs_does_not_hold_the_command(tmp_path):
     """Threads of libraries are waited for at a process's usual end; this one is not."""
     script = (
-        "import threading; from concurrent.futures import ThreadPoolExecutor; from raydistill.doctor import report\n"
+        "import threading; from concurrent.futures import ThreadPoolExecutor; from raydistill.doctor import diagnostics\n"
         "def hangs(_): yield from ThreadPoolExecutor().submit(threading.Event().wait).result()\n"
-        "report.EXAMINATIONS = (report.Examination('storage', hangs, 0.3, report.DISK),)\n"
+        "diagnostics.CHECKS = (diagnostics.DiagnosticCheck('storage', hangs, 0.3, diagnostics.DISK),)\n"
         "from raydistill.cli import main; main(['doctor', '--json'])"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
@@ -424,12 +445,12 @@ def test_a_check_that_hangs_does_not_hold_the_command(tmp_path):
 
 
 def dies(_):
-    yield Finding("z", "ok", "fine so far")
+    yield CheckResult("z", "ok", "fine so far")
     os.abort()
 
 
 def stops(_):
-    yield Finding("z", "ok", "fine so far")
+    yield CheckResult("z", "ok", "fine so far")
     print("noise of a library")
     time.sleep(60)
 
@@ -437,18 +458,18 @@ def stops(_):
 @pytest.mark.parametrize(("check", "said"), [(dies, "ended with -6 after z"), (stops, "within 1.5 s after z")])
 def test_a_process_apart_that_crashes_or_hangs(tmp_path, monkeypatch, check, said):
     monkeypatch.setenv("PYTHONPATH", str(ROOT / "tests"))
-    found = examine(setup_in(tmp_path), [Examination("z", apart(check, 1.5))])
+    found = run_checks(setup_in(tmp_path), [DiagnosticCheck("z", in_subprocess(check, 1.5))])
     assert [each.status for each in found.findings] == ["ok", "fault"]
-    assert said in found.findings[1].found
+    assert said in found.findings[1].message
     assert not found.hung
 
 
 def test_storage_by_address(tmp_path):
-    assert storage.written("storage", (tmp_path / "bucket").as_uri()).status == "ok"
+    assert checks_storage.written("storage", (tmp_path / "bucket").as_uri()).status == "ok"
     assert list(tmp_path.glob("bucket/*")) == []
     (tmp_path / "file").write_text("")
-    assert storage.written("storage", (tmp_path / "file" / "bucket").as_uri()).status == "fault"
-    assert storage.written("storage", "nothing://bucket/x").status == "fault"
+    assert checks_storage.written("storage", (tmp_path / "file" / "bucket").as_uri()).status == "fault"
+    assert checks_storage.written("storage", "nothing://bucket/x").status == "fault"
 
 
 def test_a_disk_that_is_full_when_it_comes_to_it(tmp_path, monkeypatch):
@@ -456,10 +477,10 @@ def test_a_disk_that_is_full_when_it_comes_to_it(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    found = storage.written("artifacts", str(tmp_path))
+    found = checks_storage.written("artifacts", str(tmp_path))
     assert found.status == "fault"
-    assert "No space left" in found.found
-    assert "make room" in found.mend
+    assert "No space left" in found.message
+    assert "make room" in found.fix
 
 
 @pytest.mark.parametrize(
@@ -478,9 +499,9 @@ def test_secrets_are_not_printed(monkeypatch, text):
 
 def test_the_text_names_faults_and_what_mends_them(tmp_path, monkeypatch):
     (tmp_path / "file").write_text("")
-    found = examine(setup_in(tmp_path, storage=str(tmp_path / "file" / "x")), QUICK)
+    found = run_checks(setup_in(tmp_path, storage=str(tmp_path / "file" / "x")), QUICK)
     text = found.as_text()
     assert "fault    storage" in text
     assert "mend: make it a folder of yours" in text
     assert "1 fault" in text.splitlines()[-1]
-    assert examine(setup_in(tmp_path), [EXAMINATIONS[0]]).as_text().endswith("\nhealthy")
+    assert run_checks(setup_in(tmp_path), [CHECKS[0]]).as_text().endswith("\nhealthy")

@@ -7,9 +7,9 @@ from rows import batch_for, make
 from raydistill import config
 from raydistill.data.augment import View
 from raydistill.losses.similarity import cross_view_logits, mean_distribution, row_kl
-from raydistill.methods import Batch, Progress
+from raydistill.methods import Batch, StepInfo
 
-PROGRESS = Progress(0, 10)
+PROGRESS = StepInfo(0, 10)
 
 
 class TestDoGo:

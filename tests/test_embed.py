@@ -20,7 +20,7 @@ from raydistill.data.sources import load_dataset, open_source
 from raydistill.evaluation.online import embed_split
 from raydistill.export import embed
 from raydistill.export.encoders import choose, embed_plain
-from raydistill.export.found import find
+from raydistill.export.resolve import resolve_run
 from raydistill.models.backbones import Backbone
 from raydistill.storage import Remote
 
@@ -50,7 +50,7 @@ def agree(found, expected):
 
 
 def expected(home, images, encoder="student"):
-    return embed_plain(choose(find("demo-1", home, ""), encoder), images, 8).numpy()
+    return embed_plain(choose(resolve_run("demo-1", home, ""), encoder), images, 8).numpy()
 
 
 def test_a_split_has_the_rows_of_the_run_in_its_order(home):
@@ -58,9 +58,11 @@ def test_a_split_has_the_rows_of_the_run_in_its_order(home):
     known, found = read()
     dataset = load_dataset(settings(limit=None).data)
     assert {name: known["split"].count(name) for name in ("train", "val", "test")} == {
-        "train": len(dataset.train), "val": len(dataset.val), "test": len(dataset.test),
-    }  # fmt: skip
-    encoder = choose(find("demo-1", home, ""), "student")
+        "train": len(dataset.train),
+        "val": len(dataset.val),
+        "test": len(dataset.test),
+    }
+    encoder = choose(resolve_run("demo-1", home, ""), "student")
     for name in ("train", "val", "test"):
         mine = np.array(known["split"]) == name
         features, labels = embed_split(encoder, dataset, getattr(dataset, name), torch.device("cpu"))
@@ -130,8 +132,11 @@ def test_progress_goes_to_the_other_stream(home, capsys, monkeypatch):
     run("demo-1", "digits", "--batch-size", "1000")
     said = capsys.readouterr()
     assert [line.split(",")[0] for line in said.err.splitlines()] == [
-        "1000 of 1797 images", "1150 of 1797 images", "1438 of 1797 images", "1797 of 1797 images",
-    ]  # fmt: skip
+        "1000 of 1797 images",
+        "1150 of 1797 images",
+        "1438 of 1797 images",
+        "1797 of 1797 images",
+    ]
     assert len(said.out.splitlines()) == 1
 
 
@@ -150,7 +155,7 @@ def test_settings_of_the_images_may_be_given(home, capsys):
     known, found = read()
     dataset = load_dataset(settings(limit=30, split_seed=3).data)
     assert known["label"] == dataset.val.labels.tolist()
-    encoder = choose(find("demo-1", home, ""), "student")
+    encoder = choose(resolve_run("demo-1", home, ""), "student")
     assert agree(found, embed_split(encoder, dataset, dataset.val, torch.device("cpu"))[0].numpy())
     run("demo-1", "torchvision:MNIST", "--set", "data.root=elsewhere", "--overwrite", code=2)
     assert "under data.root='elsewhere'" in capsys.readouterr().err
@@ -163,7 +168,7 @@ def test_images_of_an_object_store_are_named_by_their_address(home, tmp_path, mo
     (images / "train" / "cat" / "bad.png").write_bytes(b"no image")
     with s3_server(tmp_path / "log"):
         for name in ("images", "rows.parquet"):
-            Remote(f"s3://{BUCKET}/there/{name}").receive(tmp_path / name)
+            Remote(f"s3://{BUCKET}/there/{name}").upload(tmp_path / name)
         run("demo-1", f"s3://{BUCKET}/there/images", "--skip-bad")
         run("demo-1", f"s3://{BUCKET}/there/rows.parquet", "--out", "rows.parquet.parquet", "--split", "train")
         run("demo-1", f"s3://{BUCKET}/there/images/train/cat/0.png", "--out", "one.parquet")

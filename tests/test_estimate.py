@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raydistill.sweep.estimate import (
+from raydistill.sweep.preflight.cost import (
     Cost,
-    Estimate,
+    CostEstimate,
     describe,
     duration,
     estimate,
@@ -18,14 +18,21 @@ from raydistill.sweep.estimate import (
     going_on,
     pack_epoch_seconds,
 )
-from raydistill.sweep.space import EarlyStop
-from raydistill.training.pace import MissingTeacher, Pace
+from raydistill.sweep.preflight.step_benchmark import MissingTeacher, StepTimings
+from raydistill.sweep.search.space import EarlyStop
 
 # An epoch: 10 steps of 2 s shared and 1 s of each learner, 4 s of scoring and 1 s of saving.
-PACE = Pace(
-    shared_seconds=2, learner_seconds=1, evaluation_seconds=4, checkpoint_seconds=1, start_seconds=6,
-    prepare_seconds=30, steps_per_epoch=10, checkpoint_bytes=2**29, parameters=1000,
-)  # fmt: skip
+PACE = StepTimings(
+    shared_seconds=2,
+    learner_seconds=1,
+    evaluation_seconds=4,
+    checkpoint_seconds=1,
+    start_seconds=6,
+    prepare_seconds=30,
+    steps_per_epoch=10,
+    checkpoint_bytes=2**29,
+    parameters=1000,
+)
 
 
 def test_a_pack_pays_the_shared_part_once():
@@ -35,9 +42,7 @@ def test_a_pack_pays_the_shared_part_once():
 
 
 def test_a_sweep_without_early_stopping():
-    found = estimate(
-        PACE, trials=9, epochs=3, finalists=2, learners=4, packs=1, accelerators=2, price_per_hour=3.0
-    )  # fmt: skip
+    found = estimate(PACE, trials=9, epochs=3, finalists=2, learners=4, packs=1, accelerators=2, price_per_hour=3.0)
     # Nine trials in three rounds: 9 epochs of the stream (20 s) and 27 of learners (15 s); then two side by side.
     seconds = 36 + (9 * 20 + 27 * 15) + (3 * 20 + 6 * 15)
     cost = Cost(33, seconds / 3600, seconds / 1800, seconds / 600)
@@ -106,7 +111,7 @@ def test_early_stopping_frees_places():
 
 def test_words_for_people():
     cost = Cost(trial_epochs=120.4, hours=2 + 40 / 60, accelerator_hours=12.5, money=37.5)
-    found = Estimate(cost, replace(cost, hours=5, accelerator_hours=20, money=60, trial_epochs=200), 0.25)
+    found = CostEstimate(cost, replace(cost, hours=5, accelerator_hours=20, money=60, trial_epochs=200), 0.25)
     assert describe(found) == {
         "trial-epochs": "120, at most 200 in all",
         "time": "about 2 h 40 min, at most 5 h 00 min",
@@ -115,9 +120,11 @@ def test_words_for_people():
         "checkpoints": "0.25 GiB",
     }
     plain = Cost(3, 0.5, 0, None)
-    assert describe(Estimate(plain, plain, 0)) == {
-        "trial-epochs": "3 in all", "time": "about 30 min", "checkpoints": "0.0 GiB",
-    }  # fmt: skip
+    assert describe(CostEstimate(plain, plain, 0)) == {
+        "trial-epochs": "3 in all",
+        "time": "about 30 min",
+        "checkpoints": "0.0 GiB",
+    }
 
 
 def test_durations():
@@ -134,9 +141,17 @@ def test_counts_that_cannot_be(wrong):
 
 seconds = st.floats(0, 100)
 paces = st.builds(
-    Pace, seconds, seconds, seconds, seconds, seconds, seconds, st.integers(1, 1000), st.integers(0, 2**32),
+    StepTimings,
+    seconds,
+    seconds,
+    seconds,
+    seconds,
+    seconds,
+    seconds,
+    st.integers(1, 1000),
+    st.integers(0, 2**32),
     st.integers(0, 10**9),
-)  # fmt: skip
+)
 stops = st.none() | st.builds(
     EarlyStop, st.sampled_from(["asha", "hyperband", "bohb", "median"]), st.integers(1, 8), st.integers(2, 5)
 )
@@ -150,8 +165,14 @@ def near_most(smaller, larger):
 @settings(deadline=None)
 @given(paces, st.integers(0, 30), st.integers(1, 40), stops, counts, counts, counts)
 def test_more_is_never_cheaper_and_expected_never_above_most(pace, trials, epochs, stop, learners, packs, every):
-    sweep = {"early_stop": stop, "learners": learners, "packs": packs, "every": every, "accelerators": packs,
-             "price_per_hour": 2.0}  # fmt: skip
+    sweep = {
+        "early_stop": stop,
+        "learners": learners,
+        "packs": packs,
+        "every": every,
+        "accelerators": packs,
+        "price_per_hour": 2.0,
+    }
     found = [
         estimate(pace, trials=trials, epochs=epochs, **sweep),
         estimate(pace, trials=trials + 1, epochs=epochs, **sweep),

@@ -20,7 +20,7 @@ from torch import nn
 from raydistill import config
 from raydistill.evaluation import final
 from raydistill.evaluation.features import embed
-from raydistill.evaluation.knn import PRESETS, instance_accuracy, knn_accuracy, neighbours, vote
+from raydistill.evaluation.knn import KNN_PRESETS, instance_accuracy, knn_accuracy, neighbours, vote
 from raydistill.evaluation.probe import _gradients, linear_probe
 
 GOLDEN = json.loads((Path(__file__).parent / "golden" / "knn_weighted.json").read_text())
@@ -190,9 +190,16 @@ def test_the_probe_comes_near_logistic_regression_on_real_images(preset, epochs,
     features, labels = torch.tensor(digits.data, dtype=torch.float32), torch.tensor(digits.target)
     train, val, test = slice(0, 1000), slice(1000, 1300), slice(1300, None)
     found = linear_probe(
-        features[train], labels[train], features[val], labels[val], test=features[test], test_labels=labels[test],
-        classes=10, preset=preset, epochs=epochs,
-    )  # fmt: skip
+        features[train],
+        labels[train],
+        features[val],
+        labels[val],
+        test=features[test],
+        test_labels=labels[test],
+        classes=10,
+        preset=preset,
+        epochs=epochs,
+    )
     reference = LogisticRegression(max_iter=2000).fit(features[train] / 16, labels[train])
     assert found.test == pytest.approx(reference.score(features[test] / 16, labels[test]), abs=margin)
 
@@ -227,10 +234,10 @@ def test_embedding_leaves_the_encoder_as_it_was():
 
 
 def test_presets_are_the_published_ones():
-    assert PRESETS["dogo"].ks == (1, 2, 4, 8)
-    assert PRESETS["dino"].temperature == 0.07
-    assert PRESETS["simreg"].ties == "random"
-    assert PRESETS["seed"].ks == (10,)
+    assert KNN_PRESETS["dogo"].ks == (1, 2, 4, 8)
+    assert KNN_PRESETS["dino"].temperature == 0.07
+    assert KNN_PRESETS["simreg"].ties == "random"
+    assert KNN_PRESETS["seed"].ks == (10,)
 
 
 def test_the_ensemble_is_scored_on_the_images_that_were_read(tmp_path, monkeypatch):

@@ -18,9 +18,9 @@ from raydistill.config import ConfigError
 from raydistill.export import formats, load
 from raydistill.export.encoders import choose, embed_plain, sample
 from raydistill.export.formats import open_format
-from raydistill.export.found import find
+from raydistill.export.resolve import resolve_run
 from raydistill.export.write import ExportError, export
-from raydistill.methods import Given, Widths
+from raydistill.methods import FeatureDims, MethodContext
 
 HEADS = {"hidden_dim": 8, "projection_dim": 8}
 CNN = {"name": "simclr", **HEADS}
@@ -43,7 +43,7 @@ CASES = [
     *(("torch-export", *case) for case in [("vit", "student"), ("sssd", "exit_1"), ("torchvision", "student")]),
     *(("onnx", *case) for case in [("narrow", "student"), ("vit", "block_1"), ("sssd", "exit_1")]),
     ("mlflow", "narrow", "student"),
-]  # fmt: skip
+]
 
 
 @pytest.fixture(scope="module")
@@ -52,9 +52,9 @@ def runs(tmp_path_factory):
     home = tmp_path_factory.mktemp("runs")
     for name, method in NETWORKS.items():
         size = SIZES.get(name, 8)
-        given = Given(size, 40, (10,) * 4 if name == "sssd" else ())
+        given = MethodContext(size, 40, (10,) * 4 if name == "sssd" else ())
         trial(home / name, method, given=given, image_size=size)
-    return {name: find(name, home, "") for name in NETWORKS}
+    return {name: resolve_run(name, home, "") for name in NETWORKS}
 
 
 def written(run, form, out, **options):
@@ -67,7 +67,7 @@ def agree(found, expected):
 
 
 def embeddings(run, encoder, images):
-    return embed_plain(choose(run, encoder), images, run.given["image_size"]).numpy()
+    return embed_plain(choose(run, encoder), images, run.context["image_size"]).numpy()
 
 
 @pytest.mark.parametrize(("name", "encoder"), [*STUDENTS, *OTHERS])
@@ -78,12 +78,14 @@ def test_raydistill_loads_its_own_export(runs, tmp_path, name, encoder):
     assert done.difference <= 1e-5
     loaded = load(tmp_path / "out")
     assert loaded.dim == expected.shape[1]
-    assert np.array_equal(embed_plain(loaded, images, runs[name].given["image_size"]).numpy(), expected)
+    assert np.array_equal(embed_plain(loaded, images, runs[name].context["image_size"]).numpy(), expected)
     assert expected.std(0).max() > 1e-3 * np.abs(expected).max(), "images differ"
 
 
-@pytest.mark.parametrize(("name", "encoder", "absent"), [("vit", "block_1", "blocks.1."), ("sssd", "exit_1", "layer2."),
-                                                         ("sssd", "exit_1", "exits.")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "encoder", "absent"),
+    [("vit", "block_1", "blocks.1."), ("sssd", "exit_1", "layer2."), ("sssd", "exit_1", "exits.")],
+)
 def test_an_export_has_no_weights_of_what_lies_behind_its_encoder(runs, tmp_path, name, encoder, absent):
     counts = {}
     for chosen in (encoder, "student"):
@@ -135,7 +137,7 @@ def test_what_timm_cannot_build_is_refused(runs, tmp_path, name, encoder):
 @pytest.mark.slow
 def test_cifar_images_give_the_same_embeddings_in_timm_and_onnxruntime(cifar10, tmp_path):
     trial(tmp_path / "run", NETWORKS["resnet18"], source=str(cifar10), image_size=32)
-    run = find(str(tmp_path / "run"), tmp_path, "")
+    run = resolve_run(str(tmp_path / "run"), tmp_path, "")
     images, seen = sample(run.config)
     assert seen.startswith("8 validation images")
     folders = [tmp_path / form for form in ("timm", "onnx")]
@@ -165,7 +167,7 @@ def test_provenance_and_card_say_where_it_comes_from(runs, tmp_path):
 def test_another_encoder_has_its_own_scores_also_in_an_export_of_the_export(runs, tmp_path):
     known = {"val_knn": 0.5, "val_knn_peer_2": 0.25, "test_knn_peer_2": 0.125, "test_probe_ensemble": 0.75}
     written(replace(runs["peers"], scores=known), "safetensors", tmp_path / "out", encoder="peer_2")
-    again = find(str(tmp_path / "out"), tmp_path, "")
+    again = resolve_run(str(tmp_path / "out"), tmp_path, "")
     assert again.scores == {"val_knn_peer_2": 0.25, "test_knn_peer_2": 0.125}
     written(again, "torch-export", tmp_path / "again")
     for folder in ("out", "again"):
@@ -176,15 +178,21 @@ def test_another_encoder_has_its_own_scores_also_in_an_export_of_the_export(runs
 
 SEED = {"name": "seed", "backbone": "resnet10_w4", "teacher": "features", "queue_size": 32}
 TAUGHT = {
-    "in the store": ({"run": {"method": {"name": "byol", "backbone": "resnet10_w16"}, "train": {"epochs": 30}}}, "",
-                     "byol on resnet10_w16, 30 epochs"),
+    "in the store": (
+        {"run": {"method": {"name": "byol", "backbone": "resnet10_w16"}, "train": {"epochs": 30}}},
+        "",
+        "byol on resnet10_w16, 30 epochs",
+    ),
     "of a library": ({"source": "timm:resnet18", "image_size": 8}, "", "timm:resnet18"),
     "called so by the sweep": (None, "timm:resnet18", "timm:resnet18"),
-    "of a file": ({"sha256": "0", "format": "mocov2", "backbone": "torchvision:resnet50"}, "/there/moco.pth",
-                  "moco.pth, mocov2, torchvision:resnet50"),
+    "of a file": (
+        {"sha256": "0", "format": "mocov2", "backbone": "torchvision:resnet50"},
+        "/there/moco.pth",
+        "moco.pth, mocov2, torchvision:resnet50",
+    ),
     "of a file that is gone": (None, "/there/moco.pth", "moco.pth"),
     "forgotten": (None, "", "artifact:0123456789abcdef"),
-}  # fmt: skip
+}
 
 
 def test_the_card_names_the_network_and_what_the_final_showed(tmp_path):
@@ -194,7 +202,7 @@ def test_the_card_names_the_network_and_what_the_final_showed(tmp_path):
         for name, values in (("simclr", [0.5, 0.7]), ("simclr-tuned", [0.6, 0.8]), ("t0000", [0.9]))
     ]
     (folder / "results.json").write_text(json.dumps(rows))
-    written(find("demo-1", tmp_path / "runs", ""), "safetensors", tmp_path / "out")
+    written(resolve_run("demo-1", tmp_path / "runs", ""), "safetensors", tmp_path / "out")
     card = (tmp_path / "out" / "README.md").read_text()
     assert "a `resnet10_w4` with " in card
     assert (
@@ -205,7 +213,7 @@ def test_the_card_names_the_network_and_what_the_final_showed(tmp_path):
     assert "90.00" not in card
     assert "Its sweep chose by scores on the validation split" in card
     (folder / "results.json").write_text("[{")
-    assert find("demo-1", tmp_path / "runs", "").final == ()
+    assert resolve_run("demo-1", tmp_path / "runs", "").final == ()
 
 
 def test_the_card_of_a_run_that_no_search_chose_says_nothing_of_one(runs, tmp_path):
@@ -219,7 +227,7 @@ def test_the_card_says_where_the_teacher_comes_from(tmp_path, case):
     key = "artifact:0123456789abcdef"
     folder = sweep(tmp_path / "runs")
     winner = folder / "trials" / "t0001"
-    trial(winner, SEED, given=Given(8, 40, (), (Widths(16, None),)), teacher=[key])
+    trial(winner, SEED, given=MethodContext(8, 40, (), (FeatureDims(16, None),)), teacher=[key])
     store = tmp_path / "artifacts"
     if made_of is not None:
         (store / "teacher" / key[9:]).mkdir(parents=True)
@@ -228,21 +236,21 @@ def test_the_card_says_where_the_teacher_comes_from(tmp_path, case):
         {"teachers": {key: called}} if called else {}
     )
     (folder / "origin.json").write_text(json.dumps(origin))
-    written(find("demo-1", tmp_path / "runs", ""), "safetensors", tmp_path / "out")
-    written(find(str(tmp_path / "out"), tmp_path, ""), "torch-export", tmp_path / "again")
+    written(resolve_run("demo-1", tmp_path / "runs", ""), "safetensors", tmp_path / "out")
+    written(resolve_run(str(tmp_path / "out"), tmp_path, ""), "torch-export", tmp_path / "again")
     for out in ("out", "again"):
         assert f", with the frozen teacher {said}." in (tmp_path / out / "README.md").read_text()
         about = json.loads((tmp_path / out / "provenance.json").read_text())
         assert about["teachers"] == [said]
         assert (about["versions"]["training"], about["sweep_id"]) == ({"torch": "2.0"}, "a1")
     (folder / "origin.json").unlink()
-    single = find("demo-1", tmp_path / "runs", "", store)
+    single = resolve_run("demo-1", tmp_path / "runs", "", store)
     assert single.taught == ({key: said} if made_of and "file" not in case else single.taught), "its store is asked"
 
 
 def test_images_that_are_not_here_are_made_up_and_said_to_be(tmp_path):
     trial(tmp_path / "run", source=str(tmp_path / "gone"))
-    done = written(find(str(tmp_path / "run"), tmp_path, ""), "safetensors", tmp_path / "out")
+    done = written(resolve_run(str(tmp_path / "run"), tmp_path, ""), "safetensors", tmp_path / "out")
     assert "8 images of noise" in done.seen
 
 
@@ -382,4 +390,4 @@ def test_a_checkpoint_that_does_not_fit_its_configuration_is_named(tmp_path):
     written_down = tmp_path / "run" / "config.yaml"
     written_down.write_text(written_down.read_text().replace("resnet10_w4", "resnet10_w8"))
     with pytest.raises(ConfigError, match=r"run: its checkpoint does not fit its config\.yaml"):
-        choose(find(str(tmp_path / "run"), tmp_path, ""), "student")
+        choose(resolve_run(str(tmp_path / "run"), tmp_path, ""), "student")

@@ -15,8 +15,8 @@ from runs import settings, sweep, trial
 from raydistill.cli import main
 from raydistill.config import ConfigError
 from raydistill.export.encoders import choose, embed_plain, sample
-from raydistill.export.found import find
-from raydistill.sweep.tracking import Tracker
+from raydistill.export.resolve import resolve_run
+from raydistill.tracking.tracker import Tracker
 
 
 @pytest.fixture(scope="module")
@@ -42,10 +42,10 @@ def tracked(tmp_path_factory):
 def test_a_sweeps_run_means_its_winner_and_a_trials_run_itself(tracked):
     home, uri, parent, trials = tracked
     for given, name in ((parent, "demo-1"), (trials["t0001"], "demo-1-t0001")):
-        found = find(f"mlflow:{given}", home, uri)
+        found = resolve_run(f"mlflow:{given}", home, uri)
         assert (found.name, found.run, found.epoch, found.outcome) == (name, "demo-1/t0001", 1, "finished")
         assert found.scores == {"val_knn": 0.5, "test_knn": 0.25}
-        local = find("demo-1", home, uri)
+        local = resolve_run("demo-1", home, uri)
         assert found.config == local.config
         assert all(torch.equal(found.state["method"][key], value) for key, value in local.state["method"].items())
 
@@ -53,11 +53,11 @@ def test_a_sweeps_run_means_its_winner_and_a_trials_run_itself(tracked):
 def test_what_mlflow_does_not_have_is_said(tracked, tmp_path):
     home, uri, _, trials = tracked
     with pytest.raises(ConfigError, match=r"demo-1/t0000\) has no checkpoint in MLflow"):
-        find(f"mlflow:{trials['t0000']}", home, uri)
+        resolve_run(f"mlflow:{trials['t0000']}", home, uri)
     with pytest.raises(ConfigError, match="has no run 'nothing'"):
-        find("mlflow:nothing", home, uri)
+        resolve_run("mlflow:nothing", home, uri)
     with pytest.raises(ConfigError, match=r"elsewhere\.db: there is no such file"):
-        find("mlflow:nothing", home, f"sqlite:///{tmp_path}/elsewhere.db")
+        resolve_run("mlflow:nothing", home, f"sqlite:///{tmp_path}/elsewhere.db")
     assert not (tmp_path / "elsewhere.db").exists()
 
 
@@ -101,15 +101,24 @@ def test_a_version_has_the_trial_and_its_scores_as_tags(tracked, registered):
 
 
 def test_it_takes_images_in_every_shape(tracked, model):
-    images = np.stack(sample(find("demo-1", tracked[0], "").config)[0][:3])
+    images = np.stack(sample(resolve_run("demo-1", tracked[0], "").config)[0][:3])
     assert len({image.tobytes() for image in images}) == 3, "of the digits, not noise"
     assert images.shape == (3, 8, 8, 3)
     files = [png(image) for image in images]
     texts = [base64.b64encode(file).decode() for file in files]
-    run = find("demo-1", tracked[0], "")
+    run = resolve_run("demo-1", tracked[0], "")
     expected = embed_plain(choose(run, "student"), list(images), 8).numpy()
-    for given in (files, texts, images, list(images), images.tolist(), np.array(texts), [files[0], texts[1], images[2]],
-                  pd.DataFrame({"image": files}), pd.DataFrame({"anything": texts})):  # fmt: skip
+    for given in (
+        files,
+        texts,
+        images,
+        list(images),
+        images.tolist(),
+        np.array(texts),
+        [files[0], texts[1], images[2]],
+        pd.DataFrame({"image": files}),
+        pd.DataFrame({"anything": texts}),
+    ):
         found = model.predict(given)
         assert found.dtype == np.float32
         assert np.abs(found - expected).max() <= 1e-5 * np.abs(expected).max()
@@ -119,7 +128,7 @@ def test_it_takes_images_in_every_shape(tracked, model):
 
 def test_photographs_go_in_as_well(tracked, model, cifar10):
     images = sample(settings(source=str(cifar10)))[0]
-    run = find("demo-1", tracked[0], "")
+    run = resolve_run("demo-1", tracked[0], "")
     expected = embed_plain(choose(run, "student"), images, 8).numpy()
     assert expected.std(0).max() > 1e-2 * np.abs(expected).max(), "they differ"
     found = model.predict([png(image) for image in images])
@@ -156,7 +165,7 @@ def test_a_score_of_another_epoch_than_the_checkpoints_is_left_out(tracked):
     home, uri, _, trials = tracked
     client = mlflow.MlflowClient(uri)
     client.log_metric(trials["t0001"], "test_probe", 0.9, step=2)
-    assert find(f"mlflow:{trials['t0001']}", home, uri).scores == {"val_knn": 0.5, "test_knn": 0.25}
+    assert resolve_run(f"mlflow:{trials['t0001']}", home, uri).scores == {"val_knn": 0.5, "test_knn": 0.25}
 
 
 def test_the_run_of_another_sweep_of_that_name_is_left_alone(tmp_path, monkeypatch, capsys):
@@ -219,4 +228,4 @@ def test_a_run_without_its_configuration_is_named(tracked):
         [tracker.experiment_id], "tags.`raydistill.sweep` = 'bare-1' AND tags.`raydistill.trial` = 't0001'"
     )
     with pytest.raises(ConfigError, match=rf"mlflow:{run.info.run_id}: its config\.yaml cannot be had"):
-        find(f"mlflow:{run.info.run_id}", home, uri)
+        resolve_run(f"mlflow:{run.info.run_id}", home, uri)

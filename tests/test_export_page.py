@@ -13,8 +13,8 @@ from datafiles import folder, pixels, save
 from runs import journal, trial
 
 from raydistill.cli import main
-from raydistill.export.found import find
-from raydistill.sweep.tracking import Tracker
+from raydistill.export.resolve import resolve_run
+from raydistill.tracking.tracker import Tracker
 
 PAGE = (Path(__file__).parent.parent / "docs" / "export.md").read_text()
 PEERS = {"name": "dogo", "backbones": ["resnet10_w4", "resnet10_w8"], "hidden_dim": 8, "projection_dim": 8}
@@ -56,7 +56,7 @@ def test_the_pages_commands_and_python_do_what_it_says(tmp_path, monkeypatch):
     made = {path.name for path in (tmp_path / "exports").iterdir()} | {"encoders"}
     assert made == {"dogo-1-timm", "dogo-1-peer_2-safetensors", "dogo-1-torch-export", "dogo-1-mlflow", "encoders"}
     assert (tmp_path / "again" / "epoch-00001.safetensors").exists()
-    assert find("longer", tmp_path / "runs", "").epoch == 20
+    assert resolve_run("longer", tmp_path / "runs", "").epoch == 20
 
     timm, registry, table = blocks("python")
     known = {}

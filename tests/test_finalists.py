@@ -6,33 +6,38 @@ from pathlib import Path
 import pytest
 
 from raydistill import config
-from raydistill.sweep.finalists import Arm, final_key, make_arms, seeded
-from raydistill.sweep.journal import TrialRecord
+from raydistill.records.journal import TrialRecord
+from raydistill.sweep.finalists import FinalConfig, final_key, make_final_configs, seeded
+from raydistill.sweep.search.space_parser import load_space
 from raydistill.sweep.settings import SweepSettings
-from raydistill.sweep.space_file import load_space
 
 
 def plan(folder, text, seeds):
     file = folder / "space.yaml"
     file.write_text(text)
     return SweepSettings(
-        name="s", storage=Path("runs"), tracking_uri="", base=config.load({"method": "dogo"}),
-        space=load_space(file, "dogo", {}), trials=4, seeds=seeds,
-    )  # fmt: skip
+        name="s",
+        storage=Path("runs"),
+        tracking_uri="",
+        base=config.load({"method": "dogo"}),
+        space=load_space(file, "dogo", {}),
+        trials=4,
+        seeds=seeds,
+    )
 
 
-def arm(rate):
-    return Arm("dogo", config.dump(config.load({"method": "dogo", "train": {"lr": rate}})))
+def final_config(rate):
+    return FinalConfig("dogo", config.dump(config.load({"method": "dogo", "train": {"lr": rate}})))
 
 
 def test_a_final_of_another_configuration_is_not_taken_for_this_one():
-    before, now = arm(0.1), arm(0.2)
+    before, now = final_config(0.1), final_config(0.2)
     known = {"final-dogo-seed1": TrialRecord("final-dogo-seed1", {}, seeded(before.config, 1))}
     assert final_key(before, 1, known) == "final-dogo-seed1"
     assert final_key(now, 1, known) == "final-dogo-seed1-2"
     known["final-dogo-seed1-2"] = TrialRecord("final-dogo-seed1-2", {}, seeded(now.config, 1))
     assert final_key(now, 1, known) == "final-dogo-seed1-2"
-    assert final_key(arm(0.3), 1, known) == "final-dogo-seed1-3"
+    assert final_key(final_config(0.3), 1, known) == "final-dogo-seed1-3"
 
 
 @pytest.mark.parametrize("seeds", [1, 3])
@@ -41,20 +46,23 @@ def test_a_final_of_another_configuration_is_not_taken_for_this_one():
     [
         ("method: random\nparameters: {train.lr: {min: 0.001, max: 0.1}}", 1, True),
         (
-            "method: random\npopulation: {type: pbt, interval: 2}\n"
-            "parameters: {train.lr: {min: 0.001, max: 0.1}}", 1, False,
+            "method: random\npopulation: {type: pbt, interval: 2}\nparameters: {train.lr: {min: 0.001, max: 0.1}}",
+            1,
+            False,
         ),
         (
             "method: random\nmetrics: [{name: val_knn}, {name: student_parameters, goal: minimize}]\n"
-            "parameters: {train.lr: {min: 0.001, max: 0.1}}", 5, True,
+            "parameters: {train.lr: {min: 0.001, max: 0.1}}",
+            5,
+            True,
         ),
     ],
-)  # fmt: skip
+)
 def test_what_is_kept_back_is_what_the_final_runs_at_most(tmp_path, text, fronts, own, seeds):
     settings = plan(tmp_path, text, seeds)
     record = TrialRecord("t0000", {}, config.dump(settings.base.model_copy(update={"train": replace_lr(settings)})))
-    arms = make_arms([replace(record, key=f"t{i:04d}") for i in range(fronts)], settings)
-    assert settings.finalists == len(arms) * seeds - (fronts if own else 0)
+    final_configs = make_final_configs([replace(record, key=f"t{i:04d}") for i in range(fronts)], settings)
+    assert settings.finalists == len(final_configs) * seeds - (fronts if own else 0)
 
 
 def replace_lr(settings):

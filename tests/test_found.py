@@ -6,9 +6,9 @@ from runs import settings, sweep, trial
 
 from raydistill import config
 from raydistill.config import ConfigError
-from raydistill.export.found import find
+from raydistill.export.resolve import resolve_run
+from raydistill.records.journal import Journal
 from raydistill.storage import Remote
-from raydistill.sweep.journal import Journal
 
 
 @pytest.fixture
@@ -17,10 +17,19 @@ def home(tmp_path):
     return tmp_path / "runs"
 
 
-@pytest.mark.parametrize("given", ["demo-1", "demo-1/t0001", "{home}/demo-1", "{home}/demo-1/winner",
-                                   "{home}/demo-1/trials/t0001", "{home}/demo-1/t0001"])  # fmt: skip
+@pytest.mark.parametrize(
+    "given",
+    [
+        "demo-1",
+        "demo-1/t0001",
+        "{home}/demo-1",
+        "{home}/demo-1/winner",
+        "{home}/demo-1/trials/t0001",
+        "{home}/demo-1/t0001",
+    ],
+)
 def test_every_way_to_name_a_trial_finds_it(home, given):
-    found = find(given.format(home=home), home, "")
+    found = resolve_run(given.format(home=home), home, "")
     assert (found.run, found.sweep, found.trial, found.epoch) == ("demo-1/t0001", "demo-1", "t0001", 1)
     assert found.outcome == "finished"
     assert found.scores == {"val_knn": 0.5, "test_knn": 0.25, "test_probe": 0.125}
@@ -29,15 +38,15 @@ def test_every_way_to_name_a_trial_finds_it(home, given):
 
 def test_a_path_below_the_current_folder_and_a_folder_of_a_single_run_do_too(home, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
-    assert find("runs/demo-1", home, "").run == "demo-1/t0001"
+    assert resolve_run("runs/demo-1", home, "").run == "demo-1/t0001"
     trial(tmp_path / "alone", epochs=3)
-    found = find("alone", home, "")
+    found = resolve_run("alone", home, "")
     assert (found.name, found.run, found.sweep, found.complete) == ("alone", "alone", "", False)
 
 
 def test_the_epochs_of_the_stream_come_from_the_checkpoint(home):
     trial(home / "demo-1" / "trials" / "t0001", offsets=[(0, 2), (3, 5)])
-    assert find("demo-1", home, "").config.train.offsets == ((0, 2), (3, 5))
+    assert resolve_run("demo-1", home, "").config.train.offsets == ((0, 2), (3, 5))
 
 
 def test_a_sweep_on_an_object_store_is_found_by_its_address_and_its_name(home, tmp_path):
@@ -45,12 +54,12 @@ def test_a_sweep_on_an_object_store_is_found_by_its_address_and_its_name(home, t
     (home / "demo-1" / "winner.txt").write_text("t0001\n")
     with s3_server(tmp_path / "log"):
         there = Remote(f"s3://{BUCKET}/runs")
-        (there / "demo-1").receive(home / "demo-1")
+        (there / "demo-1").upload(home / "demo-1")
         for given in ("demo-1", "demo-1/t0001", f"{there}/demo-1", f"{there}/demo-1/t0001"):
-            found = find(given, there, "")
+            found = resolve_run(given, there, "")
             assert (found.run, found.scores["test_knn"]) == ("demo-1/t0001", 0.25)
         with pytest.raises(ConfigError, match="did you mean 'demo-1'"):
-            find("demo-2", there, "")
+            resolve_run("demo-2", there, "")
 
 
 @pytest.mark.parametrize(
@@ -83,12 +92,17 @@ def test_what_cannot_be_found_is_said(home, given, said):
         file.unlink()
     Journal(home / "young-1" / "journal.jsonl").propose("t0000", {}, config.dump(settings()))
     with pytest.raises(ConfigError, match=said):
-        find(given.format(home=home), home, "")
+        resolve_run(given.format(home=home), home, "")
 
 
-@pytest.mark.parametrize(("content", "said"), [("", "expected a mapping of sections, got NoneType"),
-                                               ("- 1", "expected a mapping of sections, got list"),
-                                               ("method: {name: simclr, dim: 8}", "no such setting")])  # fmt: skip
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "expected a mapping of sections, got NoneType"),
+        ("- 1", "expected a mapping of sections, got list"),
+        ("method: {name: simclr, dim: 8}", "no such setting"),
+    ],
+)
 @pytest.mark.parametrize("export", [False, True])
 def test_a_configuration_that_is_none_is_named(home, tmp_path, content, said, export):
     trial(tmp_path / "alone")
@@ -96,16 +110,16 @@ def test_a_configuration_that_is_none_is_named(home, tmp_path, content, said, ex
     if export:
         (tmp_path / "alone" / "provenance.json").write_text("{}")
     with pytest.raises(ConfigError, match=rf"alone/config\.yaml: .*{said}"):
-        find(str(tmp_path / "alone"), home, "")
+        resolve_run(str(tmp_path / "alone"), home, "")
 
 
 def test_the_home_folder_of_nobody_is_said(home):
     with pytest.raises(ConfigError, match=r"~nobody-here/x.*: ~nobody-here is nobody's home folder"):
-        find("~nobody-here/x", home, "")
+        resolve_run("~nobody-here/x", home, "")
 
 
 def test_an_export_with_a_damaged_provenance_is_refused(home, tmp_path):
     trial(tmp_path / "out")
     (tmp_path / "out" / "provenance.json").write_text("{}")
     with pytest.raises(ConfigError, match=r"provenance\.json: damaged"):
-        find(str(tmp_path / "out"), home, "")
+        resolve_run(str(tmp_path / "out"), home, "")

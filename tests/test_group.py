@@ -10,9 +10,9 @@ import psutil
 import pytest
 
 from raydistill import config
-from raydistill.sweep.journal import Journal
+from raydistill.records.journal import Journal
+from raydistill.sweep.search.space_parser import load_space
 from raydistill.sweep.settings import SweepSettings
-from raydistill.sweep.space_file import load_space
 from raydistill.training.checkpoints import latest_checkpoint
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -41,9 +41,16 @@ def sweep(folder, name, *, epochs, **values):
         }
     )
     settings = SweepSettings(
-        name=name, storage=folder / "runs", tracking_uri=f"sqlite:///{folder}/mlflow.db", base=base,
-        space=load_space(space, "simclr", {}), trials=2, seeds=1, threads=1, **values,
-    )  # fmt: skip
+        name=name,
+        storage=folder / "runs",
+        tracking_uri=f"sqlite:///{folder}/mlflow.db",
+        base=base,
+        space=load_space(space, "simclr", {}),
+        trials=2,
+        seeds=1,
+        threads=1,
+        **values,
+    )
     run_sweep(settings)
     trials = Journal(settings.directory / "journal.jsonl").trials
     states = {key: latest_checkpoint(settings.directory / "trials" / key) for key in trials}
@@ -134,7 +141,7 @@ def test_an_actor_ends_with_all_that_it_started_and_nothing_else(cluster):
     import ray
     from ray.util.placement_group import placement_group, placement_group_table
 
-    from raydistill.sweep.ending import end
+    from raydistill.sweep.workers.cleanup import kill_actor_tree
 
     @ray.remote(num_cpus=0)
     class Controller:
@@ -153,10 +160,10 @@ def test_an_actor_ends_with_all_that_it_started_and_nothing_else(cluster):
     ray.get(mine.ready())
     host, other = Host.remote(), Host.remote()
     theirs, others = ray.get([host.start.remote(), other.start.remote()])
-    end(host)
+    kill_actor_tree(host)
     states = {key: group["state"] for key, group in placement_group_table().items()}
     assert (states[theirs], states[others], states[mine.id.hex()]) == ("REMOVED", "CREATED", "CREATED")
-    end(other)
+    kill_actor_tree(other)
     ray.util.remove_placement_group(mine)
 
 

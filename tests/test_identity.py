@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 
 from raydistill.artifacts.identity import fingerprint, images_identity
-from raydistill.config import Data
+from raydistill.config import DataConfig
 from raydistill.data.sources import load_dataset
 
 
@@ -22,7 +22,7 @@ def folder(root, seed=0, count=24, broken=()):
 
 
 def identity(root, **settings):
-    data = Data(source=str(root), image_size=8, **settings)
+    data = DataConfig(source=str(root), image_size=8, **settings)
     return images_identity(load_dataset(data), data)
 
 
@@ -49,7 +49,7 @@ def test_unreadable_images_that_may_be_skipped_are(tmp_path):
 
 
 def test_no_cache_is_filled(tmp_path):
-    dataset = load_dataset(Data(source=str(folder(tmp_path / "a")), image_size=8))
+    dataset = load_dataset(DataConfig(source=str(folder(tmp_path / "a")), image_size=8))
     fingerprint(dataset.train)
     assert dataset.train._decoder.cached is None
     assert torch.equal(dataset.train.peek(3), dataset.train.fetch([3])[0][0])

@@ -8,15 +8,15 @@ import torch
 from states import same, weights
 
 from raydistill import config
-from raydistill.config import Data
+from raydistill.config import DataConfig
 from raydistill.data.images import DataError
 from raydistill.data.sources import load_dataset
-from raydistill.sweep.broker import Broker
+from raydistill.sweep.workers.broker import Broker
 from raydistill.training.checkpoints import latest_checkpoint
 from raydistill.training.distributed import Workers
 from raydistill.training.learner import NonFiniteError
-from raydistill.training.messages import Assignment, Orders
-from raydistill.training.pack import LearnerFailed, Pack
+from raydistill.training.messages import Assignment, Directive
+from raydistill.training.pack import LearnerError, Pack
 from raydistill.training.worker import serve
 
 DATA = {"limit": 60, "batch_size": 16, "image_size": 8}
@@ -37,7 +37,7 @@ def no_evaluation(*_):
 
 @pytest.fixture(scope="module")
 def dataset():
-    return load_dataset(Data(**DATA))
+    return load_dataset(DataConfig(**DATA))
 
 
 class Line:
@@ -215,8 +215,8 @@ def test_a_learner_that_one_of_two_workers_cannot_train_brings_the_group_down_an
 
     monkeypatch.setattr("raydistill.methods.simclr.SimCLR.loss", broken)
     value = settings()
-    control = Script(Orders(value["data"], [Assignment("a", value)]))
-    with pytest.raises(LearnerFailed, match="a: device-side assert"):
+    control = Script(Directive(value["data"], [Assignment("a", value)]))
+    with pytest.raises(LearnerError, match="a: device-side assert"):
         serve(control, evaluate=no_evaluation, load=lambda _: dataset, workers=TwoWorkers())
     assert [(report.key, report.error) for report in control.told] == [("a", "device-side assert")]
 
@@ -227,8 +227,8 @@ def test_an_image_that_one_of_two_workers_cannot_read_names_every_learner_of_its
 
     monkeypatch.setattr("raydistill.training.pack.Pack.run_epoch", unreadable)
     value = settings()
-    control = Script(Orders(value["data"], [Assignment("a", value), Assignment("b", value)]))
-    with pytest.raises(LearnerFailed, match="cat"):
+    control = Script(Directive(value["data"], [Assignment("a", value), Assignment("b", value)]))
+    with pytest.raises(LearnerError, match="cat"):
         serve(control, evaluate=no_evaluation, load=lambda _: dataset, workers=TwoWorkers())
     assert [report.key for report in control.told] == ["a", "b"]
 
@@ -240,10 +240,10 @@ def test_a_worker_that_is_gone_is_no_fault_of_the_learner_that_noticed(dataset, 
 
     monkeypatch.setattr("raydistill.methods.simclr.SimCLR.loss", cut)
     value = settings()
-    control = Script(Orders(value["data"], [Assignment("a", value)]))
+    control = Script(Directive(value["data"], [Assignment("a", value)]))
     with pytest.raises(RuntimeError, match="closed by peer") as caught:
         serve(control, evaluate=no_evaluation, load=lambda _: dataset, workers=TwoWorkers())
-    assert not isinstance(caught.value, LearnerFailed)
+    assert not isinstance(caught.value, LearnerError)
     assert control.told == []
 
 
@@ -257,7 +257,7 @@ def test_a_group_that_ends_under_its_loops_is_no_fault_of_the_learners(dataset, 
 
     monkeypatch.setattr(where, ended)
     value = settings()
-    control = Script(Orders(value["data"], [Assignment("a", value)]))
+    control = Script(Directive(value["data"], [Assignment("a", value)]))
     with pytest.raises(ValueError, match="process group"):
         serve(control, evaluate=no_evaluation, load=lambda _: dataset, workers=TwoWorkers(ended=True))
     assert control.told == []
@@ -267,7 +267,7 @@ def test_what_all_workers_see_alike_brings_no_group_down(dataset, monkeypatch):
     def infinite(self, batch, progress):
         raise NonFiniteError("loss = nan at epoch 0, step 0")
 
-    pack = Pack(dataset, Data(**DATA), evaluate=no_evaluation, workers=TwoWorkers())
+    pack = Pack(dataset, DataConfig(**DATA), evaluate=no_evaluation, workers=TwoWorkers())
     pack.add(Assignment("a", settings()))
     monkeypatch.setattr(pack.learners["a"].method, "loss", lambda *_: infinite(None, *_))
     (report,) = pack.run_epoch()
@@ -276,14 +276,16 @@ def test_what_all_workers_see_alike_brings_no_group_down(dataset, monkeypatch):
 
 def test_what_was_trained_but_never_heard_of_is_reported_again(dataset, tmp_path):
     value = settings(3)
-    pack = Pack(dataset, Data(**DATA), evaluate=no_evaluation)
+    pack = Pack(dataset, DataConfig(**DATA), evaluate=no_evaluation)
     pack.add(Assignment("a", value, str(tmp_path / "a")))
     (lost,) = pack.run_epoch()
-    again = Pack(dataset, Data(**DATA), evaluate=no_evaluation)
-    told = again.add(Assignment("a", value, str(tmp_path / "a"), heard=0))
+    again = Pack(dataset, DataConfig(**DATA), evaluate=no_evaluation)
+    told = again.add(Assignment("a", value, str(tmp_path / "a"), last_delivered_epoch=0))
     assert (told.epoch, told.metrics, told.done) == (1, lost.metrics, False)
     assert "a" in again.learners
     assert (
-        Pack(dataset, Data(**DATA), evaluate=no_evaluation).add(Assignment("a", value, str(tmp_path / "a"), heard=1))
+        Pack(dataset, DataConfig(**DATA), evaluate=no_evaluation).add(
+            Assignment("a", value, str(tmp_path / "a"), last_delivered_epoch=1)
+        )
         is None
     )

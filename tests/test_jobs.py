@@ -12,7 +12,7 @@ from heads import RAY, ray_head
 from mlflow import MlflowClient
 from mlflow_servers import Server
 
-from raydistill.sweep.journal import Journal
+from raydistill.records.journal import Journal
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 ROOT = Path(__file__).parent.parent
@@ -28,8 +28,12 @@ def submit(head, *command, token=True):
     hidden = {} if token else {"RAY_AUTH_MODE": "disabled"}
     return subprocess.run(
         [RAY, "job", "submit", "--address", head.dashboard, "--working-dir", ".", "--", *command],
-        cwd=ROOT, env=head.environment | hidden, capture_output=True, text=True, timeout=240,
-    )  # fmt: skip
+        cwd=ROOT,
+        env=head.environment | hidden,
+        capture_output=True,
+        text=True,
+        timeout=240,
+    )
 
 
 @pytest.mark.fault(3)
@@ -43,10 +47,24 @@ def test_a_job_with_a_token_survives_a_killed_worker_and_every_metric_reaches_th
     space.write_text("method: random\nparameters: {method.lambda_kd: {min: 1, max: 100}}\n")
     with Server(f"sqlite:///{tmp_path}/server.db", tmp_path) as server:
         sweep = [
-            "python", "sweep.py", "--method", "dogo", "--trials", "3", "--epochs", "12", "--seeds", "1",
-            "--name", "job", "--search-space", str(space), "--tracking-uri", server.url,
+            "python",
+            "sweep.py",
+            "--method",
+            "dogo",
+            "--trials",
+            "3",
+            "--epochs",
+            "12",
+            "--seeds",
+            "1",
+            "--name",
+            "job",
+            "--search-space",
+            str(space),
+            "--tracking-uri",
+            server.url,
             *(f"--set={setting}" for setting in tiny),
-        ]  # fmt: skip
+        ]
         killed = []
         killer = threading.Thread(target=kill_a_worker, args=(journal, head, killed), daemon=True)
         killer.start()

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from raydistill.sweep.journal import Journal
+from raydistill.records.journal import Journal
 
 
 def filled(path):

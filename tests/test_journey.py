@@ -12,13 +12,19 @@ import pyarrow.parquet as pq
 import pytest
 from datafiles import png
 
-from raydistill.config import Data
+from raydistill.config import DataConfig
 from raydistill.data.images import decode
 from raydistill.data.sources import open_source
 
 ROOT = Path(__file__).parent.parent
-SMALL = {"data.limit": 60, "data.batch_size": 16, "data.image_size": 8, "eval.probe_epochs": 2,
-         "method.backbones": "[resnet10_w4, resnet10_w4]", "method.objectives": "[simclr]"}  # fmt: skip
+SMALL = {
+    "data.limit": 60,
+    "data.batch_size": 16,
+    "data.image_size": 8,
+    "eval.probe_epochs": 2,
+    "method.backbones": "[resnet10_w4, resnet10_w4]",
+    "method.objectives": "[simclr]",
+}
 
 
 def typed(*words, cwd, **environment):
@@ -32,7 +38,7 @@ def typed(*words, cwd, **environment):
 def digit(name):
     """The image (8, 8, 3) that a row of embeddings names."""
     _, split, _, number = name.split()
-    return decode(open_source(Data())[split], int(number)).permute(1, 2, 0).numpy()
+    return decode(open_source(DataConfig())[split], int(number)).permute(1, 2, 0).numpy()
 
 
 @pytest.mark.e2e
@@ -40,8 +46,21 @@ def digit(name):
 @pytest.mark.timeout(900)
 def test_three_more_commands_lead_to_a_report_and_an_encoder(tmp_path):
     small = [f"--set={path}={value}" for path, value in SMALL.items()]
-    said = typed(str(ROOT / "sweep.py"), "--method", "dogo", "--trials", "2", "--epochs", "1", "--seeds", "2",
-                 "--threads", "1", *small, cwd=tmp_path)  # fmt: skip
+    said = typed(
+        str(ROOT / "sweep.py"),
+        "--method",
+        "dogo",
+        "--trials",
+        "2",
+        "--epochs",
+        "1",
+        "--seeds",
+        "2",
+        "--threads",
+        "1",
+        *small,
+        cwd=tmp_path,
+    )
     assert "raydistill report dogo-1" in said
     (block,) = re.findall(r"<!-- journey -->\n```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
     for program, *words in map(shlex.split, block.splitlines()):

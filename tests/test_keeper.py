@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raydistill.sweep.keeper import Keeper
+from raydistill.sweep.checkpoint_retention import CheckpointRetention
 from raydistill.training.checkpoints import latest_checkpoint, write_checkpoint
 
 KIB = 2**-20  # in GiB
@@ -36,7 +36,7 @@ def names(sweep, key):
 def test_without_a_limit_only_older_checkpoints_of_ended_trials_go(tmp_path):
     fill(tmp_path, "a")
     fill(tmp_path, "b")
-    assert Keeper(tmp_path, None).ended("a", 0.5, True) == []
+    assert CheckpointRetention(tmp_path, None).on_trial_end("a", 0.5, True) == []
     assert names(tmp_path, "a") == ["config.yaml", "epoch-00002.json", "epoch-00002.safetensors"]
     assert len(names(tmp_path, "b")) == 5
 
@@ -44,14 +44,14 @@ def test_without_a_limit_only_older_checkpoints_of_ended_trials_go(tmp_path):
 def test_what_stays_can_be_read(tmp_path):
     for epoch in (1, 2):
         write_checkpoint(tmp_path / "trials" / "a", epoch, {"epoch": epoch, "w": torch.ones(3)})
-    Keeper(tmp_path, 1.0).ended("a", None, False)
+    CheckpointRetention(tmp_path, 1.0).on_trial_end("a", None, False)
     assert latest_checkpoint(tmp_path / "trials" / "a")["epoch"] == 2
 
 
 def test_a_state_that_was_never_finished_is_not_the_newest(tmp_path):
     fill(tmp_path, "a", epochs=(1, 2))
     (tmp_path / "trials" / "a" / "epoch-00002.json").unlink()
-    Keeper(tmp_path, None).ended("a", None, False)
+    CheckpointRetention(tmp_path, None).on_trial_end("a", None, False)
     assert names(tmp_path, "a") == ["config.yaml", "epoch-00001.json", "epoch-00001.safetensors"]
 
 
@@ -59,75 +59,80 @@ def test_a_state_that_was_never_finished_is_not_the_newest(tmp_path):
 def test_the_worst_goes_first(tmp_path, goal, order):
     """Incomplete before complete, no score before any, then by score; the best complete one never."""
     ends = {
-        "f": (None, False), "s": (0.2, False), "w": (0.9, False), "n": (float("nan"), True), "l": (0.1, True),
-        "m": (0.3, True), "b": (0.8, True),
-    }  # fmt: skip
-    keeper = Keeper(tmp_path, 100 * KIB, goal=goal)
+        "f": (None, False),
+        "s": (0.2, False),
+        "w": (0.9, False),
+        "n": (float("nan"), True),
+        "l": (0.1, True),
+        "m": (0.3, True),
+        "b": (0.8, True),
+    }
+    retention = CheckpointRetention(tmp_path, 100 * KIB, goal=goal)
     for key, end in ends.items():
         fill(tmp_path, key, epochs=(1,))
-        assert keeper.ended(key, *end) == []
+        assert retention.on_trial_end(key, *end) == []
     gone = []
     for limit in range(6, -1, -1):
-        keeper.limit_gib = limit * KIB
-        gone += keeper.ended("f", *ends["f"])
+        retention.limit_gib = limit * KIB
+        gone += retention.on_trial_end("f", *ends["f"])
     assert gone == list(order[:-1])
     assert kept(tmp_path) == [order[-1]]
     assert names(tmp_path, "s") == ["config.yaml"]
 
 
 def test_running_protected_and_best_trials_stay_and_one_warning_says_so(tmp_path, caplog):
-    keeper = Keeper(tmp_path, 2 * KIB, protected=["teacher-1"])
+    retention = CheckpointRetention(tmp_path, 2 * KIB, protected=["teacher-1"])
     for key in ("teacher-1", "running", "best", "donor", "worse"):
         fill(tmp_path, key, epochs=(1,))
-    keeper.protect("donor")
+    retention.pin("donor")
     with caplog.at_level(logging.WARNING):
-        keeper.ended("teacher-1", 0.1, True)
-        keeper.ended("donor", 0.0, False)
-        keeper.ended("best", 0.9, True)
-        assert keeper.ended("worse", 0.5, True) == ["worse"]
-        keeper.ended("best", 0.9, True)
+        retention.on_trial_end("teacher-1", 0.1, True)
+        retention.on_trial_end("donor", 0.0, False)
+        retention.on_trial_end("best", 0.9, True)
+        assert retention.on_trial_end("worse", 0.5, True) == ["worse"]
+        retention.on_trial_end("best", 0.9, True)
     assert kept(tmp_path) == ["best", "donor", "running", "teacher-1"]
     assert len(caplog.records) == 1 and "more than" in caplog.text
 
 
 def test_a_trial_that_runs_again_is_running(tmp_path):
-    keeper = Keeper(tmp_path, KIB)
+    retention = CheckpointRetention(tmp_path, KIB)
     fill(tmp_path, "a", epochs=(1,))
-    keeper.ended("a", 0.1, False)
-    keeper.runs("a")
+    retention.on_trial_end("a", 0.1, False)
+    retention.on_trial_start("a")
     fill(tmp_path, "b", epochs=(1,))
-    assert keeper.ended("b", 0.2, True) == []
+    assert retention.on_trial_end("b", 0.2, True) == []
     assert kept(tmp_path) == ["a", "b"]
 
 
 def test_the_best_so_far_may_go_once_there_is_a_better_one(tmp_path):
-    keeper = Keeper(tmp_path, KIB)
+    retention = CheckpointRetention(tmp_path, KIB)
     for key, score in (("a", 0.1), ("b", 0.2), ("c", 0.15)):
         fill(tmp_path, key)
-        keeper.ended(key, score, True)
+        retention.on_trial_end(key, score, True)
     assert kept(tmp_path) == ["b"]
 
 
 def test_what_ended_before_a_resume_is_known_and_stays_until_room_is_made(tmp_path):
     for key in "abc":
         fill(tmp_path, key)
-    keeper = Keeper(tmp_path, 0.0)
+    retention = CheckpointRetention(tmp_path, 0.0)
     for key, score in (("a", 0.1), ("b", 0.2)):
-        assert keeper.ended(key, score, True, make_room=False) == []
-    keeper.protect("a")
-    assert keeper.ended("c", 0.3, True) == ["b"]
+        assert retention.on_trial_end(key, score, True, make_room=False) == []
+    retention.pin("a")
+    assert retention.on_trial_end("c", 0.3, True) == ["b"]
 
 
 def test_what_a_population_copies_from_counts(tmp_path):
     carried = tmp_path / "ray" / "tune-search" / "t0000" / "checkpoint_000001"
     carried.mkdir(parents=True)
     (carried / "epoch-00001.safetensors").write_bytes(b"x" * 100)
-    assert Keeper(tmp_path, None).total() == 100
+    assert CheckpointRetention(tmp_path, None).total() == 100
 
 
 def test_files_that_are_gone_and_a_missing_sweep_are_passed_over(tmp_path):
-    keeper = Keeper(tmp_path / "none", 0.0)
-    assert keeper.ended("a", None, False) == [] and keeper.total() == 0
+    retention = CheckpointRetention(tmp_path / "none", 0.0)
+    assert retention.on_trial_end("a", None, False) == [] and retention.total() == 0
 
 
 def test_another_process_may_delete_the_same_files(tmp_path, monkeypatch):
@@ -139,7 +144,7 @@ def test_another_process_may_delete_the_same_files(tmp_path, monkeypatch):
         unlink(path, *arguments)
 
     monkeypatch.setattr(Path, "unlink", twice)
-    assert Keeper(tmp_path, 0.0).ended("a", None, False) == []
+    assert CheckpointRetention(tmp_path, 0.0).on_trial_end("a", None, False) == []
     assert names(tmp_path, "a") == ["config.yaml"]
 
 
@@ -150,7 +155,7 @@ def test_storage_that_refuses_does_not_end_the_sweep(tmp_path, monkeypatch, capl
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "unlink", refuse)
-    assert Keeper(tmp_path, 0.0).ended("a", None, False) == []
+    assert CheckpointRetention(tmp_path, 0.0).on_trial_end("a", None, False) == []
     assert "cannot be deleted (Permission denied)" in caplog.text
 
 
@@ -159,7 +164,7 @@ def test_the_manifest_is_deleted_before_its_state(tmp_path, monkeypatch):
     deleted = []
     unlink = Path.unlink
     monkeypatch.setattr(Path, "unlink", lambda path, *a: (deleted.append(path.name), unlink(path, *a))[1])
-    Keeper(tmp_path, 0.0).ended("a", None, False)
+    CheckpointRetention(tmp_path, 0.0).on_trial_end("a", None, False)
     for epoch in ("epoch-00001", "epoch-00002"):
         assert deleted.index(f"{epoch}.json") < deleted.index(f"{epoch}.safetensors")
 
@@ -175,7 +180,7 @@ trials = st.lists(
 def test_within_the_limit_unless_only_needed_ones_remain(ends, limit, goal, protected):
     with tempfile.TemporaryDirectory() as folder:
         sweep, safe = Path(folder), {f"t{i}" for i in protected}
-        keeper = Keeper(sweep, limit * KIB, goal=goal, protected=safe)
+        retention = CheckpointRetention(sweep, limit * KIB, goal=goal, protected=safe)
         ended, running = {}, set()
         for i, (epochs, size, score, complete, runs) in enumerate(ends):
             key = f"t{i}"
@@ -183,7 +188,7 @@ def test_within_the_limit_unless_only_needed_ones_remain(ends, limit, goal, prot
             if runs:
                 running.add(key)
                 continue
-            removed = keeper.ended(key, score, complete)
+            removed = retention.on_trial_end(key, score, complete)
             ended[key] = (score, complete)
             assert not set(removed) & (safe | running)
             full = [k for k, (s, c) in ended.items() if c and s is not None]
@@ -193,6 +198,6 @@ def test_within_the_limit_unless_only_needed_ones_remain(ends, limit, goal, prot
             if best is not None:
                 assert any(k in left for k in full if ended[k][0] == ended[best][0])
             needed = safe | running | {k for k, (s, c) in ended.items() if c and (not full or s == ended[best][0])}
-            assert keeper.total() <= limit * 1024 or left <= needed
+            assert retention.total() <= limit * 1024 or left <= needed
             for k in left & set(ended):
                 assert len(list((sweep / "trials" / k).glob("epoch-*"))) == 2

@@ -7,10 +7,10 @@ import torch
 from rows import EVAL, ROWS, SIZE, batch_for, given, make, options
 
 from raydistill import methods
-from raydistill.methods import Progress
+from raydistill.methods import StepInfo
 from raydistill.options import METHODS
 
-PROGRESS = Progress(5, 10)
+PROGRESS = StepInfo(5, 10)
 CLASSIFIERS = {"sssd", "cc", "clusterfit"}  # they see a teacher through its clusters alone
 MAY_BE_NEGATIVE = {"simsiam", "dogo"}
 
@@ -74,7 +74,7 @@ class TestConformance:
         after = []
         for one in (method, other):
             torch.manual_seed(2)
-            after.append([trained_step(one, batch_for(one, seed=i), Progress(6 + i, 10)) for i in range(1, 3)])
+            after.append([trained_step(one, batch_for(one, seed=i), StepInfo(6 + i, 10)) for i in range(1, 3)])
         assert after[0] == after[1]
 
     def test_the_loss_moves_no_queue_and_no_momentum_encoder(self, name):

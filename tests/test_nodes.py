@@ -14,7 +14,7 @@ import psutil
 import pytest
 from heads import ray_head
 
-from raydistill.sweep.journal import Journal
+from raydistill.records.journal import Journal
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.timeout(900)]
 ROOT = Path(__file__).parent.parent
@@ -26,14 +26,29 @@ def sweep(head, folder, *arguments, **environment):
     (folder / "space.yaml").write_text(SPACE)
     tiny = {"method.backbone": "resnet10_w4", "data.limit": 60, "data.batch_size": 16, "data.image_size": 8}
     command = [
-        sys.executable, str(ROOT / "sweep.py"), "--method", "simclr", "--name", "s", "--search-space", "space.yaml",
-        "--seeds", "1", "--threads", "1", *(f"--set={key}={value}" for key, value in tiny.items()), *arguments,
-    ]  # fmt: skip
+        sys.executable,
+        str(ROOT / "sweep.py"),
+        "--method",
+        "simclr",
+        "--name",
+        "s",
+        "--search-space",
+        "space.yaml",
+        "--seeds",
+        "1",
+        "--threads",
+        "1",
+        *(f"--set={key}={value}" for key, value in tiny.items()),
+        *arguments,
+    ]
     with (folder / "sweep.log").open("w") as log:
         return subprocess.Popen(
-            command, cwd=folder, stdout=log, stderr=log,
+            command,
+            cwd=folder,
+            stdout=log,
+            stderr=log,
             env=head.environment | {"RAY_ADDRESS": head.address, "OMP_NUM_THREADS": "1", **environment},
-        )  # fmt: skip
+        )
 
 
 def raylets(head):

@@ -15,9 +15,9 @@ import yaml
 
 from raydistill.cli.arguments import trial_count
 from raydistill.presets import load_preset
-from raydistill.sweep.journal import read_records, role_of
-from raydistill.sweep.space import default_space
-from raydistill.sweep.space_file import load_space
+from raydistill.records.journal import read_records, role_of
+from raydistill.sweep.search.space import default_space
+from raydistill.sweep.search.space_parser import load_space
 
 ANALYSIS = Path(__file__).parent.parent / "analysis"
 NOTEBOOKS = {path.stem: path for path in sorted(ANALYSIS.glob("*.ipynb"))}
@@ -82,8 +82,12 @@ def test_it_is_short_and_readable_where_it_lies(name):
     assert re.search(r"^names? = .*# your sweep", code(notebook)[0].source, re.MULTILINE)
     assert all(len(cell.source.splitlines()) <= MOST_LINES for cell in code(notebook))
     assert all(cell.outputs for cell in code(notebook)[2:]), "cells after the first two show something"
-    pictures = [output.data["image/png"] for cell in code(notebook) for output in cell.outputs
-                if "image/png" in output.get("data", {})]  # fmt: skip
+    pictures = [
+        output.data["image/png"]
+        for cell in code(notebook)
+        for output in cell.outputs
+        if "image/png" in output.get("data", {})
+    ]
     assert pictures
     assert max(len(base64.b64decode(picture)) for picture in pictures) < MOST_BYTES
 
@@ -137,7 +141,7 @@ def test_stored_sweeps_are_told_again_when_they_change(tmp_path, monkeypatch):
     import example
 
     told = []
-    monkeypatch.setattr(example, "replay", lambda folder, uri: told.append((folder.name, uri)))
+    monkeypatch.setattr(example, "backfill", lambda folder, uri: told.append((folder.name, uri)))
     (tmp_path / "sweeps" / "a").mkdir(parents=True)
     (tmp_path / "sweeps" / "a" / "journal.jsonl").write_text("1")
     uri = f"sqlite:///{tmp_path}/mlflow.db"

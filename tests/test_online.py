@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch import nn
 
-from raydistill.config import Data, Evaluation
-from raydistill.data.images import BadImage, Images
+from raydistill.config import DataConfig, EvalConfig
+from raydistill.data.images import BadImageError, Images
 from raydistill.data.sources import load_dataset
 from raydistill.evaluation import online
 from raydistill.evaluation.online import evaluate
@@ -14,12 +14,12 @@ from raydistill.training.messages import Assignment
 from raydistill.training.pack import Candidate, Pack
 
 CPU = torch.device("cpu")
-SETTINGS = Evaluation()
+SETTINGS = EvalConfig()
 
 
 @pytest.fixture(scope="module")
 def dataset():
-    return load_dataset(Data(limit=120, image_size=8))
+    return load_dataset(DataConfig(limit=120, image_size=8))
 
 
 def backbone(seed):
@@ -29,7 +29,7 @@ def backbone(seed):
 
 def candidate(*seeds, **settings):
     names = ("student", "peer_2", "peer_3")
-    return Candidate(dict(zip(names, map(backbone, seeds), strict=False)), Evaluation(**settings))
+    return Candidate(dict(zip(names, map(backbone, seeds), strict=False)), EvalConfig(**settings))
 
 
 class Broken(nn.Module):
@@ -84,7 +84,7 @@ def test_an_encoder_that_fails_fails_alone(dataset, finite, said):
 
 
 def test_without_labels_crops_find_their_image(dataset):
-    bare = load_dataset(Data(limit=120, image_size=8))
+    bare = load_dataset(DataConfig(limit=120, image_size=8))
     for split in (bare.train, bare.val):
         split.labels = None
     found = evaluate({"a": candidate(0), "b": candidate(1, 2)}, bare, CPU)
@@ -107,8 +107,9 @@ def test_a_limited_bank_holds_all_classes_in_proportion(dataset):
 def settings(**train):
     return {
         "method": {"name": "simclr", "backbone": "resnet10_w4", "hidden_dim": 16, "projection_dim": 8},
-        "data": {"limit": 120, "batch_size": 32, "image_size": 8}, "train": {"epochs": 2, "lr": 0.01, **train},
-    }  # fmt: skip
+        "data": {"limit": 120, "batch_size": 32, "image_size": 8},
+        "train": {"epochs": 2, "lr": 0.01, **train},
+    }
 
 
 def test_a_pack_scores_its_learners_in_one_call_and_a_failure_ends_one(dataset):
@@ -118,7 +119,7 @@ def test_a_pack_scores_its_learners_in_one_call_and_a_failure_ends_one(dataset):
         calls.append(list(learners))
         return {key: ValueError("no score") if key == "b" else {"val_knn": 0.5} for key in learners}
 
-    pack = Pack(dataset, Data(**settings()["data"]), evaluate=score)
+    pack = Pack(dataset, DataConfig(**settings()["data"]), evaluate=score)
     for key in "abc":
         assert pack.add(Assignment(key, settings(seed=ord(key)), None)) is None
     reports = {report.key: report for report in pack.run_epoch()}
@@ -131,9 +132,9 @@ def test_a_pack_scores_its_learners_in_one_call_and_a_failure_ends_one(dataset):
 
 def test_images_that_cannot_be_read_while_scoring_end_all_that_look_at_them(dataset):
     def score(learners, images, device):
-        raise BadImage("photos/7.jpg: unreadable image")
+        raise BadImageError("photos/7.jpg: unreadable image")
 
-    pack = Pack(dataset, Data(**settings()["data"]), evaluate=score)
+    pack = Pack(dataset, DataConfig(**settings()["data"]), evaluate=score)
     for key in "ab":
         pack.add(Assignment(key, settings(seed=ord(key)), None))
     assert {report.error for report in pack.run_epoch()} == {"photos/7.jpg: unreadable image"}
@@ -142,7 +143,9 @@ def test_images_that_cannot_be_read_while_scoring_end_all_that_look_at_them(data
 
 def test_learners_that_are_not_due_are_not_scored(dataset):
     calls = []
-    pack = Pack(dataset, Data(**settings()["data"]), evaluate=lambda learners, *_: calls.append(list(learners)) or {})
+    pack = Pack(
+        dataset, DataConfig(**settings()["data"]), evaluate=lambda learners, *_: calls.append(list(learners)) or {}
+    )
     pack.add(Assignment("a", {**settings(), "eval": {"every": 2}}, None))
     pack.add(Assignment("b", settings(), None))
     pack.run_epoch()

@@ -7,9 +7,9 @@ import pytest
 from matplotlib.figure import Figure
 from sweeps import Trial, made_up
 
+from raydistill.records.leaderboard import LeaderboardEntry
 from raydistill.report.figures import style
 from raydistill.report.papers import dogo, encoders, panels, sdssl, seed, simreg, sssd
-from raydistill.sweep.table import Row
 
 LISTED = {"distribution": "categorical"}
 SPACES = {
@@ -38,11 +38,19 @@ SPACES = {
         "method.alpha": LISTED | {"values": [0.0, 0.3]},
         "method.lambda_features": LISTED | {"values": [0.0, 0.003]},
     },
-}  # fmt: skip
+}
 FIGURES = [
-    dogo.weights_and_temperatures, dogo.curves_by_weight, seed.queue, seed.temperatures, simreg.head,
-    simreg.augmentation, sdssl.schedules, sdssl.layers, sssd.exits, sssd.clusters,
-]  # fmt: skip
+    dogo.weights_and_temperatures,
+    dogo.curves_by_weight,
+    seed.queue,
+    seed.temperatures,
+    simreg.head,
+    simreg.augmentation,
+    sdssl.schedules,
+    sdssl.layers,
+    sssd.exits,
+    sssd.clusters,
+]
 
 
 def sweep_of(method, chosen, rows=(), **scores):
@@ -66,10 +74,12 @@ def varied(method, rows=()):
 def final(method, kind):
     """Rows of a final of two seeds in which the winner was scored at two encoders before the last."""
     shallow = {f"{metric}_{kind}_{i}": 0.1 * i for metric in ("test_knn", "test_probe") for i in (1, 2)}
-    scores = [{"val_knn": 0.7, "test_knn": 0.6 + s, "test_probe": 0.5 + s, "test_probe_ensemble": 0.8, **shallow}
-              for s in (0.0, 0.1)]  # fmt: skip
+    scores = [
+        {"val_knn": 0.7, "test_knn": 0.6 + s, "test_probe": 0.5 + s, "test_probe_ensemble": 0.8, **shallow}
+        for s in (0.0, 0.1)
+    ]
     alone = {"val_knn": 0.65, "test_knn": 0.55, "test_probe": 0.45}
-    return [Row(method, {}, 2, scores), Row("simclr-tuned", {}, 2, [alone, alone])]
+    return [LeaderboardEntry(method, {}, 2, scores), LeaderboardEntry("simclr-tuned", {}, 2, [alone, alone])]
 
 
 def counts(axes):
@@ -119,8 +129,10 @@ def test_means_are_of_trials_trained_to_the_end_and_say_how_many():
 
 def test_trials_of_a_range_share_a_mean_by_its_parts():
     """1 to 500 in five parts: 1 and 2 lie in the first one, 450 in the last."""
-    chosen = [({"method.lambda_kd": weight, "method.tau_kd": 0.1, "method.tau_c": 0.5}, score, False)
-              for weight, score in ((1.0, 0.4), (2.0, 0.6), (450.0, 0.8))]  # fmt: skip
+    chosen = [
+        ({"method.lambda_kd": weight, "method.tau_kd": 0.1, "method.tau_c": 0.5}, score, False)
+        for weight, score in ((1.0, 0.4), (2.0, 0.6), (450.0, 0.8))
+    ]
     first, second, third = dogo.weights_and_temperatures(sweep_of("dogo", chosen)).axes
     (line,) = means(first)
     assert list(line.get_ydata()) == pytest.approx([50.0, 80.0])
@@ -150,8 +162,10 @@ def test_groups_are_named_with_their_number_of_trials():
 
 
 def test_trials_that_a_condition_leaves_without_a_group_are_drawn_in_grey():
-    chosen = [({"method.head_depth": depth, "method.student_recipe": recipe}, 0.5, False)
-              for depth, recipe in ((1, "weak"), (4, "moco2"), (4, math.nan))]  # fmt: skip
+    chosen = [
+        ({"method.head_depth": depth, "method.student_recipe": recipe}, 0.5, False)
+        for depth, recipe in ((1, "weak"), (4, "moco2"), (4, math.nan))
+    ]
     (axes,) = simreg.head(sweep_of("simreg", chosen)).axes
     assert points(axes, hollow=False) == 3
     names = axes.get_legend()
@@ -176,8 +190,11 @@ def test_the_mean_of_a_group_has_a_mark_smaller_than_that_of_all_trials():
 def test_the_legend_of_groups_takes_nothing_from_the_panel():
     heights = []
     for schedules in (["cosine", "constant"], ["cosine", "constant", "linear", "step"]):
-        chosen = [({"method.alpha": alpha, "method.alpha_schedule": name, "method.beta": 1.0}, 0.5, False)
-                  for name in schedules for alpha in (0.2, 0.8)]  # fmt: skip
+        chosen = [
+            ({"method.alpha": alpha, "method.alpha_schedule": name, "method.beta": 1.0}, 0.5, False)
+            for name in schedules
+            for alpha in (0.2, 0.8)
+        ]
         figure = sdssl.schedules(sweep_of("sdssl", chosen))
         figure.draw_without_rendering()
         heights.append(figure.axes[0].get_window_extent().height / figure.dpi)
@@ -195,16 +212,23 @@ def test_points_of_one_value_lie_beside_each_other(figure, path):
 @pytest.mark.parametrize(
     ("figure", "fixed", "first"),
     [
-        (dogo.weights_and_temperatures, "method.lambda_kd", "tau_kd"), (seed.temperatures, "method.tau_t", "tau_s"),
+        (dogo.weights_and_temperatures, "method.lambda_kd", "tau_kd"),
+        (seed.temperatures, "method.tau_t", "tau_s"),
         (sdssl.schedules, "method.alpha", "alpha_schedule"),
     ],
     ids=["dogo", "seed", "sdssl"],
-)  # fmt: skip
+)
 def test_a_setting_is_not_told_apart_by_itself(figure, fixed, first):
     """Where the first panel's setting was not varied, the one by which its trials are told apart comes first."""
     method = figure.__module__.rpartition(".")[2]
-    chosen = [({path: spec.get("values", [9.0])[0 if path == fixed else end] for path, spec in SPACES[method].items()},
-               0.5, False) for end in (0, -1)]  # fmt: skip
+    chosen = [
+        (
+            {path: spec.get("values", [9.0])[0 if path == fixed else end] for path, spec in SPACES[method].items()},
+            0.5,
+            False,
+        )
+        for end in (0, -1)
+    ]
     axes = figure(sweep_of(method, chosen)).axes[0]
     assert axes.get_xlabel() == first
     assert counts(axes) == ["n=1", "n=1"]
@@ -214,8 +238,10 @@ def test_a_setting_is_not_told_apart_by_itself(figure, fixed, first):
 
 
 def test_means_of_names_are_not_joined():
-    chosen = [({"method.alpha": a, "method.alpha_schedule": s, "method.beta": 1.0}, 0.5, False)
-              for a, s in ((0.2, "cosine"), (0.8, "constant"))]  # fmt: skip
+    chosen = [
+        ({"method.alpha": a, "method.alpha_schedule": s, "method.beta": 1.0}, 0.5, False)
+        for a, s in ((0.2, "cosine"), (0.8, "constant"))
+    ]
     alpha, schedule, _ = sdssl.schedules(sweep_of("sdssl", chosen)).axes
     assert [line.get_linestyle() for line in (*means(alpha), *means(schedule))] == ["-", "-", "None"]
 
@@ -298,32 +324,46 @@ def test_the_papers_weight_is_marked_where_it_is_as_strong_here(reduction, batch
 @pytest.mark.parametrize("path", ["method.kd_reduction", "data.batch_size"])
 def test_the_papers_weight_is_not_marked_where_its_strength_varies(path):
     values = {"method.kd_reduction": ["element_mean", "batchmean"], "data.batch_size": [128, 256]}[path]
-    chosen = [({"method.lambda_kd": weight, path: value}, 0.5, False)
-              for weight, value in zip((0.1, 500.0), values, strict=True)]  # fmt: skip
+    chosen = [
+        ({"method.lambda_kd": weight, path: value}, 0.5, False)
+        for weight, value in zip((0.1, 500.0), values, strict=True)
+    ]
     assert marked(dogo.weights_and_temperatures(sweep_of("dogo", chosen)).axes[0]) == []
 
 
 def test_who_sees_what_is_a_row_of_table_7():
-    chosen = [({"method.views": views, "method.student_recipe": student, "method.teacher_recipe": teacher}, score, end)
-              for views, student, teacher, score, end in (
-        ("eval", "weak", "moco2", 0.3, False), ("different", "moco2", "weak", 0.4, False),
-        ("different", "weak", "moco2", 0.2, False), ("different", "moco2", "moco2", 0.1, True),
-        ("same", "weak", "weak", 0.5, False), ("same", "weak", "moco2", 0.7, False),
-    )]  # fmt: skip
+    chosen = [
+        ({"method.views": views, "method.student_recipe": student, "method.teacher_recipe": teacher}, score, end)
+        for views, student, teacher, score, end in (
+            ("eval", "weak", "moco2", 0.3, False),
+            ("different", "moco2", "weak", 0.4, False),
+            ("different", "weak", "moco2", 0.2, False),
+            ("different", "moco2", "moco2", 0.1, True),
+            ("same", "weak", "weak", 0.5, False),
+            ("same", "weak", "moco2", 0.7, False),
+        )
+    ]
     figure = simreg.augmentation(sweep_of("simreg", chosen))
     (axes,) = figure.axes
     assert [label.get_text().replace("\n", " ") for label in axes.get_xticklabels()] == [
-        "same, weak", "different, weak / moco2", "different, moco2 / moco2", "different, moco2 / weak", "eval, weak",
-    ]  # fmt: skip
+        "same, weak",
+        "different, weak / moco2",
+        "different, moco2 / moco2",
+        "different, moco2 / weak",
+        "eval, weak",
+    ]
     (line,) = means(axes)
     assert list(line.get_xdata()) == [0, 1, 3, 4]
     assert list(line.get_ydata()) == pytest.approx([60.0, 40.0, 20.0, 30.0])
     assert counts(axes) == ["n=2", "n=1", "n=1", "n=1"]
     assert points(axes, hollow=True) == 1
     assert marked(axes) == [0]
-    more = [({"method.views": views, "method.student_recipe": student, "method.teacher_recipe": teacher}, 0.5, False)
-            for views in ("same", "different") for student in ("weak", "moco2", "byol1")
-            for teacher in ("weak", "moco2", "byol1")]  # fmt: skip
+    more = [
+        ({"method.views": views, "method.student_recipe": student, "method.teacher_recipe": teacher}, 0.5, False)
+        for views in ("same", "different")
+        for student in ("weak", "moco2", "byol1")
+        for teacher in ("weak", "moco2", "byol1")
+    ]
     assert simreg.augmentation(sweep_of("simreg", more)).get_figwidth() > figure.get_figwidth(), "more names, more room"
 
 
@@ -358,7 +398,7 @@ def test_the_ensemble_stands_beside_the_exits_of_the_probes():
 @pytest.mark.parametrize(("figure", "kind"), [(sdssl.layers, "block"), (sssd.exits, "exit")])
 def test_a_sweep_that_scored_its_student_alone_is_told_how_to_score_all(figure, kind):
     method = figure.__module__.rpartition(".")[2]
-    alone = [Row(row.name, {}, 2, [{"test_knn": 0.5, "test_probe": 0.4}]) for row in final(method, kind)]
+    alone = [LeaderboardEntry(row.name, {}, 2, [{"test_knn": 0.5, "test_probe": 0.4}]) for row in final(method, kind)]
     message = f"{method}-1 scored its student alone; add --set eval.encoders=all to score every {kind}"
     with pytest.raises(ValueError, match=message):
         figure(varied(method, alone))

@@ -15,8 +15,8 @@ from torchvision.transforms import v2
 
 import raydistill.export.portable
 from raydistill.data.augment import evaluate_view, normalization
-from raydistill.data.images import BadImage, Raw, decode
-from raydistill.export.about import preprocessing
+from raydistill.data.images import BadImageError, Raw, decode
+from raydistill.export.card import preprocessing
 from raydistill.export.formats import copy_portable
 
 PORTABLE = sorted(Path(raydistill.export.portable.__file__).parent.glob("*.py"))
@@ -38,10 +38,15 @@ def preprocess(tmp_path):
 @pytest.mark.parametrize("size", [8, 12, 32, 64, 96, 97, 224])
 def test_it_does_what_training_did_and_its_words_mean_the_same_to_torchvision(preprocess, size):
     own, words = preprocess(size), preprocessing(size)
-    said = v2.Compose([
-        v2.ToImage(), v2.ToDtype(torch.float32, scale=True), v2.Resize(words["resize"], antialias=True),
-        *([v2.CenterCrop(words["crop"])] if words["crop"] else []), v2.Normalize(words["mean"], words["std"]),
-    ])  # fmt: skip
+    said = v2.Compose(
+        [
+            v2.ToImage(),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Resize(words["resize"], antialias=True),
+            *([v2.CenterCrop(words["crop"])] if words["crop"] else []),
+            v2.Normalize(words["mean"], words["std"]),
+        ]
+    )
     for shape in SHAPES:
         image = pixels(*shape)
         planes = torch.from_numpy(image).permute(2, 0, 1)
@@ -95,7 +100,7 @@ def test_files_are_read_as_the_data_are(preprocess, kind):
 
 def test_what_has_no_defined_range_is_refused_by_both(preprocess):
     image = Image.fromarray(np.ones((8, 8), np.float32))
-    with pytest.raises(BadImage, match="floating-point pixels"):
+    with pytest.raises(BadImageError, match="floating-point pixels"):
         decode(Raw(1, lambda index: image.copy(), lambda index: "image", None, ()), 0)
     with pytest.raises(ValueError, match="floating-point pixels"):
         preprocess(8)([image])

@@ -7,8 +7,8 @@ from raydistill.artifacts.store import Store
 from raydistill.data.sources import load_dataset
 from raydistill.options import METHODS
 from raydistill.presets import load_preset, preset_names
-from raydistill.sweep.space import default_space
-from raydistill.sweep.space_file import load_space
+from raydistill.sweep.search.space import default_space
+from raydistill.sweep.search.space_parser import load_space
 from raydistill.training.messages import Assignment
 from raydistill.training.pack import Pack
 from raydistill.training.prepare import ensure_teachers
@@ -39,7 +39,7 @@ def test_the_default_space_goes_with_every_preset(method):
 @pytest.mark.parametrize("method", METHODS)
 def test_the_default_method_is_built_for_the_digits(method):
     options = config.load(load_preset(method, "default")).method
-    given = methods.Given(12, 1150, (115,) * 10, (methods.Widths(256, 128),))
+    given = methods.MethodContext(12, 1150, (115,) * 10, (methods.FeatureDims(256, 128),))
     assert methods.build(options, given, seed=0).encoders()["student"].dim > 0
 
 
@@ -86,9 +86,15 @@ def test_default_presets_of_all_methods_train_side_by_side(source, request, tmp_
     """One pack, one stream, one teacher, real images; SSSD's clusters are made on the way."""
     where = str(request.getfixturevalue("cifar10")) if source == "cifar10" else "digits"
     changes = {
-        "data.source": where, "data.limit": 200, "data.batch_size": 40, "train.epochs": 1, "teacher.epochs": 1,
-        "teacher.backbone": "resnet10_w16", "method.queue_size": 100, "method.negatives": 100,
-    }  # fmt: skip
+        "data.source": where,
+        "data.limit": 200,
+        "data.batch_size": 40,
+        "train.epochs": 1,
+        "teacher.epochs": 1,
+        "teacher.backbone": "resnet10_w16",
+        "method.queue_size": 100,
+        "method.negatives": 100,
+    }
     store = Store(tmp_path / "artifacts")
     configs = {}
     for method in METHODS:

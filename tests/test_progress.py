@@ -1,11 +1,11 @@
 """Progress lines say what a person wants to know."""
 
-from raydistill.sweep.progress import Progress
+from raydistill.sweep.progress import ProgressReporter
 
 
 def make(**values):
     lines, now = [], [0.0]
-    progress = Progress(
+    progress = ProgressReporter(
         trials=4, epochs=10, metric="val_knn", goal="maximize", write=lines.append, clock=lambda: now[0], **values
     )
     return progress, lines, now
@@ -93,7 +93,7 @@ def test_the_final_is_in_the_time_left_and_in_full():
 
 
 def test_minimising():
-    progress = Progress(trials=2, epochs=1, metric="loss", goal="minimize", write=print)
+    progress = ProgressReporter(trials=2, epochs=1, metric="loss", goal="minimize", write=print)
     progress.result("a", 1, 3.0)
     progress.result("b", 1, 2.0)
     assert "best loss 2.0000 (b)" in progress.status()

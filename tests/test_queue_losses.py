@@ -21,10 +21,10 @@ from raydistill.losses.queues import (
     seed_loss,
     squared_distance,
 )
-from raydistill.methods import Progress
-from raydistill.models.queue import ALIGNMENT, Entries, Queue, Trail, aligned_copy
+from raydistill.methods import StepInfo
+from raydistill.models.queue import ALIGNMENT, EmbeddingLog, Queue, TeacherBatch, aligned_copy
 
-PROGRESS = Progress(1, 10)
+PROGRESS = StepInfo(1, 10)
 ACTS = ("share", "share", "share", "own", "wait", "load", "copy")
 
 
@@ -192,8 +192,8 @@ class TestTrail:
     """Queues that take a teacher's entries hold what queues of their own would."""
 
     @staticmethod
-    def entries(trail, *, n=4, seed=0, dim=3):
-        return Entries(rows(seed, (n, dim), dtype=torch.float32)[0], trail)
+    def entries(log, *, n=4, seed=0, dim=3):
+        return TeacherBatch(rows(seed, (n, dim), dtype=torch.float32)[0], log)
 
     @settings(max_examples=300, deadline=None)
     @given(
@@ -202,11 +202,11 @@ class TestTrail:
     )
     def test_is_the_newest_rows_of_each_queue(self, sizes, steps):
         """Each queue shares the batch, takes rows of its own, waits, or is copied or loaded before it shares."""
-        trail = Trail()
+        log = EmbeddingLog()
         queues = [Queue(size, 3) for size in sizes]
         models = [list(queue.rows.clone()) for queue in queues]
         for number, (n, acts) in enumerate(steps):
-            batch = self.entries(trail, n=n, seed=number)
+            batch = self.entries(log, n=n, seed=number)
             for k, (size, act) in enumerate(zip(sizes, acts, strict=False)):
                 assert torch.equal(queues[k].similarities(batch), batch.rows @ aligned_copy(torch.stack(models[k])).T)
                 if act == "load":
@@ -225,9 +225,9 @@ class TestTrail:
                 assert queue.rows.data_ptr() % ALIGNMENT == queue.rows.stride(0) * 4 % ALIGNMENT == 0
 
     def test_queues_of_any_length_lie_in_one_block_of_little_more_than_the_longest(self):
-        trail, queues = Trail(), [Queue(size, 16) for size in (64, 512, 512)]
+        log, queues = EmbeddingLog(), [Queue(size, 16) for size in (64, 512, 512)]
         for number in range(200):
-            batch = self.entries(trail, seed=number, dim=16)
+            batch = self.entries(log, seed=number, dim=16)
             for queue in queues:
                 queue.push(batch)
         blocks = [queue.rows.untyped_storage() for queue in queues]
@@ -235,18 +235,18 @@ class TestTrail:
         assert blocks[0].nbytes() < 1.25 * 512 * 16 * 4
 
     def test_the_block_shrinks_when_the_longest_queue_has_gone(self):
-        trail, long, short = Trail(), Queue(512, 16), Queue(8, 16)
+        log, long, short = EmbeddingLog(), Queue(512, 16), Queue(8, 16)
         for number in range(400):
-            batch = self.entries(trail, seed=number, dim=16)
+            batch = self.entries(log, seed=number, dim=16)
             for queue in (long, short)[number > 200 :]:
                 queue.push(batch)
         assert short.rows.untyped_storage().nbytes() < 64 * 16 * 4
         assert torch.equal(short.rows[-4:], batch.rows)
 
     def test_a_state_is_loaded_beside_the_trail_not_into_it(self):
-        trail, one, other = Trail(), Queue(8, 3), Queue(8, 3)
+        log, one, other = EmbeddingLog(), Queue(8, 3), Queue(8, 3)
         for number in range(3):
-            batch = self.entries(trail, seed=number)
+            batch = self.entries(log, seed=number)
             one.push(batch), other.push(batch)
         kept = other.rows.clone()
         one.load_state_dict(Queue(8, 3).state_dict())
@@ -321,8 +321,10 @@ class TestSEED:
         assert sum(p.grad.abs().sum() for p in method.backbone.parameters()) > 0
 
     def test_strategies_ask_for_the_views_they_need(self):
-        views = {name: make("seed", strategy=name, small_views=2).views
-                 for name in ("same", "cross", "large_small_cross", "large_small")}  # fmt: skip
+        views = {
+            name: make("seed", strategy=name, small_views=2).views
+            for name in ("same", "cross", "large_small_cross", "large_small")
+        }
         assert [tuple(v) for v in views["same"]] == [("moco2", 0)]
         assert [tuple(v) for v in views["cross"]] == [("moco2", 0), ("moco2", 1)]
         small = [("moco2", 0), ("swav_small", 0), ("swav_small", 1)]
@@ -360,7 +362,7 @@ class TestSEED:
     def test_a_teacher_without_a_head_is_explained(self):
         from rows import options
 
-        headless = methods.Given(8, 64, (), (methods.Widths(12, None),))
+        headless = methods.MethodContext(8, 64, (), (methods.FeatureDims(12, None),))
         with pytest.raises(ValueError, match=r"method.teacher=features"):
             methods.build(options("seed"), headless, seed=0)
         assert methods.build(options("seed", teacher="features"), headless, seed=0).queue.rows.shape == (16, 12)

@@ -19,11 +19,11 @@ from raydistill.losses.regression import (
     raw_regression,
     soft_cross_entropy_kl,
 )
-from raydistill.methods import Progress, Widths
+from raydistill.methods import FeatureDims, StepInfo
 from raydistill.models.regression_head import first_layers, regression_head
 
 GOLDEN = Path(__file__).parent / "golden"
-PROGRESS = Progress(0, 10)
+PROGRESS = StepInfo(0, 10)
 
 
 def rows(seed, n=5, d=4, count=2):
@@ -176,9 +176,15 @@ class TestHead:
 
     @pytest.mark.parametrize(
         ("depth", "pattern", "expected"),
-        [(1, "all_hidden", "L"), (2, "all_hidden", "LBRL"), (4, "all_hidden", "LBRLBRLBRL"),
-         (2, "every_other", "LBRL"), (4, "every_other", "LBRLLBRL"), (3, "every_other", "LBRLL")],
-    )  # fmt: skip
+        [
+            (1, "all_hidden", "L"),
+            (2, "all_hidden", "LBRL"),
+            (4, "all_hidden", "LBRLBRLBRL"),
+            (2, "every_other", "LBRL"),
+            (4, "every_other", "LBRLLBRL"),
+            (3, "every_other", "LBRLL"),
+        ],
+    )
     def test_batch_norm_and_relu(self, depth, pattern, expected):
         assert letters(regression_head(8, 5, depth=depth, bn_relu=pattern)) == expected
 
@@ -196,10 +202,12 @@ class TestHead:
 class TestSimReg:
     @pytest.mark.parametrize(
         ("choice", "declared", "shown"),
-        [("same", {View("moco2", 0)}, View("moco2", 0)),
-         ("different", {View("moco2", 0), View("weak", 1)}, View("weak", 1)),
-         ("eval", {View("moco2", 0)}, EVAL)],
-    )  # fmt: skip
+        [
+            ("same", {View("moco2", 0)}, View("moco2", 0)),
+            ("different", {View("moco2", 0), View("weak", 1)}, View("weak", 1)),
+            ("eval", {View("moco2", 0)}, EVAL),
+        ],
+    )
     def test_what_the_teacher_sees(self, choice, declared, shown):
         method = make("simreg", views=choice, student_recipe="moco2", teacher_recipe="weak").eval()
         batch = batch_for(method)
@@ -229,7 +237,7 @@ class TestSimReg:
 
     def test_equal_teachers_are_as_one(self):
         one = make("simreg")
-        three = methods.build(options("simreg"), methods.Given(SIZE, teachers=TEACHERS[:1] * 3), seed=1)
+        three = methods.build(options("simreg"), methods.MethodContext(SIZE, teachers=TEACHERS[:1] * 3), seed=1)
         three.backbone.load_state_dict(one.backbone.state_dict())
         for head in three.heads:
             head.load_state_dict(one.heads[0].state_dict())
@@ -316,13 +324,13 @@ class TestSupervised:
         assert all(p.grad is not None for p in others)
 
     def test_a_single_class(self):
-        lonely = methods.Given(SIZE, 16, (16,), (Widths(12, None),))
+        lonely = methods.MethodContext(SIZE, 16, (16,), (FeatureDims(12, None),))
         with pytest.raises(ValueError, match="at least 2"):
             methods.build(options("supervised_kd"), lonely, seed=0)
 
 
 @pytest.mark.parametrize("name", ["simreg", "regress", "regress_bn", "supervised_kd"])
 def test_a_teacher_without_a_head(name):
-    only_features = methods.Given(SIZE, 16, (8, 8), (Widths(12, None),))
+    only_features = methods.MethodContext(SIZE, 16, (8, 8), (FeatureDims(12, None),))
     with pytest.raises(ValueError, match="no head"):
         methods.build(options(name, teacher="head"), only_features, seed=0)

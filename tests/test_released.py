@@ -90,13 +90,17 @@ def of_byol(backbone, head, other):
         yaox12[f"online_network.projetion.{named[name[0]]}{name[1:]}"] = value
     online = {f"encoder.{name}": value for name, value in children(backbone).items()}
     return {
-        "lucidrains": prefixed("net.", other) | prefixed("online_encoder.net.", backbone)
+        "lucidrains": prefixed("net.", other)
+        | prefixed("online_encoder.net.", backbone)
         | {"online_encoder.net.fc.weight": torch.zeros(3, DIM), "online_encoder.net.fc.bias": torch.zeros(3)}
-        | prefixed("online_encoder.projector.", head) | prefixed("target_encoder.net.", other),
+        | prefixed("online_encoder.projector.", head)
+        | prefixed("target_encoder.net.", other),
         "yaox12": {"epoch": 3, "model": {f"module.{name}": value for name, value in yaox12.items()}},
-        "sthalles": {"online_network_state_dict": online | prefixed("projetion.net.", head),
-                     "target_network_state_dict": prefixed("encoder.", other)},
-    }  # fmt: skip
+        "sthalles": {
+            "online_network_state_dict": online | prefixed("projetion.net.", head),
+            "target_network_state_dict": prefixed("encoder.", other),
+        },
+    }
 
 
 def case(name):
@@ -151,8 +155,21 @@ def case(name):
     return state, backbone, None, "plain", IMAGENET
 
 
-CASES = ["mocov2", "mocov1", "swav", "byol_lucidrains", "byol_yaox12", "byol_sthalles", "simclr_sthalles",
-         "simclr_spijkervet", "simclr_of_seed", "dino_full", "seed", "seed_bare", "plain"]  # fmt: skip
+CASES = [
+    "mocov2",
+    "mocov1",
+    "swav",
+    "byol_lucidrains",
+    "byol_yaox12",
+    "byol_sthalles",
+    "simclr_sthalles",
+    "simclr_spijkervet",
+    "simclr_of_seed",
+    "dino_full",
+    "seed",
+    "seed_bare",
+    "plain",
+]
 
 
 class TestReleased:
@@ -316,11 +333,18 @@ class TestWhatDoesNotFit:
 
 @pytest.mark.parametrize(
     ("names", "expected"),
-    [(["module.encoder_q.conv1.weight"], "mocov2"), (["teacher.backbone.conv1.weight"], "dino"),
-     (["module.student.conv1.weight"], "seed"), (["student.module.backbone.cls_token"], "dino"),
-     (["module.conv1.weight", "module.prototypes.weight"], "swav"), (["online_network.encoder.0.weight"], "byol"),
-     (["backbone.conv1.weight", "backbone.fc.0.weight"], "simclr"), (["conv1.weight", "fc.weight"], "plain"),
-     (["backbone.conv1.weight", "projector.0.weight"], "plain"), ([], "plain")],
-)  # fmt: skip
+    [
+        (["module.encoder_q.conv1.weight"], "mocov2"),
+        (["teacher.backbone.conv1.weight"], "dino"),
+        (["module.student.conv1.weight"], "seed"),
+        (["student.module.backbone.cls_token"], "dino"),
+        (["module.conv1.weight", "module.prototypes.weight"], "swav"),
+        (["online_network.encoder.0.weight"], "byol"),
+        (["backbone.conv1.weight", "backbone.fc.0.weight"], "simclr"),
+        (["conv1.weight", "fc.weight"], "plain"),
+        (["backbone.conv1.weight", "projector.0.weight"], "plain"),
+        ([], "plain"),
+    ],
+)
 def test_detected_formats(names, expected):
     assert detect_format(names) == expected

@@ -11,7 +11,7 @@ from raydistill.losses.contrastive import info_nce, masked_info_nce, nt_xent
 from raydistill.losses.queues import compress, seed_loss
 from raydistill.losses.regression import normalized_regression
 from raydistill.losses.sdssl import alpha_at
-from raydistill.methods import Progress
+from raydistill.methods import StepInfo
 from raydistill.models.queue import Queue
 
 pytestmark = pytest.mark.fault(18)
@@ -140,6 +140,6 @@ def test_progress_reaches_the_released_alpha_in_the_method():
     from rows import batch_for
 
     torch.manual_seed(0)
-    terms = method.loss(batch_for(method), Progress(7, 20))
+    terms = method.loss(batch_for(method), StepInfo(7, 20))
     weight = (terms["loss"] - terms["ssl"]) / terms["isd"]
     assert weight.item() == pytest.approx(golden("sdssl_alpha")[1]["alpha"][7], rel=1e-4)

@@ -9,11 +9,11 @@ import yaml
 from mlflow_runs import held
 
 from raydistill.config import ConfigError, dump, load
-from raydistill.sweep import telling
-from raydistill.sweep.budget import Budget, Limits
-from raydistill.sweep.journal import Journal
-from raydistill.sweep.replay import replay
-from raydistill.sweep.tracking import TrackingError
+from raydistill.records.budget import Budget, Limits
+from raydistill.records.journal import Journal
+from raydistill.tracking import sync
+from raydistill.tracking.backfill import backfill
+from raydistill.tracking.tracker import TrackingError
 from raydistill.training.checkpoint_files import winner_of
 
 BASE = dump(load({"method": "simclr", "train": {"epochs": 2}}))
@@ -42,8 +42,10 @@ def write(folder, concluded=True):
     identity = {"base": BASE, "preset": "default", "space": {}, "trials": 4, "seeds": 1}
     (folder / "sweep.yaml").write_text(yaml.safe_dump(identity))
     if concluded:
-        rows = [{"name": name, "settings": {}, "epochs": 2, "scores": [{"val_knn": score, "test_knn": score - 0.1}]}
-                for name, score in (("simclr", 0.5), ("byol-tuned", 0.25))]  # fmt: skip
+        rows = [
+            {"name": name, "settings": {}, "epochs": 2, "scores": [{"val_knn": score, "test_knn": score - 0.1}]}
+            for name, score in (("simclr", 0.5), ("byol-tuned", 0.25))
+        ]
         (folder / "results.json").write_text(json.dumps(rows))
         (folder / "table.md").write_text("a table\n")
         (folder / "winner.yaml").write_text(yaml.safe_dump(BASE))
@@ -59,8 +61,8 @@ def write(folder, concluded=True):
 def told(tmp_path_factory):
     home = tmp_path_factory.mktemp("replay")
     uri = f"sqlite:///{home}/mlflow.db"
-    assert replay(write(home / "over"), uri) == 4
-    assert replay(write(home / "cut", concluded=False), uri) == 4
+    assert backfill(write(home / "over"), uri) == 4
+    assert backfill(write(home / "cut", concluded=False), uri) == 4
     return home, uri
 
 
@@ -112,12 +114,12 @@ def test_a_sweep_that_was_cut_short_is_interrupted(told):
 
 def test_a_sweep_that_went_on_tells_its_new_winner(tmp_path):
     uri, folder = f"sqlite:///{tmp_path}/mlflow.db", write(tmp_path / "on")
-    replay(folder, uri)
+    backfill(folder, uri)
     rows = json.loads((folder / "results.json").read_text())
     rows[0]["scores"] = [{"val_knn": 0.75}]
     (folder / "results.json").write_text(json.dumps(rows))
     (folder / "budget.json").write_text(json.dumps(Budget(Limits()).to_dict() | {"epochs": 9}))
-    replay(folder, uri)
+    backfill(folder, uri)
     assert held(uri, "on")["on"]["metrics"]["winner_val_knn"] == {0: 0.5, 9: 0.75}
 
 
@@ -127,23 +129,23 @@ def test_another_sweep_of_the_same_name_is_not_mixed_with_the_first(tmp_path):
         (folder / "origin.json").write_text(json.dumps({"id": identity}))
         if identity == "b":
             with pytest.raises(TrackingError, match="holds another sweep called 'same'; choose another name"):
-                replay(folder, uri)
+                backfill(folder, uri)
         else:
-            replay(folder, uri)
+            backfill(folder, uri)
     assert held(uri, "same")["same"]["tags"]["raydistill.id"] == "a"
 
 
 def test_telling_it_again_changes_nothing(told):
     home, uri = told
     before = held(uri, "over")
-    replay(home / "over", uri)
+    backfill(home / "over", uri)
     assert held(uri, "over") == before
 
 
 def test_a_journal_without_times_is_told_as_of_now(tmp_path):
     event = {"event": "end", "key": "t"}
-    assert telling.moment(event) is None
-    assert telling.moment(event | {"time": 1.5}) == 1500
+    assert sync.moment(event) is None
+    assert sync.moment(event | {"time": 1.5}) == 1500
 
 
 def test_the_winner_is_found_by_its_link_or_its_file(tmp_path):
@@ -156,7 +158,7 @@ def test_the_winner_is_found_by_its_link_or_its_file(tmp_path):
 def test_a_folder_without_a_sweep_is_refused(tmp_path):
     Journal(tmp_path / "journal.jsonl").close()
     with pytest.raises(ConfigError, match=r"there is no sweep; expected a folder with sweep\.yaml and journal\.jsonl"):
-        replay(tmp_path, "sqlite:///none.db")
+        backfill(tmp_path, "sqlite:///none.db")
 
 
 @pytest.mark.slow

@@ -8,12 +8,12 @@ from html.parser import HTMLParser
 import pytest
 from sweeps import BOTH, EPOCHS, SPACE, Trial, made_up, params, search, whole
 
+from raydistill.records.leaderboard import LeaderboardEntry
 from raydistill.report import frames
-from raydistill.report.facts import gather
 from raydistill.report.latex import latex
 from raydistill.report.markdown import markdown
 from raydistill.report.page import captions, page
-from raydistill.sweep.table import Row
+from raydistill.report.summary import summarize
 
 HOSTILE = "</td><script>alert(1)</script><img src=https://x.example/a.png> & \"q\" 'q' $x_1$ 100% #1 {a} ~ ^ \\ | `c`"
 MLFLOW = "https://mlflow.example/#/runs/1"
@@ -58,7 +58,7 @@ def sweep():
 
 @pytest.fixture(scope="module")
 def document(sweep):
-    return page(gather(sweep, option=" --tracking-uri u"))
+    return page(summarize(sweep, option=" --tracking-uri u"))
 
 
 @pytest.fixture(scope="module")
@@ -70,18 +70,29 @@ def test_every_trial_is_on_the_page_and_what_it_takes_to_repeat_the_sweep(sweep,
     for key in sweep.trials.index:
         assert f" {key} " in read.text
     for said in (
-        "The sweep tried 100 configurations of dogo on digits", "simclr-tuned", "method.lambda_simsiam", "1150 train",
-        "torch 2.15", "1.00 h, 1.00 worker hours, 2.00 at the price given", "python sweep.py --method dogo --price 2",
-        "raydistill train dogo-1 --tracking-uri u", "raydistill export dogo-1 --format timm --tracking-uri u",
-        "1 of 100 trials failed", "[simclr, simsiam]",
-    ):  # fmt: skip
+        "The sweep tried 100 configurations of dogo on digits",
+        "simclr-tuned",
+        "method.lambda_simsiam",
+        "1150 train",
+        "torch 2.15",
+        "1.00 h, 1.00 worker hours, 2.00 at the price given",
+        "python sweep.py --method dogo --price 2",
+        "raydistill train dogo-1 --tracking-uri u",
+        "raydistill export dogo-1 --format timm --tracking-uri u",
+        "1 of 100 trials failed",
+        "[simclr, simsiam]",
+    ):
         assert said in read.text, said
 
 
 def test_nothing_is_fetched_from_elsewhere(sweep, document, read):
-    addresses = [value for _, attributes in read.tags for name, value in attributes.items()
-                 if name in ("src", "href", "xlink:href", "data", "poster", "srcset", "action")]  # fmt: skip
-    assert [address for address in addresses if not address.startswith("#")] == list(gather(sweep).links.values())
+    addresses = [
+        value
+        for _, attributes in read.tags
+        for name, value in attributes.items()
+        if name in ("src", "href", "xlink:href", "data", "poster", "srcset", "action")
+    ]
+    assert [address for address in addresses if not address.startswith("#")] == list(summarize(sweep).links.values())
     assert not read.all("link")
     assert len(read.all("script")) == 1
     assert not re.search(r"@import|url\((?!#)", document)
@@ -96,8 +107,12 @@ def test_a_hostile_message_is_text(document, read):
 def test_names_within_figures_do_not_clash_and_each_leads_somewhere(read):
     ids = [attributes["id"] for _, attributes in read.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
-    targets = {value for _, attributes in read.tags for name, value in attributes.items() if value.startswith("#")
-               and "href" in name}  # fmt: skip
+    targets = {
+        value
+        for _, attributes in read.tags
+        for name, value in attributes.items()
+        if value.startswith("#") and "href" in name
+    }
     clips = {value[4:-1] for _, attributes in read.tags if (value := attributes.get("clip-path", "")).startswith("url")}
     assert {target[1:] for target in targets | clips} <= set(ids)
     assert clips
@@ -133,8 +148,10 @@ def unlabelled():
     trials = search(6)
     for trial in trials:
         trial.epochs = [{("val_instance" if k == "val_knn" else k): v for k, v in e.items()} for e in trial.epochs]
-    rows = [Row(name, {}, EPOCHS, [{"val_instance": 0.5 + i / 100 - offset} for i in range(3)])
-            for name, offset in (("dogo", 0.0), ("simclr-tuned", 0.1))]  # fmt: skip
+    rows = [
+        LeaderboardEntry(name, {}, EPOCHS, [{"val_instance": 0.5 + i / 100 - offset} for i in range(3)])
+        for name, offset in (("dogo", 0.0), ("simclr-tuned", 0.1))
+    ]
     return made_up(trials, rows, {"raydistill.outcome": "finished"}, metric="val_instance")
 
 
@@ -161,15 +178,17 @@ def strange_settings():
 def sparse_scores_and_nothing_searched():
     trials = search(6)
     for trial in trials:
-        trial.epochs = [{k: v for k, v in e.items() if k == "loss" or (i + 1) % 3 == 0}
-                        for i, e in enumerate(trial.epochs)]  # fmt: skip
+        trial.epochs = [
+            {k: v for k, v in e.items() if k == "loss" or (i + 1) % 3 == 0} for i, e in enumerate(trial.epochs)
+        ]
     return made_up(trials, space={"train.optimizer": SPACE["train.optimizer"]})
 
 
 def several_metrics_and_one_seed():
     found = whole(8, seeds=1)
-    space = found.identity["space"] | {"metrics": [{"name": "val_knn", "goal": "maximize"},
-                                                   {"name": "student_parameters", "goal": "minimize"}]}  # fmt: skip
+    space = found.identity["space"] | {
+        "metrics": [{"name": "val_knn", "goal": "maximize"}, {"name": "student_parameters", "goal": "minimize"}]
+    }
     rows = [found.rows[0], replace(found.rows[0], name="dogo-t0003"), *found.rows[1:]]
     return replace(found, identity=found.identity | {"space": space}, rows=rows)
 
@@ -199,18 +218,18 @@ ODD = {
 @pytest.mark.parametrize("name", ODD)
 def test_odd_sweeps_have_reports_too(name):
     make, said = ODD[name]
-    facts = gather(make())
-    read = Page(page(facts))
+    summary = summarize(make())
+    read = Page(page(summary))
     for text in said:
         assert text in read.text, text
     assert " nan" not in read.text.lower()
-    assert "nan" not in re.sub(r"[a-z]*nan[a-z]+|[a-z]+nan", "", " ".join(markdown(facts).lower().split()))
-    assert latex(facts).startswith("%")
+    assert "nan" not in re.sub(r"[a-z]*nan[a-z]+|[a-z]+nan", "", " ".join(markdown(summary).lower().split()))
+    assert latex(summary).startswith("%")
 
 
 def test_what_a_condition_leaves_out_is_not_what_was_set_to_none(sweep):
     paths = sweep.searched
-    shown = {trial.key: dict(zip(paths, trial.settings, strict=True)) for trial in gather(sweep).trials}
+    shown = {trial.key: dict(zip(paths, trial.settings, strict=True)) for trial in summarize(sweep).trials}
     for key in sweep.role("search"):
         left_out = sweep.setting(key, "method.objectives") != BOTH
         assert (shown[key]["method.lambda_simsiam"] == "–") == left_out

@@ -5,7 +5,7 @@ from sweeps import made_up, search, store, whole
 
 from raydistill.cli import main
 from raydistill.report import load
-from raydistill.report.load import Sweep
+from raydistill.report.load import SweepData
 
 
 @pytest.fixture(scope="module")
@@ -14,7 +14,7 @@ def uri(tmp_path_factory):
     address = f"sqlite:///{folder}/mlflow.db"
     store(address, folder, whole(6))
     running = made_up(search(2))
-    store(address, folder, Sweep(**{**vars(running), "name": "dogo-2"}), outcome="running")
+    store(address, folder, SweepData(**{**vars(running), "name": "dogo-2"}), outcome="running")
     return address
 
 
@@ -104,8 +104,9 @@ def test_without_a_name_the_sweeps_are_listed_newest_first(uri, capsys):
 
 def test_wrong_names_are_explained(uri, here, capsys):
     assert refused(capsys, "dogo-11", "--tracking-uri", uri) == (
-        2, f"error: there is no sweep 'dogo-11' in {uri}; did you mean 'dogo-1'?\n",
-    )  # fmt: skip
+        2,
+        f"error: there is no sweep 'dogo-11' in {uri}; did you mean 'dogo-1'?\n",
+    )
     code, said = refused(capsys, "../dogo", "--tracking-uri", uri)
     assert code == 2
     assert "sweep name '../dogo' is refused" in said

@@ -13,19 +13,23 @@ from raydistill.report.papers.trials import varied
 
 CHOICES = {
     "method.backbone": ["resnet10_w16", "resnet18_w32", "vit_tiny_patch4", "mobilenet_v3_large", "efficientnet_b0"],
-    "method.intermediate_dim": [128, 256, 512], "method.alpha_schedule": ["cosine", "constant"],
-    "method.projection_dim": [64, 128], "method.momentum_schedule": ["cosine", "constant"],
-    "method.student_recipe": ["weak", "moco2"], "method.predictor_batchnorm": [True, False],
+    "method.intermediate_dim": [128, 256, 512],
+    "method.alpha_schedule": ["cosine", "constant"],
+    "method.projection_dim": [64, 128],
+    "method.momentum_schedule": ["cosine", "constant"],
+    "method.student_recipe": ["weak", "moco2"],
+    "method.predictor_batchnorm": [True, False],
     "method.weight_decay": [0.0, 0.1],
-}  # fmt: skip
+}
 
 
 def of_choices(count=len(CHOICES), trials=10):
     """A sweep over the first `count` of them."""
     space = {path: {"distribution": "categorical", "values": CHOICES[path]} for path in list(CHOICES)[:count]}
     values = [{path: spec["values"][i % len(spec["values"])] for path, spec in space.items()} for i in range(trials)]
-    return made_up([Trial(f"t{i:04d}", each, [{"val_knn": i / 20, "loss": 1.0}]) for i, each in enumerate(values)],
-                   space=space)  # fmt: skip
+    return made_up(
+        [Trial(f"t{i:04d}", each, [{"val_knn": i / 20, "loss": 1.0}]) for i, each in enumerate(values)], space=space
+    )
 
 
 def boxes(figure, texts):
@@ -39,10 +43,14 @@ def told_apart(found):
 
 
 def test_settings_of_teachers_and_finals_do_not_stretch_an_axis():
-    space = {"train.lr": {"distribution": "log_uniform_values", "min": 0.01, "max": 0.1},
-             "method.backbone": {"distribution": "categorical", "values": ["small"]}}  # fmt: skip
-    found = {"t0000": {"train.lr": 0.02, "method.backbone": "small"},
-             "teacher-1": {"train.lr": 3.0, "method.backbone": "large"}}  # fmt: skip
+    space = {
+        "train.lr": {"distribution": "log_uniform_values", "min": 0.01, "max": 0.1},
+        "method.backbone": {"distribution": "categorical", "values": ["small"]},
+    }
+    found = {
+        "t0000": {"train.lr": 0.02, "method.backbone": "small"},
+        "teacher-1": {"train.lr": 3.0, "method.backbone": "large"},
+    }
     sweep = made_up([Trial(key, params, [{"val_knn": 0.5}]) for key, params in found.items()], space=space)
     sweep.settings["method.backbone"] = ["small", "large"]
     assert (scale_of(sweep, "train.lr").low, scale_of(sweep, "train.lr").high) == (0.01, 0.1)
@@ -58,10 +66,17 @@ def lines(figure):
 
 
 def test_colours_rank_those_trained_to_the_end_and_others_are_grey_below_them():
-    trials = [Trial(f"t{i}", {"train.lr": 0.01, "train.momentum": 0.5 + i / 10, "method.tau_kd": 0.1},
-                    [{"val_knn": score, "loss": 1.0}], outcome)
-              for i, (score, outcome) in enumerate(((0.1, "stopped_early"), (0.2, "finished"), (0.3, "running"),
-                                                    (0.4, "finished"), (0.5, "finished")))]  # fmt: skip
+    trials = [
+        Trial(
+            f"t{i}",
+            {"train.lr": 0.01, "train.momentum": 0.5 + i / 10, "method.tau_kd": 0.1},
+            [{"val_knn": score, "loss": 1.0}],
+            outcome,
+        )
+        for i, (score, outcome) in enumerate(
+            ((0.1, "stopped_early"), (0.2, "finished"), (0.3, "running"), (0.4, "finished"), (0.5, "finished"))
+        )
+    ]
     found = lines(figures.parallel_coordinates(made_up(trials)))
     stopped, worst, running, middle, winner = (found[height] for height in sorted(found))
     for line in (stopped, running):

@@ -7,10 +7,10 @@ import pytest
 import yaml
 
 from raydistill.config import ConfigError, assign
+from raydistill.records.journal import Journal
 from raydistill.report import frames, load, sweeps
-from raydistill.sweep.journal import Journal
-from raydistill.sweep.telling import tell_trials
-from raydistill.sweep.tracking import Tracker
+from raydistill.tracking.sync import log_trials
+from raydistill.tracking.tracker import Tracker
 
 SPACE = {
     "method": "random",
@@ -18,20 +18,25 @@ SPACE = {
     "parameters": {
         "method.objectives": {"distribution": "categorical", "values": [["simclr"], ["simclr", "simsiam"]]},
         "method.lambda_simsiam": {
-            "distribution": "log_uniform_values", "min": 0.1, "max": 10,
+            "distribution": "log_uniform_values",
+            "min": 0.1,
+            "max": 10,
             "when": {"method.objectives": [["simclr", "simsiam"]]},
         },
         "train.clip_norm": {"distribution": "categorical", "values": [None, 1.0]},
         "train.optimizer": {"distribution": "constant", "value": "adam"},
     },
-}  # fmt: skip
+}
 
 
 def params(objectives, clip):
     return {
-        "method.objectives": objectives, "method.lambda_simsiam": 2.5, "train.clip_norm": clip,
-        "train.optimizer": "adam", "train.nesterov": False,
-    }  # fmt: skip
+        "method.objectives": objectives,
+        "method.lambda_simsiam": 2.5,
+        "train.clip_norm": clip,
+        "train.optimizer": "adam",
+        "train.nesterov": False,
+    }
 
 
 @pytest.fixture(scope="module")
@@ -111,7 +116,7 @@ def test_settings_are_as_a_population_left_them(tmp_path):
     (tmp_path / "sweep.yaml").write_text(yaml.safe_dump({"space": {"parameters": space}}))
     tracker = Tracker(uri, "raydistill", "pbt", params={}, system_metrics=False)
     tracker.artifact(None, tmp_path / "sweep.yaml")
-    tell_trials(tracker, journal.path)
+    log_trials(tracker, journal.path)
     assert tracker.close("finished") == 0
     sweep = load(uri, "pbt")
     for path in first:

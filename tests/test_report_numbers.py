@@ -9,13 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sweeps import EPOCHS, Trial, finals, made_up, params, search, whole
 
-from raydistill.report.cautions import cautions
-from raydistill.report.compared import against, baselines, by_seed, finalists
-from raydistill.report.facts import gather
-from raydistill.report.importance import foretold, importances, why_none
+from raydistill.report.caveats import caveats
+from raydistill.report.comparison import against, baselines, by_seed, finalists
+from raydistill.report.conclusion import conclusion
+from raydistill.report.importance import importances, oob_r2, why_none
 from raydistill.report.intervals import difference, estimate, sentence
-from raydistill.report.savings import said, savings
-from raydistill.report.verdict import verdict
+from raydistill.report.savings import describe, savings
+from raydistill.report.summary import summarize
 
 OURS, THEIRS = {0: 0.72, 1: 0.75, 2: 0.73}, {0: 0.70, 1: 0.71, 2: 0.71}
 scores = st.lists(st.floats(0, 1), min_size=2, max_size=8)
@@ -65,18 +65,38 @@ def test_an_interval_holds_its_mean_and_a_difference_has_two_sides(ours, theirs)
 @pytest.mark.parametrize(
     ("ours", "theirs", "metric", "maximize", "expected"),
     [
-        (OURS, THEIRS, "val_knn", True,
-         "no difference that 3 seeds could show (+2.7 points, 95 % interval −0.2 to 5.5)"),
-        ({0: 0.8, 1: 0.82}, {0: 0.7, 1: 0.719}, "test_knn", True,
-         "better by 10.1 points (95 % interval 9.4 to 10.7, 2 seeds)"),
-        ({0: 0.7, 1: 0.719}, {0: 0.8, 1: 0.82}, "test_knn", True,
-         "worse by 10.1 points (95 % interval 9.4 to 10.7, 2 seeds)"),
-        ({0: 1.0, 1: 1.1}, {0: 2.0, 1: 2.102}, "loss", False,
-         "better by 1.001 (95 % interval 0.988 to 1.014, 2 seeds)"),
+        (
+            OURS,
+            THEIRS,
+            "val_knn",
+            True,
+            "no difference that 3 seeds could show (+2.7 points, 95 % interval −0.2 to 5.5)",
+        ),
+        (
+            {0: 0.8, 1: 0.82},
+            {0: 0.7, 1: 0.719},
+            "test_knn",
+            True,
+            "better by 10.1 points (95 % interval 9.4 to 10.7, 2 seeds)",
+        ),
+        (
+            {0: 0.7, 1: 0.719},
+            {0: 0.8, 1: 0.82},
+            "test_knn",
+            True,
+            "worse by 10.1 points (95 % interval 9.4 to 10.7, 2 seeds)",
+        ),
+        (
+            {0: 1.0, 1: 1.1},
+            {0: 2.0, 1: 2.102},
+            "loss",
+            False,
+            "better by 1.001 (95 % interval 0.988 to 1.014, 2 seeds)",
+        ),
         ({0: 0.8}, {0: 0.7}, "test_knn", True, "better by 10.0 points; one seed shows no spread"),
         ({0: 0.8}, {0: 0.8}, "test_knn", True, "equal; one seed shows no spread"),
     ],
-)  # fmt: skip
+)
 def test_a_difference_in_plain_words(ours, theirs, metric, maximize, expected):
     assert sentence(difference(ours, theirs), metric, maximize=maximize) == expected
 
@@ -102,7 +122,7 @@ def test_the_setting_that_matters_is_found_among_few_trials_and_shares_are_share
     assert shares.index[0] == "train.lr"
     assert shares.iloc[0] > 0.7
     assert 0.7 < shares.sum() <= 1 + 1e-9
-    assert foretold(made_up(search(40))) > 0.5
+    assert oob_r2(made_up(search(40))) > 0.5
     assert "method.lambda_simsiam" in shares
     assert "train.optimizer" not in shares
 
@@ -129,14 +149,14 @@ def test_what_settings_do_together_is_nobodys_own_share():
 
 def test_a_forest_that_learned_noise_says_so():
     noise = crossed(lambda a, b, rng: rng.random())
-    assert foretold(noise) <= 0
-    assert "The 60 trials trained to the end do not tell which" in verdict(noise)
-    assert "matters most" not in verdict(noise)
-    assert "take these shares for noise" in gather(noise).worth
+    assert oob_r2(noise) <= 0
+    assert "The 60 trials trained to the end do not tell which" in conclusion(noise)
+    assert "matters most" not in conclusion(noise)
+    assert "take these shares for noise" in summarize(noise).worth
     signal = crossed(lambda a, b, rng: a + 0.1 * rng.random())
-    assert foretold(signal) > 0.8
-    assert "train.a matters most: by itself it explains 100 %" in verdict(signal)
-    assert "% of the variation is foretold in trials left out" in gather(signal).worth
+    assert oob_r2(signal) > 0.8
+    assert "train.a matters most: by itself it explains 100 %" in conclusion(signal)
+    assert "% of the variation is foretold in trials left out" in summarize(signal).worth
 
 
 def test_a_setting_that_only_some_trials_have_can_matter():
@@ -169,15 +189,19 @@ def test_savings_by_hand():
     """Three trials of nine epochs, one of them stopped after three and a failed one, which does not count."""
     rng = random.Random(0)
     epoch = {"val_knn": 0.5, "loss": 1.0, "epoch_seconds": 300.0, "workers": 2.0}
-    trials = [Trial(f"t{i}", params(rng), [epoch] * epochs, outcome) for i, (epochs, outcome) in enumerate(
-        [(EPOCHS, "finished"), (3, "stopped_early"), (EPOCHS, "finished"), (2, "failed")])]  # fmt: skip
+    trials = [
+        Trial(f"t{i}", params(rng), [epoch] * epochs, outcome)
+        for i, (epochs, outcome) in enumerate(
+            [(EPOCHS, "finished"), (3, "stopped_early"), (EPOCHS, "finished"), (2, "failed")]
+        )
+    ]
     spent = '{"hours": 1.0, "accelerator_hours": 2.0, "epochs": 23, "money": 8.0}'
     found = savings(made_up(trials, tags={"raydistill.spent": spent}))
     assert (found.trials, found.stopped, found.trained, found.full, found.saved) == (3, 1, 21, 27, 6)
     assert found.share == pytest.approx(6 / 27)
     assert found.worker_seconds == 6 * 300 * 2
     assert found.money == pytest.approx(4.0)  # an hour of a worker, at 4 an hour
-    assert said(found) == (
+    assert describe(found) == (
         "1 of 3 trials were stopped early: 21 of 27 epochs were trained, 22 % less than by training every trial to its "
         "end. At the median time of an epoch that is about 1 h 00 min of a worker saved, 4.00 at the price given."
     )
@@ -193,18 +217,18 @@ def test_what_a_spent_budget_cut_off_was_not_saved_by_early_stopping():
     ]
     sweep = made_up(trials)
     assert (savings(sweep).stopped, savings(sweep).saved) == (0, 0)
-    assert "1 trial was cut off by the sweep's budget: 2 hours are over." in cautions(sweep)
+    assert "1 trial was cut off by the sweep's budget: 2 hours are over." in caveats(sweep)
     assert savings(made_up([])).share == 0
 
 
 def test_the_verdict_names_the_winner_the_baseline_and_the_setting_that_matters():
     sweep = whole(40)
-    text = verdict(sweep)
+    text = conclusion(sweep)
     assert f"The best, {sweep.tags['raydistill.winner']} (lr=" in text
     assert "dogo against simclr-tuned, the same student without distillation, in test k-NN accuracy: " in text
     assert "Of its settings train.lr matters most: by itself it explains " in text
     assert "hint" not in text
-    assert "over 12 trials, which is a hint and no more" in verdict(crossed(lambda a, b, rng: a, 12))
+    assert "over 12 trials, which is a hint and no more" in conclusion(crossed(lambda a, b, rng: a, 12))
 
 
 @pytest.mark.parametrize(
@@ -220,7 +244,7 @@ def test_a_winner_at_an_end_of_what_was_searched_is_said(lr, tau, expected):
     settings["method.objectives"] = ["simclr"]
     rows, _ = finals(settings)
     sweep = made_up([Trial("t0", settings, [{"val_knn": 0.5, "loss": 1.0}] * EPOCHS)], rows)
-    said_edges = [text for text in cautions(sweep) if "widen" in text]
+    said_edges = [text for text in caveats(sweep) if "widen" in text]
     assert [text for text in said_edges if any(part in text for part in expected)] == said_edges
     assert len(said_edges) == len(expected)
 
@@ -229,9 +253,11 @@ def test_an_end_that_the_setting_itself_has_is_no_caution():
     space = {"method.lambda_kd": {"distribution": "uniform", "min": 0, "max": 5}}
     edges = {}
     for value in (0.0, 5.0):
-        trials = [Trial(f"t{i}", {"method.lambda_kd": at}, [{"val_knn": score, "loss": 1.0}] * EPOCHS)
-                  for i, (at, score) in enumerate([(value, 0.9), (2.5, 0.1)])]  # fmt: skip
-        edges[value] = [text for text in cautions(made_up(trials, space=space)) if "widen" in text]
+        trials = [
+            Trial(f"t{i}", {"method.lambda_kd": at}, [{"val_knn": score, "loss": 1.0}] * EPOCHS)
+            for i, (at, score) in enumerate([(value, 0.9), (2.5, 0.1)])
+        ]
+        edges[value] = [text for text in caveats(made_up(trials, space=space)) if "widen" in text]
     assert edges[0.0] == [], "no weight is below 0"
     assert len(edges[5.0]) == 1
 
@@ -239,26 +265,26 @@ def test_an_end_that_the_setting_itself_has_is_no_caution():
 def test_a_winner_whose_final_runs_failed_is_said_to_be_compared_with_nothing():
     sweep = whole(12)
     sweep.rows[0].scores.clear()
-    assert "None of the winner's own final runs came to its end" in verdict(sweep)
-    assert "No baseline" not in verdict(sweep)
+    assert "None of the winner's own final runs came to its end" in conclusion(sweep)
+    assert "No baseline" not in conclusion(sweep)
 
 
 def test_differences_without_a_common_seed_are_not_called_paired():
     sweep = whole(12)
-    assert "paired by seed; the intervals are Student's" in gather(sweep).compared
+    assert "paired by seed; the intervals are Student's" in summarize(sweep).compared
     baselines(sweep)[0].scores.pop()
-    assert "Welch's" in gather(sweep).compared
+    assert "Welch's" in summarize(sweep).compared
 
 
 def test_a_resumed_sweep_took_what_it_worked_not_the_pause():
     spent = '{"hours": 2.0, "accelerator_hours": 2.0, "epochs": 90}'
-    assert gather(whole(6, tags={"raydistill.spent": spent})).about["took"] == "2 h 00 min"
-    assert gather(whole(6)).about["took"] == "1 h 02 min"
+    assert summarize(whole(6, tags={"raydistill.spent": spent})).about["took"] == "2 h 00 min"
+    assert summarize(whole(6)).about["took"] == "1 h 02 min"
 
 
 def test_broken_images_and_early_judgement_are_said():
     sweep = whole(20)
     sweep.scores.loc["t0000", "bad_images"] = 3.0
-    assert "3 broken images were passed over (data.on_bad_image: skip)." in cautions(sweep)
+    assert "3 broken images were passed over (data.on_bad_image: skip)." in caveats(sweep)
     sweep.identity["base"]["train"]["warmup_epochs"] = 4
-    assert any("rises for 4; raise early_terminate.min_iter" in text for text in cautions(sweep))
+    assert any("rises for 4; raise early_terminate.min_iter" in text for text in caveats(sweep))

@@ -5,38 +5,38 @@ import re
 import pytest
 from sweeps import whole
 
-from raydistill.report.facts import gather
 from raydistill.report.latex import escape, latex
 from raydistill.report.markdown import markdown
+from raydistill.report.summary import summarize
 
 HOSTILE = r"<script> a|b & 100% #1 $x_1$ {y} ~ ^ \end{tabular}"
 
 
 @pytest.fixture(scope="module")
-def facts():
+def summary():
     sweep = whole(40)
     sweep.trials.loc["t0005", "message"] = HOSTILE
     sweep.identity["base"]["data"]["source"] = "my_data & more 100%"
-    return gather(sweep)
+    return summarize(sweep)
 
 
-def test_markdown_has_whole_tables(facts):
-    text = markdown(facts)
+def test_markdown_has_whole_tables(summary):
+    text = markdown(summary)
     blocks = [block.splitlines() for block in text.split("\n\n") if block.startswith("|")]
     assert len(blocks) >= 6
     for lines in blocks:
         columns = {len(re.findall(r"(?<!\\)\|", line)) for line in lines}
         assert len(columns) == 1, lines[0]
-    for key in facts.sweep.trials.index:
+    for key in summary.sweep.trials.index:
         assert f"| {key} " in text
     assert "<script>" not in text
     assert "a\\|b" in text
     assert "![" not in text
-    assert "![Score by epoch.](curves.png)" in markdown(facts, {"Score by epoch.": "curves.png"})
+    assert "![Score by epoch.](curves.png)" in markdown(summary, {"Score by epoch.": "curves.png"})
 
 
-def test_latex_has_whole_tables(facts):
-    text = latex(facts)
+def test_latex_has_whole_tables(summary):
+    text = latex(summary)
     for name in re.findall(r"\\begin\{(\w+)\}", text):
         assert text.count(f"\\begin{{{name}}}") == text.count(f"\\end{{{name}}}")
     for rule in ("toprule", "midrule", "bottomrule"):

@@ -6,7 +6,7 @@ import pytest
 from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 
-from raydistill.sweep.scheduler import SweepBOHB, SweepHyperBand, SweepMedian
+from raydistill.sweep.search.schedulers import SweepBOHB, SweepHyperBand, SweepMedian
 
 
 class Fake:

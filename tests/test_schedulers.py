@@ -7,10 +7,10 @@ import yaml
 from mlflow import MlflowClient
 
 from raydistill import config
-from raydistill.sweep.budget import Limits
-from raydistill.sweep.journal import read_records
+from raydistill.records.budget import Limits
+from raydistill.records.journal import read_records
+from raydistill.sweep.search.space_parser import load_space
 from raydistill.sweep.settings import SweepSettings
-from raydistill.sweep.space_file import load_space
 from raydistill.training.checkpoint_files import finished
 from raydistill.training.checkpoints import latest_checkpoint
 
@@ -27,9 +27,14 @@ def plan(folder, space, *, method=SIMCLR, epochs=4, name="s", **values):
     path.write_text(yaml.safe_dump(space))
     base = {"method": method, "data": DATA, "train": {"epochs": epochs}, "eval": {"probe_epochs": 1}}
     return SweepSettings(
-        name=name, storage=folder / "runs", tracking_uri=f"sqlite:///{folder}/mlflow.db", base=config.load(base),
-        space=load_space(path, method["name"], {}), threads=1, **{"seeds": 1, "learners": 4, **values},
-    )  # fmt: skip
+        name=name,
+        storage=folder / "runs",
+        tracking_uri=f"sqlite:///{folder}/mlflow.db",
+        base=config.load(base),
+        space=load_space(path, method["name"], {}),
+        threads=1,
+        **{"seeds": 1, "learners": 4, **values},
+    )
 
 
 def run(settings):

@@ -6,10 +6,11 @@ from types import SimpleNamespace
 import pytest
 from runs import sweep, trial
 
-from raydistill.export.found import find
-from raydistill.sweep import rows
-from raydistill.sweep.journal import TrialRecord
-from raydistill.sweep.scores import SCORES, Scores, identity, read_scores, write_scores
+from raydistill.export.resolve import resolve_run
+from raydistill.records.journal import TrialRecord
+from raydistill.records.layout import SCORES_FILE
+from raydistill.records.scores import Scores, identity, read_scores, write_scores
+from raydistill.sweep import final_scoring
 from raydistill.training.checkpoint_files import newest
 
 TESTED = {"val_knn": 0.75, "test_knn": 0.25}
@@ -24,7 +25,7 @@ def folder(tmp_path):
 
 
 def found(folder):
-    return find("demo-1/t0001", folder.parents[2], "").scores
+    return resolve_run("demo-1/t0001", folder.parents[2], "").scores
 
 
 def test_scores_are_those_of_the_checkpoint_that_is_there(folder):
@@ -51,7 +52,7 @@ def test_other_weights_of_the_same_epoch_are_told_apart(folder):
 
 
 def test_scores_that_do_not_say_of_what_are_those_of_the_last_epoch(folder):
-    (folder / SCORES).write_text(json.dumps(TESTED))
+    (folder / SCORES_FILE).write_text(json.dumps(TESTED))
     assert found(folder) == TESTED
     trial(folder, epoch=2, epochs=2)
     assert found(folder) == {"val_knn": 0.5}, "the journal knows one epoch"
@@ -59,30 +60,30 @@ def test_scores_that_do_not_say_of_what_are_those_of_the_last_epoch(folder):
 
 @pytest.mark.parametrize("torn", ['{"val_knn": 0.7', "", "[1]", '{"val_knn": null}'])
 def test_torn_scores_are_left_out(folder, torn):
-    (folder / SCORES).write_text(torn)
+    (folder / SCORES_FILE).write_text(torn)
     assert found(folder) == {"val_knn": 0.5}
 
 
 def test_a_resumed_sweep_scores_again_what_was_trained_on_or_torn(tmp_path, monkeypatch):
     asked, told = [], []
     task = SimpleNamespace(remote=lambda config, place, **options: asked.append(place) or {"test_knn": 0.5})
-    monkeypatch.setattr(rows.ray, "remote", lambda **options: lambda function: task)
-    monkeypatch.setattr(rows.ray, "get", lambda value: value)
-    monkeypatch.setattr(rows, "tell_scores", lambda tracker, record, folder: told.append(record.key))
+    monkeypatch.setattr(final_scoring.ray, "remote", lambda **options: lambda function: task)
+    monkeypatch.setattr(final_scoring.ray, "get", lambda value: value)
+    monkeypatch.setattr(final_scoring, "log_scores", lambda tracker, record, folder: told.append(record.key))
     trials = {key: tmp_path / "trials" / key for key in ("same", "longer", "torn", "new", "cleaned", "silent")}
     for key, place in trials.items():
         trial(place)
         if key not in ("new", "silent"):
             write_scores(place, Scores(TESTED, identity(newest(place))))
     trial(trials["longer"], epoch=2, epochs=2)
-    (trials["torn"] / SCORES).write_text("{")
-    (trials["silent"] / SCORES).write_text(json.dumps(TESTED))
+    (trials["torn"] / SCORES_FILE).write_text("{")
+    (trials["silent"] / SCORES_FILE).write_text(json.dumps(TESTED))
     for path in trials["cleaned"].glob("epoch-*"):
         path.unlink()
     driver = SimpleNamespace(trial_directory=lambda key: trials[key], tracker=None)
     records = [TrialRecord(key, {}, {}) for key in trials]
     for _ in range(2):
-        scores = rows._scored(driver, records, SimpleNamespace(gpu=False))
+        scores = final_scoring._scored(driver, records, SimpleNamespace(gpu=False))
         assert {key for key, values in scores.items() if values == {"test_knn": 0.5}} == {"longer", "torn", "new"}
         assert len(asked) == 3, "and no second time"
     assert told == [*trials, *trials]
@@ -90,7 +91,7 @@ def test_a_resumed_sweep_scores_again_what_was_trained_on_or_torn(tmp_path, monk
 
 
 def test_mlflow_hears_of_scores_at_their_epoch(tmp_path):
-    from raydistill.sweep.telling import tell_scores
+    from raydistill.tracking.sync import log_scores
 
     told = []
     tracker = SimpleNamespace(
@@ -99,9 +100,9 @@ def test_mlflow_hears_of_scores_at_their_epoch(tmp_path):
     trial(tmp_path)
     record = TrialRecord("t0000", {}, {}, results={1: {}, 2: {}})
     write_scores(tmp_path, Scores(TESTED, identity(newest(tmp_path))))
-    tell_scores(tracker, record, tmp_path)
-    (tmp_path / SCORES).write_text(json.dumps(TESTED))
-    tell_scores(tracker, record, tmp_path)
-    (tmp_path / SCORES).write_text("{")
-    tell_scores(tracker, record, tmp_path)
+    log_scores(tracker, record, tmp_path)
+    (tmp_path / SCORES_FILE).write_text(json.dumps(TESTED))
+    log_scores(tracker, record, tmp_path)
+    (tmp_path / SCORES_FILE).write_text("{")
+    log_scores(tracker, record, tmp_path)
     assert told == [(1, TESTED), (2, TESTED)]

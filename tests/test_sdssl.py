@@ -13,12 +13,12 @@ from raydistill import methods
 from raydistill.config import ConfigError
 from raydistill.losses.contrastive import info_nce, masked_info_nce
 from raydistill.losses.sdssl import alpha_at
-from raydistill.methods import Batch, Progress
+from raydistill.methods import Batch, StepInfo
 from raydistill.models.backbones import Backbone
 from raydistill.models.ema import follow, frozen_copy, rising
 from raydistill.models.vit import block_count, class_tokens, sincos_positions
 
-HALFWAY = Progress(5, 10)
+HALFWAY = StepInfo(5, 10)
 FRAMEWORKS = ("mocov3", "byol", "simclr")
 
 
@@ -170,8 +170,11 @@ class TestSDSSL:
         assert len(method.projectors) == len(method.predictors) == 12
         widths = [head[0].out_features for head in method.projectors]
         assert widths == [8] * 12
-        assert all(layer.bias is None for layer in method.modules() if isinstance(layer, nn.Linear)
-                   and any(layer in head for head in (*method.projectors, *method.predictors)))  # fmt: skip
+        assert all(
+            layer.bias is None
+            for layer in method.modules()
+            if isinstance(layer, nn.Linear) and any(layer in head for head in (*method.projectors, *method.predictors))
+        )
 
     @pytest.mark.parametrize(("framework", "batchnorm"), [("mocov3", True), ("simclr", True), ("byol", False)])
     def test_batch_norm_at_the_output_except_for_byol(self, framework, batchnorm):

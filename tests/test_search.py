@@ -6,12 +6,12 @@ from pathlib import Path
 import pytest
 
 from raydistill import config
+from raydistill.records.journal import Journal, TrialRecord
 from raydistill.storage import Remote
-from raydistill.sweep.journal import Journal, TrialRecord
-from raydistill.sweep.search import Earlier, make_proposer
+from raydistill.sweep.search.samplers import PriorTrials, make_proposer
+from raydistill.sweep.search.space_parser import load_space
+from raydistill.sweep.search.warm_start import load_prior_trials
 from raydistill.sweep.settings import SweepSettings
-from raydistill.sweep.space_file import load_space
-from raydistill.sweep.warm import earlier
 
 ONE = "method: bayes\nmetric: {name: val_knn}\nparameters: {train.lr: {min: 0.001, max: 0.1}}\n"
 TWO = (
@@ -25,9 +25,7 @@ def proposer(tmp_path, text, place, **options):
     file = tmp_path / "space.yaml"
     file.write_text(text)
     directory = tmp_path if isinstance(place, Path) else place
-    return make_proposer(
-        load_space(file, "simclr", {}), trials=30, seed=0, directory=directory, name="s", **options
-    )  # fmt: skip
+    return make_proposer(load_space(file, "simclr", {}), trials=30, seed=0, directory=directory, name="s", **options)
 
 
 def states(search):
@@ -67,7 +65,7 @@ def test_what_was_asked_for_in_the_moment_of_a_kill_is_not_left_running(tmp_path
 
 
 def test_hints_that_were_tried_before_a_resume_are_not_tried_again(tmp_path):
-    known = Earlier(hints=[{"train.lr": 0.02}, {"train.lr": 0.03}])
+    known = PriorTrials(hints=[{"train.lr": 0.02}, {"train.lr": 0.03}])
     search = proposer(tmp_path, ONE, PLACES[1], earlier=known, tried=[{"train.lr": 0.02}])
     assert search.propose("t0001") == {"train.lr": 0.03}
     assert search.propose("t0002") not in known.hints
@@ -78,19 +76,28 @@ def test_an_earlier_sweeps_finals_are_no_hints_and_a_hint_comes_once(tmp_path):
     file.write_text(ONE)
     base = config.load({"method": "simclr", "train": {"epochs": 3}})
     plan = SweepSettings(
-        name="new", storage=tmp_path, tracking_uri="", base=base, space=load_space(file, "simclr", {}), trials=4,
+        name="new",
+        storage=tmp_path,
+        tracking_uri="",
+        base=base,
+        space=load_space(file, "simclr", {}),
+        trials=4,
         warm_start=(tmp_path / "old",),
-    )  # fmt: skip
+    )
     longer = config.dump(base.model_copy(update={"train": base.train.model_copy(update={"epochs": 5})}))
     journal = Journal(tmp_path / "old" / "journal.jsonl")
     for key, lr, score in (
-        ("t0000", 0.01, 0.5), ("t0001", 0.02, 0.4), ("t0002", 0.01, 0.3), ("t0003", 0.03, 0.2), ("t0004", 0.04, 0.1),
+        ("t0000", 0.01, 0.5),
+        ("t0001", 0.02, 0.4),
+        ("t0002", 0.01, 0.3),
+        ("t0003", 0.03, 0.2),
+        ("t0004", 0.04, 0.1),
         ("final-simclr-seed1", 0.05, 0.9),
-    ):  # fmt: skip
+    ):
         settings = {"train.lr": lr}
         journal.propose(key, settings, config.assign(longer, settings))
         journal.result(key, 5, {"val_knn": score})
         journal.end(key, "finished")
-    assert [hint["train.lr"] for hint in earlier(plan).hints] == [0.01, 0.02, 0.03]
+    assert [hint["train.lr"] for hint in load_prior_trials(plan).hints] == [0.01, 0.02, 0.03]
     own = replace(plan, base=config.load(longer))
-    assert len(earlier(own).results) == 5
+    assert len(load_prior_trials(own).results) == 5

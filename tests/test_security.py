@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from raydistill.config import ConfigError
-from raydistill.sweep import security
+from raydistill.sweep.preflight import security
 
 ROOT = Path(__file__).parent.parent
 OWN, AWAY = "192.0.2.2", "192.0.2.7"  # of the range that is nobody's (RFC 5737)
@@ -99,7 +99,7 @@ def test_loopback_is_what_ray_makes_of_it(kept, code):
     """With this variable at 0 Ray keeps to loopback on Linux too."""
     if subprocess.run(["hostname", "-I"], capture_output=True, text=True).stdout.split() in ([], ["127.0.0.1"]):
         pytest.skip("this machine has no other address")
-    script = "from raydistill.sweep.security import refuse_open_cluster as r; r('127.0.0.1:6379', 'disabled')"
+    script = "from raydistill.sweep.preflight.security import refuse_open_cluster as r; r('127.0.0.1:6379', 'disabled')"
     environment = os.environ | {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": kept, "PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60)
     assert done.returncode == code, done.stderr

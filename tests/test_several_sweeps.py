@@ -7,10 +7,10 @@ import pandas as pd
 import pytest
 from sweeps import Trial, made_up, whole
 
-from raydistill.report.compare import POOLED, comparison_table, differences, pooled
+from raydistill.records.leaderboard import LeaderboardEntry
+from raydistill.report.comparison_table import POOLED, comparison_table, differences, pooled
 from raydistill.report.costs import costs, packs
 from raydistill.report.tables import final, leaders
-from raydistill.sweep.table import Row
 
 SPACE = {"train.lr": {"distribution": "uniform", "min": 0.1, "max": 0.9}}
 
@@ -18,11 +18,16 @@ SPACE = {"train.lr": {"distribution": "uniform", "min": 0.1, "max": 0.9}}
 def scored(name, ours, theirs=None):
     """A sweep whose winner and baseline have these test scores, one for each seed."""
     arms = {"seed": ours} | ({"simclr-tuned": theirs} if theirs else {})
-    rows = [Row(arm, {}, 9, [{"test_knn": value, "student_parameters": 2e6} for value in values])
-            for arm, values in arms.items()]  # fmt: skip
+    rows = [
+        LeaderboardEntry(arm, {}, 9, [{"test_knn": value, "student_parameters": 2e6} for value in values])
+        for arm, values in arms.items()
+    ]
     settings = {"train.lr": 0.1, "method.backbone": "resnet10_w16"}
-    trials = [Trial(f"final-{arm}-seed{i}", settings, [{"test_knn": value}])
-              for arm, values in arms.items() for i, value in enumerate(values)]  # fmt: skip
+    trials = [
+        Trial(f"final-{arm}-seed{i}", settings, [{"test_knn": value}])
+        for arm, values in arms.items()
+        for i, value in enumerate(values)
+    ]
     found = made_up(trials, rows=rows, space=SPACE, tags={"raydistill.winner": "final-seed-seed0"})
     return replace(found, name=name, method="seed")
 
@@ -64,14 +69,22 @@ def test_nothing_to_compare_is_said():
 
 def test_costs_count_what_was_trained_and_shared():
     """Batches of 128: a step of one learner takes 0.2 s, 0.1 of its own; of two learners together 0.3 s."""
-    pair = {"loss": 1.0, "pack_learners": 2.0, "step_seconds": 0.1, "images_per_second": 128 / 0.3, "workers": 1.0,
-            "shared_seconds": 0.1}  # fmt: skip
+    pair = {
+        "loss": 1.0,
+        "pack_learners": 2.0,
+        "step_seconds": 0.1,
+        "images_per_second": 128 / 0.3,
+        "workers": 1.0,
+        "shared_seconds": 0.1,
+    }
     single = pair | {"pack_learners": 1.0, "images_per_second": 128 / 0.2}
     params = {"train.lr": 0.5, "data.batch_size": 128}
     trials = [
-        Trial("t0000", params, [pair] * 4), Trial("t0001", params, [pair], "stopped_early"),
-        Trial("t0002", params, [], "failed"), Trial("final-seed-seed1", params, [single] * 3),
-    ]  # fmt: skip
+        Trial("t0000", params, [pair] * 4),
+        Trial("t0001", params, [pair], "stopped_early"),
+        Trial("t0002", params, [], "failed"),
+        Trial("final-seed-seed1", params, [single] * 3),
+    ]
     row = costs([made_up(trials, space=SPACE, epochs=4)]).iloc[0]
     assert (row.trials, row.stopped, row.failed, row.epochs) == (3, 1, 1, 8)
     assert row.hours == pytest.approx(3725 / 3600)

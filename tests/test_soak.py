@@ -9,9 +9,9 @@ import psutil
 import pytest
 
 from raydistill import config
-from raydistill.sweep.journal import read_records
+from raydistill.records.journal import read_records
+from raydistill.sweep.search.space_parser import load_space
 from raydistill.sweep.settings import SweepSettings
-from raydistill.sweep.space_file import load_space
 
 RAYS_OWN = {"_AutoscalingCoordinatorActor"}
 pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.usefixtures("cluster")]
@@ -76,9 +76,16 @@ def test_many_trials_cost_little_more_than_their_training_and_leave_nothing_behi
             "eval": {"probe_epochs": 1},
         }
         return SweepSettings(
-            name=name, storage=tmp_path / "runs", tracking_uri=f"sqlite:///{tmp_path}/mlflow.db",
-            base=config.load(base), space=load_space(space, "simclr", {}), trials=count, seeds=1, threads=1, learners=8,
-        )  # fmt: skip
+            name=name,
+            storage=tmp_path / "runs",
+            tracking_uri=f"sqlite:///{tmp_path}/mlflow.db",
+            base=config.load(base),
+            space=load_space(space, "simclr", {}),
+            trials=count,
+            seeds=1,
+            threads=1,
+            learners=8,
+        )
 
     run_sweep(settings("warm", 2))
     opened = files()
@@ -97,7 +104,9 @@ def test_many_trials_cost_little_more_than_their_training_and_leave_nothing_behi
     counted = [e for e in events if e["event"] == "result" and early < e["time"] <= late]
     ideal = sum(event["metrics"]["epoch_seconds"] for event in counted)
     took = late - early
-    print(f"{trials} trials: {took:.0f} s for {ideal:.0f} s of training, {took / ideal - 1:.0%} on top; "
-          f"memory {watch.at(early) / 2**20:.0f} to {watch.at(late) / 2**20:.0f} MiB")  # fmt: skip
+    print(
+        f"{trials} trials: {took:.0f} s for {ideal:.0f} s of training, {took / ideal - 1:.0%} on top; "
+        f"memory {watch.at(early) / 2**20:.0f} to {watch.at(late) / 2**20:.0f} MiB"
+    )
     assert took <= 1.3 * ideal
     assert watch.at(late) <= 1.1 * watch.at(early)

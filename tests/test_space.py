@@ -11,8 +11,8 @@ from spacefiles import CONDITIONAL, OBJECTIVES, TOP, only, read, write
 
 from raydistill.config import ConfigError, assign, load
 from raydistill.options import METHODS
-from raydistill.sweep.space import EarlyStop, Parameter, Space, default_space
-from raydistill.sweep.space_file import load_space
+from raydistill.sweep.search.space import EarlyStop, Parameter, Space, default_space
+from raydistill.sweep.search.space_parser import load_space
 
 SHIPPED = sorted((Path(__file__).resolve().parents[1] / "search_spaces").glob("*.yaml"))
 
@@ -161,7 +161,7 @@ REFUSED_PARAMETERS = {
     "train.lr: {value: 1, when: train.lr}": "parameters.train.lr.when 'train.lr' mapping",
     "train.lr: !!python/object:os.system {}": "python/object",
     "{train.lr: {value: 1}, train.lr: {value: 2}}": "'train.lr' given twice",
-}  # fmt: skip
+}
 REFUSED_FILES = {
     "": "mapping",
     "- method": "expected a mapping, got list",
@@ -309,8 +309,8 @@ def test_a_typo_is_reported_quickly_and_without_heavy_imports(tmp_path):
     path = write(tmp_path, f"{TOP}parameters: {{method.lamda_kd: {{value: 1}}}}")
     code = (
         "import sys; from pathlib import Path; from raydistill.config import ConfigError\n"
-        "from raydistill.sweep.space import default_space\n"
-        "from raydistill.sweep.space_file import load_space\n"
+        "from raydistill.sweep.search.space import default_space\n"
+        "from raydistill.sweep.search.space_parser import load_space\n"
         "load_space(default_space('dogo'), 'dogo', {})\n"
         f"try: load_space(Path({str(path)!r}), 'dogo', {{}})\n"
         "except ConfigError as error: print(error)\n"

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from spacefiles import OBJECTIVES, read, write
 
 from raydistill.config import assign, load
-from raydistill.sweep.space import COSTS, METRICS, Parameter, difference
-from raydistill.sweep.space_file import load_space
+from raydistill.sweep.search.space import COSTS, METRICS, Parameter, difference
+from raydistill.sweep.search.space_parser import load_space
 
 # Proposing
 
@@ -44,8 +44,9 @@ def test_conditions_chain(tmp_path):
 def test_the_order_in_the_file_changes_nothing(tmp_path):
     lines = (OBJECTIVES, "train.lr: {min: 0.1, max: 1}", "method.tau_c: {values: [1, 2]}")
     spaces = [read(tmp_path, *order) for order in itertools.permutations(lines)]
-    assert all(list(s.sample(random.Random(3)).items()) == list(spaces[0].sample(random.Random(3)).items())
-               for s in spaces)  # fmt: skip
+    assert all(
+        list(s.sample(random.Random(3)).items()) == list(spaces[0].sample(random.Random(3)).items()) for s in spaces
+    )
 
 
 @pytest.mark.parametrize(

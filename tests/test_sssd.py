@@ -11,11 +11,11 @@ from rows import given as given_for
 from raydistill import methods
 from raydistill.artifacts.clusters import cluster, prototypes, random_labels
 from raydistill.losses.exits import exit_kl, feature_distance
-from raydistill.methods import Progress
+from raydistill.methods import StepInfo
 from raydistill.models.backbones import Backbone
 from raydistill.models.exits import ExitedResNet
 
-PROGRESS = Progress(0, 10)
+PROGRESS = StepInfo(0, 10)
 
 
 def rows(seed, *shapes):
@@ -30,8 +30,10 @@ def softmax(x):
 
 class TestNetwork:
     @pytest.mark.parametrize("style", ["conference", "journal"])
-    @pytest.mark.parametrize(("name", "size"), [("resnet10_w4", 8), ("resnet10_w4", 12), ("resnet18", 32),
-                                                ("torchvision:resnet18", 32), ("resnet26", 64)])  # fmt: skip
+    @pytest.mark.parametrize(
+        ("name", "size"),
+        [("resnet10_w4", 8), ("resnet10_w4", 12), ("resnet18", 32), ("torchvision:resnet18", 32), ("resnet26", 64)],
+    )
     def test_all_exits_are_as_wide_as_the_deepest(self, style, name, size):
         network = ExitedResNet(Backbone(name, image_size=size), style).eval()
         images = torch.randn(2, 3, size, size)

@@ -16,12 +16,12 @@ from ports import free_ports
 
 from raydistill import storage
 from raydistill.artifacts.store import ArtifactError, open_store
-from raydistill.config import ConfigError, Data
+from raydistill.config import ConfigError, DataConfig
 from raydistill.data.sources import load_dataset
-from raydistill.storage import Remote, StorageError, local_copy, place, sizes
-from raydistill.sweep import journal as journals
-from raydistill.sweep.journal import Journal, read_records
-from raydistill.sweep.keeper import Keeper
+from raydistill.records import journal as journals
+from raydistill.records.journal import Journal, read_records
+from raydistill.storage import Remote, StorageError, local_copy, sizes, to_path
+from raydistill.sweep.checkpoint_retention import CheckpointRetention
 from raydistill.training.checkpoint_files import finished
 from raydistill.training.checkpoints import latest_checkpoint, write_checkpoint
 
@@ -49,8 +49,11 @@ class TestRemote:
         file.write_text("two")
         (bucket / "trials" / "t0001" / "epoch-00002.safetensors").write_bytes(b"12345")
         assert (file.name, file.stem, file.suffix, str(file.parent)) == (
-            "epoch-00002.json", "epoch-00002", ".json", f"{bucket}/trials/t0001",
-        )  # fmt: skip
+            "epoch-00002.json",
+            "epoch-00002",
+            ".json",
+            f"{bucket}/trials/t0001",
+        )
         assert file.with_suffix(".safetensors").read_bytes() == b"12345"
         assert (file.read_text(), file.is_file(), file.parent.is_dir(), bucket.exists()) == ("two", True, True, True)
         assert bucket.glob("trials/*/epoch-*.json") == [file]
@@ -77,7 +80,7 @@ class TestRemote:
     )
     def test_addresses_that_cannot_be_are_refused_without_their_secrets(self, server, uri, said):
         with pytest.raises(StorageError, match=said) as caught:
-            place(uri).exists()
+            to_path(uri).exists()
         assert "hush" not in str(caught.value)
         assert "hu/sh" not in str(caught.value)
 
@@ -86,10 +89,18 @@ class TestRemote:
         began = time.monotonic()
         done = subprocess.run(
             [sys.executable, str(ROOT / "sweep.py"), "--method", "simclr", "--storage", "s3://bucket/runs"],
-            cwd=tmp_path, capture_output=True, text=True, timeout=100,
-            env=os.environ | {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_ACCESS_KEY_ID": "a",
-                              "AWS_SECRET_ACCESS_KEY": "b", "AWS_EC2_METADATA_DISABLED": "true"},
-        )  # fmt: skip
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            timeout=100,
+            env=os.environ
+            | {
+                "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+                "AWS_ACCESS_KEY_ID": "a",
+                "AWS_SECRET_ACCESS_KEY": "b",
+                "AWS_EC2_METADATA_DISABLED": "true",
+            },
+        )
         assert done.returncode == 2, done.stderr
         assert "does not answer" in done.stderr
         assert "Traceback" not in done.stderr
@@ -105,14 +116,14 @@ class TestRemote:
                 raise error
             return "there"
 
-        assert storage._patiently(lambda: flaky(OSError("connection reset"))) == "there"
+        assert storage._retry(lambda: flaky(OSError("connection reset"))) == "there"
         calls.clear()
         with pytest.raises(OSError, match="ACCESS_DENIED"):
-            storage._patiently(lambda: flaky(OSError("AWS Error ACCESS_DENIED")))
+            storage._retry(lambda: flaky(OSError("AWS Error ACCESS_DENIED")))
         assert len(calls) == 1
 
     def test_an_address_of_this_machine_is_a_path(self, tmp_path):
-        assert place(f"file://{tmp_path}") == place(str(tmp_path)) == tmp_path
+        assert to_path(f"file://{tmp_path}") == to_path(str(tmp_path)) == tmp_path
 
     def test_a_copy_is_made_once_for_each_state(self, bucket):
         file = bucket / "a.txt"
@@ -137,12 +148,12 @@ def test_checkpoints_are_written_kept_and_read(bucket):
 def test_the_keeper_counts_and_deletes_there(bucket):
     for key in ("t0000", "t0001"):
         write_checkpoint(bucket / "trials" / key, 1, {"x": torch.zeros(1000)})
-    keeper = Keeper(bucket, 5000 / 2**30)
-    assert keeper.total() > 8000
-    assert keeper.ended("t0000", 0.1, True) == []
-    assert keeper.ended("t0001", 0.2, True) == ["t0000"]
+    retention = CheckpointRetention(bucket, 5000 / 2**30)
+    assert retention.total() > 8000
+    assert retention.on_trial_end("t0000", 0.1, True) == []
+    assert retention.on_trial_end("t0001", 0.2, True) == ["t0000"]
     assert finished(bucket / "trials" / "t0000") == []
-    assert keeper.total() < 5000
+    assert retention.total() < 5000
 
 
 def test_a_journal_grows_in_parts_and_is_found_again(bucket, monkeypatch):
@@ -190,7 +201,7 @@ class TestArtifacts:
 
         store = open_store(bucket)
         with monkeypatch.context() as broken:
-            broken.setattr(Remote, "receive", refuse)
+            broken.setattr(Remote, "upload", refuse)
             with pytest.raises(ArtifactError, match="no room"):
                 store.get("bank", {"a": 1}, self.make)
         assert store.find("bank", {"a": 1}) is None
@@ -211,9 +222,9 @@ class TestArtifacts:
 
 def test_images_there_are_the_images_here(bucket, tmp_path):
     here = folder(tmp_path / "images")
-    (bucket / "images").receive(here)
+    (bucket / "images").upload(here)
     settings = {"image_size": 10, "batch_size": 2}
-    there, local = (load_dataset(Data(source=str(s), **settings)) for s in (bucket / "images", here))
+    there, local = (load_dataset(DataConfig(source=str(s), **settings)) for s in (bucket / "images", here))
     assert len(there.train) == len(local.train)
     for mine, its in zip(there.train.fetch(torch.arange(3)), local.train.fetch(torch.arange(3)), strict=True):
         assert np.array_equal(mine, its)
@@ -221,7 +232,7 @@ def test_images_there_are_the_images_here(bucket, tmp_path):
 
 def test_a_folder_that_is_not_there_is_a_wrong_setting(bucket):
     with pytest.raises(ConfigError, match="does not exist"):
-        load_dataset(Data(source=str(bucket / "nothing"), image_size=10, batch_size=2))
+        load_dataset(DataConfig(source=str(bucket / "nothing"), image_size=10, batch_size=2))
 
 
 @pytest.mark.e2e
@@ -229,15 +240,37 @@ def test_a_folder_that_is_not_there_is_a_wrong_setting(bucket):
 def test_a_whole_sweep_lives_there_and_is_resumed_from_there(bucket, tmp_path):
     """Images, teacher, journal, checkpoints and results: nothing of it stays on this machine."""
     here = folder(tmp_path / "images", per_class=20)
-    (bucket / "images").receive(here)
+    (bucket / "images").upload(here)
     (tmp_path / "space.yaml").write_text("method: bayes\nparameters: {train.lr: {min: 0.001, max: 0.01}}\n")
-    tiny = {"method.backbone": "resnet10_w4", "teacher.backbone": "resnet10_w4", "method.queue_size": 16,
-            "data.batch_size": 16, "data.image_size": 8, "eval.ks": "[1, 5]"}  # fmt: skip
+    tiny = {
+        "method.backbone": "resnet10_w4",
+        "teacher.backbone": "resnet10_w4",
+        "method.queue_size": 16,
+        "data.batch_size": 16,
+        "data.image_size": 8,
+        "eval.ks": "[1, 5]",
+    }
     command = [
-        sys.executable, str(ROOT / "sweep.py"), "--method", "seed", "--name", "s", "--search-space", "space.yaml",
-        "--seeds", "1", "--threads", "1", "--learners", "2", "--storage", f"{bucket}/runs", "--data",
-        f"{bucket}/images", *(f"--set={key}={value}" for key, value in tiny.items()),
-    ]  # fmt: skip
+        sys.executable,
+        str(ROOT / "sweep.py"),
+        "--method",
+        "seed",
+        "--name",
+        "s",
+        "--search-space",
+        "space.yaml",
+        "--seeds",
+        "1",
+        "--threads",
+        "1",
+        "--learners",
+        "2",
+        "--storage",
+        f"{bucket}/runs",
+        "--data",
+        f"{bucket}/images",
+        *(f"--set={key}={value}" for key, value in tiny.items()),
+    ]
     sweep = bucket / "runs" / "s"
     first = subprocess.Popen([*command, "--trials", "4", "--epochs", "4"], cwd=tmp_path, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 150
@@ -248,9 +281,12 @@ def test_a_whole_sweep_lives_there_and_is_resumed_from_there(bucket, tmp_path):
     first.kill()
     first.wait()
     done = subprocess.run(
-        [*command, "--trials", "4", "--epochs", "4", "--resume"], cwd=tmp_path, capture_output=True, text=True,
+        [*command, "--trials", "4", "--epochs", "4", "--resume"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
         timeout=250,
-    )  # fmt: skip
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     found = records(sweep)
     assert sorted(key for key in found if key.startswith("t0")) == ["t0000", "t0001", "t0002", "t0003"]
@@ -262,10 +298,22 @@ def test_a_whole_sweep_lives_there_and_is_resumed_from_there(bucket, tmp_path):
     assert not (tmp_path / "artifacts").exists()
     assert (sweep / "trials" / (sweep / "winner.txt").read_text()).is_dir()
     winner = subprocess.run(
-        [sys.executable, "-m", "raydistill", "train", f"{sweep}/winner.yaml", "--artifacts",
-         f"{bucket}/runs/_artifacts", "--threads", "1"],
-        cwd=tmp_path, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "raydistill",
+            "train",
+            f"{sweep}/winner.yaml",
+            "--artifacts",
+            f"{bucket}/runs/_artifacts",
+            "--threads",
+            "1",
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
     assert winner.returncode == 0, winner.stderr
     assert "epoch 4/4" in winner.stdout
 

@@ -10,7 +10,7 @@ from states import same, weights
 from raydistill import config
 from raydistill.artifacts import teachers
 from raydistill.artifacts.store import Store
-from raydistill.config import Data
+from raydistill.config import DataConfig
 from raydistill.data.augment import View
 from raydistill.data.sources import load_dataset
 from raydistill.models import queue as queues
@@ -18,7 +18,7 @@ from raydistill.training.checkpoints import latest_checkpoint
 from raydistill.training.messages import Assignment
 from raydistill.training.pack import Pack
 from raydistill.training.prepare import ensure_teachers, promised
-from raydistill.training.supplies import Supplies
+from raydistill.training.teachers import TeacherProvider
 
 DATA = {"source": "digits", "limit": 48, "image_size": 8, "batch_size": 16}
 TEACHER = {"backbone": "resnet10_w4", "epochs": 1, "batch_size": 16}
@@ -41,7 +41,7 @@ def no_evaluation(*_):
 
 @pytest.fixture(scope="module")
 def dataset():
-    return load_dataset(Data(**DATA))
+    return load_dataset(DataConfig(**DATA))
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def settings(name, epochs=2, data=(), teacher=(), train=(), **options):
 
 
 def make_pack(dataset, store, **data):
-    return Pack(dataset, Data(**{**DATA, **data}), evaluate=no_evaluation, store=store)
+    return Pack(dataset, DataConfig(**{**DATA, **data}), evaluate=no_evaluation, store=store)
 
 
 def run(pack, limit=20):
@@ -89,11 +89,11 @@ def test_a_teachers_time_is_no_learners_own(dataset, store, monkeypatch):
     pack = make_pack(dataset, store)
     for key in "ab":
         join(pack, key, settings("seed", 1))
-    embed = Supplies.embed
-    monkeypatch.setattr(Supplies, "embed", lambda *a: time.sleep(0.2) or embed(*a))
+    embed = TeacherProvider.embed
+    monkeypatch.setattr(TeacherProvider, "embed", lambda *a: time.sleep(0.2) or embed(*a))
     pack.run_epoch()
     steps = pack.stream.steps_per_epoch
-    assert pack.load.wall - pack.load.alone >= 0.2 * steps
+    assert pack.load.seconds - pack.load.own_seconds >= 0.2 * steps
 
 
 @pytest.mark.parametrize("name", ROWS)
@@ -158,7 +158,7 @@ class TestEveryMethod:
         configuration = settings(name)
         pack = make_pack(dataset, store)
         join(pack, "x", configuration)
-        given = pack.learners["x"].supply.given
+        given = pack.learners["x"].inputs.context
         before = promised(configuration, dataset, store)
         assert (before.teachers, len(before.class_counts)) == (given.teachers, len(given.class_counts))
 
@@ -169,15 +169,15 @@ class TestTeachers:
         for key in "abc":
             join(pack, key, settings("simreg", 1, head_depth=ord(key) - 96))
         calls = []
-        honest = pack.supplies.embed
-        pack.supplies.embed = lambda *a: calls.append(a) or honest(*a)
+        honest = pack.provider.embed
+        pack.provider.embed = lambda *a: calls.append(a) or honest(*a)
         run(pack)
         assert len(calls) == pack.stream.steps_per_epoch
 
     def test_never_moved_by_training(self, dataset, store):
         pack = make_pack(dataset, store)
         join(pack, "x", settings("seed"))
-        (teacher,) = pack.supplies._teachers.values()
+        (teacher,) = pack.provider._teachers.values()
         before = {name: value.clone() for name, value in teacher.state_dict().items()}
         run(pack)
         assert same(before, teacher.state_dict())
@@ -198,7 +198,7 @@ class TestTeachers:
     def test_several_teachers_have_a_head_each(self, dataset, store):
         pack = make_pack(dataset, store)
         join(pack, "x", settings("simreg", 1, teacher={"count": 2}))
-        assert len(pack.learners["x"].supply.teachers) == 2
+        assert len(pack.learners["x"].inputs.teachers) == 2
         run(pack)
 
     def test_a_teacher_that_is_not_there_is_named(self, dataset, tmp_path):
@@ -265,8 +265,8 @@ class TestSharedQueues:
         for i in range(3):
             join(pack, str(i), settings("seed", 2, tau_t=0.01 + 0.1 * i, tau_s=0.2 + 0.1 * i, queue_size=16))
         appended, compared = [], []
-        append, cosines = queues.Trail.append, queues.cosines
-        monkeypatch.setattr(queues.Trail, "append", lambda *a: appended.append(a) or append(*a))
+        append, cosines = queues.EmbeddingLog.append, queues.cosines
+        monkeypatch.setattr(queues.EmbeddingLog, "append", lambda *a: appended.append(a) or append(*a))
         monkeypatch.setattr(queues, "cosines", lambda *a: compared.append(a) or cosines(*a))
         pack.run_epoch()
         steps = pack.stream.steps_per_epoch
@@ -314,7 +314,7 @@ class TestBank:
             join(pack, "x", settings(name, 4, data={"fixed_views": 2}, teacher={"bank": bank}, train={"lr": 1e-5}))
             if bank:
                 pack.run_epoch(), pack.run_epoch()
-                pack.supplies.embed = None
+                pack.provider.embed = None
             else:
                 first = pack.run_epoch() + pack.run_epoch()
                 assert first[0].metrics["loss"] > 0
@@ -324,12 +324,12 @@ class TestBank:
     def test_rows_are_the_live_teachers_of_the_very_same_views(self, dataset, store):
         pack = make_pack(dataset, store, fixed_views=3)
         join(pack, "x", settings("seed", data={"fixed_views": 3}))
-        (key,) = pack.learners["x"].supply.teachers
+        (key,) = pack.learners["x"].inputs.teachers
         view = View("moco2", 0)
         for epoch in (0, 2, 4):
             views, indices = pack.stream.batch(epoch, 1, [view])
-            page = pack.supplies.page(key, view, "head", epoch)
-            live = pack.supplies.embed(key, "head", views[view])
+            page = pack.provider.page(key, view, "head", epoch)
+            live = pack.provider.embed(key, "head", views[view])
             torch.testing.assert_close(torch.from_numpy(page[indices.numpy()]).float(), live, rtol=2e-3, atol=2e-3)
 
     def test_one_bank_serves_every_seed(self, dataset, store):
@@ -364,12 +364,12 @@ class TestLabels:
     def test_every_source_gives_each_image_a_class(self, dataset, store, kind):
         pack = make_pack(dataset, store)
         join(pack, "x", settings("sssd", 1, labels=kind))
-        labels = pack.learners["x"].supply.labels
+        labels = pack.learners["x"].inputs.labels
         assert labels.shape == (len(dataset.train),)
         assert len(labels.unique()) == (10 if kind == "true" else 4)
         again = make_pack(dataset, store)
         join(again, "y", settings("sssd", 1, labels=kind))
-        assert torch.equal(labels, again.learners["y"].supply.labels)
+        assert torch.equal(labels, again.learners["y"].inputs.labels)
         run(pack)
 
     @pytest.mark.fault(17)

@@ -15,10 +15,10 @@ from mlflow import MlflowClient
 from mlflow_runs import held
 
 from raydistill import config
-from raydistill.sweep.journal import Journal
-from raydistill.sweep.replay import replay
+from raydistill.records.journal import Journal
+from raydistill.sweep.search.space_parser import load_space
 from raydistill.sweep.settings import SweepSettings
-from raydistill.sweep.space_file import load_space
+from raydistill.tracking.backfill import backfill
 from raydistill.training.checkpoints import latest_checkpoint
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
@@ -37,9 +37,14 @@ def plan(folder, space, *, epochs=3, name="s", **values):
     path.write_text(yaml.safe_dump(space))
     base = {**TINY, "train": {"epochs": epochs, "lr": GOOD}}
     return SweepSettings(
-        name=name, storage=folder / "runs", tracking_uri=f"sqlite:///{folder}/mlflow.db", base=config.load(base),
-        space=load_space(path, "dogo", {}), threads=2, **values,
-    )  # fmt: skip
+        name=name,
+        storage=folder / "runs",
+        tracking_uri=f"sqlite:///{folder}/mlflow.db",
+        base=config.load(base),
+        space=load_space(path, "dogo", {}),
+        threads=2,
+        **values,
+    )
 
 
 def runs_of(folder, name="s"):
@@ -141,7 +146,7 @@ class TestAWholeSweep:
     def test_another_mlflow_is_told_the_same_of_the_folder(self, done):
         folder, settings, _ = done
         elsewhere = f"sqlite:///{folder}/elsewhere/mlflow.db"
-        replay(settings.directory, elsewhere)
+        backfill(settings.directory, elsewhere)
         first, second = held(settings.tracking_uri, "s"), held(elsewhere, "s")
         for run in first:
             began, told = first[run].pop("times")[0], second[run].pop("times")[0]
@@ -202,8 +207,11 @@ class TestAWholeSweep:
 def test_a_grid_runs_each_point_once(cluster, tmp_path):
     from raydistill.sweep.run import run_sweep
 
-    space = {"method": "grid", "metric": {"name": "val_knn"}, "parameters": {"method.tau_kd": {"values": [0.1, 0.5]},
-             "data.batch_size": {"values": [16, 20]}}}  # fmt: skip
+    space = {
+        "method": "grid",
+        "metric": {"name": "val_knn"},
+        "parameters": {"method.tau_kd": {"values": [0.1, 0.5]}, "data.batch_size": {"values": [16, 20]}},
+    }
     settings = plan(tmp_path, space, epochs=1, trials=4, seeds=1)
     run_sweep(settings)
     trials = Journal(settings.directory / "journal.jsonl").trials
@@ -240,9 +248,19 @@ def command(folder, *arguments, method="dogo"):
     tiny = {**backbone, **{f"data.{k}": v for k, v in DATA.items()}}
     fixed = [f"--set={key}={value}" for key, value in tiny.items()]
     return [
-        sys.executable, str(ROOT / "sweep.py"), "--method", method, "--name", "s", "--search-space", "space.yaml",
-        "--seeds", "1", *fixed, *arguments,
-    ]  # fmt: skip
+        sys.executable,
+        str(ROOT / "sweep.py"),
+        "--method",
+        method,
+        "--name",
+        "s",
+        "--search-space",
+        "space.yaml",
+        "--seeds",
+        "1",
+        *fixed,
+        *arguments,
+    ]
 
 
 @pytest.mark.fault(2)

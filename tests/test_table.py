@@ -1,11 +1,11 @@
 """The table at the end of a sweep."""
 
-from raydistill.sweep.table import Row, render
+from raydistill.records.leaderboard import LeaderboardEntry, render
 
 
 def rows(*sizes):
     return [
-        Row(f"r{i}", {}, 2, [{"val_knn": 0.5, "student_parameters": size}] * (1 + i % 2))
+        LeaderboardEntry(f"r{i}", {}, 2, [{"val_knn": 0.5, "student_parameters": size}] * (1 + i % 2))
         for i, size in enumerate(sizes)
     ]
 
@@ -19,7 +19,9 @@ def test_sizes_are_a_column_only_where_they_differ():
 
 
 def test_whatever_the_search_went_by_is_a_column_and_comes_first():
-    scored = [Row("r", {}, 2, [{"val_knn": 0.5, "loss": 1.25, "student_parameters": 2e6}])]
+    scored = [LeaderboardEntry("r", {}, 2, [{"val_knn": 0.5, "loss": 1.25, "student_parameters": 2e6}])]
     assert render(scored, ["loss", "student_parameters"]).splitlines()[0].split("|")[4:7] == [
-        " loss   ", " student_parameters ", " val_knn ",
-    ]  # fmt: skip
+        " loss   ",
+        " student_parameters ",
+        " val_knn ",
+    ]

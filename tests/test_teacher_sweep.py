@@ -6,9 +6,9 @@ from mlflow import MlflowClient
 
 from raydistill import config
 from raydistill.artifacts.store import Store
-from raydistill.sweep.journal import Journal
+from raydistill.records.journal import Journal
+from raydistill.sweep.search.space_parser import load_space
 from raydistill.sweep.settings import SweepSettings, with_own_teacher
-from raydistill.sweep.space_file import load_space
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 DATA = {"limit": 60, "batch_size": 16, "image_size": 8}
@@ -30,15 +30,24 @@ def sweep(folder, name, method, parameters, *, evaluation=(), **teacher):
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump({"method": "grid", "parameters": parameters}))
     base = {
-        "method": {"name": method, **METHODS[method]}, "data": DATA, "teacher": {**TEACHER, **teacher},
-        "train": {"epochs": 1, "lr": 0.01}, "eval": {"probe_epochs": 3, **dict(evaluation)},
-    }  # fmt: skip
+        "method": {"name": method, **METHODS[method]},
+        "data": DATA,
+        "teacher": {**TEACHER, **teacher},
+        "train": {"epochs": 1, "lr": 0.01},
+        "eval": {"probe_epochs": 3, **dict(evaluation)},
+    }
     space = load_space(path, method, {}, base)
     settings = SweepSettings(
-        name=name, storage=folder / "runs", tracking_uri=f"sqlite:///{folder}/mlflow.db",
-        base=with_own_teacher(config.load(base)), space=space, trials=len(space.grid()), seeds=1, threads=1,
+        name=name,
+        storage=folder / "runs",
+        tracking_uri=f"sqlite:///{folder}/mlflow.db",
+        base=with_own_teacher(config.load(base)),
+        space=space,
+        trials=len(space.grid()),
+        seeds=1,
+        threads=1,
         artifacts=folder / "artifacts",
-    )  # fmt: skip
+    )
     return settings, run_sweep(settings)
 
 
@@ -92,9 +101,9 @@ def test_a_sweeps_winner_can_teach(first, folder):
 
     settings, _ = first
     store = Store(folder / "artifacts")
-    key = locate(store, str(settings.directory), config.Teacher(), 8)
+    key = locate(store, str(settings.directory), config.TeacherConfig(), 8)
     assert store.open(key.removeprefix("artifact:")).exists()
-    assert locate(store, str(settings.directory / "winner"), config.Teacher(), 8) == key
+    assert locate(store, str(settings.directory / "winner"), config.TeacherConfig(), 8) == key
 
 
 def test_every_exit_is_scored_and_their_ensemble(first, folder):
@@ -110,9 +119,9 @@ def test_every_exit_is_scored_and_their_ensemble(first, folder):
 
 def test_a_teacher_that_fails_stops_the_sweep_with_its_cause(cluster, folder, monkeypatch):
     from raydistill.artifacts import teachers
-    from raydistill.sweep.driver import SweepFailed
+    from raydistill.sweep.driver import SweepError
 
     fatal = {"method": {"name": "simclr"}, "train": {"lr": 1e30}}
     monkeypatch.setattr(teachers, "load_preset", lambda method, name: fatal)
-    with pytest.raises(SweepFailed, match=r"the teacher teacher-\w+ failed: .*nan"):
+    with pytest.raises(SweepError, match=r"the teacher teacher-\w+ failed: .*nan"):
         sweep(folder, "failing", "seed", TEMPERATURES, seed=7)

@@ -13,9 +13,10 @@ from typing import Any
 
 import pytest
 
-from raydistill.sweep import mlflow_runs, outbox
-from raydistill.sweep.names import check_name
-from raydistill.sweep.tracking import Tracker, TrackingError
+from raydistill.records.names import check_name
+from raydistill.tracking import client as mlflow_client
+from raydistill.tracking import delivery_queue
+from raydistill.tracking.tracker import Tracker, TrackingError
 
 mlflow = pytest.importorskip("mlflow")
 ORIGINAL_CLIENT = mlflow.MlflowClient
@@ -46,8 +47,8 @@ def opened(store: str, request: pytest.FixtureRequest) -> Iterator[Callable[...,
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Back-off within milliseconds."""
-    monkeypatch.setattr(outbox, "FIRST_PAUSE", 0.01)
-    monkeypatch.setattr(outbox, "LONGEST_PAUSE", 0.05)
+    monkeypatch.setattr(delivery_queue, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(delivery_queue, "LONGEST_PAUSE", 0.05)
 
 
 class Recorder(ORIGINAL_CLIENT):  # type: ignore[misc, valid-type]
@@ -121,7 +122,9 @@ def test_tracker_refuses_unsafe_names_before_it_connects(opened: Callable[..., T
 
 
 def test_importing_the_module_does_not_import_mlflow() -> None:
-    code = "import sys, raydistill.sweep.tracking; sys.exit(any(m in sys.modules for m in ('mlflow', 'torch', 'ray')))"
+    code = (
+        "import sys, raydistill.tracking.tracker; sys.exit(any(m in sys.modules for m in ('mlflow', 'torch', 'ray')))"
+    )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
@@ -326,7 +329,7 @@ def test_a_bad_event_goes_alone(
     store: str, opened: Callable[..., Tracker], caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     tracker = opened()
-    with caplog.at_level(logging.WARNING, logger=outbox.__name__):
+    with caplog.at_level(logging.WARNING, logger=delivery_queue.__name__):
         for step in range(20):
             tracker.log_parent({"bad|name" if step == 7 else "good": float(step)}, step)
         tracker.artifact(None, tmp_path / "missing")
@@ -362,18 +365,18 @@ def test_a_busy_database_is_waited_for() -> None:
     from mlflow.exceptions import MlflowException, RestException
     from mlflow.protos.databricks_pb2 import BAD_REQUEST, INVALID_PARAMETER_VALUE, TEMPORARILY_UNAVAILABLE
 
-    assert outbox.transient(MlflowException("database is locked", BAD_REQUEST))
-    assert outbox.transient(MlflowException("away", TEMPORARILY_UNAVAILABLE))
-    assert outbox.transient(MlflowException("API request failed with exception ConnectionError"))
-    assert not outbox.transient(MlflowException("changing a param", INVALID_PARAMETER_VALUE))
-    assert not outbox.transient(RestException({"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "gone"}))
-    assert not outbox.transient(TypeError("a bug"))
+    assert delivery_queue.transient(MlflowException("database is locked", BAD_REQUEST))
+    assert delivery_queue.transient(MlflowException("away", TEMPORARILY_UNAVAILABLE))
+    assert delivery_queue.transient(MlflowException("API request failed with exception ConnectionError"))
+    assert not delivery_queue.transient(MlflowException("changing a param", INVALID_PARAMETER_VALUE))
+    assert not delivery_queue.transient(RestException({"error_code": "RESOURCE_DOES_NOT_EXIST", "message": "gone"}))
+    assert not delivery_queue.transient(TypeError("a bug"))
 
 
 @pytest.mark.fault(12)
 @pytest.mark.parametrize("server", ["closed", "silent"])
 def test_no_server_fails_within_ten_seconds(server: str) -> None:
-    before = {name: os.environ.get(name) for name in mlflow_runs.PROBE}
+    before = {name: os.environ.get(name) for name in mlflow_client.PROBE}
     begin = time.monotonic()
     with closing(socket.socket()) as listener:
         listener.bind(("127.0.0.1", 0))
@@ -384,7 +387,7 @@ def test_no_server_fails_within_ten_seconds(server: str) -> None:
             Tracker(uri, "e", "s", params={})
     assert time.monotonic() - begin < 10
     assert "secret" not in str(caught.value)
-    assert {name: os.environ.get(name) for name in mlflow_runs.PROBE} == before
+    assert {name: os.environ.get(name) for name in mlflow_client.PROBE} == before
 
 
 @pytest.mark.fault(10)
@@ -434,4 +437,4 @@ def test_pickles_are_off_by_default(opened: Callable[..., Tracker], monkeypatch:
     ],
 )
 def test_no_password_of_an_address_is_shown(address: str, shown: str) -> None:
-    assert outbox.without_password(f"MLflow at {address} is away") == f"MLflow at {shown} is away"
+    assert delivery_queue.without_password(f"MLflow at {address} is away") == f"MLflow at {shown} is away"

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from raydistill.sweep import mlflow_runs
-from raydistill.sweep.mlflow_runs import TrackingError, connect, find_experiment
+from raydistill.tracking import client
+from raydistill.tracking.client import TrackingError, connect, find_experiment
 
 pytest.importorskip("mlflow")
 PROCESSES = 3
@@ -42,7 +42,7 @@ def test_sweeps_that_start_together_share_a_new_store(tmp_path: Path) -> None:
 
 
 def test_a_lock_that_is_never_released_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(mlflow_runs, "LOCK_TIMEOUT", 0.2)
+    monkeypatch.setattr(client, "LOCK_TIMEOUT_S", 0.2)
     database = tmp_path / "mlflow.db"
     begin = time.monotonic()
     with (tmp_path / "mlflow.db.lock").open("w") as file:
@@ -50,9 +50,9 @@ def test_a_lock_that_is_never_released_is_named(tmp_path: Path, monkeypatch: pyt
         with pytest.raises(TrackingError, match=r"mlflow\.db\.lock: held by another process for 0\.2 s"):
             connect(f"sqlite:///{database}", "e")
     assert 0.2 <= time.monotonic() - begin < 5
-    with mlflow_runs.locked(database), pytest.raises(TrackingError, match="held by another process"):
+    with client.locked(database), pytest.raises(TrackingError, match="held by another process"):
         connect(f"sqlite:///{database}", "e")
-    with mlflow_runs.locked(database):
+    with client.locked(database):
         pass
 
 

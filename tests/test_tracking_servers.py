@@ -14,7 +14,7 @@ from mlflow import MlflowClient
 from mlflow_servers import Server
 from ports import free_ports
 
-from raydistill.sweep.tracking import Tracker
+from raydistill.tracking.tracker import Tracker
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
 
@@ -41,13 +41,19 @@ def postgres(folder):
     (port,) = free_ports(1)
     subprocess.run(
         [postgres_tool("initdb"), "--pgdata", data, "--username", "mlflow", "--auth", "trust", "--no-sync"],
-        check=True, capture_output=True, cwd="/", **who,
-    )  # fmt: skip
+        check=True,
+        capture_output=True,
+        cwd="/",
+        **who,
+    )
     with (folder / "log").open("w") as log:
         server = subprocess.Popen(
             [postgres_tool("postgres"), "-D", data, "-p", str(port), "-h", "127.0.0.1", "-k", folder, "-F"],
-            stdout=log, stderr=log, cwd="/", **who,
-        )  # fmt: skip
+            stdout=log,
+            stderr=log,
+            cwd="/",
+            **who,
+        )
     try:
         deadline = time.monotonic() + 60
         while subprocess.run(

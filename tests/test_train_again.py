@@ -8,10 +8,10 @@ from states import same, weights
 
 from raydistill import config
 from raydistill.cli import main, train
-from raydistill.config import Data
+from raydistill.config import DataConfig
 from raydistill.data.sources import load_dataset
-from raydistill.export.found import find
-from raydistill.sweep.journal import Journal
+from raydistill.export.resolve import resolve_run
+from raydistill.records.journal import Journal
 from raydistill.training.checkpoints import latest_checkpoint, write_checkpoint
 from raydistill.training.messages import Assignment
 from raydistill.training.pack import Pack
@@ -27,7 +27,7 @@ def command(*arguments, code=0):
 def home(tmp_path, monkeypatch):
     """A sweep whose winner joined a pack two epochs after its neighbour; the current folder is above it."""
     monkeypatch.chdir(tmp_path)
-    pack = Pack(load_dataset(Data(**DATA)), Data(**DATA), evaluate=lambda *_: {})
+    pack = Pack(load_dataset(DataConfig(**DATA)), DataConfig(**DATA), evaluate=lambda *_: {})
     for key, epochs in (("t0000", 4), ("t0001", 2)):
         values = {"method": TINY, "data": DATA, "train": {"epochs": epochs, "lr": 0.01, "seed": epochs}}
         folder = tmp_path / "runs" / "late-1" / "trials" / key
@@ -72,8 +72,8 @@ def test_a_trial_whose_checkpoint_was_removed_is_trained_again_out_of_the_journa
 
 def test_what_was_trained_again_is_a_run_itself(home):
     command("train", "late-1", "--out", "again")
-    found = find("again", home, "")
-    assert found.config == find("late-1", home, "").config
+    found = resolve_run("again", home, "")
+    assert found.config == resolve_run("late-1", home, "").config
     command("export", "again", "--format", "safetensors")
     assert (home.parent / "exports" / "again-safetensors" / "encoder.safetensors").exists()
 
@@ -83,7 +83,7 @@ def test_a_folder_keeps_to_its_run_but_may_train_it_longer(home, capsys):
     command("train", "late-1", "--set", "train.epochs=2", "--out", "again")
     command("train", "late-1", "--set", "train.lr=0.5", "--out", "again", code=2)
     assert "--out again: holds a run of other settings" in capsys.readouterr().err
-    assert find("again", home, "").config.train.lr == 0.01
+    assert resolve_run("again", home, "").config.train.lr == 0.01
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_another_length_is_another_run_where_a_schedule_depends_on_it(home, tmp_
     said = capsys.readouterr().err
     assert f"train.epochs = 2: again holds a run of 1 epochs, on which {depends} depends" in said
     assert "choose another folder" in said
-    assert find("again", home, "").config.train.epochs == 1
+    assert resolve_run("again", home, "").config.train.epochs == 1
     for file in (tmp_path / "again").glob("epoch-*"):
         file.unlink()
     command("train", "s.yaml", "--set", "train.epochs=2", "--out", "again")
@@ -112,30 +112,32 @@ def test_a_shorter_training_leaves_the_longer_one_as_it_is_and_says_that_it_is_d
     capsys.readouterr()
     command("train", "late-1", "--set", "train.epochs=1", "--out", "again")
     assert capsys.readouterr().out.startswith("again is trained already: epoch 2  loss ")
-    assert find("again", home, "").config.train.epochs == 2
+    assert resolve_run("again", home, "").config.train.epochs == 2
 
 
 @pytest.mark.parametrize("out", ["runs/late-1", "runs/late-1/trials/t0001", "runs/late-1/winner", "runs/late-1/new"])
 def test_a_sweeps_own_folder_is_no_place_for_another_training(home, capsys, out):
     command("train", "late-1", "--set", "train.epochs=3", "--out", out, code=2)
     assert f"--out {out}: lies in the folder of sweep late-1" in capsys.readouterr().err
-    assert find("late-1", home, "").config.train.epochs == 2
+    assert resolve_run("late-1", home, "").config.train.epochs == 2
     assert not (home / "late-1" / "new").exists()
 
 
 def test_a_teachers_length_stays_what_it_was_when_its_student_trains_on(home, tmp_path, capsys):
     values = {
-        "method": {"name": "regress", "backbone": "resnet10_w4"}, "data": DATA, "train": {"epochs": 1},
+        "method": {"name": "regress", "backbone": "resnet10_w4"},
+        "data": DATA,
+        "train": {"epochs": 1},
         "teacher": {"backbone": "resnet10_w4"},
-    }  # fmt: skip
+    }
     (tmp_path / "s.yaml").write_text(yaml.safe_dump(values))
     command("train", "s.yaml", "--out", "o")
     assert "teacher epoch 1" in capsys.readouterr().out
     assert list((tmp_path / "artifacts" / ".training").iterdir()) == [], "its checkpoints are of no more use"
-    assert find("o", home, "").config.teacher.epochs == 1
+    assert resolve_run("o", home, "").config.teacher.epochs == 1
     command("train", "s.yaml", "--set", "train.epochs=2", "--out", "o")
     assert "teacher" not in capsys.readouterr().out
-    assert find("o", home, "").config.teacher.epochs == 1
+    assert resolve_run("o", home, "").config.teacher.epochs == 1
     command("train", "s.yaml", "--set", "teacher.epochs=2", "--out", "o", code=2)
     said = capsys.readouterr()
     assert "--out o: holds a run of other settings" in said.err
@@ -157,7 +159,7 @@ class TestWhatTrainedIt:
 
     def test_threads_are_the_sweeps_unless_given(self, home):
         torch.set_num_threads(2)
-        pack = Pack(load_dataset(Data(**DATA)), Data(**DATA), evaluate=lambda *_: {})
+        pack = Pack(load_dataset(DataConfig(**DATA)), DataConfig(**DATA), evaluate=lambda *_: {})
         folder = home / "late-1" / "trials" / "t0001"
         for file in folder.glob("epoch-*"):
             file.unlink()

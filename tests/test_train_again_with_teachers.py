@@ -9,10 +9,10 @@ from states import same, weights
 from raydistill import config
 from raydistill.artifacts.store import Store
 from raydistill.cli import main
-from raydistill.config import Data
+from raydistill.config import DataConfig
 from raydistill.data.sources import load_dataset
-from raydistill.sweep.journal import Journal
-from raydistill.sweep.tracking import Tracker
+from raydistill.records.journal import Journal
+from raydistill.tracking.tracker import Tracker
 from raydistill.training.checkpoint_files import newest
 from raydistill.training.checkpoints import latest_checkpoint
 from raydistill.training.messages import Assignment
@@ -43,7 +43,7 @@ def here(tmp_path_factory):
     ensure_teachers(config.load(settings("seed", DATA)), store, here / "scratch", evaluate=no_evaluation)
     journal = Journal(here / "runs" / "demo-1" / "journal.jsonl")
     for data in (DATA, FIXED):
-        pack = Pack(load_dataset(Data(**data)), Data(**data), evaluate=no_evaluation, store=store)
+        pack = Pack(load_dataset(DataConfig(**data)), DataConfig(**data), evaluate=no_evaluation, store=store)
         pack.add(Assignment("neighbour", settings("simclr", data, 3)))
         pack.run_epoch()
         for key in (key for key, (_, wanted) in TRIALS.items() if wanted is data):

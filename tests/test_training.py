@@ -7,17 +7,17 @@ import torch
 from states import same, weights
 
 from raydistill import config
-from raydistill.config import Data
+from raydistill.config import DataConfig
 from raydistill.data.sources import load_dataset
-from raydistill.methods import Given
+from raydistill.methods import MethodContext
 from raydistill.methods.simclr import SimCLR
 from raydistill.training.checkpoints import latest_checkpoint
 from raydistill.training.learner import Learner
-from raydistill.training.messages import Assignment, Orders
+from raydistill.training.messages import Assignment, Directive
 from raydistill.training.pack import Pack
 from raydistill.training.schedules import learning_rate
-from raydistill.training.single import TrainingFailed, train
-from raydistill.training.supplies import Supply
+from raydistill.training.single import TrainingError, train
+from raydistill.training.teachers import LearnerInputs
 from raydistill.training.worker import serve
 
 DATA = {"source": "digits", "limit": 48, "image_size": 8, "batch_size": 16}
@@ -30,7 +30,7 @@ METHODS = {
 
 @pytest.fixture(scope="module")
 def dataset():
-    return load_dataset(Data(**DATA))
+    return load_dataset(DataConfig(**DATA))
 
 
 def settings(name="dogo", epochs=2, data=(), train=(), **options):
@@ -50,7 +50,7 @@ def no_evaluation(*_):
 
 
 def make_pack(dataset, **data):
-    return Pack(dataset, Data(**{**DATA, **data}), evaluate=no_evaluation)
+    return Pack(dataset, DataConfig(**{**DATA, **data}), evaluate=no_evaluation)
 
 
 def finish(pack, limit=20):
@@ -290,7 +290,9 @@ class TestLearner:
 
     def test_clipping_bounds_the_gradient(self, dataset, monkeypatch):
         learner = Learner(
-            config.load(settings("simclr", 1, train={"clip_norm": 1e-3})), Supply(Given(8)), steps_per_epoch=3
+            config.load(settings("simclr", 1, train={"clip_norm": 1e-3})),
+            LearnerInputs(MethodContext(8)),
+            steps_per_epoch=3,
         )
         pack = make_pack(dataset)
         pack.learners["x"] = learner
@@ -311,7 +313,7 @@ class TestLearner:
 
     def test_schedules(self):
         def rates(**values):
-            options = config.Train(lr=0.1, **values)
+            options = config.TrainConfig(lr=0.1, **values)
             return [learning_rate(options, step=s, total=100, steps_per_epoch=10, batch_size=512) for s in range(100)]
 
         assert set(rates()) == {0.1}
@@ -326,7 +328,7 @@ class TestLearner:
         monkeypatch.setattr(
             SimCLR, "loss", lambda self, batch, progress: {"loss": torch.tensor(math.nan).requires_grad_()}
         )
-        with pytest.raises(TrainingFailed, match="loss = nan"):
+        with pytest.raises(TrainingError, match="loss = nan"):
             train(config.load(settings("simclr", 1)), None, evaluate=no_evaluation)
 
 
@@ -355,10 +357,10 @@ class TestWorker:
         data, other = settings()["data"], {**settings()["data"], "batch_size": 8}
         small = settings("simclr", 2, data={"batch_size": 8})
         control = Script(
-            Orders(data, [Assignment("a", settings("simclr", 3)), Assignment("b", settings("simclr", 3))]),
-            Orders(data, stop=["a"]),
-            Orders(other, [Assignment("c", small)], stop=["b"]),
-            Orders(close=True),
+            Directive(data, [Assignment("a", settings("simclr", 3)), Assignment("b", settings("simclr", 3))]),
+            Directive(data, stop=["a"]),
+            Directive(other, [Assignment("c", small)], stop=["b"]),
+            Directive(close=True),
         )
         serve(control, evaluate=no_evaluation, load=lambda _: dataset)
         keys = [sorted((r.key, r.epoch) for r in reports) for reports in control.reports]
@@ -368,7 +370,7 @@ class TestWorker:
     @pytest.mark.fault(17)
     def test_a_batch_larger_than_the_data_is_reported_to_its_trial(self, dataset):
         value = settings("simclr", 1, data={"batch_size": 4096})
-        control = Script(Orders(value["data"], [Assignment("a", value)]), Orders(close=True))
+        control = Script(Directive(value["data"], [Assignment("a", value)]), Directive(close=True))
         serve(control, evaluate=no_evaluation, load=lambda _: dataset)
         (report,) = control.reports[1]
         assert "data.batch_size = 4096 is larger than the" in report.error

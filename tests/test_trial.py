@@ -5,13 +5,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from raydistill.sweep import trial as module
+from raydistill.records.journal import Journal
 from raydistill.sweep.driver import _Callback
-from raydistill.sweep.journal import Journal
-from raydistill.sweep.trial import Trial, last_copy
+from raydistill.sweep.workers import trainable as module
+from raydistill.sweep.workers.trainable import SweepTrainable, last_copy
 from raydistill.training.checkpoint_files import finished
 from raydistill.training.checkpoints import latest_checkpoint, write_checkpoint
-from raydistill.training.messages import Report
+from raydistill.training.messages import EpochResult
 
 
 class Calls:
@@ -30,7 +30,7 @@ class Calls:
 
 @pytest.fixture
 def broker(monkeypatch):
-    broker = Calls(Report("t0001", 3, {"loss": 1.0}))
+    broker = Calls(EpochResult("t0001", 3, {"loss": 1.0}))
     monkeypatch.setattr(module.ray, "get_actor", lambda name: broker)
     monkeypatch.setattr(module.ray, "get", lambda value: value)
     return broker
@@ -38,13 +38,19 @@ def broker(monkeypatch):
 
 def settings(folder, **values):
     return {
-        "key": "t0001", "config": {"train": {"lr": 0.1}}, "settings": {}, "directory": str(folder), "heard": 2,
-        "broker": "b", "carry": False, **values,
-    }  # fmt: skip
+        "key": "t0001",
+        "config": {"train": {"lr": 0.1}},
+        "settings": {},
+        "directory": str(folder),
+        "last_delivered_epoch": 2,
+        "broker": "b",
+        "carry": False,
+        **values,
+    }
 
 
 def made(folder, **values):
-    trial = Trial.__new__(Trial)
+    trial = SweepTrainable.__new__(SweepTrainable)
     trial.setup(settings(folder, **values))
     return trial
 
@@ -56,11 +62,11 @@ def test_it_joins_with_its_first_step_since_tune_may_prepare_an_actor_that_it_ne
     assert trial.step()["epoch"] == 3
     trial.step()
     assert [name for name, *_ in broker.made] == ["join", "next", "next"]
-    assert broker.made[0][1].heard == 2
+    assert broker.made[0][1].last_delivered_epoch == 2
 
 
 def test_the_driver_hears_which_epochs_of_the_stream_it_saw(broker, tmp_path):
-    broker.report = Report("t0001", 3, {"loss": 1.0}, offsets=((0, 2),))
+    broker.report = EpochResult("t0001", 3, {"loss": 1.0}, offsets=((0, 2),))
     result = made(tmp_path).step() | {"time_total_s": 1.0}
     journal = Journal(tmp_path / "journal.jsonl")
     journal.propose("t0001", {}, {})
@@ -82,7 +88,7 @@ def test_a_copy_takes_the_donors_weights_and_says_so_once(broker, tmp_path):
     write_checkpoint(tmp_path / "own", 4, {"who": "own"})
     carried = tmp_path / "carried"
     carried.mkdir()
-    donor = made(tmp_path / "donor", key="t0007", carry=True, heard=3)
+    donor = made(tmp_path / "donor", key="t0007", carry=True, last_delivered_epoch=3)
     donor.save_checkpoint(str(carried))
     # Tune may save the donor once more into the same folder.
     write_checkpoint(tmp_path / "donor", 4, {"who": "donor, later"})
@@ -97,14 +103,14 @@ def test_a_copy_takes_the_donors_weights_and_says_so_once(broker, tmp_path):
     assert trial.epoch == 3
     assert trial.step()["copied_from"] == "t0007@3"
     assert trial.step()["copied_from"] == ""
-    assert broker.made[0][1].heard == 3
+    assert broker.made[0][1].last_delivered_epoch == 3
 
 
 def test_its_own_checkpoint_is_a_pointer_and_changes_no_file(broker, tmp_path):
     write_checkpoint(tmp_path / "own", 3, {"who": "own"})
     folder = tmp_path / "tune"
     folder.mkdir()
-    trial = made(tmp_path / "own", heard=3)
+    trial = made(tmp_path / "own", last_delivered_epoch=3)
     trial.save_checkpoint(str(folder))
     assert [path.name for path in folder.iterdir()] == ["trial.json"]
     assert json.loads((folder / "trial.json").read_text()) == {"key": "t0001", "epoch": 3}
@@ -118,7 +124,7 @@ def test_a_copy_that_was_cut_short_before_its_weights_came_is_none(broker, tmp_p
     write_checkpoint(tmp_path / "own", 3, {"who": "own"})
     carried = tmp_path / "carried"
     carried.mkdir()
-    made(tmp_path / "donor", key="t0007", carry=True, heard=3).save_checkpoint(str(carried))
+    made(tmp_path / "donor", key="t0007", carry=True, last_delivered_epoch=3).save_checkpoint(str(carried))
     monkeypatch.setattr(module, "adopt", lambda *_: None)
     made(tmp_path / "own", as_of=3).load_checkpoint(str(carried))
     assert last_copy(tmp_path / "own") is None

@@ -46,27 +46,31 @@ def natural_noise(count: int) -> Tensor:
 def pil_arm(images: Tensor) -> Arm:
     """torchvision's first transforms on PIL images, as most of the published code has it."""
     pictures = [v1.functional.to_pil_image(image) for image in images]
-    pipeline = v1.Compose([
-        v1.RandomResizedCrop(SIZE, RECIPE.scale, RECIPE.ratio),
-        v1.RandomApply([v1.ColorJitter(*RECIPE.jitter)], RECIPE.jitter_p),
-        v1.RandomGrayscale(RECIPE.gray_p),
-        v1.RandomHorizontalFlip(RECIPE.flip_p),
-        v1.ToTensor(),
-        v1.Normalize(MEAN, STD),
-    ])  # fmt: skip
+    pipeline = v1.Compose(
+        [
+            v1.RandomResizedCrop(SIZE, RECIPE.scale, RECIPE.ratio),
+            v1.RandomApply([v1.ColorJitter(*RECIPE.jitter)], RECIPE.jitter_p),
+            v1.RandomGrayscale(RECIPE.gray_p),
+            v1.RandomHorizontalFlip(RECIPE.flip_p),
+            v1.ToTensor(),
+            v1.Normalize(MEAN, STD),
+        ]
+    )
     return lambda _, draw: torch.stack([pipeline(picture) for picture in pictures])
 
 
 def torchvision_arm() -> Arm:
     """torchvision's v2 transforms, one uint8 tensor at a time."""
-    pipeline = v2.Compose([
-        v2.RandomResizedCrop(SIZE, RECIPE.scale, RECIPE.ratio, antialias=True),
-        v2.RandomApply([v2.ColorJitter(*RECIPE.jitter)], RECIPE.jitter_p),
-        v2.RandomGrayscale(RECIPE.gray_p),
-        v2.RandomHorizontalFlip(RECIPE.flip_p),
-        v2.ToDtype(torch.float32, scale=True),
-        v2.Normalize(MEAN, STD),
-    ])  # fmt: skip
+    pipeline = v2.Compose(
+        [
+            v2.RandomResizedCrop(SIZE, RECIPE.scale, RECIPE.ratio, antialias=True),
+            v2.RandomApply([v2.ColorJitter(*RECIPE.jitter)], RECIPE.jitter_p),
+            v2.RandomGrayscale(RECIPE.gray_p),
+            v2.RandomHorizontalFlip(RECIPE.flip_p),
+            v2.ToDtype(torch.float32, scale=True),
+            v2.Normalize(MEAN, STD),
+        ]
+    )
     return lambda images, draw: torch.stack([pipeline(image) for image in images])
 
 
@@ -122,9 +126,7 @@ def main() -> None:
     torch.set_num_threads(THREADS)
     torch.manual_seed(0)
     images = natural_noise(64 if options.quick else 256)
-    arms = {
-        "pil": pil_arm(images), "torchvision": torchvision_arm(), "kornia": kornia_arm(), "ours": our_arm()
-    }  # fmt: skip
+    arms = {"pil": pil_arm(images), "torchvision": torchvision_arm(), "kornia": kornia_arm(), "ours": our_arm()}
     print(f"{datetime.date.today()}, torch {torch.__version__}, {len(images)} images. Pixels of each arm:")
     check_parity(arms, images)
     times = measure(arms, images, options.repeats)

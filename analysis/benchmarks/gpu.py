@@ -36,9 +36,9 @@ from raydistill import config
 from raydistill.data.augment import normalization
 from raydistill.data.images import Decoder, Images, Raw
 from raydistill.data.stream import Stream
-from raydistill.methods import Batch, Given
+from raydistill.methods import Batch, MethodContext
 from raydistill.training.learner import Learner
-from raydistill.training.supplies import Supply
+from raydistill.training.teachers import LearnerInputs
 
 SIZE = 32
 NORMALIZE = normalization("noise", SIZE)
@@ -58,7 +58,7 @@ def stream_of(images: Images, batch: int, device: torch.device) -> Stream:
 
 def learner_of(method: dict, batch: int, device: torch.device, steps: int, **train: object) -> Learner:
     values = {"method": method, "data": {"batch_size": batch}, "train": {"epochs": 1000, "lr": 0.01, **train}}
-    return Learner(config.load(values), Supply(Given(SIZE)), steps_per_epoch=steps, device=device)
+    return Learner(config.load(values), LearnerInputs(MethodContext(SIZE)), steps_per_epoch=steps, device=device)
 
 
 def settle(device: torch.device) -> None:

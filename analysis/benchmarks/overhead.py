@@ -34,8 +34,8 @@ from ray import train, tune
 
 from raydistill import config
 from raydistill.sweep.run import run_sweep
+from raydistill.sweep.search.space_parser import load_space
 from raydistill.sweep.settings import SweepSettings
-from raydistill.sweep.space_file import load_space
 
 EPOCHS, LEARNERS = 3, 8
 VALUES: dict[str, Any] = {
@@ -51,10 +51,16 @@ def sweep_seconds(folder: Path, trials: int) -> float:
     space = folder / "space.yaml"
     space.write_text("method: random\nparameters: {train.lr: {min: 0.001, max: 0.01}}\n")
     settings = SweepSettings(
-        name=f"overhead-{trials}", storage=folder, tracking_uri=f"sqlite:///{folder}/mlflow.db",
-        base=config.load(VALUES), space=load_space(space, "simclr", {}), trials=trials, seeds=1, learners=LEARNERS,
+        name=f"overhead-{trials}",
+        storage=folder,
+        tracking_uri=f"sqlite:///{folder}/mlflow.db",
+        base=config.load(VALUES),
+        space=load_space(space, "simclr", {}),
+        trials=trials,
+        seeds=1,
+        learners=LEARNERS,
         threads=1,
-    )  # fmt: skip
+    )
     began = time.perf_counter()
     run_sweep(settings)
     return time.perf_counter() - began
@@ -121,9 +127,12 @@ def main() -> None:
     print(f"a bare Tune function  {function_s:7.2f} s a trial ({bare} trials)")
     print(f"a TorchTrainer each   {trainer_s:7.2f} s a trial ({trainers} trials)")
     result = {
-        "sweep_s": sweep_s, "torchtrainer_s": trainer_s, "tune_function_s": function_s,
-        "beyond_tune_s": sweep_s - function_s, "torchtrainer_over_sweep": trainer_s / sweep_s,
-    }  # fmt: skip
+        "sweep_s": sweep_s,
+        "torchtrainer_s": trainer_s,
+        "tune_function_s": function_s,
+        "beyond_tune_s": sweep_s - function_s,
+        "torchtrainer_over_sweep": trainer_s / sweep_s,
+    }
     print(json.dumps({name: round(value, 3) for name, value in result.items()}))
 
 

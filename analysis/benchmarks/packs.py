@@ -40,7 +40,7 @@ from raydistill.data.sources import Dataset, load_dataset
 from raydistill.evaluation.online import evaluate as knn
 from raydistill.training.messages import Assignment
 from raydistill.training.pack import Evaluate, Pack, Scores
-from raydistill.training.supplies import LoadedTeachers
+from raydistill.training.teachers import LoadedTeachers
 
 SIZE = 32
 CONCURRENT = 2
@@ -57,21 +57,24 @@ class Bench:
         self.values = [
             {
                 "method": {
-                    "name": "seed", "backbone": student, "stem": "imagenet" if student == "resnet18" else "auto",
-                    "teacher": "features", "queue_size": 128, "tau_t": 0.01 * (1 + i), "tau_s": 0.1 + 0.02 * i,
+                    "name": "seed",
+                    "backbone": student,
+                    "stem": "imagenet" if student == "resnet18" else "auto",
+                    "teacher": "features",
+                    "queue_size": 128,
+                    "tau_t": 0.01 * (1 + i),
+                    "tau_s": 0.1 + 0.02 * i,
                 },
                 "data": data,
                 "teacher": {"sources": [f"artifact:{key}"]},
                 "train": {"epochs": 1000, "lr": 1e-3},
             }
             for i in range(trials)
-        ]  # fmt: skip
+        ]
 
     def pack(self, members: range) -> Pack:
         config = configuration.load(self.values[0])
-        pack = Pack(
-            self.dataset, config.data, evaluate=no_scores, store=self.store, prefetch=0, teachers=self.teachers
-        )  # fmt: skip
+        pack = Pack(self.dataset, config.data, evaluate=no_scores, store=self.store, prefetch=0, teachers=self.teachers)
         for i in members:
             report = pack.add(Assignment(str(i), configuration.dump(configuration.load(self.values[i]))))
             if report is not None:
@@ -103,8 +106,10 @@ class Bench:
             return epoch
 
         arms = {
-            "pack": all_of([together], no_scores), "serial": all_of(apart, no_scores), "students": self.students_only()
-        }  # fmt: skip
+            "pack": all_of([together], no_scores),
+            "serial": all_of(apart, no_scores),
+            "students": self.students_only(),
+        }
         if scored:
             arms |= {"pack, scored": all_of([together], knn), "serial, scored": all_of(apart, knn)}
         return arms
@@ -177,10 +182,11 @@ def torchtrainer_trial(trial: dict[str, Any]) -> None:
         train_loop_config={"values": trial["values"], "store": trial["store"]},
         scaling_config=train.ScalingConfig(num_workers=1, resources_per_worker={"CPU": 0.5}),
         run_config=train.RunConfig(
-            name=f"train-{tune.get_context().get_trial_id()}", storage_path=trial["folder"],
+            name=f"train-{tune.get_context().get_trial_id()}",
+            storage_path=trial["folder"],
             callbacks=[TuneReportCallback()],
         ),
-    ).fit()  # fmt: skip
+    ).fit()
 
 
 def lightly_trial(trial: dict[str, Any]) -> None:
@@ -277,24 +283,34 @@ def main() -> None:
         (3, 128, 1, 1) if given.quick else (given.trials, given.images, given.repeats, given.epochs)
     )
     # A quarter more, since a fifth of the training images is for validation.
-    data = {"source": given.data, "image_size": SIZE, "batch_size": 64 if given.quick else 128,
-            "limit": images * 5 // 4}  # fmt: skip
+    data = {
+        "source": given.data,
+        "image_size": SIZE,
+        "batch_size": 64 if given.quick else 128,
+        "limit": images * 5 // 4,
+    }
     with tempfile.TemporaryDirectory() as name:
         store = Store(Path(name) / "store")
         key = publish_random(store, teacher, stem="imagenet" if teacher == "resnet50" else "small")
-        bench = Bench(load_dataset(configuration.Data(**data)), data, store, key, student, trials)
+        bench = Bench(load_dataset(configuration.DataConfig(**data)), data, store, key, student, trials)
         bench.check()
         seconds = seconds_in_turn(bench.arms(scored=given.evaluate), repeats)
         steps = len(bench.dataset.train) // data["batch_size"]
-        print(f"{trials} trials of {student} taught by {teacher}, {steps * data['batch_size']} images an epoch, "
-              f"{torch.get_num_threads()} threads")  # fmt: skip
+        print(
+            f"{trials} trials of {student} taught by {teacher}, {steps * data['batch_size']} images an epoch, "
+            f"{torch.get_num_threads()} threads"
+        )
         median = {arm: statistics.median(values) for arm, values in seconds.items()}
         for arm, values in seconds.items():
             rate = trials / median[arm] * 3600
-            print(f"{arm:15} {median[arm]:8.2f} s ({min(values):.2f} to {max(values):.2f}) an epoch of all trials, "
-                  f"{rate:,.0f} trial-epochs an hour")  # fmt: skip
-        result = {"pack_vs_serial": median["serial"] / median["pack"],
-                  "pack_vs_students_only": median["students"] / median["pack"]}  # fmt: skip
+            print(
+                f"{arm:15} {median[arm]:8.2f} s ({min(values):.2f} to {max(values):.2f}) an epoch of all trials, "
+                f"{rate:,.0f} trial-epochs an hour"
+            )
+        result = {
+            "pack_vs_serial": median["serial"] / median["pack"],
+            "pack_vs_students_only": median["students"] / median["pack"],
+        }
         if given.evaluate:
             result["scored_pack_vs_serial"] = median["serial, scored"] / median["pack, scored"]
         if given.some:
@@ -308,14 +324,17 @@ def others(bench: Bench, folder: Path, trials: int, epochs: int, teacher: str, p
 
     pixels = folder / "images.pt"
     torch.save(bench.dataset.train.fetch(range(len(bench.dataset.train)))[0], pixels)
-    ray.init(address="local", num_cpus=CONCURRENT, include_dashboard=False, log_to_driver=False,
-             logging_level=logging.ERROR)  # fmt: skip
+    ray.init(
+        address="local", num_cpus=CONCURRENT, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR
+    )
     found = {}
     for name, function in (("torchtrainer", torchtrainer_trial), ("lightly_tune", lightly_trial)):
         extra = {"images": str(pixels), "teacher": teacher}
         each = tuned_seconds(function, bench, folder, trials, epochs, extra) / epochs
-        print(f"{name:15} {each:8.2f} s a trial-epoch ({trials} trials of {epochs} epochs, {CONCURRENT} at a time); "
-              f"the pack {pack:.2f} s")  # fmt: skip
+        print(
+            f"{name:15} {each:8.2f} s a trial-epoch ({trials} trials of {epochs} epochs, {CONCURRENT} at a time); "
+            f"the pack {pack:.2f} s"
+        )
         found[f"pack_vs_{name}"] = each / pack
     ray.shutdown()
     return found

@@ -29,8 +29,8 @@ from raydistill import config as configuration
 from raydistill.config import Config
 from raydistill.presets import load_preset
 from raydistill.sweep.run import run_sweep
+from raydistill.sweep.search.space_parser import load_space
 from raydistill.sweep.settings import SweepSettings, with_own_teacher
-from raydistill.sweep.space_file import load_space
 
 FULL = {
     "method.tau_t": [0.001, 0.01, 0.1, 0.3],
@@ -47,9 +47,16 @@ def settings(folder: Path, name: str, base: Config, points: dict, stop: dict | N
     file.write_text(yaml.safe_dump(space | ({"early_terminate": stop} if stop else {})))
     loaded = load_space(file, "seed", {})
     return SweepSettings(
-        name=name, storage=folder, tracking_uri=f"sqlite:///{folder}/mlflow.db", base=base, space=loaded,
-        trials=len(loaded.grid()), seeds=1, artifacts=folder / "artifacts", **values,
-    )  # fmt: skip
+        name=name,
+        storage=folder,
+        tracking_uri=f"sqlite:///{folder}/mlflow.db",
+        base=base,
+        space=loaded,
+        trials=len(loaded.grid()),
+        seeds=1,
+        artifacts=folder / "artifacts",
+        **values,
+    )
 
 
 def curve(directory: Path) -> list[tuple[float, float, int, str]]:
@@ -81,8 +88,14 @@ def main() -> None:
     logging.getLogger("ray").setLevel(logging.ERROR)
     values = configuration.assign(load_preset("seed", "default"), {"method.name": "seed", "train.epochs": epochs})
     if given.quick:
-        small = {"data.limit": 60, "data.image_size": 8, "data.batch_size": 16, "method.queue_size": 16,
-                 "method.backbone": "resnet10_w4", "teacher.backbone": "resnet10_w4"}  # fmt: skip
+        small = {
+            "data.limit": 60,
+            "data.image_size": 8,
+            "data.batch_size": 16,
+            "method.queue_size": 16,
+            "method.backbone": "resnet10_w4",
+            "teacher.backbone": "resnet10_w4",
+        }
         values = configuration.assign(values, small)
     data = {"data.source": given.data} | ({"data.limit": given.limit} if given.limit else {})
     base = with_own_teacher(configuration.load(configuration.assign(values, data)))
@@ -92,9 +105,7 @@ def main() -> None:
         folder = Path(name)
         grid = settings(folder, "grid", base, points, None, learners=1, threads=given.threads)
         stop = {"type": "asha", "min_iter": 1, "eta": given.eta}
-        search = replace(
-            settings(folder, "search", base, shuffled, stop, learners=None), threads=given.threads
-        )  # fmt: skip
+        search = replace(settings(folder, "search", base, shuffled, stop, learners=None), threads=given.threads)
         # The teacher first, for both.
         run_sweep(replace(settings(folder, "teacher", base, {"train.lr": [1e-3]}, None, threads=given.threads)))
         for arm in (search, grid):
@@ -106,8 +117,10 @@ def main() -> None:
     reached = next((when for when, value, *_ in found if value >= goal), None)
     near = next((when for when, value, *_ in found if value >= goal - 0.005), None)
     best = max(value for _, value, epoch, _ in found if epoch == epochs)
-    print(f"{grid.trials} points of {epochs} epochs: the grid took {total:.0f} s and {len(full)} trial-epochs, "
-          f"the search {found[-1][0]:.0f} s and {len(found)}")  # fmt: skip
+    print(
+        f"{grid.trials} points of {epochs} epochs: the grid took {total:.0f} s and {len(full)} trial-epochs, "
+        f"the search {found[-1][0]:.0f} s and {len(found)}"
+    )
     print("share of the grid's time   " + "".join(f"{share:>9.0%}" for share in SHARES))
     for label, arm in (("grid", full), ("search", found)):
         print(f"best val_knn, {label:12} " + "".join(f"{100 * best_until(arm, s * total):>9.2f}" for s in SHARES))

@@ -51,7 +51,7 @@ def main() -> None:
             "limit": arguments.images,
             "fixed_views": 2,
         }
-        dataset = load_dataset(configuration.Data(**data))
+        dataset = load_dataset(configuration.DataConfig(**data))
         key = publish_random(store, teacher)
         print(
             f"{student} taught by {teacher}, {len(dataset.train)} images of {arguments.data}, "

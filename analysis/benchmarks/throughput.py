@@ -30,9 +30,9 @@ from raydistill.data.augment import normalization
 from raydistill.data.images import Decoder, Images, Raw
 from raydistill.data.stream import Stream
 from raydistill.losses.contrastive import nt_xent
-from raydistill.methods import Batch, Given
+from raydistill.methods import Batch, MethodContext
 from raydistill.training.learner import Learner
-from raydistill.training.supplies import Supply
+from raydistill.training.teachers import LearnerInputs
 
 SIZE, BATCH, THREADS, TAU, LR = 32, 128, 2, 0.5, 1e-3
 MEAN, STD = normalization("cifar10", SIZE)
@@ -45,9 +45,16 @@ class Pictures(Dataset):
     def __init__(self, images: torch.Tensor) -> None:
         self.pictures = [to_pil_image(image) for image in images]
         self.transform = SimCLRTransform(
-            input_size=SIZE, cj_strength=1.0, cj_bright=0.8, cj_contrast=0.8, cj_sat=0.8, cj_hue=0.2, min_scale=0.08,
-            gaussian_blur=0.0, normalize={"mean": MEAN, "std": STD},
-        )  # fmt: skip
+            input_size=SIZE,
+            cj_strength=1.0,
+            cj_bright=0.8,
+            cj_contrast=0.8,
+            cj_sat=0.8,
+            cj_hue=0.2,
+            min_scale=0.08,
+            gaussian_blur=0.0,
+            normalize={"mean": MEAN, "std": STD},
+        )
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -72,7 +79,7 @@ def ours(backbone: str, images: torch.Tensor) -> Callable[[], float]:
     decoder = Decoder(raw, torch.arange(len(images)).numpy(), skip=False, cache_bytes=2**30)
     split = Images(decoder, torch.arange(len(images)), None, (), SIZE)
     stream = Stream(split, size=SIZE, batch_size=BATCH, seed=0, normalize=(MEAN, STD), prefetch=0)
-    learner = Learner(settings(backbone), Supply(Given(SIZE)), steps_per_epoch=stream.steps_per_epoch)
+    learner = Learner(settings(backbone), LearnerInputs(MethodContext(SIZE)), steps_per_epoch=stream.steps_per_epoch)
     epochs = iter(range(10_000))
 
     def epoch() -> float:
@@ -88,7 +95,7 @@ def ours(backbone: str, images: torch.Tensor) -> Callable[[], float]:
 
 def lightlys(backbone: str, images: torch.Tensor, loaders: int) -> Callable[[], float]:
     """Seconds of one epoch with lightly."""
-    method = methods.build(settings(backbone).method, Given(SIZE), seed=0).train()
+    method = methods.build(settings(backbone).method, MethodContext(SIZE), seed=0).train()
     network = torch.nn.Sequential(method.backbone, method.projector)
     criterion = NTXentLoss(temperature=TAU)
     optimizer = torch.optim.Adam(network.parameters(), lr=LR, fused=True)

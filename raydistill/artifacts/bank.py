@@ -40,9 +40,14 @@ class BankPage:
         """What is needed to draw the very same views again and to embed them with the same teacher."""
         recipe = asdict(RECIPES[self.view.recipe])
         return {
-            "teacher": self.teacher, "images": self.images, "view": list(self.view), "recipe": _plain(recipe),
-            "version": self.version, "view_seed": VIEW_SEED, "output": self.output,
-        }  # fmt: skip
+            "teacher": self.teacher,
+            "images": self.images,
+            "view": list(self.view),
+            "recipe": _plain(recipe),
+            "version": self.version,
+            "view_seed": VIEW_SEED,
+            "output": self.output,
+        }
 
 
 def open_page(
@@ -66,9 +71,15 @@ def open_page(
             wanted = torch.arange(start, min(start + BATCH, len(images)))
             pixels, used = images.fetch(wanted)
             drawn = augment(
-                pixels, used, page.view, size=size, seed=VIEW_SEED, epoch=page.version,
-                normalize=normalize, device=device,
-            )  # fmt: skip
+                pixels,
+                used,
+                page.view,
+                size=size,
+                seed=VIEW_SEED,
+                epoch=page.version,
+                normalize=normalize,
+                device=device,
+            )
             half = embed(drawn).half().cpu().numpy()
             if not np.isfinite(half).all():
                 raise ArtifactError("the teacher's embeddings exceed half precision; set teacher.bank=false")

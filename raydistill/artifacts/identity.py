@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from raydistill.config import Data
+from raydistill.config import DataConfig
 from raydistill.data.images import Images
 from raydistill.data.sources import Dataset
 
@@ -15,7 +15,7 @@ SAMPLES = 16
 NOT_PART = ("source", "root", "download", "cache_gib", "batch_size", "stream_seed", "fixed_views")
 
 
-def images_identity(dataset: Dataset, data: Data) -> dict[str, Any]:
+def images_identity(dataset: Dataset, data: DataConfig) -> dict[str, Any]:
     """The settings that choose and split the images, and a fingerprint of the training split."""
     settings = data.model_dump(mode="json", exclude=set(NOT_PART))
     return settings | {"image_size": dataset.image_size, "fingerprint": fingerprint(dataset.train)}

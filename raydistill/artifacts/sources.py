@@ -9,31 +9,31 @@ from typing import Any
 
 from raydistill.artifacts.store import MANIFEST
 from raydistill.config import Config, ConfigError
-from raydistill.storage import Place, place
+from raydistill.storage import StoragePath, to_path
 
 PREFIX = "artifact:"
 PROVENANCE = "provenance.json"  # of an export
 LIBRARY = re.compile(r"(timm|torchvision):\S+")
 
 
-def words_for(config: Config, origin: dict[str, Any], artifacts: Place | None = None) -> dict[str, str]:
+def words_for(config: Config, origin: dict[str, Any], artifacts: StoragePath | None = None) -> dict[str, str]:
     """What each `artifact:KEY` of `config` is, in words; left out where nobody knows any more.
 
     `origin` is what its sweep wrote down (`origin.json`): its store, and what its teachers were called when they were
     given. `artifacts` is the store of runs that had no sweep.
     """
     called = origin.get("teachers") or {}
-    store = place(origin["artifacts"]) if origin.get("artifacts") else artifacts
+    store = to_path(origin["artifacts"]) if origin.get("artifacts") else artifacts
     keys = [source for source in config.teacher.sources if source.startswith(PREFIX)]
     found = {key: _words(str(called.get(key, "")), key.removeprefix(PREFIX), store) for key in keys}
     return {key: words for key, words in found.items() if words}
 
 
-def _words(called: str, key: str, store: Place | None) -> str:
+def _words(called: str, key: str, store: StoragePath | None) -> str:
     if LIBRARY.fullmatch(called):
         return called
     name = PurePath(called).name if called and not called.startswith(PREFIX) else ""
-    return described(_made_of(store, key), name) or name
+    return described(_provenance(store, key), name) or name
 
 
 def described(made_of: dict[str, Any], name: str = "") -> str:
@@ -51,7 +51,7 @@ def described(made_of: dict[str, Any], name: str = "") -> str:
     return ""
 
 
-def _made_of(store: Place | None, key: str) -> dict[str, Any]:
+def _provenance(store: StoragePath | None, key: str) -> dict[str, Any]:
     """Empty where the store, or the artifact, is not at hand."""
     if store is None:
         return {}

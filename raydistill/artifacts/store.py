@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from raydistill.storage import Place, Remote, cache_folder, locked, reason
+from raydistill.errors import RaydistillError
+from raydistill.storage import Remote, StoragePath, cache_folder, locked, reason
 
 log = logging.getLogger(__name__)
 
@@ -28,17 +29,17 @@ KEY_LENGTH = 16
 SECONDS_BETWEEN_TOUCHES = 3600.0
 
 
-class ArtifactError(ValueError):
+class ArtifactError(RaydistillError, ValueError):
     """An artifact is missing, damaged or cannot be written; the message names it."""
 
 
 @dataclass(frozen=True)
-class Entry:
+class StoredArtifact:
     """One artifact: `created` and `used` in seconds since 1970, `size` in bytes."""
 
     kind: str
     key: str
-    path: Place
+    path: StoragePath
     size: int
     created: float
     used: float
@@ -90,21 +91,21 @@ class Store:
                 return found
             return self._make(kind, key, made_of, make)
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[StoredArtifact]:
         """All artifacts, the most recently used first."""
         manifests = [path for kind in KINDS for path in self.root.glob(f"{kind}/*/{MANIFEST}")]
         return sorted(filter(None, map(_entry, manifests)), key=lambda entry: -entry.used)
 
-    def remove(self, entry: Entry) -> None:
+    def remove(self, entry: StoredArtifact) -> None:
         """Delete an artifact. Who has its files open keeps them."""
         with self._lock(entry.key):
             folder = self.root / entry.kind / entry.key
             (folder / MANIFEST).unlink(missing_ok=True)
             shutil.rmtree(folder, ignore_errors=True)
 
-    def prune(self, limit_gib: float, keep: str = "") -> list[Entry]:
+    def prune(self, limit_gib: float, keep: str = "") -> list[StoredArtifact]:
         """Remove the artifacts longest unused until the rest fits in `limit_gib`. Returns: those removed."""
-        removed: list[Entry] = []
+        removed: list[StoredArtifact] = []
         entries = self.entries()
         total = sum(entry.size for entry in entries)
         for entry in reversed(entries):
@@ -186,7 +187,7 @@ class RemoteStore(Store):
             found = super().by_key(kind, key)
             if time.time() - last > SECONDS_BETWEEN_TOUCHES:
                 with suppress(OSError):
-                    (there / MANIFEST).receive(known / MANIFEST)  # noted as used there, too
+                    (there / MANIFEST).upload(known / MANIFEST)  # noted as used there, too
             return found
         with self._refused("read"):
             if not (there / MANIFEST).exists():
@@ -203,12 +204,12 @@ class RemoteStore(Store):
     def peek(self, kind: str, key: str) -> Path | None:
         return self.by_key(kind, key)
 
-    def entries(self) -> list[Entry]:
+    def entries(self) -> list[StoredArtifact]:
         with self._refused("read"):
             manifests = [path for kind in KINDS for path in self.remote.glob(f"{kind}/*/{MANIFEST}")]
             return sorted(filter(None, map(_entry, manifests)), key=lambda entry: -entry.used)
 
-    def remove(self, entry: Entry) -> None:
+    def remove(self, entry: StoredArtifact) -> None:
         with self._refused("written"):
             (self.remote / entry.kind / entry.key / MANIFEST).unlink(missing_ok=True)
             (self.remote / entry.kind / entry.key).remove_folder()
@@ -224,8 +225,8 @@ class RemoteStore(Store):
             with self._refused("written"):
                 for file in made.iterdir():
                     if file.name != MANIFEST:
-                        (self.remote / kind / key / file.name).receive(file)
-                (self.remote / kind / key / MANIFEST).receive(made / MANIFEST)
+                        (self.remote / kind / key / file.name).upload(file)
+                (self.remote / kind / key / MANIFEST).upload(made / MANIFEST)
         except BaseException:
             # What others cannot find must not pass for made here.
             shutil.rmtree(made, ignore_errors=True)
@@ -243,12 +244,12 @@ class RemoteStore(Store):
             raise ArtifactError(f"{self.remote} cannot be {what} ({reason(error)})") from error
 
 
-def open_store(root: Place, limit_gib: float | None = None) -> Store:
+def open_store(root: StoragePath, limit_gib: float | None = None) -> Store:
     """The store at `root`, of this machine or elsewhere."""
     return RemoteStore(root, limit_gib) if isinstance(root, Remote) else Store(root, limit_gib)
 
 
-def listing(entries: list[Entry]) -> str:
+def listing(entries: list[StoredArtifact]) -> str:
     """A table of artifacts for people."""
     if not entries:
         return "no artifacts"
@@ -259,7 +260,7 @@ def listing(entries: list[Entry]) -> str:
     return "\n".join(lines)
 
 
-def _described(entry: Entry) -> str:
+def _described(entry: StoredArtifact) -> str:
     made = entry.made_of
     if entry.kind == "bank":
         recipe, draw = made["view"]
@@ -272,13 +273,18 @@ def _described(entry: Entry) -> str:
     return str(made.get("source") or made.get("format") or "a run")
 
 
-def _entry(manifest: Place) -> Entry | None:
+def _entry(manifest: StoragePath) -> StoredArtifact | None:
     try:
         content = json.loads(manifest.read_text())
-        return Entry(
-            content["kind"], content["key"], manifest.parent, content["bytes"], content["created"],
-            manifest.stat().st_mtime, content["made_of"],
-        )  # fmt: skip
+        return StoredArtifact(
+            content["kind"],
+            content["key"],
+            manifest.parent,
+            content["bytes"],
+            content["created"],
+            manifest.stat().st_mtime,
+            content["made_of"],
+        )
     except (OSError, ValueError, KeyError):
         return None
 

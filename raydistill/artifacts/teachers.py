@@ -22,14 +22,14 @@ from raydistill.presets import load_preset
 FILE = "teacher.safetensors"
 
 
-def recipes(config: Config) -> list[Config]:
+def teacher_configs(config: Config) -> list[Config]:
     """The runs that make the teachers of `config`; none if it needs none, or names where they are."""
     if config.method.teacher_output() is None or config.teacher.sources:
         return []
-    return [_recipe(config, index) for index in range(config.teacher.count)]
+    return [_teacher_config(config, index) for index in range(config.teacher.count)]
 
 
-def _recipe(config: Config, index: int) -> Config:
+def _teacher_config(config: Config, index: int) -> Config:
     teacher = config.teacher
     preset = load_preset(teacher.method, teacher.preset)
     preset.pop("teacher", None)
@@ -47,7 +47,7 @@ def _recipe(config: Config, index: int) -> Config:
     return configuration.load(values | {"data": data.model_dump(mode="json"), "eval": config.eval.model_dump()})
 
 
-def made_of(recipe: Config, dataset: Dataset) -> dict[str, Any]:
+def provenance(recipe: Config, dataset: Dataset) -> dict[str, Any]:
     """What tells one trained teacher from another."""
     settings = configuration.dump(recipe)
     data = images_identity(dataset, recipe.data) | {"batch_size": recipe.data.batch_size}
@@ -74,13 +74,15 @@ def publish(store: Store, made: dict[str, Any], config: Config, state: dict[str,
     return store.get("teacher", made, make)
 
 
-def given_from(state: dict[str, Any]) -> methods.Given:
+def given_from(state: dict[str, Any]) -> methods.MethodContext:
     """What the method of a checkpoint was built for."""
     plain = state["given"]
-    return methods.Given(
-        plain["image_size"], plain["images"], tuple(plain["class_counts"]),
-        tuple(methods.Widths(*pair) for pair in plain["teachers"]),
-    )  # fmt: skip
+    return methods.MethodContext(
+        plain["image_size"],
+        plain["images"],
+        tuple(plain["class_counts"]),
+        tuple(methods.FeatureDims(*pair) for pair in plain["teachers"]),
+    )
 
 
 def keys(config: Config, dataset: Dataset) -> list[str]:
@@ -88,7 +90,7 @@ def keys(config: Config, dataset: Dataset) -> list[str]:
     if config.method.teacher_output() is None:
         return []
     if not config.teacher.sources:
-        return [key_of("teacher", made_of(recipe, dataset)) for recipe in recipes(config)]
+        return [key_of("teacher", provenance(recipe, dataset)) for recipe in teacher_configs(config)]
     for source in config.teacher.sources:
         if not source.startswith(PREFIX):
             raise ConfigError(f"teacher.sources: {source!r} has not been taken into the store")

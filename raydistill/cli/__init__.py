@@ -11,12 +11,15 @@ import typer
 from raydistill import __version__
 from raydistill.cli import artifacts, doctor, embed, export, report, sweep, track, train
 from raydistill.cli.arguments import fail
-from raydistill.config import ConfigError
+from raydistill.errors import RaydistillError
 
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None,
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
     help="Find the hyperparameters that make self-supervised distillation work on your images.",
-)  # fmt: skip
+)
 for part in (sweep, train, report, export, embed, track, artifacts, doctor):
     app.command(part.__name__.rpartition(".")[2])(part.command)
 
@@ -33,10 +36,8 @@ def main(arguments: Sequence[str] | None = None, commands: typer.Typer = app) ->
     """Run the command line. Wrong settings and data exit with 2, failed runs with 1, no traceback."""
     try:
         commands(args=list(arguments) if arguments is not None else None)
-    except ConfigError as error:
-        fail(error, 2)
-    except _failures() as error:
-        fail(error, 1)
+    except RaydistillError as error:
+        fail(error, error.exit_code)
 
 
 def _version(wanted: bool) -> None:
@@ -50,16 +51,3 @@ def options(
     version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="print it")] = False,
 ) -> None:
     """Find the hyperparameters that make self-supervised distillation work on your images."""
-
-
-def _failures() -> tuple[type[BaseException], ...]:
-    """What a run can end with, of the parts that were loaded."""
-    names = {
-        "raydistill.artifacts.store": "ArtifactError",
-        "raydistill.export.write": "ExportError",
-        "raydistill.sweep.run": "SweepFailed",
-        "raydistill.sweep.mlflow_runs": "TrackingError",
-        "raydistill.training.single": "TrainingFailed",
-        "raydistill.training.checkpoint_files": "CheckpointError",
-    }
-    return tuple(getattr(sys.modules[module], name) for module, name in names.items() if module in sys.modules)

@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from raydistill.config import ConfigError, nearest
-from raydistill.storage import Place, Remote, is_remote, place
-from raydistill.sweep.folders import is_sweep, named, run_folder
-from raydistill.sweep.outbox import without_password
-from raydistill.sweep.space import Space
+from raydistill.records.layout import is_sweep, named, run_folder
+from raydistill.storage import Remote, StoragePath, is_remote, to_path
+from raydistill.sweep.search.space import Space
+from raydistill.tracking.delivery_queue import without_password
 
 if TYPE_CHECKING:
     import torch
@@ -33,11 +33,11 @@ def working_folder() -> Path:
     return Path.home() / "raydistill" if "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ else Path.cwd()
 
 
-def artifact_store(given: str | None, sweeps: Place | None = None) -> Place:
+def artifact_store(given: str | None, sweeps: StoragePath | None = None) -> StoragePath:
     """Where artifacts are kept: beside the sweeps, where those are not on this machine."""
     if given is None and isinstance(sweeps, Remote):
         return sweeps / "_artifacts"
-    found = place(given or working_folder() / "artifacts").absolute()
+    found = to_path(given or working_folder() / "artifacts").absolute()
     if isinstance(found, Path) and found.is_file():
         raise ConfigError(f"--artifacts {given}: is a file; give a folder")
     return found
@@ -50,7 +50,7 @@ def source_of(flag: str, given: str) -> str:
     """
     if is_remote(given):
         return given
-    path = expanded(flag, str(place(given)))
+    path = expanded(flag, str(to_path(given)))
     if not path.exists() and ":" not in given and os.sep in given:
         beside = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
         raise ConfigError(f"{flag} {given}: there is no such file or folder{did_you_mean(path.name, beside)}")
@@ -88,7 +88,7 @@ def target(given: str, *, overwrite: bool) -> Path:
     return found
 
 
-def sweep_folder(home: Place, given: str, flag: str = "--warm-start") -> Place:
+def sweep_folder(home: StoragePath, given: str, flag: str = "--warm-start") -> StoragePath:
     """A sweep's folder, by its name or its path."""
     for folder in named(given, home):
         if is_sweep(folder):
@@ -96,13 +96,13 @@ def sweep_folder(home: Place, given: str, flag: str = "--warm-start") -> Place:
     raise ConfigError(f"{flag} {given!r}: there is no sweep of that name in {home}, nor in a folder of that path")
 
 
-def teacher_of(home: Place, given: str) -> str:
+def teacher_of(home: StoragePath, given: str) -> str:
     """A run, named as the other commands name it, by its folder; any other source as it is."""
     folder = None if ":" in given else run_folder(given, home)
     return source_of("--teacher", given) if folder is None else str(folder)
 
 
-def next_name(home: Place, method: str, resume: bool) -> str:
+def next_name(home: StoragePath, method: str, resume: bool) -> str:
     names = [folder.name for folder in home.iterdir()] if home.exists() else []
     taken = [int(name.rpartition("-")[2]) for name in names if re.fullmatch(rf"{re.escape(method)}-\d+", name)]
     if resume and not taken:
@@ -135,7 +135,7 @@ def trial_count(space: Space, trials: int | None) -> int:
     return min(wanted, size) if wanted else size
 
 
-def shown(path: Place) -> str:
+def shown(path: StoragePath) -> str:
     if isinstance(path, Remote):
         return str(path)
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from raydistill.cli.arguments import artifact_store, tracking, working_folder
-from raydistill.storage import place
+from raydistill.storage import to_path
 
 
 def command(
@@ -23,15 +23,18 @@ def command(
     as_json: Annotated[bool, typer.Option("--json", help="print a JSON document")] = False,
 ) -> None:
     """Say what is wrong with this set-up and how to mend it, within a minute; exit with 1 if anything is."""
-    from raydistill.doctor.finding import Setup
-    from raydistill.doctor.report import examine
+    from raydistill.doctor.check_result import Setup
+    from raydistill.doctor.diagnostics import run_checks
 
     sweeps = storage or str(working_folder() / "runs")
     setup = Setup(
-        storage=sweeps, artifacts=str(artifact_store(artifacts, place(sweeps))), tracking_uri=tracking(tracking_uri),
-        address=address or os.environ.get("RAY_ADDRESS") or None, gpu=gpu,
-    )  # fmt: skip
-    report = examine(setup)
+        storage=sweeps,
+        artifacts=str(artifact_store(artifacts, to_path(sweeps))),
+        tracking_uri=tracking(tracking_uri),
+        address=address or os.environ.get("RAY_ADDRESS") or None,
+        gpu=gpu,
+    )
+    report = run_checks(setup)
     typer.echo(report.as_json() if as_json else report.as_text())
     code = 0 if report.healthy else 1
     if report.hung:

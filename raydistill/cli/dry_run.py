@@ -8,12 +8,12 @@ import yaml
 
 from raydistill import config as configuration
 from raydistill.artifacts.store import open_store
-from raydistill.sweep.outbox import without_password
 from raydistill.sweep.settings import SweepSettings
+from raydistill.tracking.delivery_queue import without_password
 
 
 def describe(plan: SweepSettings) -> str:
-    """What it will take, by a short measured probe of the base configuration; then every setting.
+    """What it will take, by a short measured benchmark of the base configuration; then every setting.
 
     Raises: BadImage; DataError.
     """
@@ -21,22 +21,31 @@ def describe(plan: SweepSettings) -> str:
 
     from raydistill.data.sources import load_dataset
     from raydistill.evaluation.online import evaluate
-    from raydistill.sweep import estimate
-    from raydistill.sweep.prerequisites import missing
-    from raydistill.sweep.sizing import FIRST
-    from raydistill.training.pace import MissingTeacher, measure
+    from raydistill.sweep.preflight import cost
+    from raydistill.sweep.preflight.step_benchmark import MissingTeacher, benchmark_step
+    from raydistill.sweep.preflight.teachers import missing_teachers
+    from raydistill.sweep.workers.capacity import INITIAL_LEARNERS
 
     store = open_store(plan.artifacts)
     dataset = load_dataset(plan.base.data)
-    recipes = missing(plan, store, dataset)
-    probe = partial(measure, store=store, evaluate=evaluate, workers=plan.workers, threads=plan.threads)
-    pace = probe(plan.base)
-    teachers = [MissingTeacher(key, recipe.train.epochs, probe(recipe)) for key, recipe in recipes.items()]
-    cost = estimate.estimate(
-        pace, trials=plan.trials, epochs=plan.epochs, finalists=plan.finalists, learners=plan.learners or FIRST,
-        packs=plan.packs, early_stop=plan.space.early_terminate, every=plan.base.eval.every, teachers=teachers,
-        checkpoints=1, price_per_hour=plan.limits.price_per_hour, accelerators=plan.packs * plan.workers,
-    )  # fmt: skip
+    configs = missing_teachers(plan, store, dataset)
+    benchmark = partial(benchmark_step, store=store, evaluate=evaluate, workers=plan.workers, threads=plan.threads)
+    timings = benchmark(plan.base)
+    teachers = [MissingTeacher(key, config.train.epochs, benchmark(config)) for key, config in configs.items()]
+    estimated = cost.estimate(
+        timings,
+        trials=plan.trials,
+        epochs=plan.epochs,
+        finalists=plan.finalists,
+        learners=plan.learners or INITIAL_LEARNERS,
+        packs=plan.packs,
+        early_stop=plan.space.early_terminate,
+        every=plan.base.eval.every,
+        teachers=teachers,
+        checkpoints=1,
+        price_per_hour=plan.limits.price_per_hour,
+        accelerators=plan.packs * plan.workers,
+    )
     work = {
         "sweep": plan.name,
         "directory": str(plan.directory),
@@ -54,7 +63,7 @@ def describe(plan: SweepSettings) -> str:
             "steps per epoch": len(dataset.train) // plan.base.data.batch_size,
         },
         "estimate": {
-            **estimate.describe(cost),
+            **cost.describe(estimated),
             "of": f"the base configuration, measured here ({'GPU' if torch.cuda.is_available() else 'CPU'}) over some "
             "steps; communication between workers and the last scores on the test split are left out",
         },

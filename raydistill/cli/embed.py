@@ -11,7 +11,7 @@ import typer
 from raydistill import config as configuration
 from raydistill.cli.arguments import Device, Set, data_errors, device_of, shown, source_of, target
 from raydistill.cli.runs import Encoder, Run, Storage, Tracking, find_run
-from raydistill.config import Config, ConfigError, Data, nearest
+from raydistill.config import Config, ConfigError, DataConfig, nearest
 
 SECONDS_BETWEEN_LINES = 10.0
 FIXED = {
@@ -62,9 +62,15 @@ def command(
         parts = parts_of(source, split, data)
         total = sum(len(rows) for _, _, rows in parts)
         done = embed_images(
-            network, replace(found, encoder=name), parts, file, batch_size=batch_size, device=where, skip=skip_bad,
+            network,
+            replace(found, encoder=name),
+            parts,
+            file,
+            batch_size=batch_size,
+            device=where,
+            skip=skip_bad,
             progress=tell,
-        )  # fmt: skip
+        )
     left_out = f"; {total - done} images could not be read" if done < total else ""
     typer.echo(f"{done} embeddings of {network.dim} numbers, by {found.run}, in {shown(file)}{left_out}")
 
@@ -80,7 +86,7 @@ def _data_settings(settings: list[str]) -> dict[str, Any]:
     return chosen
 
 
-def _data(config: Config, chosen: dict[str, Any]) -> Data:
+def _data(config: Config, chosen: dict[str, Any]) -> DataConfig:
     """How the run divides images, but all of them, unless told otherwise."""
     values = configuration.assign(configuration.dump(config), {"data.limit": None} | chosen)
     return configuration.load(values).data

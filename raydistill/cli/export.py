@@ -39,7 +39,7 @@ def command(
     if not found.complete:
         typer.echo(f"{found.run} is at epoch {found.epoch} of {found.config.train.epochs}; taken as it is", err=True)
     if register is not None:
-        from raydistill.export.tracked import Registry
+        from raydistill.export.mlflow_source import Registry
 
         registry = Registry(found, tracking(tracking_uri))
     from raydistill.export.write import export

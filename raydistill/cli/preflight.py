@@ -9,9 +9,9 @@ import typer
 from raydistill.artifacts.store import open_store
 from raydistill.cli.arguments import data_errors
 from raydistill.config import Config, ConfigError
-from raydistill.sweep.checks import check_batch_sizes, check_values
+from raydistill.sweep.preflight.checks import check_batch_sizes, check_values
+from raydistill.sweep.search.space import Space
 from raydistill.sweep.settings import SweepSettings
-from raydistill.sweep.space import Space
 
 
 def say_what_cannot_happen(plan: SweepSettings) -> None:
@@ -51,22 +51,26 @@ def preflight(plan: SweepSettings, *, own_space: bool = False) -> SweepSettings:
     from raydistill import methods
     from raydistill.data.sources import load_dataset
     from raydistill.data.stream import Stream
-    from raydistill.sweep.prerequisites import wanted_configs
+    from raydistill.sweep.preflight.teachers import required_teachers
     from raydistill.training.prepare import located, promised, promised_counts
 
     store = open_store(plan.artifacts, plan.artifacts_gib)
     with data_errors():
         dataset = load_dataset(plan.base.data)
         Stream(
-            dataset.train, size=dataset.image_size, batch_size=plan.base.data.batch_size, seed=0,
-            normalize=((0.5,) * 3, (0.5,) * 3), world=plan.most_workers or plan.workers,
-        )  # fmt: skip
+            dataset.train,
+            size=dataset.image_size,
+            batch_size=plan.base.data.batch_size,
+            seed=0,
+            normalize=((0.5,) * 3, (0.5,) * 3),
+            world=plan.most_workers or plan.workers,
+        )
         check_batch_sizes(plan.space, 1 if plan.most_workers else plan.workers, len(dataset.train))
         splits = {name: len(getattr(dataset, name)) for name in ("train", "val", "test")}
         base = located(plan.base, store, dataset.image_size)
         called = dict(zip(base.teacher.sources, plan.base.teacher.sources, strict=True))
         plan = replace(plan, base=base, images=splits, image_size=dataset.image_size, teachers=called)
-        for config in wanted_configs(plan):
+        for config in required_teachers(plan):
             given = promised(config, dataset, store)
             methods.build(config.method, given, seed=0)
 

@@ -10,7 +10,7 @@ import typer
 
 from raydistill.cli.arguments import shown, target, tracking, working_folder
 from raydistill.config import ConfigError, nearest
-from raydistill.sweep.outbox import brief, without_password
+from raydistill.tracking.delivery_queue import one_line, without_password
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -43,12 +43,12 @@ def command(
         return
     found = load(uri, sweep)
     from raydistill.report import write
-    from raydistill.report.facts import gather
+    from raydistill.report.summary import summarize
 
     option = f" --tracking-uri {shlex.quote(without_password(uri))}" if tracking_uri else ""
     path = path or _default(sweep, ENDINGS[form])
     try:
-        write.write(gather(found, option=option), form, path, pictures=figures)
+        write.write(summarize(found, option=option), form, path, pictures=figures)
     except OSError as error:
         raise ConfigError(f"--out {path}: {error.strerror}") from None
     typer.echo(f"wrote {shown(path.absolute())}")
@@ -56,23 +56,28 @@ def command(
         try:
             write.attach(found, path)
         except Exception as error:
-            typer.echo(f"not attached to the sweep's run in MLflow: {brief(error)}", err=True)
+            typer.echo(f"not attached to the sweep's run in MLflow: {one_line(error)}", err=True)
 
 
 def listing(found: pd.DataFrame) -> str:
     """The sweeps of a store as a table, newest first."""
-    from raydistill.report.wording import heading, score
-    from raydistill.sweep.table import markdown
+    from raydistill.records.leaderboard import markdown
+    from raydistill.report.formatting import heading, score
 
     if found.empty:
         return "no sweeps"
     metrics = [name for name in ("val_knn", "val_instance", "test_knn") if f"winner_{name}" in found]
     header = ["sweep", "method", "outcome", "started (UTC)", *(f"winner's {heading(name)}" for name in metrics)]
     body = [
-        [str(name), row["method"], row["outcome"], f"{row['started']:%Y-%m-%d %H:%M}",
-         *(score(metric, row[f"winner_{metric}"]) for metric in metrics)]
+        [
+            str(name),
+            row["method"],
+            row["outcome"],
+            f"{row['started']:%Y-%m-%d %H:%M}",
+            *(score(metric, row[f"winner_{metric}"]) for metric in metrics),
+        ]
         for name, row in found.iterrows()
-    ]  # fmt: skip
+    ]
     return markdown(header, body)
 
 

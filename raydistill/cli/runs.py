@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from raydistill.cli.arguments import artifact_store, tracking, working_folder
-from raydistill.storage import place
+from raydistill.storage import to_path
 
 if TYPE_CHECKING:
-    from raydistill.export.found import Found
+    from raydistill.export.resolve import ResolvedRun
 
 Run = Annotated[
     str,
@@ -23,9 +23,9 @@ Storage = Annotated[str | None, typer.Option(help="where sweeps are kept [runs]"
 Tracking = Annotated[str | None, typer.Option(help="MLflow [MLFLOW_TRACKING_URI, else sqlite:///mlflow.db]")]
 
 
-def find_run(given: str, storage: str | None, tracking_uri: str | None) -> Found:
+def find_run(given: str, storage: str | None, tracking_uri: str | None) -> ResolvedRun:
     """Raises: ConfigError for what is not there."""
-    from raydistill.export.found import find
+    from raydistill.export.resolve import resolve_run
 
-    home = place(storage or working_folder() / "runs").absolute()
-    return find(given, home, tracking(tracking_uri), artifact_store(None, home))
+    home = to_path(storage or working_folder() / "runs").absolute()
+    return resolve_run(given, home, tracking(tracking_uri), artifact_store(None, home))

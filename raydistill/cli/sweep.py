@@ -28,12 +28,12 @@ from raydistill.cli.arguments import (
 from raydistill.cli.preflight import check_teacher, preflight, say_what_cannot_happen
 from raydistill.config import ConfigError
 from raydistill.presets import load_preset
-from raydistill.storage import Remote, place
-from raydistill.sweep.budget import Limits
-from raydistill.sweep.outbox import without_password
+from raydistill.records.budget import Limits
+from raydistill.storage import Remote, to_path
+from raydistill.sweep.search.space import default_space
+from raydistill.sweep.search.space_parser import load_space
 from raydistill.sweep.settings import SweepSettings, with_own_teacher
-from raydistill.sweep.space import default_space
-from raydistill.sweep.space_file import load_space
+from raydistill.tracking.delivery_queue import without_password
 
 
 def command(
@@ -85,7 +85,7 @@ def command(
         chosen["train.epochs"] = epochs
     if storage == "":
         raise ConfigError("--storage '': give a folder, or an address such as s3://bucket/folder")
-    home = place(storage or working_folder() / "runs").absolute()
+    home = to_path(storage or working_folder() / "runs").absolute()
     if isinstance(home, Remote):
         home.probe()
     if "method.name" in chosen:
@@ -99,14 +99,28 @@ def command(
     check_teacher(base, [*chosen, *(p.path for p in space.parameters)])
     least, most = workers_of(workers)
     plan = SweepSettings(
-        name=next_name(home, method, resume) if name is None else name, storage=home,
+        name=next_name(home, method, resume) if name is None else name,
+        storage=home,
         tracking_uri=tracking(tracking_uri),
-        base=base, space=space, trials=trial_count(space, trials), seeds=seeds, search_seed=search_seed, packs=packs,
-        learners=learners_of(learners), workers=least, most_workers=most, threads=threads, gpu=gpu, preset=preset,
-        artifacts=artifact_store(artifacts, home), artifacts_gib=artifacts_gib,
-        limits=Limits(max_hours, max_worker_hours, max_epochs, price), checkpoints_gib=checkpoints_gib,
-        warm_start=tuple(sweep_folder(home, given) for given in warm_start or []), command=typed(),
-    )  # fmt: skip
+        base=base,
+        space=space,
+        trials=trial_count(space, trials),
+        seeds=seeds,
+        search_seed=search_seed,
+        packs=packs,
+        learners=learners_of(learners),
+        workers=least,
+        most_workers=most,
+        threads=threads,
+        gpu=gpu,
+        preset=preset,
+        artifacts=artifact_store(artifacts, home),
+        artifacts_gib=artifacts_gib,
+        limits=Limits(max_hours, max_worker_hours, max_epochs, price),
+        checkpoints_gib=checkpoints_gib,
+        warm_start=tuple(sweep_folder(home, given) for given in warm_start or []),
+        command=typed(),
+    )
     say_what_cannot_happen(plan)
     plan.check_name(resume=resume)
     plan = preflight(plan, own_space=search_space is not None)
@@ -119,7 +133,7 @@ def command(
             typer.echo(describe(plan))
         return
     say_where(plan)
-    from raydistill.cli.conclusion import conclude, how_to_resume
+    from raydistill.cli.summary import conclude, how_to_resume
     from raydistill.sweep.run import run_sweep
 
     try:

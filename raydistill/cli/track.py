@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from raydistill.cli.arguments import sweep_folder, working_folder
-from raydistill.storage import place
-from raydistill.sweep.outbox import without_password
+from raydistill.storage import to_path
+from raydistill.tracking.delivery_queue import without_password
 
 
 def command(
@@ -17,8 +17,8 @@ def command(
     storage: Annotated[str | None, typer.Option(help="where sweeps are kept; also s3://..., gs://... [runs]")] = None,
 ) -> None:
     """Tell another MLflow about a sweep, from the sweep's folder: runs, parameters, metrics and files."""
-    found = sweep_folder(place(storage or working_folder() / "runs").absolute(), folder, "FOLDER")
-    from raydistill.sweep.replay import replay
+    found = sweep_folder(to_path(storage or working_folder() / "runs").absolute(), folder, "FOLDER")
+    from raydistill.tracking.backfill import backfill
 
-    trials = replay(found, tracking_uri)
+    trials = backfill(found, tracking_uri)
     typer.echo(f"{found.name}, {trials} trials: tracked in {without_password(tracking_uri)}")

@@ -12,17 +12,17 @@ import typer
 from raydistill import config as configuration
 from raydistill.artifacts.store import open_store
 from raydistill.cli.arguments import Device, Set, artifact_store, data_errors, device_of
-from raydistill.cli.kept import Kept
+from raydistill.cli.run_folder import RunFolder
 from raydistill.cli.runs import Storage, Tracking, find_run
 from raydistill.config import ConfigError
-from raydistill.export.found import CheckpointRemoved
-from raydistill.storage import is_remote, place
+from raydistill.export.resolve import CheckpointRemovedError
+from raydistill.storage import is_remote, to_path
 from raydistill.sweep.settings import with_own_teacher
 
 if TYPE_CHECKING:
     import torch
 
-    from raydistill.training.messages import Report
+    from raydistill.training.messages import EpochResult
 
 
 def command(
@@ -40,10 +40,10 @@ def command(
 ) -> None:
     """Train one configuration alone: the same numbers, on a CPU bit for bit, as in the sweep."""
     chosen = dict(map(configuration.parse_setting, settings or []))
-    kept = None if out is None else Kept(out)
+    run_folder = None if out is None else RunFolder(out)
     asked = _asked(run, storage, tracking_uri)
     config = configuration.load(configuration.assign(asked.values, chosen))
-    config = with_own_teacher(config if kept is None else kept.with_its_teacher(config))
+    config = with_own_teacher(config if run_folder is None else run_folder.with_its_teacher(config))
     where = _where(asked, device)
     import torch
 
@@ -56,7 +56,7 @@ def command(
         torch.set_num_threads(wanted)
     trained = 0
 
-    def show(report: Report, what: str = "") -> None:
+    def show(report: EpochResult, what: str = "") -> None:
         nonlocal trained
         trained += not what
         of = "" if what else f"/{config.train.epochs}"
@@ -65,20 +65,24 @@ def command(
     store = open_store(artifact_store(artifacts))
     with data_errors():
         config = located(config, store, load_dataset(config.data).image_size)
-        if kept is not None:
-            kept.keep(config)
+        if run_folder is not None:
+            run_folder.save_config(config)
         ensure_teachers(
-            config, store, store.root / ".training", evaluate=evaluate, on_epoch=partial(show, what="teacher "),
+            config,
+            store,
+            store.root / ".training",
+            evaluate=evaluate,
+            on_epoch=partial(show, what="teacher "),
             device=where,
-        )  # fmt: skip
-        folder = None if kept is None else kept.folder
+        )
+        folder = None if run_folder is None else run_folder.folder
         last = train_alone(config, folder, evaluate=evaluate, on_epoch=show, device=where, store=store)
     if not trained:
         typer.echo(f"{out} is trained already: epoch {last.epoch}  {_scores(last)}")
-    typer.echo(f"kept in {out}" if out else "nothing is kept without --out FOLDER")
+    typer.echo(f"run_folder in {out}" if out else "nothing is run_folder without --out FOLDER")
 
 
-def _scores(report: Report) -> str:
+def _scores(report: EpochResult) -> str:
     return "  ".join(f"{k} {v:.4f}" for k, v in report.metrics.items() if k.startswith(("loss", "val")))
 
 
@@ -97,7 +101,7 @@ class _Asked:
 def _asked(run: str, storage: str | None, tracking_uri: str | None) -> _Asked:
     """The settings in a file, or a run. What keeps the run from being repeated is said."""
     if run.endswith((".yaml", ".yml")) or (not is_remote(run) and Path(run).is_file()):
-        values = configuration.read_yaml(place(run))
+        values = configuration.read_yaml(to_path(run))
         if not isinstance(values, dict):
             raise ConfigError(f"{run}: expected a mapping of sections, got {type(values).__name__}")
         return _Asked(values)
@@ -105,7 +109,7 @@ def _asked(run: str, storage: str | None, tracking_uri: str | None) -> _Asked:
         found = find_run(run, storage, tracking_uri)
         name, config, copies, state = found.run, found.config, found.copies, found.state
         metrics = state.get("metrics", {})
-    except CheckpointRemoved as gone:
+    except CheckpointRemovedError as gone:
         name, config, copies = gone.run, gone.config, tuple(map(str, gone.record.copies))
         metrics = gone.record.latest()
         most = max(result.get("workers", 1.0) for result in gone.record.results.values())

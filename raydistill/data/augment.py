@@ -42,7 +42,7 @@ class View(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Recipe:
+class AugmentationRecipe:
     """What is drawn for an image. Order: crop, grey if first, jitter, grey, blur, solarise, flip, normalise.
 
     `scale` is the share of the image's area that a resized crop keeps and `ratio` its width over height;
@@ -74,22 +74,22 @@ class Recipe:
 _MILD = (0.4, 0.4, 0.4, 0.1)
 _BYOL = (0.4, 0.4, 0.2, 0.1)
 
-RECIPES: dict[str, Recipe] = {
-    "moco1": Recipe(scale=(0.2, 1), jitter=(0.4,) * 4, jitter_p=1.0, gray_p=0.2, gray_first=True),
-    "moco2": Recipe(scale=(0.2, 1), jitter=_MILD, gray_p=0.2, blur_p=0.5),
-    "byol1": Recipe(jitter=_BYOL, gray_p=0.2, blur_p=1.0),
-    "byol2": Recipe(jitter=_BYOL, gray_p=0.2, blur_p=0.1, solarize_p=0.2),
-    "simclr": Recipe(jitter=(0.8, 0.8, 0.8, 0.2), gray_p=0.2, blur_p=0.5, blur_min_size=224),
-    "simsiam_dogo": Recipe(jitter=_MILD, gray_p=0.2, gray_twice=True, blur_p=0.5, blur_min_size=224),
-    "swav": Recipe(scale=(0.14, 1), jitter=_MILD, gray_p=0.2, blur_p=0.5),
-    "swav_small": Recipe(scale=(0.05, 0.14), jitter=_MILD, gray_p=0.2, blur_p=0.5, scale_to=96 / 224),
-    "small": Recipe(scale=(0.2, 1), jitter=_MILD, gray_p=0.2, blur_p=0.5, blur_min_size=224),
-    "weak": Recipe(scale=(0.2, 1)),
-    "rrcflip": Recipe(),
-    "clusterfit": Recipe(jitter=(0.4, 0.4, 0.4, 0.2), jitter_p=1.0),
-    "cifar_sup": Recipe(crop="pad"),
-    "cifar_auto": Recipe(crop="pad", auto=True, cutout=0.5),
-    "eval": Recipe(crop="none", flip_p=0.0),
+RECIPES: dict[str, AugmentationRecipe] = {
+    "moco1": AugmentationRecipe(scale=(0.2, 1), jitter=(0.4,) * 4, jitter_p=1.0, gray_p=0.2, gray_first=True),
+    "moco2": AugmentationRecipe(scale=(0.2, 1), jitter=_MILD, gray_p=0.2, blur_p=0.5),
+    "byol1": AugmentationRecipe(jitter=_BYOL, gray_p=0.2, blur_p=1.0),
+    "byol2": AugmentationRecipe(jitter=_BYOL, gray_p=0.2, blur_p=0.1, solarize_p=0.2),
+    "simclr": AugmentationRecipe(jitter=(0.8, 0.8, 0.8, 0.2), gray_p=0.2, blur_p=0.5, blur_min_size=224),
+    "simsiam_dogo": AugmentationRecipe(jitter=_MILD, gray_p=0.2, gray_twice=True, blur_p=0.5, blur_min_size=224),
+    "swav": AugmentationRecipe(scale=(0.14, 1), jitter=_MILD, gray_p=0.2, blur_p=0.5),
+    "swav_small": AugmentationRecipe(scale=(0.05, 0.14), jitter=_MILD, gray_p=0.2, blur_p=0.5, scale_to=96 / 224),
+    "small": AugmentationRecipe(scale=(0.2, 1), jitter=_MILD, gray_p=0.2, blur_p=0.5, blur_min_size=224),
+    "weak": AugmentationRecipe(scale=(0.2, 1)),
+    "rrcflip": AugmentationRecipe(),
+    "clusterfit": AugmentationRecipe(jitter=(0.4, 0.4, 0.4, 0.2), jitter_p=1.0),
+    "cifar_sup": AugmentationRecipe(crop="pad"),
+    "cifar_auto": AugmentationRecipe(crop="pad", auto=True, cutout=0.5),
+    "eval": AugmentationRecipe(crop="none", flip_p=0.0),
 }
 
 
@@ -175,7 +175,7 @@ def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:
     return x ^ (x >> np.uint64(31))
 
 
-def _windows(recipe: Recipe, draws: Draws, shapes: Integers, size: int) -> list[pixels.Window]:
+def _windows(recipe: AugmentationRecipe, draws: Draws, shapes: Integers, size: int) -> list[pixels.Window]:
     """Rows and columns that each image is resampled from."""
     if recipe.crop == "none":
         return pixels.centre(shapes, size)
@@ -183,7 +183,7 @@ def _windows(recipe: Recipe, draws: Draws, shapes: Integers, size: int) -> list[
     return [pixels.box(top, height, size), pixels.box(left, width, size)]
 
 
-def crop_boxes(recipe: Recipe, draws: Draws, shapes: Integers) -> Integers:
+def crop_boxes(recipe: AugmentationRecipe, draws: Draws, shapes: Integers) -> Integers:
     """(B, 4) top, left, height and width, in pixels, in images with `shapes` (B, 2): heights and widths.
 
     The law is that of torchvision's RandomResizedCrop, or of its RandomCrop with padding.
@@ -199,7 +199,7 @@ def crop_boxes(recipe: Recipe, draws: Draws, shapes: Integers) -> Integers:
     return np.concatenate([start, kept], 1)
 
 
-def _crop_shapes(recipe: Recipe, draws: Draws, shapes: Integers) -> tuple[Integers, NDArray[np.bool_]]:
+def _crop_shapes(recipe: AugmentationRecipe, draws: Draws, shapes: Integers) -> tuple[Integers, NDArray[np.bool_]]:
     """Height and width (B, 2) of the first attempt that fits, and whether (B, 1) one did.
 
     Where none does: the largest of the nearest allowed ratio, which is then centred.
@@ -216,7 +216,7 @@ def _crop_shapes(recipe: Recipe, draws: Draws, shapes: Integers) -> tuple[Intege
     return kept.astype(np.int64), fits[first][:, None]
 
 
-def jitter_parameters(recipe: Recipe, draws: Draws) -> tuple[pixels.Floats, Integers]:
+def jitter_parameters(recipe: AugmentationRecipe, draws: Draws) -> tuple[pixels.Floats, Integers]:
     """Factors (B, 4) and order (B, 4) for `pixels.jitter`, by torchvision's law."""
     assert recipe.jitter is not None
     spread = np.array(recipe.jitter)
@@ -225,7 +225,7 @@ def jitter_parameters(recipe: Recipe, draws: Draws) -> tuple[pixels.Floats, Inte
     return _between(draws("factor", 4), low, high), draws("order", 4).argsort(1)
 
 
-def is_grey(recipe: Recipe, draws: Draws) -> NDArray[np.bool_]:
+def is_grey(recipe: AugmentationRecipe, draws: Draws) -> NDArray[np.bool_]:
     """(B,) whether the image loses its colours."""
     return draws("grey", 2 if recipe.gray_twice else 1).min(1) < recipe.gray_p
 
@@ -234,7 +234,7 @@ def _between(uniform: pixels.Floats, low: float | NDArray, high: float | NDArray
     return low + (high - low) * uniform
 
 
-def _recolour(planes: Tensor, recipe: Recipe, draws: Draws) -> None:
+def _recolour(planes: Tensor, recipe: AugmentationRecipe, draws: Draws) -> None:
     """Everything but the crop and the flip, in place."""
     grey = is_grey(recipe, draws)
     if recipe.gray_first:

@@ -14,15 +14,17 @@ import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from raydistill.errors import RaydistillError
+
 MAX_PIXELS = 89_478_485  # where Pillow starts to warn of decompression bombs
 _WIDE_GREY = ("I", "I;16", "I;16L", "I;16B", "I;16N")
 
 
-class BadImage(ValueError):  # noqa: N818
+class BadImageError(RaydistillError, ValueError):
     """An image cannot be decoded; the message names the file, the Parquet row or the data set's index."""
 
 
-class DataError(ValueError):
+class DataError(RaydistillError, ValueError):
     """The data are missing, ambiguous or too few; the message names the place and what would be accepted."""
 
 
@@ -49,7 +51,7 @@ def decode(raw: Raw, index: int) -> Tensor:
             return torch.from_numpy(np.array(_rgb(ImageOps.exif_transpose(image)))).permute(2, 0, 1).contiguous()
     except Exception as error:  # decoders raise nearly anything on hostile bytes
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise BadImage(f"{raw.name(index)}: unreadable image ({reason})") from error
+        raise BadImageError(f"{raw.name(index)}: unreadable image ({reason})") from error
 
 
 def _rgb(image: Image.Image) -> Image.Image:
@@ -107,14 +109,14 @@ class Decoder:
             image = self.image(position)
             if image is not None:
                 return image
-        raise BadImage(f"all {len(self)} images are unreadable, the first of them {self.name(0)}")
+        raise BadImageError(f"all {len(self)} images are unreadable, the first of them {self.name(0)}")
 
     def _decode(self, position: int) -> Tensor | None:
         try:
             return decode(self._raw, int(self._rows[position]))
-        except BadImage as error:
+        except BadImageError as error:
             if not self._skip:
-                raise BadImage(f"{error}; --set data.on_bad_image=skip passes over such images") from error
+                raise BadImageError(f"{error}; --set data.on_bad_image=skip passes over such images") from error
             self.bad.add(position)
             return None
 
@@ -189,7 +191,7 @@ class Images:
             if image is not None:
                 return image, used
         first = self._decoder.name(int(self._rows[0]))
-        raise BadImage(f"all {len(self)} images are unreadable, the first of them {first}")
+        raise BadImageError(f"all {len(self)} images are unreadable, the first of them {first}")
 
     def _checked(self, indices: Sequence[int] | Tensor) -> Tensor:
         wanted = torch.as_tensor(indices, dtype=torch.int64)

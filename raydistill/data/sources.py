@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from raydistill.config import Data, nearest
+from raydistill.config import DataConfig, nearest
 from raydistill.data.files import known_labels, read_path
 from raydistill.data.images import DataError, Decoder, Images, Raw, draw, limited
 from raydistill.storage import Remote, is_remote, local_copy
@@ -55,7 +55,7 @@ class Dataset:
     image_size: int
 
 
-def load_dataset(config: Data) -> Dataset:
+def load_dataset(config: DataConfig) -> Dataset:
     """Open `config.source` and split it; nothing but the first image is decoded yet.
 
     The source's test split is used, else its validation split stands in, else a fifth of train is held
@@ -98,7 +98,7 @@ def _at(labels: Tensor | None, rows: np.ndarray) -> Tensor | None:
     return None if labels is None else labels[torch.from_numpy(rows)]
 
 
-def _check_enough(config: Data, sizes: dict[str, int]) -> None:
+def _check_enough(config: DataConfig, sizes: dict[str, int]) -> None:
     for split, size in sizes.items():
         if size == 0:
             raise DataError(
@@ -107,7 +107,7 @@ def _check_enough(config: Data, sizes: dict[str, int]) -> None:
             )
 
 
-def _decoder(raw: Raw, rows: np.ndarray, config: Data) -> Decoder:
+def _decoder(raw: Raw, rows: np.ndarray, config: DataConfig) -> Decoder:
     return Decoder(raw, rows, skip=config.on_bad_image == "skip", cache_bytes=config.cache_gib * 2**30)
 
 
@@ -118,7 +118,7 @@ def _default_size(source: str, decoder: Decoder) -> int:
     return height if height == width <= _SMALL else 224
 
 
-def open_source(config: Data) -> dict[str, Raw]:
+def open_source(config: DataConfig) -> dict[str, Raw]:
     """The splits that the source itself has, nothing decoded: train, and perhaps val and test. Raises DataError."""
     source = config.source
     if source == "digits":
@@ -159,7 +159,7 @@ def _digits_split(split: str, pixels: np.ndarray, labels: Tensor | None) -> Raw:
     )
 
 
-def _torchvision(wanted: str, config: Data) -> dict[str, Raw]:
+def _torchvision(wanted: str, config: DataConfig) -> dict[str, Raw]:
     from torchvision import datasets
 
     name = {known.lower(): known for known in TORCHVISION}.get(wanted.lower())

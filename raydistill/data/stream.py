@@ -85,11 +85,17 @@ class Stream:
         seed, version = (VIEW_SEED, epoch % self.fixed_views) if self.fixed_views else (self.seed, epoch)
         drawn = {
             view: augment(
-                images, indices, view, size=self.size, seed=seed, epoch=version,
-                normalize=self.normalize, device=self.device,
+                images,
+                indices,
+                view,
+                size=self.size,
+                seed=seed,
+                epoch=version,
+                normalize=self.normalize,
+                device=self.device,
             )
             for view in views
-        }  # fmt: skip
+        }
         return drawn, indices
 
     def epoch(self, epoch: int, views: Iterable[View]) -> Iterator[tuple[Views, Tensor]]:

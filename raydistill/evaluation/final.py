@@ -14,7 +14,7 @@ from raydistill.data.sources import Dataset, load_dataset
 from raydistill.evaluation.knn import knn_accuracy
 from raydistill.evaluation.online import embed_split, instance_score
 from raydistill.evaluation.probe import linear_probe
-from raydistill.storage import place
+from raydistill.storage import to_path
 from raydistill.training.checkpoint_files import CheckpointError
 from raydistill.training.checkpoints import latest_checkpoint
 from raydistill.training.pack import scored_encoders
@@ -32,7 +32,7 @@ def score(config: dict[str, Any], directory: str, *, threads: int, gpu: bool = F
     """
     torch.set_num_threads(threads)
     settings = configuration.load(config)
-    state = latest_checkpoint(place(directory))
+    state = latest_checkpoint(to_path(directory))
     if state is None:
         raise CheckpointError(f"{directory}: no checkpoint")
     dataset = load_dataset(settings.data)
@@ -73,9 +73,16 @@ def _score(
         "test_knn": knn_accuracy(train, train_labels, test, test_labels, ks=ks),
     }
     probe = linear_probe(
-        train, train_labels, val, val_labels, test=test, test_labels=test_labels,
-        classes=len(dataset.classes), epochs=settings.eval.probe_epochs, seed=settings.train.seed,
-    )  # fmt: skip
+        train,
+        train_labels,
+        val,
+        val_labels,
+        test=test,
+        test_labels=test_labels,
+        classes=len(dataset.classes),
+        epochs=settings.eval.probe_epochs,
+        seed=settings.train.seed,
+    )
     scores = {name: sum(values.values()) / len(values) for name, values in nearest.items()}
     assert probe.test is not None and probe.test_logits is not None
     return scores | {"val_probe": probe.val, "test_probe": probe.test}, probe.test_logits, test_labels

@@ -23,7 +23,7 @@ class KnnPreset:
     ties: Ties = "nearest"
 
 
-PRESETS = {
+KNN_PRESETS = {
     "dino": KnnPreset((10, 20, 100, 200), temperature=0.07),
     "simreg": KnnPreset((1, 20), ties="random"),
     "seed": KnnPreset((10,)),

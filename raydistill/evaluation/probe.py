@@ -26,7 +26,7 @@ class ProbePreset:
     milestones: tuple[int, ...] = ()
 
 
-PRESETS = {
+PROBE_PRESETS = {
     "dogo": ProbePreset("adam", lr=3e-4, weight_decay=1e-6, batch_size=64, epochs=100),
     "simreg": ProbePreset(
         "sgd", lr=0.01, weight_decay=1e-4, batch_size=256, epochs=40, standardized=True, milestones=(15, 30)
@@ -69,9 +69,9 @@ def linear_probe(
     Raises: ValueError for an unknown preset, no epochs, features that are not finite, or features and labels
     that do not fit together; the message names the split.
     """
-    if preset not in PRESETS:
-        raise ValueError(f"probe preset {preset!r} is unknown; valid: {', '.join(PRESETS)}")
-    settings = PRESETS[preset]
+    if preset not in PROBE_PRESETS:
+        raise ValueError(f"probe preset {preset!r} is unknown; valid: {', '.join(PROBE_PRESETS)}")
+    settings = PROBE_PRESETS[preset]
     epochs = settings.epochs if epochs is None else epochs
     if epochs < 1:
         raise ValueError(f"epochs = {epochs}; expected at least 1")
@@ -119,8 +119,10 @@ def _fit(
     features, labels = train
     generator = torch.Generator().manual_seed(seed)
     bound = features.shape[1] ** -0.5
-    weight, bias = (torch.empty(shape).uniform_(-bound, bound, generator=generator)
-                    for shape in ((classes, features.shape[1]), (classes,)))  # fmt: skip
+    weight, bias = (
+        torch.empty(shape).uniform_(-bound, bound, generator=generator)
+        for shape in ((classes, features.shape[1]), (classes,))
+    )
     optimizer = _optimizer([weight, bias], settings)
     schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, list(settings.milestones))
     best, best_epoch, kept = -1.0, 0, (weight, bias)

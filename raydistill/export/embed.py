@@ -18,13 +18,13 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from raydistill.config import ConfigError, Data
+from raydistill.config import ConfigError, DataConfig
 from raydistill.data.augment import evaluate_view, normalization
 from raydistill.data.files import EXTENSIONS
-from raydistill.data.images import BadImage, Raw, decode, limited
+from raydistill.data.images import BadImageError, Raw, decode, limited
 from raydistill.data.sources import divide, open_source
-from raydistill.export.about import provenance
-from raydistill.export.found import Found
+from raydistill.export.card import provenance
+from raydistill.export.resolve import ResolvedRun
 from raydistill.storage import Remote, is_remote, local_copy, reason
 
 SPLITS = ("train", "val", "test")
@@ -33,7 +33,7 @@ FLOAT_BYTES = 4
 Part = tuple[str, Raw, np.ndarray]
 
 
-def parts_of(source: str, split: str, data: Data) -> list[Part]:
+def parts_of(source: str, split: str, data: DataConfig) -> list[Part]:
     """Which rows of which images: those of a split, or all, divided as a sweep with the settings `data` would.
 
     `source` is what `data.source` takes, or an image file. Raises: ConfigError where there is none; DataError.
@@ -52,7 +52,7 @@ def parts_of(source: str, split: str, data: Data) -> list[Part]:
     return parts
 
 
-def _part(name: str, raw: Raw, rows: np.ndarray, data: Data) -> Part:
+def _part(name: str, raw: Raw, rows: np.ndarray, data: DataConfig) -> Part:
     labels = None if raw.labels is None else raw.labels[torch.from_numpy(rows)]
     return name, raw, rows[limited(labels, len(rows), (data.split_seed, 2), data.limit)]
 
@@ -65,7 +65,7 @@ def _rebased(raw: Raw, copy: Path, source: str) -> Callable[[int], str]:
 
 def embed_images(
     encoder: nn.Module,
-    found: Found,
+    found: ResolvedRun,
     parts: list[Part],
     out: Path,
     *,
@@ -86,7 +86,7 @@ def embed_images(
     """
     encoder = encoder.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     schema = _schema(encoder.dim, any(raw.labels is not None for _, raw, _ in parts), found)  # type: ignore[arg-type]
-    size = found.given["image_size"]
+    size = found.context["image_size"]
     passing, done = out.with_name(f".{out.name}.{os.getpid()}"), 0
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
@@ -132,7 +132,7 @@ def _read(raw: Raw, row: int, *, size: int, skip: bool) -> Tensor | None:
     """The image (3, h, w) of uint8, or, where that is larger, its view (3, size, size) of float32."""
     try:
         image = decode(raw, row)
-    except BadImage:
+    except BadImageError:
         if skip:
             return None
         raise
@@ -156,7 +156,7 @@ def _features(encoder: nn.Module, images: list[Tensor], size: int, device: torch
     return features
 
 
-def _schema(dim: int, labelled: bool, found: Found) -> pa.Schema:
+def _schema(dim: int, labelled: bool, found: ResolvedRun) -> pa.Schema:
     fields = [("image", pa.string()), ("split", pa.string())]
     fields += [("label", pa.int64()), ("class", pa.string())] if labelled else []
     fields += [("embedding", pa.list_(pa.float32(), dim))]

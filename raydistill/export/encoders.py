@@ -11,15 +11,15 @@ from raydistill.artifacts.encoders import load
 from raydistill.artifacts.teachers import given_from
 from raydistill.config import Config, ConfigError, nearest
 from raydistill.data.augment import evaluate_view, normalization
-from raydistill.data.images import BadImage, DataError
+from raydistill.data.images import BadImageError, DataError
 from raydistill.data.sources import load_dataset
-from raydistill.export.found import Found
+from raydistill.export.resolve import ResolvedRun
 from raydistill.storage import is_remote
 
 SAMPLE = 8
 
 
-def choose(found: Found, name: str) -> nn.Module:
+def choose(found: ResolvedRun, name: str) -> nn.Module:
     """The run's encoder called `name`, in eval mode; it has `dim`, its output width.
 
     Raises: ConfigError with the nearest name; for a checkpoint of other settings, or an export that is damaged or
@@ -31,7 +31,7 @@ def choose(found: Found, name: str) -> nn.Module:
     return encoders[name]
 
 
-def _trained(found: Found) -> dict[str, nn.Module]:
+def _trained(found: ResolvedRun) -> dict[str, nn.Module]:
     try:
         method = methods.build(found.config.method, given_from(found.state), seed=0)
         method.load_state_dict(found.state["method"])
@@ -56,6 +56,6 @@ def sample(config: Config) -> tuple[list[np.ndarray], str]:
         split = load_dataset(config.data.model_copy(update={"cache_gib": 0.0, "download": False})).val
         images = [split.peek(index).permute(1, 2, 0).numpy() for index in range(min(SAMPLE, len(split)))]
         return images, f"{len(images)} validation images of {config.data.source}"
-    except (DataError, BadImage, OSError):
+    except (DataError, BadImageError, OSError):
         noise = np.random.default_rng(0).integers(0, 256, (SAMPLE, 40, 50, 3), dtype=np.uint8)
         return list(noise), f"{SAMPLE} images of noise, since {config.data.source} cannot be read here"

@@ -17,17 +17,19 @@ import yaml
 
 from raydistill import config as configuration
 from raydistill.config import ConfigError
-from raydistill.export.about import card, preprocessing, provenance
+from raydistill.errors import RaydistillError
+from raydistill.export.card import card, preprocessing, provenance
 from raydistill.export.encoders import choose, embed_plain, sample
 from raydistill.export.formats import Format, copy_portable
-from raydistill.export.found import CONFIG, PROVENANCE, Found
+from raydistill.export.resolve import PROVENANCE, ResolvedRun
+from raydistill.records.layout import CONFIG_FILE
 from raydistill.storage import reason
 
 TOLERANCE = 1e-5
 CARD = "README.md"
 
 
-class ExportError(RuntimeError):
+class ExportError(RaydistillError, RuntimeError):
     """What was written does not give the embeddings that the run gives; the message says by how much."""
 
 
@@ -42,7 +44,9 @@ class Exported:
     seen: str
 
 
-def export(found: Found, form: Format, out: Path, *, encoder: str | None = None, overwrite: bool = False) -> Exported:
+def export(
+    found: ResolvedRun, form: Format, out: Path, *, encoder: str | None = None, overwrite: bool = False
+) -> Exported:
     """Write an encoder of the run, the student if not told, to the folder `out`, and read it back.
 
     Raises: ConfigError for an encoder that is not there or cannot be expressed, or a folder that is in use;
@@ -52,7 +56,7 @@ def export(found: Found, form: Format, out: Path, *, encoder: str | None = None,
     name = encoder or found.encoder
     network = choose(found, name)
     found = replace(found, encoder=name)
-    size = found.given["image_size"]
+    size = found.context["image_size"]
     images, seen = sample(found.config)
     with _replacing(out) as folder:
         view = preprocessing(size)
@@ -69,11 +73,11 @@ def export(found: Found, form: Format, out: Path, *, encoder: str | None = None,
             "parameters": sum(parameter.numel() for parameter in network.parameters()),
             "weights": _weights(folder, form.WEIGHTS),
             "checked": {"images": seen, "largest_difference": difference},
-            "files": sorted([*_files(folder), PROVENANCE, CONFIG, CARD]),
+            "files": sorted([*_files(folder), PROVENANCE, CONFIG_FILE, CARD]),
         }
         usage = form.usage(folder)
         (folder / PROVENANCE).write_text(json.dumps(about, indent=1))
-        (folder / CONFIG).write_text(yaml.safe_dump(configuration.dump(found.config), sort_keys=False))
+        (folder / CONFIG_FILE).write_text(yaml.safe_dump(configuration.dump(found.config), sort_keys=False))
         (folder / CARD).write_text(card(found, about, view, form.NEEDS, usage))
         for file in (path for path in folder.rglob("*") if path.is_file()):
             file.chmod(0o644)  # some writers make files that nobody else may read

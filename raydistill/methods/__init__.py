@@ -9,13 +9,13 @@ from importlib import import_module
 
 import torch
 
-from raydistill.methods.base import Batch, Given, Method, Progress, Teacher, Widths
-from raydistill.options import Options
+from raydistill.methods.base import Batch, FeatureDims, Method, MethodContext, StepInfo, TeacherOutputs
+from raydistill.options import MethodConfig
 
-__all__ = ["Batch", "Given", "Method", "Progress", "Teacher", "Widths", "build"]
+__all__ = ["Batch", "FeatureDims", "Method", "MethodContext", "StepInfo", "TeacherOutputs", "build"]
 
 
-def build(options: Options, given: Given, *, seed: int) -> Method:
+def build(options: MethodConfig, context: MethodContext, *, seed: int) -> Method:
     """The method that `options` describe, its weights drawn from `seed` alone.
 
     The caller's random state is left as it was. Raises ValueError for an unknown backbone, a stem that it
@@ -24,4 +24,4 @@ def build(options: Options, given: Given, *, seed: int) -> Method:
     module, _, name = options.implementation.partition(":")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return getattr(import_module(module), name)(options, given)
+        return getattr(import_module(module), name)(options, context)

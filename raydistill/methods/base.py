@@ -9,20 +9,20 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from raydistill.data.augment import View
-from raydistill.models.queue import Entries
+from raydistill.models.queue import TeacherBatch
 from raydistill.options import Output
 
 Gather = Callable[[Tensor], Tensor]
 Embed = Callable[[View, Output], Tensor]
 
 
-def alone(tensor: Tensor) -> Tensor:
+def no_gather(tensor: Tensor) -> Tensor:
     """The gather of a single worker."""
     return tensor
 
 
 @dataclass(frozen=True)
-class Teacher:
+class TeacherOutputs:
     """A frozen teacher as one step sees it; everything is computed once for all learners.
 
     Called with a view and an output, what it makes of this worker's rows, (n, D), without gradient. `entries`
@@ -30,7 +30,7 @@ class Teacher:
     """
 
     embed: Embed
-    entries: Callable[[View, Output], Entries]
+    entries: Callable[[View, Output], TeacherBatch]
 
     def __call__(self, view: View, output: Output) -> Tensor:
         return self.embed(view, output)
@@ -54,20 +54,20 @@ class Batch:
 
     views: Mapping[View, Tensor]
     indices: Tensor
-    gather: Gather = field(default=alone)
-    teachers: Sequence[Teacher] = ()
+    gather: Gather = field(default=no_gather)
+    teachers: Sequence[TeacherOutputs] = ()
     labels: Tensor | None = None
 
 
 @dataclass(frozen=True)
-class Progress:
+class StepInfo:
     """Where a learner stands: the steps it has done and the steps it will do."""
 
     step: int
     total: int
 
 
-class Widths(NamedTuple):
+class FeatureDims(NamedTuple):
     """Dimensions of a teacher's outputs: its pooled backbone features, and its SSL head if it has one."""
 
     features: int
@@ -75,13 +75,13 @@ class Widths(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Given:
+class MethodContext:
     """What a method is built for: pixels, training images, images per class, and the teachers' widths."""
 
     image_size: int
     images: int = 0
     class_counts: tuple[int, ...] = ()
-    teachers: tuple[Widths, ...] = ()
+    teachers: tuple[FeatureDims, ...] = ()
 
     def teacher_width(self, output: Output) -> int:
         """Width of what a method looks at that has one teacher. Raises ValueError as `teacher_widths`."""
@@ -106,17 +106,17 @@ class Given:
 class Method(nn.Module):
     """A learning algorithm; all its state is in `state_dict`.
 
-    Constructed as `Method(options, given)`. It asks for what it needs (`views`; its options name the
+    Constructed as `Method(options, context)`. It asks for what it needs (`views`; its options name the
     teacher output and the label source) and never loads data or teachers itself.
     """
 
     views: tuple[View, ...]
 
-    def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+    def loss(self, batch: Batch, progress: StepInfo) -> dict[str, Tensor]:
         """`loss` (scalar, minimised) and the named terms that it is made of."""
         raise TypeError(f"{type(self).__name__} must define loss")
 
-    def after_step(self, progress: Progress) -> None:
+    def after_step(self, progress: StepInfo) -> None:
         """Move what is not moved by gradients: EMA, queues. Called after every optimisation step."""
 
     def encoders(self) -> dict[str, nn.Module]:

@@ -10,34 +10,34 @@ from torch import Tensor, nn
 
 from raydistill.data.augment import View
 from raydistill.losses.regression import normalized_regression
-from raydistill.methods.base import Batch, Given, Method, Progress
+from raydistill.methods.base import Batch, Method, MethodContext, StepInfo
 from raydistill.models.backbones import Backbone, with_blocks
 from raydistill.models.ema import follow, frozen_copy, rising
 from raydistill.models.heads import mlp_head
-from raydistill.options.momentum import BYOLOptions
+from raydistill.options.momentum import BYOLConfig
 
 
 class BYOL(Method):
     """Online network with projector and predictor, momentum network with projector."""
 
-    def __init__(self, options: BYOLOptions, given: Given) -> None:
+    def __init__(self, options: BYOLConfig, context: MethodContext) -> None:
         super().__init__()
         hidden, out = options.hidden_dim, options.projection_dim
         self.momentum, self.encoder = options.momentum, options.encoder
-        self.backbone = Backbone(options.backbone, stem=options.stem, image_size=given.image_size)
+        self.backbone = Backbone(options.backbone, stem=options.stem, image_size=context.image_size)
         self.projector = mlp_head(self.backbone.dim, hidden, out, options.projector_layers, output_batchnorm=False)
         self.predictor = mlp_head(out, hidden, out, 2, output_batchnorm=False)
         self.target_backbone, self.target_projector = frozen_copy(self.backbone), frozen_copy(self.projector)
         self.views = (View(options.recipes[0], 0), View(options.recipes[1], 1))
 
-    def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+    def loss(self, batch: Batch, progress: StepInfo) -> dict[str, Tensor]:
         a, b = (batch.views[view] for view in self.views)
         q_a, q_b = (batch.gather(self.predictor(self.projector(self.backbone(x)))) for x in (a, b))
         with torch.no_grad():
             z_a, z_b = (batch.gather(self.target_projector(self.target_backbone(x))) for x in (a, b))
         return {"loss": normalized_regression(q_a, z_b) + normalized_regression(q_b, z_a)}
 
-    def after_step(self, progress: Progress) -> None:
+    def after_step(self, progress: StepInfo) -> None:
         momentum = rising(self.momentum, progress.step, progress.total)
         follow(self.target_backbone, self.backbone, momentum)
         follow(self.target_projector, self.projector, momentum)

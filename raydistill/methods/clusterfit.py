@@ -9,24 +9,24 @@ from torch import Tensor, nn
 
 from raydistill.data.augment import View
 from raydistill.losses.regression import cross_entropy
-from raydistill.methods.base import Batch, Given, Method, Progress
+from raydistill.methods.base import Batch, Method, MethodContext, StepInfo
 from raydistill.models.backbones import Backbone
-from raydistill.options.clusters import ClusterFitOptions
+from raydistill.options.clusters import ClusterFitConfig
 
 
 class ClusterFit(Method):
     """A backbone and a linear classifier of pseudo labels."""
 
-    def __init__(self, options: ClusterFitOptions, given: Given) -> None:
+    def __init__(self, options: ClusterFitConfig, context: MethodContext) -> None:
         super().__init__()
-        classes = len(given.class_counts)
+        classes = len(context.class_counts)
         if classes < 2:
             raise ValueError(f"a classifier of {classes} classes; expected at least 2")
-        self.backbone = Backbone(options.backbone, stem=options.stem, image_size=given.image_size)
+        self.backbone = Backbone(options.backbone, stem=options.stem, image_size=context.image_size)
         self.classifier = nn.Linear(self.backbone.dim, classes)
         self.views = (View(options.recipe, 0),)
 
-    def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+    def loss(self, batch: Batch, progress: StepInfo) -> dict[str, Tensor]:
         (view,) = self.views
         assert batch.labels is not None
         logits = batch.gather(self.classifier(self.backbone(batch.views[view])))

@@ -12,23 +12,23 @@ from torch import Tensor, nn
 
 from raydistill.data.augment import View
 from raydistill.losses.queues import compress
-from raydistill.methods.base import Batch, Given, Method, Progress
+from raydistill.methods.base import Batch, Method, MethodContext, StepInfo
 from raydistill.models.backbones import Backbone
 from raydistill.models.ema import follow, frozen_copy
-from raydistill.models.queue import Entries, Queue, check_length
+from raydistill.models.queue import Queue, TeacherBatch, check_length
 from raydistill.models.regression_head import regression_head
-from raydistill.options.queues import CompRessOptions
+from raydistill.options.queues import CompRessConfig
 
 
 class CompRess(Method):
     """Backbone with an optional head, the teacher's queue, and with two queues the student's."""
 
-    def __init__(self, options: CompRessOptions, given: Given) -> None:
+    def __init__(self, options: CompRessConfig, context: MethodContext) -> None:
         super().__init__()
-        check_length("method.queue_size", options.queue_size, given.images)
+        check_length("method.queue_size", options.queue_size, context.images)
         self.options = options
-        width = given.teacher_width(options.teacher)
-        self.backbone = Backbone(options.backbone, stem=options.stem, image_size=given.image_size)
+        width = context.teacher_width(options.teacher)
+        self.backbone = Backbone(options.backbone, stem=options.stem, image_size=context.image_size)
         self.student_head = _head(options.head, self.backbone.dim, width)
         own_width = self.backbone.dim if options.head == "none" else width
         self.teacher_queue = Queue(options.queue_size, width, bound=(3 / width) ** 0.5)
@@ -38,9 +38,9 @@ class CompRess(Method):
                 self.momentum_backbone = frozen_copy(self.backbone)
                 self.momentum_head = frozen_copy(self.student_head)
         self.views = (View(options.recipe, 0),)
-        self._rows: tuple[Entries, Tensor] | None = None
+        self._rows: tuple[TeacherBatch, Tensor] | None = None
 
-    def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+    def loss(self, batch: Batch, progress: StepInfo) -> dict[str, Tensor]:
         images = batch.views[self.views[0]]
         student = batch.gather(self.student_head(self.backbone(images)))
         teacher = batch.teachers[0].entries(self.views[0], self.options.teacher)
@@ -50,14 +50,14 @@ class CompRess(Method):
                 kept = batch.gather(self.momentum_head(self.momentum_backbone(images)))
         return {"loss": self.compare(student, teacher, kept)}
 
-    def compare(self, student: Tensor, teacher: Entries, kept: Tensor) -> Tensor:
+    def compare(self, student: Tensor, teacher: TeacherBatch, kept: Tensor) -> Tensor:
         """The loss of embeddings (N, ·); `kept` is what the student's queue takes after the step."""
         self._rows = (teacher, F.normalize(kept.float(), dim=1))
         own = self.student_queue if self.options.queues == 2 else self.teacher_queue
         similar = self.teacher_queue.similarities(teacher)
         return compress(student, teacher.raw, own.rows, self.teacher_queue.rows, self.options.tau, similar)
 
-    def after_step(self, progress: Progress) -> None:
+    def after_step(self, progress: StepInfo) -> None:
         if self._has_momentum:
             assert self.options.student_momentum is not None
             follow(self.momentum_backbone, self.backbone, self.options.student_momentum)

@@ -11,10 +11,10 @@ from torch import Tensor, nn
 
 from raydistill.data.augment import View
 from raydistill.losses.queues import binary_contrastive
-from raydistill.methods.base import Batch, Given, Method, Progress
+from raydistill.methods.base import Batch, Method, MethodContext, StepInfo
 from raydistill.models.backbones import Backbone
 from raydistill.models.queue import Queue, check_length
-from raydistill.options.queues import CRDOptions
+from raydistill.options.queues import CRDConfig
 
 
 class CRD(Method):
@@ -23,19 +23,19 @@ class CRD(Method):
     As published the loss has two halves, one for each network; the map of the teacher learns from its own.
     """
 
-    def __init__(self, options: CRDOptions, given: Given) -> None:
+    def __init__(self, options: CRDConfig, context: MethodContext) -> None:
         super().__init__()
-        check_length("method.negatives", options.negatives, given.images)
-        self.options, self.images = options, given.images
-        self.backbone = Backbone(options.backbone, stem=options.stem, image_size=given.image_size)
+        check_length("method.negatives", options.negatives, context.images)
+        self.options, self.images = options, context.images
+        self.backbone = Backbone(options.backbone, stem=options.stem, image_size=context.image_size)
         self.student_map = nn.Linear(self.backbone.dim, options.embedding_dim)
-        self.teacher_map = nn.Linear(given.teacher_width(options.teacher), options.embedding_dim)
+        self.teacher_map = nn.Linear(context.teacher_width(options.teacher), options.embedding_dim)
         self.teacher_queue = Queue(options.negatives, options.embedding_dim)
         self.student_queue = Queue(options.negatives, options.embedding_dim)
         self.views = (View(options.recipe, 0),)
         self._rows: tuple[Tensor, Tensor] | None = None
 
-    def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+    def loss(self, batch: Batch, progress: StepInfo) -> dict[str, Tensor]:
         (view,) = self.views
         student = batch.gather(self.student_map(self.backbone(batch.views[view])))
         teacher = batch.gather(self.teacher_map(batch.teachers[0](view, self.options.teacher)))
@@ -47,7 +47,7 @@ class CRD(Method):
         }
         return {"loss": terms["student"] + terms["teacher"], **terms}
 
-    def after_step(self, progress: Progress) -> None:
+    def after_step(self, progress: StepInfo) -> None:
         if self._rows is not None:
             self.student_queue.push(self._rows[0])
             self.teacher_queue.push(self._rows[1])

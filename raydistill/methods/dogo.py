@@ -15,11 +15,11 @@ from torch import Tensor, nn
 
 from raydistill.data.augment import View
 from raydistill.losses.similarity import cross_view_logits, mean_distribution, row_kl
-from raydistill.methods.base import Batch, Given, Method, Progress
+from raydistill.methods.base import Batch, Method, MethodContext, StepInfo
 from raydistill.methods.peer import Embedding, Peer
 from raydistill.methods.simclr import SimCLR
 from raydistill.methods.simsiam import SimSiam
-from raydistill.options.peers import DoGoOptions, SimCLROptions
+from raydistill.options.peers import DoGoConfig, SimCLRConfig
 
 Pair = tuple[Embedding, Embedding]
 
@@ -27,13 +27,13 @@ Pair = tuple[Embedding, Embedding]
 class DoGo(Method):
     """Two or more SimCLR or SimSiam peers, each drawing its own two views of the same images."""
 
-    def __init__(self, options: DoGoOptions, given: Given) -> None:
+    def __init__(self, options: DoGoConfig, context: MethodContext) -> None:
         super().__init__()
         self.options = options
         self.peers = nn.ModuleList()
         for peer in options.peers():
-            build = SimCLR if isinstance(peer, SimCLROptions) else SimSiam
-            self.peers.append(build(peer, given))  # type: ignore[arg-type]
+            build = SimCLR if isinstance(peer, SimCLRConfig) else SimSiam
+            self.peers.append(build(peer, context))  # type: ignore[arg-type]
         self.peer_views = [self._views_of(index) for index in range(len(self.peers))]
         self.views = tuple(dict.fromkeys(view for views in self.peer_views for view in views))
 
@@ -46,15 +46,16 @@ class DoGo(Method):
         assert isinstance(peer, Peer)
         return peer
 
-    def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+    def loss(self, batch: Batch, progress: StepInfo) -> dict[str, Tensor]:
         pairs = [self._peer(i).embed_views(batch, views) for i, views in enumerate(self.peer_views)]
         terms: dict[str, Tensor] = {}
         for i, pair in enumerate(pairs):
             peer = self._peer(i)
             terms[f"ssl_{i + 1}"] = peer.objective(*pair)
             terms[f"kd_{i + 1}"] = self._distillation(i, pairs)
-        weights = [self.options.lambda_simsiam if self._peer(i).predicts else self.options.lambda_kd
-                   for i in range(len(pairs))]  # fmt: skip
+        weights = [
+            self.options.lambda_simsiam if self._peer(i).predicts else self.options.lambda_kd for i in range(len(pairs))
+        ]
         total = sum(terms[f"ssl_{i + 1}"] + weight * terms[f"kd_{i + 1}"] for i, weight in enumerate(weights))
         return {"loss": torch.as_tensor(total), **terms}
 

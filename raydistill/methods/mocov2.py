@@ -12,22 +12,22 @@ from torch import Tensor, nn
 
 from raydistill.data.augment import View
 from raydistill.losses.queues import moco
-from raydistill.methods.base import Batch, Given, Method, Progress
+from raydistill.methods.base import Batch, Method, MethodContext, StepInfo
 from raydistill.models.backbones import Backbone
 from raydistill.models.ema import follow, frozen_copy
 from raydistill.models.heads import relu_head
 from raydistill.models.queue import Queue, check_length
-from raydistill.options.momentum import MoCoV2Options
+from raydistill.options.momentum import MoCoV2Config
 
 
 class MoCoV2(Method):
     """Query network, momentum key network, queue."""
 
-    def __init__(self, options: MoCoV2Options, given: Given) -> None:
+    def __init__(self, options: MoCoV2Config, context: MethodContext) -> None:
         super().__init__()
-        check_length("method.queue_size", options.queue_size, given.images)
+        check_length("method.queue_size", options.queue_size, context.images)
         self.options = options
-        self.backbone = Backbone(options.backbone, stem=options.stem, image_size=given.image_size)
+        self.backbone = Backbone(options.backbone, stem=options.stem, image_size=context.image_size)
         self.projector = relu_head(self.backbone.dim, options.hidden_dim, options.projection_dim)
         self.key_backbone = frozen_copy(self.backbone)
         self.key_projector = frozen_copy(self.projector)
@@ -35,14 +35,14 @@ class MoCoV2(Method):
         self.views = (View(options.recipe, 0), View(options.recipe, 1))
         self._keys: Tensor | None = None
 
-    def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+    def loss(self, batch: Batch, progress: StepInfo) -> dict[str, Tensor]:
         queries = batch.gather(self.projector(self.backbone(batch.views[self.views[0]])))
         with torch.no_grad():
             keys = batch.gather(self.key_projector(self.key_backbone(batch.views[self.views[1]])))
         self._keys = nn.functional.normalize(keys.float(), dim=1)
         return {"loss": moco(queries, keys, self.queue.rows, self.options.tau)}
 
-    def after_step(self, progress: Progress) -> None:
+    def after_step(self, progress: StepInfo) -> None:
         follow(self.key_backbone, self.backbone, self.options.momentum)
         follow(self.key_projector, self.projector, self.options.momentum)
         if self._keys is not None:

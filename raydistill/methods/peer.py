@@ -7,7 +7,7 @@ from typing import NamedTuple
 from torch import Tensor, nn
 
 from raydistill.data.augment import View
-from raydistill.methods.base import Batch, Method, Progress
+from raydistill.methods.base import Batch, Method, StepInfo
 from raydistill.models.backbones import Backbone, with_blocks
 
 
@@ -42,7 +42,7 @@ class Peer(Method):
         first, second = (self.embed(batch.views[view]) for view in views)
         return _gathered(first, batch), _gathered(second, batch)
 
-    def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+    def loss(self, batch: Batch, progress: StepInfo) -> dict[str, Tensor]:
         loss = self.objective(*self.embed_views(batch, self.views))
         return {"loss": loss}
 

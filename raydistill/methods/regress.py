@@ -10,25 +10,25 @@ from torch import Tensor, nn
 
 from raydistill.data.augment import View
 from raydistill.losses.regression import raw_regression
-from raydistill.methods.base import Batch, Given, Method, Progress
+from raydistill.methods.base import Batch, Method, MethodContext, StepInfo
 from raydistill.models.backbones import Backbone
-from raydistill.options.regression import RegressOptions
+from raydistill.options.regression import RegressConfig
 
 
 class Regress(Method):
     """Mean squared error through a linear head."""
 
-    def __init__(self, options: RegressOptions, given: Given) -> None:
+    def __init__(self, options: RegressConfig, context: MethodContext) -> None:
         super().__init__()
-        width = given.teacher_width(options.teacher)
+        width = context.teacher_width(options.teacher)
         self.output = options.teacher
-        self.backbone = Backbone(options.backbone, stem=options.stem, image_size=given.image_size)
+        self.backbone = Backbone(options.backbone, stem=options.stem, image_size=context.image_size)
         self.projection = nn.Linear(self.backbone.dim, width)
         normalize = [nn.BatchNorm1d(width, affine=False) if options.batch_norm else nn.Identity() for _ in range(2)]
         self.student_norm, self.teacher_norm = normalize
         self.views = (View(options.recipe, 0),)
 
-    def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+    def loss(self, batch: Batch, progress: StepInfo) -> dict[str, Tensor]:
         (view,) = self.views
         prediction = self.student_norm(batch.gather(self.projection(self.backbone(batch.views[view]))))
         target = self.teacher_norm(batch.gather(batch.teachers[0](view, self.output)))

@@ -14,12 +14,12 @@ from raydistill.data.augment import View
 from raydistill.losses.contrastive import info_nce, masked_info_nce, nt_xent
 from raydistill.losses.regression import normalized_regression
 from raydistill.losses.sdssl import alpha_at
-from raydistill.methods.base import Batch, Given, Method, Progress
+from raydistill.methods.base import Batch, Method, MethodContext, StepInfo
 from raydistill.models.backbones import Backbone, with_blocks
 from raydistill.models.ema import follow, frozen_copy, rising
 from raydistill.models.heads import mlp_head
 from raydistill.models.vit import block_count, class_tokens
-from raydistill.options.sdssl import SDSSLOptions
+from raydistill.options.sdssl import SDSSLConfig
 
 
 class SDSSL(Method):
@@ -28,11 +28,11 @@ class SDSSL(Method):
     Raises: ValueError for a backbone without a class token, or a choice of blocks that is empty.
     """
 
-    def __init__(self, options: SDSSLOptions, given: Given) -> None:
+    def __init__(self, options: SDSSLConfig, context: MethodContext) -> None:
         super().__init__()
         self.options = options
         self.contrastive = options.framework != "byol"
-        self.backbone = Backbone(options.backbone, stem=options.stem, image_size=given.image_size)
+        self.backbone = Backbone(options.backbone, stem=options.stem, image_size=context.image_size)
         self.blocks = [*distilled(options, block_count(self.backbone.net)), block_count(self.backbone.net) - 1]
         widths = [options.intermediate_dim] * (len(self.blocks) - 1) + [options.hidden_dim]
         self.projectors = nn.ModuleList(self._head(self.backbone.dim, width, 3) for width in widths)
@@ -45,7 +45,7 @@ class SDSSL(Method):
     def _head(self, dim: int, hidden: int, layers: int) -> nn.Sequential:
         return mlp_head(dim, hidden, self.options.projection_dim, layers, output_batchnorm=self.contrastive)
 
-    def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+    def loss(self, batch: Batch, progress: StepInfo) -> dict[str, Tensor]:
         options = self.options
         alpha = alpha_at(progress.step, progress.total, options.alpha, options.alpha_schedule, options.alpha_step)
         a, b = (self._projections(batch.views[view]) for view in self.views)
@@ -87,7 +87,7 @@ class SDSSL(Method):
     def _predictions(self, projections: list[Tensor]) -> list[Tensor]:
         return [predict(h) for predict, h in zip(self.predictors, projections, strict=True)]
 
-    def after_step(self, progress: Progress) -> None:
+    def after_step(self, progress: StepInfo) -> None:
         if self.options.framework != "simclr":
             momentum = rising(self.options.momentum, progress.step, progress.total)
             follow(self.teacher, self.backbone, momentum)
@@ -99,7 +99,7 @@ class SDSSL(Method):
         return with_blocks(chosen)
 
 
-def distilled(options: SDSSLOptions, blocks: int) -> list[int]:
+def distilled(options: SDSSLConfig, blocks: int) -> list[int]:
     """The intermediate blocks that learn from the last one, counted from 0. Raises ValueError if there are none."""
     middle = list(range(blocks - 1))
     chosen = {

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from raydistill.data.augment import View
 from raydistill.losses.queues import moco, seed_loss
-from raydistill.methods.base import Batch, Given, Method, Progress
+from raydistill.methods.base import Batch, Method, MethodContext, StepInfo
 from raydistill.methods.seed_alternatives import Alternative, make_alternative
 from raydistill.models.backbones import Backbone
 from raydistill.models.ema import follow, frozen_copy
 from raydistill.models.heads import relu_head
-from raydistill.models.queue import Entries, Queue, check_length
-from raydistill.options.queues import SEEDOptions
+from raydistill.models.queue import Queue, TeacherBatch, check_length
+from raydistill.options.queues import SEEDConfig
 
 
 class SEED(Method):
@@ -28,15 +28,15 @@ class SEED(Method):
     Raises: ValueError for a queue longer than the data or a teacher without the output that is asked for.
     """
 
-    def __init__(self, options: SEEDOptions, given: Given) -> None:
+    def __init__(self, options: SEEDConfig, context: MethodContext) -> None:
         super().__init__()
-        check_length("method.queue_size", options.queue_size, given.images)
+        check_length("method.queue_size", options.queue_size, context.images)
         self.options = options
-        width = given.teacher_width(options.teacher)
-        self.backbone = Backbone(options.backbone, stem=options.stem, image_size=given.image_size)
+        width = context.teacher_width(options.teacher)
+        self.backbone = Backbone(options.backbone, stem=options.stem, image_size=context.image_size)
         self.projector = relu_head(self.backbone.dim, options.hidden_dim, width)
         self.queue = Queue(options.queue_size, width)
-        self.alternative: Alternative | None = make_alternative(options, given, self.backbone.dim, width)
+        self.alternative: Alternative | None = make_alternative(options, context, self.backbone.dim, width)
         self.large = View(options.recipe, 0)
         self.student_view = View(options.recipe, 1) if options.strategy == "cross" else self.large
         patched = options.strategy in ("large_small_cross", "large_small")
@@ -49,9 +49,9 @@ class SEED(Method):
             self.key_view = View(options.recipe, 2)
         extra = (self.key_view,) if options.loss == "seed_moco" else ()
         self.views = tuple(dict.fromkeys((self.large, self.student_view, *self.small, *extra)))
-        self._rows: dict[str, Tensor | Entries] = {}
+        self._rows: dict[str, Tensor | TeacherBatch] = {}
 
-    def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+    def loss(self, batch: Batch, progress: StepInfo) -> dict[str, Tensor]:
         teacher = batch.teachers[0].entries(self.large, self.options.teacher)
         features = self.backbone(batch.views[self.student_view])
         self._rows["queue"] = teacher
@@ -66,14 +66,14 @@ class SEED(Method):
         small = self._small(batch, teacher)
         return {"loss": large + small, "large": large, "small": small}
 
-    def against_queue(self, student: Tensor, teacher: Entries, queue: Queue | None = None) -> Tensor:
+    def against_queue(self, student: Tensor, teacher: TeacherBatch, queue: Queue | None = None) -> Tensor:
         """The loss of embeddings (N, D) against the main queue, or another."""
         options, queue = self.options, queue or self.queue
         similar = queue.similarities(teacher)
         own = options.own_positive
         return seed_loss(student, teacher.raw, queue.rows, options.tau_s, options.tau_t, own, similar)
 
-    def _small(self, batch: Batch, large_teacher: Entries) -> Tensor:
+    def _small(self, batch: Batch, large_teacher: TeacherBatch) -> Tensor:
         """The small patches' loss, averaged over all of them: against the teacher's large view (c) or its own (d)."""
         students = [batch.gather(self.projector(self.backbone(batch.views[view]))) for view in self.small]
         if self.options.strategy == "large_small_cross":
@@ -90,7 +90,7 @@ class SEED(Method):
         self._rows["moco_queue"] = F.normalize(keys.detach().float(), dim=1)
         return moco(batch.gather(self.projector(features)), keys, self.moco_queue.rows, self.options.tau_s)
 
-    def after_step(self, progress: Progress) -> None:
+    def after_step(self, progress: StepInfo) -> None:
         if self.options.loss == "seed_moco":
             follow(self.key_backbone, self.backbone, self.options.momentum)
             follow(self.key_projector, self.projector, self.options.momentum)

@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from raydistill.losses.queues import binary_contrastive, centroid_cross_entropy, seed_loss, squared_distance
 from raydistill.losses.regression import cross_entropy
-from raydistill.methods.base import Batch, Given
-from raydistill.models.queue import Entries
-from raydistill.options.queues import SEEDOptions
+from raydistill.methods.base import Batch, MethodContext
+from raydistill.models.queue import TeacherBatch
+from raydistill.options.queues import SEEDConfig
 
 if TYPE_CHECKING:
     from raydistill.methods.seed import SEED
@@ -23,7 +23,7 @@ CENTROID_MOMENTUM = 0.9
 class Alternative(nn.Module):
     """Called with the method, the student's features (n, m) and the teacher's embeddings (N, D) of all workers."""
 
-    def forward(self, method: SEED, features: Tensor, teacher: Entries, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, method: SEED, features: Tensor, teacher: TeacherBatch, batch: Batch) -> dict[str, Tensor]:
         raise TypeError(f"{type(self).__name__} must define forward")
 
     def after_step(self) -> None:
@@ -33,7 +33,7 @@ class Alternative(nn.Module):
 class L2(Alternative):
     """Squared distance of the normalised embeddings."""
 
-    def forward(self, method: SEED, features: Tensor, teacher: Entries, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, method: SEED, features: Tensor, teacher: TeacherBatch, batch: Batch) -> dict[str, Tensor]:
         return {"loss": squared_distance(batch.gather(method.projector(features)), teacher.raw)}
 
 
@@ -44,7 +44,7 @@ class BinaryContrastive(Alternative):
         super().__init__()
         self.images = images
 
-    def forward(self, method: SEED, features: Tensor, teacher: Entries, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, method: SEED, features: Tensor, teacher: TeacherBatch, batch: Batch) -> dict[str, Tensor]:
         student = batch.gather(method.projector(features))
         rows = method.queue.rows
         return {"loss": binary_contrastive(student, teacher.raw, rows, method.options.tau_s, self.images)}
@@ -53,7 +53,7 @@ class BinaryContrastive(Alternative):
 class A5(Alternative):
     """lambda_a ‖z_T - z_S‖² + lambda_b times SEED's cross-entropy without the own positive (appendix A.5)."""
 
-    def forward(self, method: SEED, features: Tensor, teacher: Entries, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, method: SEED, features: Tensor, teacher: TeacherBatch, batch: Batch) -> dict[str, Tensor]:
         options = method.options
         student = batch.gather(method.projector(features))
         near = squared_distance(student, teacher.raw)
@@ -77,7 +77,7 @@ class KMeans(Alternative):
         sizes = torch.tensor(counts, dtype=torch.float32)
         self.register_buffer("weights", sizes.sum() / (len(counts) * sizes.clamp(min=1)), persistent=False)
 
-    def forward(self, method: SEED, features: Tensor, teacher: Entries, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, method: SEED, features: Tensor, teacher: TeacherBatch, batch: Batch) -> dict[str, Tensor]:
         assert batch.labels is not None
         return {
             "loss": cross_entropy(batch.gather(self.classifier(features)), batch.gather(batch.labels), self.weights)
@@ -97,7 +97,7 @@ class OnlineClustering(Alternative):
         self.register_buffer("centroids", F.normalize(torch.randn(clusters, width), dim=1))
         self._moved: Tensor | None = None
 
-    def forward(self, method: SEED, features: Tensor, teacher: Entries, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, method: SEED, features: Tensor, teacher: TeacherBatch, batch: Batch) -> dict[str, Tensor]:
         assigned = (teacher.rows @ self.centroids.T).argmax(1)
         self._moved = self._follow(teacher.rows, assigned)
         student = batch.gather(method.projector(features))
@@ -116,16 +116,16 @@ class OnlineClustering(Alternative):
             self._moved = None
 
 
-def make_alternative(options: SEEDOptions, given: Given, dim: int, width: int) -> Alternative | None:
+def make_alternative(options: SEEDConfig, context: MethodContext, dim: int, width: int) -> Alternative | None:
     """The loss that stands in for SEED's; None for SEED's own, alone or beside MoCo v2's."""
     if options.loss == "l2":
         return L2()
     if options.loss == "a5":
         return A5()
     if options.loss == "binary_contrastive":
-        return BinaryContrastive(given.images)
+        return BinaryContrastive(context.images)
     if options.loss == "kmeans":
-        return KMeans(dim, given.class_counts)
+        return KMeans(dim, context.class_counts)
     if options.loss == "online_clustering":
         return OnlineClustering(options.clusters, width)
     return None

@@ -5,11 +5,11 @@ from __future__ import annotations
 from torch import Tensor
 
 from raydistill.losses.contrastive import nt_xent
-from raydistill.methods.base import Given
+from raydistill.methods.base import MethodContext
 from raydistill.methods.peer import Embedding, Peer
 from raydistill.models.backbones import Backbone
 from raydistill.models.heads import mlp_head, simclr_projector
-from raydistill.options.peers import SimCLROptions
+from raydistill.options.peers import SimCLRConfig
 
 
 class SimCLR(Peer):
@@ -17,10 +17,10 @@ class SimCLR(Peer):
 
     predicts = False
 
-    def __init__(self, options: SimCLROptions, given: Given) -> None:
+    def __init__(self, options: SimCLRConfig, context: MethodContext) -> None:
         super().__init__(options.recipe, options.second_recipe)
         self.tau = options.tau_c
-        self.backbone = Backbone(options.backbone, stem=options.stem, image_size=given.image_size)
+        self.backbone = Backbone(options.backbone, stem=options.stem, image_size=context.image_size)
         self.projector = (
             simclr_projector(self.backbone.dim, options.hidden_dim, options.projection_dim)
             if options.head == "dogo"

@@ -11,26 +11,30 @@ from torch import Tensor, nn
 
 from raydistill.data.augment import View
 from raydistill.losses.regression import normalized_regression, raw_regression
-from raydistill.methods.base import Batch, Given, Method, Progress
+from raydistill.methods.base import Batch, Method, MethodContext, StepInfo
 from raydistill.models.backbones import Backbone
 from raydistill.models.regression_head import first_layers, regression_head
-from raydistill.options.regression import SimRegOptions
+from raydistill.options.regression import SimRegConfig
 
 
 class SimReg(Method):
     """One backbone, one regression head for each teacher."""
 
-    def __init__(self, options: SimRegOptions, given: Given) -> None:
+    def __init__(self, options: SimRegConfig, context: MethodContext) -> None:
         super().__init__()
         self.options = options
-        self.backbone = Backbone(options.backbone, stem=options.stem, image_size=given.image_size)
+        self.backbone = Backbone(options.backbone, stem=options.stem, image_size=context.image_size)
         self.heads = nn.ModuleList(
             regression_head(
-                self.backbone.dim, width, depth=options.head_depth, width=options.head_width,
-                hidden=options.head_hidden, bn_relu=options.bn_relu,
+                self.backbone.dim,
+                width,
+                depth=options.head_depth,
+                width=options.head_width,
+                hidden=options.head_hidden,
+                bn_relu=options.bn_relu,
             )
-            for width in given.teacher_widths(options.teacher)
-        )  # fmt: skip
+            for width in context.teacher_widths(options.teacher)
+        )
         self.student_view = View(options.student_recipe, 0)
         self.teacher_view = {
             "same": self.student_view,
@@ -40,7 +44,7 @@ class SimReg(Method):
         drawn = (self.student_view,) if options.views == "eval" else (self.student_view, self.teacher_view)
         self.views = tuple(dict.fromkeys(drawn))
 
-    def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+    def loss(self, batch: Batch, progress: StepInfo) -> dict[str, Tensor]:
         features = self.backbone(batch.views[self.student_view])
         distance = normalized_regression if self.options.normalize else raw_regression
         losses = [

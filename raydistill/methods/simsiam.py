@@ -5,11 +5,11 @@ from __future__ import annotations
 from torch import Tensor
 
 from raydistill.losses.contrastive import simsiam
-from raydistill.methods.base import Given
+from raydistill.methods.base import MethodContext
 from raydistill.methods.peer import Embedding, Peer
 from raydistill.models.backbones import Backbone
 from raydistill.models.heads import simsiam_predictor, simsiam_projector
-from raydistill.options.peers import SimSiamOptions
+from raydistill.options.peers import SimSiamConfig
 
 
 class SimSiam(Peer):
@@ -17,9 +17,9 @@ class SimSiam(Peer):
 
     predicts = True
 
-    def __init__(self, options: SimSiamOptions, given: Given) -> None:
+    def __init__(self, options: SimSiamConfig, context: MethodContext) -> None:
         super().__init__(options.recipe)
-        self.backbone = Backbone(options.backbone, stem=options.stem, image_size=given.image_size)
+        self.backbone = Backbone(options.backbone, stem=options.stem, image_size=context.image_size)
         self.projector = simsiam_projector(self.backbone.dim, options.projection_dim, options.projector_layers)
         self.predictor = simsiam_predictor(options.projection_dim, options.predictor_dim)
 

@@ -12,27 +12,27 @@ from torch import Tensor, nn
 from raydistill.data.augment import View
 from raydistill.losses.exits import exit_kl, feature_distance
 from raydistill.losses.regression import cross_entropy
-from raydistill.methods.base import Batch, Given, Method, Progress
+from raydistill.methods.base import Batch, Method, MethodContext, StepInfo
 from raydistill.models.backbones import Backbone
 from raydistill.models.exits import Exit, ExitedResNet
-from raydistill.options.clusters import SSSDOptions
+from raydistill.options.clusters import SSSDConfig
 
 
 class SSSD(Method):
     """Four exits, each with a classifier of the pseudo labels."""
 
-    def __init__(self, options: SSSDOptions, given: Given) -> None:
+    def __init__(self, options: SSSDConfig, context: MethodContext) -> None:
         super().__init__()
-        classes = len(given.class_counts)
+        classes = len(context.class_counts)
         if classes < 2:
             raise ValueError(f"a classifier of {classes} classes; expected at least 2")
         self.options = options
-        backbone = Backbone(options.backbone, stem=options.stem, image_size=given.image_size)
+        backbone = Backbone(options.backbone, stem=options.stem, image_size=context.image_size)
         self.network = ExitedResNet(backbone, options.bottleneck)
         self.classifiers = nn.ModuleList(nn.Linear(self.network.dim, classes) for _ in range(4))
         self.views = (View(options.recipe, 0),)
 
-    def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+    def loss(self, batch: Batch, progress: StepInfo) -> dict[str, Tensor]:
         assert batch.labels is not None
         features = self.network(batch.views[self.views[0]])
         logits = self.classify(features)

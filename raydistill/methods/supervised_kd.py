@@ -11,27 +11,27 @@ from torch import Tensor, nn
 
 from raydistill.data.augment import View
 from raydistill.losses.regression import cross_entropy, soft_cross_entropy_kl
-from raydistill.methods.base import Batch, Given, Method, Progress
+from raydistill.methods.base import Batch, Method, MethodContext, StepInfo
 from raydistill.models.backbones import Backbone
-from raydistill.options.regression import SupervisedKDOptions
+from raydistill.options.regression import SupervisedKDConfig
 
 
 class SupervisedKD(Method):
     """A classifier taught by labels and by a linear probe of the teacher."""
 
-    def __init__(self, options: SupervisedKDOptions, given: Given) -> None:
+    def __init__(self, options: SupervisedKDConfig, context: MethodContext) -> None:
         super().__init__()
         self.options = options
-        classes = len(given.class_counts)
+        classes = len(context.class_counts)
         if classes < 2:
             raise ValueError(f"supervised distillation with {classes} classes; expected at least 2")
-        width = given.teacher_width(options.teacher)
-        self.backbone = Backbone(options.backbone, stem=options.stem, image_size=given.image_size)
+        width = context.teacher_width(options.teacher)
+        self.backbone = Backbone(options.backbone, stem=options.stem, image_size=context.image_size)
         self.classifier = nn.Linear(self.backbone.dim, classes)
         self.teacher_classifier = nn.Linear(width, classes)
         self.views = (View(options.recipe, 0),)
 
-    def loss(self, batch: Batch, progress: Progress) -> dict[str, Tensor]:
+    def loss(self, batch: Batch, progress: StepInfo) -> dict[str, Tensor]:
         (view,) = self.views
         assert batch.labels is not None
         labels = batch.gather(batch.labels)

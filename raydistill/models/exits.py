@@ -92,9 +92,10 @@ def _conference(index: int, shape: tuple[int, ...], dim: int) -> nn.Sequential:
     middle = max(1, dim // 4)
     kernel = min(8 >> index, height, width)
     return nn.Sequential(
-        *_convolution(channels, middle, 1, 1), *_convolution(middle, middle, kernel, kernel),
+        *_convolution(channels, middle, 1, 1),
+        *_convolution(middle, middle, kernel, kernel),
         *_convolution(middle, dim, 1, 1),
-    )  # fmt: skip
+    )
 
 
 def _convolution(inputs: int, outputs: int, kernel: int, stride: int) -> list[nn.Module]:
@@ -130,8 +131,10 @@ def _separable(inputs: int, outputs: int, *, stride: int) -> nn.Sequential:
 
     def half(a: int, b: int, step: int) -> list[nn.Module]:
         return [
-            nn.Conv2d(a, a, 3, stride=step, padding=1, groups=a, bias=False), nn.Conv2d(a, b, 1, bias=False),
-            nn.BatchNorm2d(b), nn.ReLU(inplace=True),
-        ]  # fmt: skip
+            nn.Conv2d(a, a, 3, stride=step, padding=1, groups=a, bias=False),
+            nn.Conv2d(a, b, 1, bias=False),
+            nn.BatchNorm2d(b),
+            nn.ReLU(inplace=True),
+        ]
 
     return nn.Sequential(*half(inputs, inputs, stride), *half(inputs, outputs, 1))

@@ -13,7 +13,7 @@ WRAPPERS = {"module", "_orig_mod"}
 CLASSIFIERS = ("fc.", "classifier.", "head.", "heads.", "prototypes.")
 
 
-class Place(NamedTuple):
+class TensorLayout(NamedTuple):
     """The prefix of the backbone's names, that of its head's, and the normalisation of its images.
 
     `mlp`: a head of one linear layer, named like torchvision's classifier, is a classifier.
@@ -25,45 +25,50 @@ class Place(NamedTuple):
     mlp: bool = False
 
 
-PLACES: dict[str, tuple[Place, ...]] = {
+PLACES: dict[str, tuple[TensorLayout, ...]] = {
     # facebookresearch/moco; v1 has one linear layer.
-    "mocov2": (Place("encoder_q.", "encoder_q.fc."), Place("encoder_q.")),
+    "mocov2": (TensorLayout("encoder_q.", "encoder_q.fc."), TensorLayout("encoder_q.")),
     # facebookresearch/swav; the prototypes are no part of the head.
-    "swav": (Place("", "projection_head."), Place("")),
+    "swav": (TensorLayout("", "projection_head."), TensorLayout("")),
     "byol": (
-        Place("online_encoder.net.", "online_encoder.projector."),  # lucidrains/byol-pytorch
-        Place("online_network.encoder.", "online_network.projetion."),  # yaox12/BYOL-PyTorch, its spelling
-        Place(  # sthalles/PyTorch-BYOL, trained on pixels in [0, 1]
+        TensorLayout("online_encoder.net.", "online_encoder.projector."),  # lucidrains/byol-pytorch
+        TensorLayout("online_network.encoder.", "online_network.projetion."),  # yaox12/BYOL-PyTorch, its spelling
+        TensorLayout(  # sthalles/PyTorch-BYOL, trained on pixels in [0, 1]
             "online_network_state_dict.encoder.", "online_network_state_dict.projetion.net.", PLAIN_PIXELS
         ),
-        Place("online_encoder.net."),
-        Place("online_network.encoder."),
-        Place("online_network_state_dict.encoder.", None, PLAIN_PIXELS),
-        Place("online_network."),
-        Place(""),  # ajtejankar/byol-convert: DeepMind's backbone under torchvision's names
+        TensorLayout("online_encoder.net."),
+        TensorLayout("online_network.encoder."),
+        TensorLayout("online_network_state_dict.encoder.", None, PLAIN_PIXELS),
+        TensorLayout("online_network."),
+        TensorLayout(""),  # ajtejankar/byol-convert: DeepMind's backbone under torchvision's names
     ),
     # Google's and both PyTorch versions were trained on pixels in [0, 1] without further normalisation.
     "simclr": (
-        Place("backbone.", "backbone.fc.", PLAIN_PIXELS, mlp=True),  # sthalles/SimCLR
-        Place("encoder.", "projector.", PLAIN_PIXELS),  # Spijkervet/SimCLR
-        Place("", "fc.", IMAGENET, mlp=True),  # the SimCLR teachers of jacobswan1/SEED
-        Place("backbone.", None, PLAIN_PIXELS),
-        Place("encoder.", None, PLAIN_PIXELS),
-        Place("", None, PLAIN_PIXELS),  # tonylins/simclr-converter
+        TensorLayout("backbone.", "backbone.fc.", PLAIN_PIXELS, mlp=True),  # sthalles/SimCLR
+        TensorLayout("encoder.", "projector.", PLAIN_PIXELS),  # Spijkervet/SimCLR
+        TensorLayout("", "fc.", IMAGENET, mlp=True),  # the SimCLR teachers of jacobswan1/SEED
+        TensorLayout("backbone.", None, PLAIN_PIXELS),
+        TensorLayout("encoder.", None, PLAIN_PIXELS),
+        TensorLayout("", None, PLAIN_PIXELS),  # tonylins/simclr-converter
     ),
     # facebookresearch/dino: full checkpoints hold both networks, released backbones are bare.
     "dino": (
-        Place("teacher.backbone.", "teacher.head.mlp."),
-        Place("teacher.backbone."),
-        Place("student.backbone.", "student.head.mlp."),
-        Place("student.backbone."),
-        Place("backbone.", "head.mlp."),
-        Place("backbone."),
-        Place(""),
+        TensorLayout("teacher.backbone.", "teacher.head.mlp."),
+        TensorLayout("teacher.backbone."),
+        TensorLayout("student.backbone.", "student.head.mlp."),
+        TensorLayout("student.backbone."),
+        TensorLayout("backbone.", "head.mlp."),
+        TensorLayout("backbone."),
+        TensorLayout(""),
     ),
     # jacobswan1/SEED
-    "seed": (Place("student.", "student.fc."), Place("student."), Place("", "fc.", mlp=True), Place("")),
-    "plain": (Place(""), Place("backbone."), Place("encoder."), Place("net.")),
+    "seed": (
+        TensorLayout("student.", "student.fc."),
+        TensorLayout("student."),
+        TensorLayout("", "fc.", mlp=True),
+        TensorLayout(""),
+    ),
+    "plain": (TensorLayout(""), TensorLayout("backbone."), TensorLayout("encoder."), TensorLayout("net.")),
 }
 
 # What nn.Sequential(*resnet.children()) makes of torchvision's names, and a head whose layers have names of their own.

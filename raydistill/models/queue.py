@@ -1,7 +1,7 @@
 """First-in, first-out memories of embeddings, and what they share.
 
 Queues that take the same embeddings of a frozen teacher differ in length and in when they began, not in content:
-the rows are kept once, in a `Trail`, and each such queue is a window of it.
+the rows are kept once, in an `EmbeddingLog`, and each such queue is a view of it.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ from torch import Tensor, nn
 ALIGNMENT = 64
 
 
-class Trail:
+class EmbeddingLog:
     """The unit embeddings of a teacher's batches, oldest first, in one block with room for more.
 
     A row that was written never changes: when the block is full the newest rows go on in a new one, and the old
-    lives as long as a window of it. So a queue that falls behind keeps what it has, and nothing it could read is
-    ever discarded. As many rows go along as the longest window that was asked for since the block was made.
+    lives as long as a view of it. So a queue that falls behind keeps what it has, and nothing it could read is
+    ever discarded. As many rows go along as the longest view that was asked for since the block was made.
     """
 
     def __init__(self) -> None:
@@ -36,7 +36,7 @@ class Trail:
         self.end += len(rows)
         return self.end
 
-    def window(self, end: int, size: int) -> Tensor | None:
+    def view(self, end: int, size: int) -> Tensor | None:
         """The `size` rows before `end`, (size, D), as a view; None where the block does not hold them all.
 
         Asked for at every step, it also tells how many rows a new block must begin with.
@@ -56,34 +56,34 @@ class Trail:
         return block
 
 
-class Entries:
+class TeacherBatch:
     """What a teacher made of one global batch, for every queue that takes it.
 
     Args:
         raw: (N, D), the rows of all workers, without gradient.
-        trail: of the same teacher, view and output in all steps. None: one that ends with this batch.
+        log: of the same teacher, view and output in all steps. None: one that ends with this batch.
 
     `rows` (N, D) are the unit vectors that queues hold.
     """
 
-    def __init__(self, raw: Tensor, trail: Trail | None = None) -> None:
+    def __init__(self, raw: Tensor, log: EmbeddingLog | None = None) -> None:
         self.raw = raw
         self.rows = F.normalize(raw.detach().float(), dim=1)
-        self.trail = trail or Trail()
+        self.log = log or EmbeddingLog()
         self._end: int | None = None
         self._cosines: dict[tuple[int, int], Tensor] = {}
 
     def append(self) -> int:
-        """Put the rows on the trail, on the first call. Returns: their end there."""
+        """Put the rows on the log, on the first call. Returns: their end there."""
         if self._end is None:
-            self._end = self.trail.append(self.rows)
+            self._end = self.log.append(self.rows)
         return self._end
 
-    def cosines(self, window: Tensor, end: int) -> Tensor:
-        """(N, K) with a window (K, D) of the trail that ends at `end`; computed once however many ask."""
-        key = (end, len(window))
+    def cosines(self, view: Tensor, end: int) -> Tensor:
+        """(N, K) with a view (K, D) of the log that ends at `end`; computed once however many ask."""
+        key = (end, len(view))
         if key not in self._cosines:
-            self._cosines[key] = cosines(self.rows, window)
+            self._cosines[key] = cosines(self.rows, view)
         return self._cosines[key]
 
 
@@ -91,16 +91,16 @@ class Queue(nn.Module):
     """The newest `size` rows of `dim` dimensions, oldest first: `rows` (K, D).
 
     Starts with random unit vectors, as MoCo and SEED do, or uniform in ±`bound`, as CompRess does. As soon as all
-    of its rows came as `Entries` of one trail, without a gap, `rows` is a window of that trail, of which it never
+    of its rows came as `TeacherBatch` of one log, without a gap, `rows` is a view of that log, of which it never
     writes a byte. Every row begins on a 64-byte boundary in either case, so that products with the rows are the
     same bit for bit wherever they lie.
     """
 
     rows: Tensor
-    _trail: Trail | None
-    _end: int  # where on that trail the newest row ends
+    _log: EmbeddingLog | None
+    _end: int  # where on that log the newest row ends
     _run: int  # how many of the newest rows came from it without a gap
-    _shared: bool  # whether `rows` is a window of it
+    _shared: bool  # whether `rows` is a view of it
 
     def __init__(self, size: int, dim: int, *, bound: float | None = None) -> None:
         super().__init__()
@@ -109,28 +109,28 @@ class Queue(nn.Module):
         self._forget()
 
     @torch.no_grad()
-    def push(self, new: Tensor | Entries) -> None:
+    def push(self, new: Tensor | TeacherBatch) -> None:
         """Let these, (N, D), take the place of the oldest rows; of more than `size` the newest stay."""
         if isinstance(new, Tensor):
             self._slide(new)
             self._forget()
             return
         end = new.append()
-        follows = self._trail is new.trail and self._end == end - len(new.rows)
+        follows = self._log is new.log and self._end == end - len(new.rows)
         run = len(new.rows) + (self._run if follows else 0)
-        window = new.trail.window(end, len(self.rows))
-        self._shared = window is not None and run >= len(self.rows)
-        if window is not None and self._shared:
-            self.rows = window
+        view = new.log.view(end, len(self.rows))
+        self._shared = view is not None and run >= len(self.rows)
+        if view is not None and self._shared:
+            self.rows = view
         else:
             self._slide(new.rows)
-        self._trail, self._end, self._run = new.trail, end, run
+        self._log, self._end, self._run = new.log, end, run
 
-    def similarities(self, entries: Entries) -> Tensor:
+    def similarities(self, batch: TeacherBatch) -> Tensor:
         """(N, K) cosines of a batch's embeddings with the rows, without gradient, in full precision."""
-        if self._shared and self._trail is entries.trail:
-            return entries.cosines(self.rows, self._end)
-        return cosines(entries.rows, self.rows)
+        if self._shared and self._log is batch.log:
+            return batch.cosines(self.rows, self._end)
+        return cosines(batch.rows, self.rows)
 
     def _slide(self, new: Tensor) -> None:
         rows = aligned(len(self.rows), self.rows)
@@ -138,11 +138,11 @@ class Queue(nn.Module):
         self.rows = rows
 
     def _forget(self) -> None:
-        """The rows are its own, whatever trail they came from."""
-        self._trail, self._end, self._run, self._shared = None, 0, 0, False
+        """The rows are its own, whatever log they came from."""
+        self._log, self._end, self._run, self._shared = None, 0, 0, False
 
     def _load_from_state_dict(self, *args, **kwargs) -> None:  # type: ignore[no-untyped-def]
-        """Into rows of its own: a state is loaded in place, and a window belongs to others too."""
+        """Into rows of its own: a state is loaded in place, and a view belongs to others too."""
         self.rows = aligned(len(self.rows), self.rows)
         self._forget()
         super()._load_from_state_dict(*args, **kwargs)

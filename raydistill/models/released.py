@@ -19,7 +19,7 @@ from raydistill.models.layouts import (
     NAMED_HEAD,
     PLACES,
     RESNET_CHILDREN,
-    Place,
+    TensorLayout,
     bare,
     detect_format,
 )
@@ -115,7 +115,7 @@ def _below(tensors: Tensors, prefix: str) -> Tensors:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def _place(tensors: Tensors, layout: str, expected: Tensors) -> Place:
+def _place(tensors: Tensors, layout: str, expected: Tensors) -> TensorLayout:
     """The first place of the layout where there is a backbone, and its head if the place has one."""
     for place in PLACES[layout]:
         has_head = place.head is None or any(
@@ -134,7 +134,7 @@ def _renumbered(state: Tensors, expected: Tensors) -> Tensors:
     return {f"{RESNET_CHILDREN.get(first, first)}.{rest}": state[name] for name, (first, _, rest) in parts.items()}
 
 
-def _backbone(tensors: Tensors, place: Place, expected: Tensors) -> Tensors:
+def _backbone(tensors: Tensors, place: TensorLayout, expected: Tensors) -> Tensors:
     """The backbone's tensors, without heads and classifiers."""
     own = {name: value for name, value in tensors.items() if place.head is None or not name.startswith(place.head)}
     state = _renumbered(_below(own, place.backbone), expected)

@@ -12,6 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from raydistill.errors import RaydistillError
 from raydistill.models.backbones import Backbone
 
 FORMAT = "raydistill-teacher-1"
@@ -19,7 +20,7 @@ Layer = list[Any]
 Normalization = tuple[tuple[float, ...], tuple[float, ...]]
 
 
-class TeacherError(ValueError):
+class TeacherError(RaydistillError, ValueError):
     """A teacher file cannot be used; the message names the file."""
 
 

@@ -40,9 +40,15 @@ def build_vit(name: str, image_size: int) -> VisionTransformer:
     if dim % heads or dim % 4:
         raise ValueError(f"backbone {name!r}: width {dim} must be a multiple of 4 and of its {heads} heads")
     net = VisionTransformer(
-        img_size=image_size, patch_size=patch, embed_dim=dim, depth=depth, num_heads=heads,
-        num_classes=0, global_pool="token", norm_layer=partial(nn.LayerNorm, eps=1e-6),
-    )  # fmt: skip
+        img_size=image_size,
+        patch_size=patch,
+        embed_dim=dim,
+        depth=depth,
+        num_heads=heads,
+        num_classes=0,
+        global_pool="token",
+        norm_layer=partial(nn.LayerNorm, eps=1e-6),
+    )
     _initialize(net, patch)
     net.pos_embed = nn.Parameter(sincos_positions(image_size // patch, dim), requires_grad=False)
     return net
@@ -93,9 +99,14 @@ def class_tokens(net: nn.Module, images: Tensor, blocks: list[int] | None = None
     norm is shared by all blocks.
     """
     found = net.forward_intermediates(  # type: ignore[operator]
-        images, indices=blocks, return_prefix_tokens=True, norm=True, stop_early=True, output_fmt="NLC",
+        images,
+        indices=blocks,
+        return_prefix_tokens=True,
+        norm=True,
+        stop_early=True,
+        output_fmt="NLC",
         intermediates_only=True,
-    )  # fmt: skip
+    )
     return [prefix[:, 0] for _, prefix in found]
 
 

@@ -8,35 +8,35 @@ from __future__ import annotations
 
 from importlib import import_module
 
-from raydistill.options.base import LabelSource, Options, Output, Recipe
+from raydistill.options.base import LabelSource, MethodConfig, Output, RecipeName
 
-__all__ = ["METHODS", "LabelSource", "Options", "Output", "Recipe", "find"]
+__all__ = ["METHODS", "LabelSource", "MethodConfig", "Output", "RecipeName", "find"]
 
 METHODS: dict[str, str] = {
-    "sdssl": "raydistill.options.sdssl:SDSSLOptions",
-    "sssd": "raydistill.options.clusters:SSSDOptions",
-    "simreg": "raydistill.options.regression:SimRegOptions",
-    "seed": "raydistill.options.queues:SEEDOptions",
-    "dogo": "raydistill.options.peers:DoGoOptions",
-    "simclr": "raydistill.options.peers:SimCLROptions",
-    "simsiam": "raydistill.options.peers:SimSiamOptions",
-    "byol": "raydistill.options.momentum:BYOLOptions",
-    "mocov2": "raydistill.options.momentum:MoCoV2Options",
-    "mocov3": "raydistill.options.momentum:MoCoV3Options",
-    "compress_1q": "raydistill.options.queues:CompRess1qOptions",
-    "compress_2q": "raydistill.options.queues:CompRess2qOptions",
-    "crd": "raydistill.options.queues:CRDOptions",
-    "regress": "raydistill.options.regression:RegressOptions",
-    "regress_bn": "raydistill.options.regression:RegressBNOptions",
-    "cc": "raydistill.options.clusters:CCOptions",
-    "clusterfit": "raydistill.options.clusters:ClusterFitOptions",
-    "supervised_kd": "raydistill.options.regression:SupervisedKDOptions",
+    "sdssl": "raydistill.options.sdssl:SDSSLConfig",
+    "sssd": "raydistill.options.clusters:SSSDConfig",
+    "simreg": "raydistill.options.regression:SimRegConfig",
+    "seed": "raydistill.options.queues:SEEDConfig",
+    "dogo": "raydistill.options.peers:DoGoConfig",
+    "simclr": "raydistill.options.peers:SimCLRConfig",
+    "simsiam": "raydistill.options.peers:SimSiamConfig",
+    "byol": "raydistill.options.momentum:BYOLConfig",
+    "mocov2": "raydistill.options.momentum:MoCoV2Config",
+    "mocov3": "raydistill.options.momentum:MoCoV3Config",
+    "compress_1q": "raydistill.options.queues:CompRess1qConfig",
+    "compress_2q": "raydistill.options.queues:CompRess2qConfig",
+    "crd": "raydistill.options.queues:CRDConfig",
+    "regress": "raydistill.options.regression:RegressConfig",
+    "regress_bn": "raydistill.options.regression:RegressBNConfig",
+    "cc": "raydistill.options.clusters:CCConfig",
+    "clusterfit": "raydistill.options.clusters:ClusterFitConfig",
+    "supervised_kd": "raydistill.options.regression:SupervisedKDConfig",
 }
 """Every method by name, and where its options are; imported when asked for."""
 
 
-def find(name: str) -> type[Options]:
+def find(name: str) -> type[MethodConfig]:
     """The options of the method called `name`. Raises KeyError for an unknown one."""
     module, _, options = METHODS[name].partition(":")
-    found: type[Options] = getattr(import_module(module), options)
+    found: type[MethodConfig] = getattr(import_module(module), options)
     return found

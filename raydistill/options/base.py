@@ -8,14 +8,27 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 Stem = Literal["auto", "imagenet", "small", "stride2"]
 Output = Literal["features", "head"]
-Recipe = Literal[
-    "moco1", "moco2", "byol1", "byol2", "simclr", "simsiam_dogo", "swav", "swav_small", "weak", "small", "rrcflip",
-    "cifar_sup", "cifar_auto", "clusterfit", "eval",
-]  # fmt: skip
+RecipeName = Literal[
+    "moco1",
+    "moco2",
+    "byol1",
+    "byol2",
+    "simclr",
+    "simsiam_dogo",
+    "swav",
+    "swav_small",
+    "weak",
+    "small",
+    "rrcflip",
+    "cifar_sup",
+    "cifar_auto",
+    "clusterfit",
+    "eval",
+]
 LabelKind = Literal["kmeans", "random", "prototypes", "true"]
 
 
-class Section(BaseModel):
+class BaseConfig(BaseModel):
     """What every part of a configuration has in common: values as one would type them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
@@ -52,7 +65,7 @@ class LabelSource(BaseModel):
     seed: int = 0
 
 
-class Options(Section):
+class MethodConfig(BaseConfig):
     """Base of every method's options. `name` selects the method; `implementation` says where it lives."""
 
     implementation: ClassVar[str]
@@ -60,7 +73,7 @@ class Options(Section):
     name: str
     stem: Stem = Field("auto", description="first layers of the backbone; auto picks by image size")
 
-    def baseline(self) -> Options:
+    def baseline(self) -> MethodConfig:
         """The same student trained without distillation, under the same settings."""
         return self
 

@@ -6,11 +6,11 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from raydistill.options.base import LabelKind, LabelSource, Options, Output, Recipe
-from raydistill.options.peers import SimCLROptions
+from raydistill.options.base import LabelKind, LabelSource, MethodConfig, Output, RecipeName
+from raydistill.options.peers import SimCLRConfig
 
 
-class SSSDOptions(Options):
+class SSSDConfig(MethodConfig):
     """SSSD (WACV 2023): a four-exit ResNet learns cluster ids, its shallow exits also from its deepest."""
 
     implementation: ClassVar[str] = "raydistill.methods.sssd:SSSD"
@@ -31,10 +31,10 @@ class SSSDOptions(Options):
         "squared", description="mean squared L2 norm of a row; L2 norm of the batch; sum of squares where positive"
     )
     detach_deepest: bool = Field(True, description="no gradient of KL and feature terms reaches the deepest exit")
-    recipe: Recipe = Field("cifar_sup", description="cifar_auto adds AutoAugment and Cutout")
+    recipe: RecipeName = Field("cifar_sup", description="cifar_auto adds AutoAugment and Cutout")
 
-    def baseline(self) -> Options:
-        return SimCLROptions(backbone=self.backbone, stem=self.stem)
+    def baseline(self) -> MethodConfig:
+        return SimCLRConfig(backbone=self.backbone, stem=self.stem)
 
     def teacher_output(self) -> Output | None:
         return "features" if self.labels in ("kmeans", "prototypes") else None
@@ -45,7 +45,7 @@ class SSSDOptions(Options):
         )
 
 
-class ClusterFitOptions(Options):
+class ClusterFitConfig(MethodConfig):
     """ClusterFit (arXiv 1912.03330): a plain network learns the cluster ids of the teacher's features."""
 
     implementation: ClassVar[str] = "raydistill.methods.clusterfit:ClusterFit"
@@ -56,10 +56,10 @@ class ClusterFitOptions(Options):
     clusters: int = Field(50, ge=2, description="16000 on ImageNet")
     kmeans_iterations: int = Field(50, ge=1)
     label_seed: int = Field(0, ge=0)
-    recipe: Recipe = "clusterfit"
+    recipe: RecipeName = "clusterfit"
 
-    def baseline(self) -> Options:
-        return SimCLROptions(backbone=self.backbone, stem=self.stem)
+    def baseline(self) -> MethodConfig:
+        return SimCLRConfig(backbone=self.backbone, stem=self.stem)
 
     def teacher_output(self) -> Output | None:
         return "features" if self.labels in ("kmeans", "prototypes") else None
@@ -70,10 +70,10 @@ class ClusterFitOptions(Options):
         )
 
 
-class CCOptions(ClusterFitOptions):
+class CCConfig(ClusterFitConfig):
     """CC, cluster classification (CompRess's baseline): ClusterFit with fewer clusters and iterations."""
 
     name: Literal["cc"] = "cc"  # type: ignore[assignment]
     clusters: int = Field(50, ge=2, description="2000 on ImageNet")
     kmeans_iterations: int = Field(20, ge=1)
-    recipe: Recipe = "rrcflip"
+    recipe: RecipeName = "rrcflip"

@@ -6,10 +6,10 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from raydistill.options.base import Options, Recipe
+from raydistill.options.base import MethodConfig, RecipeName
 
 
-class BYOLOptions(Options):
+class BYOLConfig(MethodConfig):
     """BYOL (arXiv 2006.07733) with the heads of SDSSL's released code."""
 
     implementation: ClassVar[str] = "raydistill.methods.byol:BYOL"
@@ -20,7 +20,7 @@ class BYOLOptions(Options):
     projection_dim: int = Field(256, ge=1)
     projector_layers: int = Field(3, ge=2, description="3 in SDSSL's code, 2 in BYOL's paper")
     momentum: float = Field(0.996, ge=0, le=1, description="of the EMA at the first step; rises to 1 on a cosine")
-    recipes: tuple[Recipe, Recipe] = Field(("byol1", "byol2"), description="of the two views")
+    recipes: tuple[RecipeName, RecipeName] = Field(("byol1", "byol2"), description="of the two views")
     encoder: Literal["student", "ema"] = Field(
         "student", description="which network is scored, exported, and teaches: the trained one or its average"
     )
@@ -29,7 +29,7 @@ class BYOLOptions(Options):
         return True
 
 
-class MoCoV3Options(Options):
+class MoCoV3Config(MethodConfig):
     """MoCo v3 (arXiv 2104.02057), the ViT form of the released code."""
 
     implementation: ClassVar[str] = "raydistill.methods.mocov3:MoCoV3"
@@ -42,7 +42,7 @@ class MoCoV3Options(Options):
     predictor_batchnorm: bool = Field(True, description="at the predictor's output; off for ResNet-50")
     tau: float = Field(0.2, gt=0, description="0.2 for ViT, 1.0 for ResNet-50")
     momentum: float = Field(0.99, ge=0, le=1, description="of the EMA at the first step; rises to 1 on a cosine")
-    recipes: tuple[Recipe, Recipe] = Field(("byol1", "byol2"), description="of the two views")
+    recipes: tuple[RecipeName, RecipeName] = Field(("byol1", "byol2"), description="of the two views")
     encoder: Literal["student", "ema"] = Field(
         "student", description="which network is scored, exported, and teaches: the trained one or its average"
     )
@@ -51,7 +51,7 @@ class MoCoV3Options(Options):
         return True
 
 
-class MoCoV2Options(Options):
+class MoCoV2Config(MethodConfig):
     """MoCo v2 (arXiv 2003.04297): a queue of keys from a momentum encoder."""
 
     implementation: ClassVar[str] = "raydistill.methods.mocov2:MoCoV2"
@@ -63,4 +63,4 @@ class MoCoV2Options(Options):
     queue_size: int = Field(512, ge=1, description="keys; 65536 in the paper, less than the images there are")
     tau: float = Field(0.2, gt=0)
     momentum: float = Field(0.999, ge=0, le=1, description="of the EMA, constant")
-    recipe: Recipe = "moco2"
+    recipe: RecipeName = "moco2"

@@ -6,12 +6,12 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from raydistill.options.base import Options, Recipe
+from raydistill.options.base import MethodConfig, RecipeName
 
 Objective = Literal["simclr", "simsiam"]
 
 
-class SimCLROptions(Options):
+class SimCLRConfig(MethodConfig):
     """SimCLR as DoGo's released code has it (Linear without bias, BN, ReLU, Linear; tau_c 0.5)."""
 
     implementation: ClassVar[str] = "raydistill.methods.simclr:SimCLR"
@@ -21,15 +21,15 @@ class SimCLROptions(Options):
     tau_c: float = Field(0.5, gt=0, description="contrastive temperature")
     hidden_dim: int = Field(512, ge=1)
     projection_dim: int = Field(128, ge=1)
-    recipe: Recipe = "simclr"
-    second_recipe: Recipe | None = Field(None, description="of the second view; none: as the first")
+    recipe: RecipeName = "simclr"
+    second_recipe: RecipeName | None = Field(None, description="of the second view; none: as the first")
     head: Literal["dogo", "sdssl"] = Field(
         "dogo", description="dogo: two layers; sdssl: three of sdssl_dim without bias, batch norm at the output"
     )
     sdssl_dim: int = Field(4096, ge=1, description="hidden width of the sdssl head")
 
 
-class SimSiamOptions(Options):
+class SimSiamConfig(MethodConfig):
     """SimSiam as DoGo's released code has it (three-layer projector with biases, two-layer predictor)."""
 
     implementation: ClassVar[str] = "raydistill.methods.simsiam:SimSiam"
@@ -39,10 +39,10 @@ class SimSiamOptions(Options):
     projection_dim: int = Field(2048, ge=1)
     predictor_dim: int = Field(512, ge=1)
     projector_layers: int = Field(3, ge=2, le=3, description="3 in branch dogo, 2 in branch main")
-    recipe: Recipe = "simsiam_dogo"
+    recipe: RecipeName = "simsiam_dogo"
 
 
-class DoGoOptions(Options):
+class DoGoConfig(MethodConfig):
     """DoGo (arXiv 2104.09866): peers teach each other through their cross-view similarity matrices."""
 
     implementation: ClassVar[str] = "raydistill.methods.dogo:DoGo"
@@ -76,7 +76,7 @@ class DoGoOptions(Options):
     predictor_dim: int = Field(512, ge=1, description="hidden width of SimSiam's predictor")
 
     @model_validator(mode="after")
-    def _one_objective_per_peer(self) -> DoGoOptions:
+    def _one_objective_per_peer(self) -> DoGoConfig:
         if len(self.objectives) not in (1, len(self.backbones)):
             raise ValueError(
                 f"objectives has {len(self.objectives)} entries for {len(self.backbones)} backbones; "
@@ -86,22 +86,27 @@ class DoGoOptions(Options):
             raise ValueError("share_views needs one objective for all peers, since each has its own recipe")
         return self
 
-    def peers(self) -> tuple[SimCLROptions | SimSiamOptions, ...]:
+    def peers(self) -> tuple[SimCLRConfig | SimSiamConfig, ...]:
         """One self-supervised method per peer."""
         objectives = self.objectives * len(self.backbones) if len(self.objectives) == 1 else self.objectives
         return tuple(map(self._peer, objectives, self.backbones))
 
-    def _peer(self, objective: Objective, backbone: str) -> SimCLROptions | SimSiamOptions:
+    def _peer(self, objective: Objective, backbone: str) -> SimCLRConfig | SimSiamConfig:
         if objective == "simclr":
-            return SimCLROptions(
-                backbone=backbone, stem=self.stem, tau_c=self.tau_c,
-                hidden_dim=self.hidden_dim, projection_dim=self.projection_dim,
-            )  # fmt: skip
-        return SimSiamOptions(
-            backbone=backbone, stem=self.stem,
-            projection_dim=self.simsiam_dim, predictor_dim=self.predictor_dim,
-        )  # fmt: skip
+            return SimCLRConfig(
+                backbone=backbone,
+                stem=self.stem,
+                tau_c=self.tau_c,
+                hidden_dim=self.hidden_dim,
+                projection_dim=self.projection_dim,
+            )
+        return SimSiamConfig(
+            backbone=backbone,
+            stem=self.stem,
+            projection_dim=self.simsiam_dim,
+            predictor_dim=self.predictor_dim,
+        )
 
-    def baseline(self) -> Options:
+    def baseline(self) -> MethodConfig:
         """The student (first peer) trained alone."""
         return self.peers()[0]

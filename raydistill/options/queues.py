@@ -6,11 +6,11 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from raydistill.options.base import LabelSource, Options, Output, Recipe
-from raydistill.options.peers import SimCLROptions
+from raydistill.options.base import LabelSource, MethodConfig, Output, RecipeName
+from raydistill.options.peers import SimCLRConfig
 
 
-class SEEDOptions(Options):
+class SEEDConfig(MethodConfig):
     """SEED (arXiv 2101.04731): the student matches the teacher's similarities to a queue."""
 
     implementation: ClassVar[str] = "raydistill.methods.seed:SEED"
@@ -32,20 +32,20 @@ class SEEDOptions(Options):
         "same", description="views, appendix A.3: (a) same, (b) cross, (c) large_small_cross, (d) large_small"
     )
     small_views: int = Field(6, ge=1, description="small patches an image, in strategies (c) and (d)")
-    recipe: Recipe = "moco2"
+    recipe: RecipeName = "moco2"
     clusters: int = Field(256, ge=2, description="of kmeans (4096 and 16384 in the paper) and online_clustering")
     lambda_a: float = Field(1.0, ge=0, description="weight of the l2 term of a5")
     lambda_b: float = Field(1.0, ge=0, description="weight of the queue term of a5")
     momentum: float = Field(0.999, ge=0, le=1, description="EMA of the student's own MoCo v2 in seed_moco")
 
     @model_validator(mode="after")
-    def _strategy_of_the_queue_losses(self) -> SEEDOptions:
+    def _strategy_of_the_queue_losses(self) -> SEEDConfig:
         if self.strategy in ("large_small_cross", "large_small") and self.loss != "seed":
             raise ValueError(f"strategy {self.strategy} is defined for loss: seed, not for {self.loss}")
         return self
 
-    def baseline(self) -> Options:
-        return SimCLROptions(backbone=self.backbone, stem=self.stem)
+    def baseline(self) -> MethodConfig:
+        return SimCLRConfig(backbone=self.backbone, stem=self.stem)
 
     def teacher_output(self) -> Output | None:
         return self.teacher
@@ -54,7 +54,7 @@ class SEEDOptions(Options):
         return LabelSource(kind="kmeans", clusters=self.clusters) if self.loss == "kmeans" else None
 
 
-class CompRessOptions(Options):
+class CompRessConfig(MethodConfig):
     """CompRess (arXiv 2010.14713): KL between similarities at one temperature, the own sample left out."""
 
     implementation: ClassVar[str] = "raydistill.methods.compress:CompRess"
@@ -70,16 +70,16 @@ class CompRessOptions(Options):
     head: Literal["none", "linear", "mlp4"] = Field(
         "linear", description="on the student; mlp4 is SimReg's; none only where it need not match the teacher (2q)"
     )
-    recipe: Recipe = "rrcflip"
+    recipe: RecipeName = "rrcflip"
 
-    def baseline(self) -> Options:
-        return SimCLROptions(backbone=self.backbone, stem=self.stem)
+    def baseline(self) -> MethodConfig:
+        return SimCLRConfig(backbone=self.backbone, stem=self.stem)
 
     def teacher_output(self) -> Output | None:
         return self.teacher
 
 
-class CompRess1qOptions(CompRessOptions):
+class CompRess1qConfig(CompRessConfig):
     """CompRess with one queue: both networks are compared with the teacher's."""
 
     queues: ClassVar[int] = 1
@@ -87,13 +87,13 @@ class CompRess1qOptions(CompRessOptions):
     name: Literal["compress_1q"] = "compress_1q"
 
     @model_validator(mode="after")
-    def _needs_a_head(self) -> CompRess1qOptions:
+    def _needs_a_head(self) -> CompRess1qConfig:
         if self.head == "none":
             raise ValueError("head none: with one queue the student must match the teacher's width; use linear or mlp4")
         return self
 
 
-class CompRess2qOptions(CompRessOptions):
+class CompRess2qConfig(CompRessConfig):
     """CompRess with two queues: each network is compared with its own."""
 
     queues: ClassVar[int] = 2
@@ -102,7 +102,7 @@ class CompRess2qOptions(CompRessOptions):
     head: Literal["none", "linear", "mlp4"] = Field("none", description="on the student; mlp4 is SimReg's")
 
 
-class CRDOptions(Options):
+class CRDConfig(MethodConfig):
     """CRD (arXiv 1910.10699): contrast the teacher's embedding of the image with a memory of others."""
 
     implementation: ClassVar[str] = "raydistill.methods.crd:CRD"
@@ -113,10 +113,10 @@ class CRDOptions(Options):
     embedding_dim: int = Field(128, ge=1, description="both networks are mapped here by a trained linear layer")
     negatives: int = Field(512, ge=1, description="queue of the teacher's embeddings; 16384 in the paper")
     tau: float = Field(0.07, gt=0)
-    recipe: Recipe = "moco2"
+    recipe: RecipeName = "moco2"
 
-    def baseline(self) -> Options:
-        return SimCLROptions(backbone=self.backbone, stem=self.stem)
+    def baseline(self) -> MethodConfig:
+        return SimCLRConfig(backbone=self.backbone, stem=self.stem)
 
     def teacher_output(self) -> Output | None:
         return self.teacher

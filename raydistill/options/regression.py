@@ -6,11 +6,11 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from raydistill.options.base import LabelSource, Options, Output, Recipe
-from raydistill.options.peers import SimCLROptions
+from raydistill.options.base import LabelSource, MethodConfig, Output, RecipeName
+from raydistill.options.peers import SimCLRConfig
 
 
-class SimRegOptions(Options):
+class SimRegConfig(MethodConfig):
     """SimReg (arXiv 2201.05131): an MLP head on the student regresses the teacher's normalised feature."""
 
     implementation: ClassVar[str] = "raydistill.methods.simreg:SimReg"
@@ -29,25 +29,25 @@ class SimRegOptions(Options):
     views: Literal["same", "different", "eval"] = Field(
         "same", description="the teacher sees the student's view, another draw, or the plain image (cached)"
     )
-    student_recipe: Recipe = Field("weak", description="weak is the paper's default, moco2 its strong one")
-    teacher_recipe: Recipe = Field("weak", description="of views: different")
+    student_recipe: RecipeName = Field("weak", description="weak is the paper's default, moco2 its strong one")
+    teacher_recipe: RecipeName = Field("weak", description="of views: different")
     normalize: bool = Field(True, description="off: mean squared error of the raw vectors")
     inference_layer: int = Field(0, ge=0, description="score and export after this many layers of the head")
 
     @model_validator(mode="after")
-    def _consistent(self) -> SimRegOptions:
+    def _consistent(self) -> SimRegConfig:
         if self.inference_layer > self.head_depth:
             raise ValueError(f"inference_layer = {self.inference_layer} with a head of {self.head_depth} layers")
         return self
 
-    def baseline(self) -> Options:
-        return SimCLROptions(backbone=self.backbone, stem=self.stem)
+    def baseline(self) -> MethodConfig:
+        return SimCLRConfig(backbone=self.backbone, stem=self.stem)
 
     def teacher_output(self) -> Output | None:
         return self.teacher
 
 
-class RegressOptions(Options):
+class RegressConfig(MethodConfig):
     """Regress (CompRess's baseline): a linear head, mean squared error to the raw feature."""
 
     implementation: ClassVar[str] = "raydistill.methods.regress:Regress"
@@ -56,16 +56,16 @@ class RegressOptions(Options):
     name: Literal["regress"] = "regress"
     backbone: str = "resnet10_w16"
     teacher: Output = Field("features", description="the teacher's backbone (paper) or its SSL head")
-    recipe: Recipe = "rrcflip"
+    recipe: RecipeName = "rrcflip"
 
-    def baseline(self) -> Options:
-        return SimCLROptions(backbone=self.backbone, stem=self.stem)
+    def baseline(self) -> MethodConfig:
+        return SimCLRConfig(backbone=self.backbone, stem=self.stem)
 
     def teacher_output(self) -> Output | None:
         return self.teacher
 
 
-class RegressBNOptions(RegressOptions):
+class RegressBNConfig(RegressConfig):
     """Regress-BN: both features through a batch norm without affine parameters first."""
 
     batch_norm: ClassVar[bool] = True
@@ -73,7 +73,7 @@ class RegressBNOptions(RegressOptions):
     name: Literal["regress_bn"] = "regress_bn"  # type: ignore[assignment]
 
 
-class SupervisedKDOptions(Options):
+class SupervisedKDConfig(MethodConfig):
     """Knowledge distillation with labels (SimReg eq. 3), for reference: it is not self-supervised.
 
     The teacher's classifier is a linear layer on its frozen features, trained beside the student.
@@ -86,10 +86,10 @@ class SupervisedKDOptions(Options):
     teacher: Output = "features"
     lambda_ce: float = Field(0.1, ge=0, le=1, description="weight of the labels; the teacher has 1 - lambda_ce")
     tau: float = Field(4.0, gt=0, description="temperature of both distributions; the KL is multiplied by tau squared")
-    recipe: Recipe = "rrcflip"
+    recipe: RecipeName = "rrcflip"
 
-    def baseline(self) -> Options:
-        return SimCLROptions(backbone=self.backbone, stem=self.stem)
+    def baseline(self) -> MethodConfig:
+        return SimCLRConfig(backbone=self.backbone, stem=self.stem)
 
     def teacher_output(self) -> Output | None:
         return self.teacher

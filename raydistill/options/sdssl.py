@@ -6,12 +6,12 @@ from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from raydistill.options.base import Options, Recipe
-from raydistill.options.momentum import BYOLOptions, MoCoV3Options
-from raydistill.options.peers import SimCLROptions
+from raydistill.options.base import MethodConfig, RecipeName
+from raydistill.options.momentum import BYOLConfig, MoCoV3Config
+from raydistill.options.peers import SimCLRConfig
 
 
-class SDSSLOptions(Options):
+class SDSSLConfig(MethodConfig):
     """SDSSL (arXiv 2111.12958): a ViT's intermediate blocks learn from its own last one."""
 
     implementation: ClassVar[str] = "raydistill.methods.sdssl:SDSSL"
@@ -35,13 +35,13 @@ class SDSSLOptions(Options):
     intermediate_dim: int = Field(2048, ge=1, description="hidden width of the intermediate blocks' projectors")
     projection_dim: int = Field(256, ge=1)
     momentum: float = Field(0.996, ge=0, le=1, description="of the EMA teacher at the first step; rises to 1")
-    recipes: tuple[Recipe, Recipe] = Field(("byol1", "byol2"), description="of the two views")
+    recipes: tuple[RecipeName, RecipeName] = Field(("byol1", "byol2"), description="of the two views")
     encoder: Literal["student", "ema"] = Field(
         "ema", description="which network is scored and exported; simclr has no EMA and takes the student"
     )
 
     @model_validator(mode="after")
-    def _vit(self) -> SDSSLOptions:
+    def _vit(self) -> SDSSLConfig:
         if "vit" not in self.backbone:
             raise ValueError(f"backbone {self.backbone!r} is no ViT; SDSSL distils the class token of ViT blocks")
         return self
@@ -49,15 +49,15 @@ class SDSSLOptions(Options):
     def follows_length(self) -> bool:
         return self.framework != "simclr" or self.alpha_schedule != "constant"
 
-    def baseline(self) -> Options:
+    def baseline(self) -> MethodConfig:
         """The framework alone, alpha = beta = 0, scored by the same network."""
         common: dict[str, Any] = {"backbone": self.backbone, "stem": self.stem, "projection_dim": self.projection_dim}
         if self.framework == "simclr":
             first, second = self.recipes
-            return SimCLROptions(
+            return SimCLRConfig(
                 head="sdssl", sdssl_dim=self.hidden_dim, tau_c=self.tau, recipe=first, second_recipe=second, **common
             )
         momentum = {"hidden_dim": self.hidden_dim, "momentum": self.momentum, "recipes": self.recipes}
         if self.framework == "byol":
-            return BYOLOptions(encoder=self.encoder, **momentum, **common)
-        return MoCoV3Options(tau=self.tau, encoder=self.encoder, **momentum, **common)
+            return BYOLConfig(encoder=self.encoder, **momentum, **common)
+        return MoCoV3Config(tau=self.tau, encoder=self.encoder, **momentum, **common)

@@ -10,13 +10,13 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from raydistill.report.figures import style
-from raydistill.report.load import Sweep
+from raydistill.report.load import SweepData
 from raydistill.report.savings import savings
 
 HEIGHT, WIDTH = 3.4, 7.4  # inches
 
 
-def costs(sweeps: Sequence[Sweep]) -> pd.DataFrame:
+def costs(sweeps: Sequence[SweepData]) -> pd.DataFrame:
     """A row for each sweep.
 
     trials of the search, stopped early, failed; epochs of all trials, teachers and final included; hours of wall time
@@ -29,7 +29,7 @@ def costs(sweeps: Sequence[Sweep]) -> pd.DataFrame:
     return pd.DataFrame([_cost(sweep) for sweep in sweeps], index=pd.Index([s.name for s in sweeps], name="sweep"))
 
 
-def packs(sweeps: Sequence[Sweep]) -> Figure:
+def packs(sweeps: Sequence[SweepData]) -> Figure:
     """Images per second that all learners of a pack of the search together are trained on, by their number."""
     figure, (axes,) = style.grid_of(1, 1, HEIGHT, width=WIDTH)
     handles = []
@@ -50,10 +50,12 @@ def packs(sweeps: Sequence[Sweep]) -> Figure:
     return figure
 
 
-def _cost(sweep: Sweep) -> dict[str, Any]:
+def _cost(sweep: SweepData) -> dict[str, Any]:
     spent, found, frame = sweep.spent, savings(sweep), _epochs(sweep)
     return {
-        "trials": len(sweep.role("search")), "stopped": found.stopped, "failed": len(sweep.role("search", "failed")),
+        "trials": len(sweep.role("search")),
+        "stopped": found.stopped,
+        "failed": len(sweep.role("search", "failed")),
         "epochs": int(sweep.epochs().sum()),
         "hours": spent.hours if spent else sweep.seconds / 3600,
         "worker hours": spent.accelerator_hours if spent else None,
@@ -61,10 +63,10 @@ def _cost(sweep: Sweep) -> dict[str, Any]:
         "learners": frame.learners.mean(),
         "images per second": frame.together.median(),
         "sharing": frame.alone.sum() / frame.own_share.sum() if len(frame) else float("nan"),
-    }  # fmt: skip
+    }
 
 
-def _epochs(sweep: Sweep) -> pd.DataFrame:
+def _epochs(sweep: SweepData) -> pd.DataFrame:
     """A row for each epoch of each trial of the search; teachers and baselines are other work.
 
     learners of its pack; together, their images per second; alone, the seconds that a step would have taken without
@@ -77,8 +79,11 @@ def _epochs(sweep: Sweep) -> pd.DataFrame:
     frame = pd.concat(long, axis=1, keys=names).droplevel(1, axis=1).dropna()
     batches = pd.to_numeric(sweep.params.reindex(columns=["data.batch_size"])["data.batch_size"])
     batch = batches.reindex(frame.index.get_level_values("trial")).to_numpy()
-    return pd.DataFrame({
-        "learners": frame.pack_learners, "together": frame.images_per_second * frame.pack_learners,
-        "alone": frame.shared_seconds + frame.step_seconds,
-        "own_share": batch / frame.images_per_second / frame.pack_learners,
-    })  # fmt: skip
+    return pd.DataFrame(
+        {
+            "learners": frame.pack_learners,
+            "together": frame.images_per_second * frame.pack_learners,
+            "alone": frame.shared_seconds + frame.step_seconds,
+            "own_share": batch / frame.images_per_second / frame.pack_learners,
+        }
+    )

@@ -7,8 +7,8 @@ from typing import Any
 
 import pandas as pd
 
-from raydistill.report.wording import missing, setting
-from raydistill.sweep.mlflow_runs import MESSAGE, OUTCOME, ROLE, SETTINGS
+from raydistill.report.formatting import missing, setting
+from raydistill.tracking.client import MESSAGE, OUTCOME, ROLE, SETTINGS
 
 NOT_SCORES = ("system/", "setting/")  # the load of a machine, and the numbers that a population changed
 
@@ -35,12 +35,17 @@ def scores(found: pd.DataFrame) -> pd.DataFrame:
 def trials(children: list[Any], keys: pd.Index) -> pd.DataFrame:
     """How each trial went."""
     rows = [
-        {"role": run.data.tags.get(ROLE, ""), "outcome": run.data.tags.get(OUTCOME, ""),
-         "message": run.data.tags.get(MESSAGE, ""), "copies": run.data.tags.get("raydistill.copies", ""),
-         "started": pd.to_datetime(run.info.start_time, unit="ms"), "seconds": seconds(run),
-         "run_id": run.info.run_id}
+        {
+            "role": run.data.tags.get(ROLE, ""),
+            "outcome": run.data.tags.get(OUTCOME, ""),
+            "message": run.data.tags.get(MESSAGE, ""),
+            "copies": run.data.tags.get("raydistill.copies", ""),
+            "started": pd.to_datetime(run.info.start_time, unit="ms"),
+            "seconds": seconds(run),
+            "run_id": run.info.run_id,
+        }
         for run in children
-    ]  # fmt: skip
+    ]
     columns = ["role", "outcome", "message", "copies", "started", "seconds", "run_id"]
     return pd.DataFrame(rows, index=keys, columns=columns)
 

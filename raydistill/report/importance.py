@@ -9,20 +9,20 @@ from typing import Any
 
 import pandas as pd
 
-from raydistill.report.load import Sweep
-from raydistill.report.wording import is_number, missing, setting
+from raydistill.report.formatting import is_number, missing, setting
+from raydistill.report.load import SweepData
 
-FEWEST = 4  # finished trials
+MIN_TRIALS = 4  # finished trials
 TREES, JUDGES = 64, 256
 
 
 @lru_cache(maxsize=8)
-def importances(sweep: Sweep) -> pd.Series:
+def importances(sweep: SweepData) -> pd.Series:
     """Share of each searched setting, largest first; empty where `why_none` says why.
 
     Optuna's fANOVA over the finished trials: a forest of regression trees learns the score from the settings, and a
     setting's share of the forest's variance is that of its mean along it, alone. What is left to 1 belongs to settings
-    together, or is noise that the forest has learned: `foretold` says how much of it is not. Numbers on a log scale
+    together, or is noise that the forest has learned: `oob_r2` says how much of it is not. Numbers on a log scale
     are taken as logarithms. Where a condition leaves a setting out it is set to the middle of its values, so that the
     trees see no change in it.
     """
@@ -35,7 +35,7 @@ def importances(sweep: Sweep) -> pd.Series:
 
 
 @lru_cache(maxsize=8)
-def foretold(sweep: Sweep) -> float:
+def oob_r2(sweep: SweepData) -> float:
     """The share of the score's variation that a forest foretells from the settings of trials that it was not shown.
 
     Its out-of-bag R squared, at most 1; 0 or less where it does no better than the mean, so that importances are of
@@ -51,16 +51,16 @@ def foretold(sweep: Sweep) -> float:
     return float(forest.fit(pd.get_dummies(columns), [sweep.score(key) for key in keys]).oob_score_)
 
 
-def rests_on(sweep: Sweep) -> int:
+def rests_on(sweep: SweepData) -> int:
     """On how many trials: those that had all their epochs and a score."""
     return len(sweep.ranked())
 
 
-def why_none(sweep: Sweep) -> str:
+def why_none(sweep: SweepData) -> str:
     """Why there are no importances, in a sentence; empty where there are."""
     keys = sweep.ranked()
-    if len(keys) < FEWEST:
-        return f"Importances need at least {FEWEST} trials that were trained to the end; there are {len(keys)}."
+    if len(keys) < MIN_TRIALS:
+        return f"Importances need at least {MIN_TRIALS} trials that were trained to the end; there are {len(keys)}."
     if sweep.scores.loc[keys, sweep.metric].nunique() < 2:
         return "All trials that were trained to the end have the same score."
     if not _varied(sweep, keys):
@@ -68,14 +68,16 @@ def why_none(sweep: Sweep) -> str:
     return ""
 
 
-def _varied(sweep: Sweep, keys: list[str]) -> list[str]:
+def _varied(sweep: SweepData, keys: list[str]) -> list[str]:
     """The settings that take more than one value among the trials."""
-    values = {path: {setting(value) for key in keys if not missing(value := sweep.setting(key, path))}
-              for path in sweep.searched}  # fmt: skip
+    values = {
+        path: {setting(value) for key in keys if not missing(value := sweep.setting(key, path))}
+        for path in sweep.searched
+    }
     return [path for path, found in values.items() if len(found) > 1]
 
 
-def _study(sweep: Sweep) -> Any:
+def _study(sweep: SweepData) -> Any:
     """A study of the finished trials, in memory; its space is what the trials took up."""
     import optuna
 
@@ -93,7 +95,7 @@ def _study(sweep: Sweep) -> Any:
     return study
 
 
-def _column(sweep: Sweep, path: str, keys: list[str]) -> list[Any]:
+def _column(sweep: SweepData, path: str, keys: list[str]) -> list[Any]:
     """A setting's value in each trial: numbers, logarithms of those on a log scale, or texts."""
     raw = [sweep.setting(key, path) for key in keys]
     read: Callable[[Any], Any] = setting
@@ -111,7 +113,7 @@ def _space(values: list[Any]) -> Any:
     return FloatDistribution(min(values), max(values))
 
 
-def log_scaled(sweep: Sweep, path: str) -> bool:
+def log_scaled(sweep: SweepData, path: str) -> bool:
     """Whether a number is best seen in its logarithm: the space says so, or it spans more than 1.5 decades."""
     spec = sweep.spec(path)
     if "log" in spec.get("distribution", ""):

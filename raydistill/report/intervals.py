@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 
-from raydistill.report.wording import factor, unit
+from raydistill.report.formatting import factor, unit
 
 CONFIDENCE = 0.95
 

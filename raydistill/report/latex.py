@@ -2,42 +2,64 @@
 
 from __future__ import annotations
 
-from raydistill.report.compared import finalists
-from raydistill.report.facts import Facts, Table
-from raydistill.report.importance import foretold
-from raydistill.report.wording import MISSING
+from raydistill.report.comparison import finalists
+from raydistill.report.formatting import MISSING
+from raydistill.report.importance import oob_r2
+from raydistill.report.summary import SweepSummary, Table
 
 SPECIAL = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_", "{": r"\{", "}": r"\}",
-    "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}",
-    "|": r"\textbar{}", '"': r"\textquotedbl{}", "±": r"$\pm$", "−": r"$-$", "–": "--", "…": r"\dots{}",
-}  # fmt: skip
+    "\\": r"\textbackslash{}",
+    "&": r"\&",
+    "%": r"\%",
+    "$": r"\$",
+    "#": r"\#",
+    "_": r"\_",
+    "{": r"\{",
+    "}": r"\}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': r"\textquotedbl{}",
+    "±": r"$\pm$",
+    "−": r"$-$",
+    "–": "--",
+    "…": r"\dots{}",
+}
 SETTINGS = r">{\raggedright\arraybackslash}p{0.45\linewidth}"  # a column that may be long
 
 
-def latex(facts: Facts) -> str:
+def latex(summary: SweepSummary) -> str:
     """Two tables; the preamble needs array, booktabs and, for quotation marks, the T1 font encoding."""
-    name = facts.sweep.name
-    shares = facts.shares if foretold(facts.sweep) > 0 else {}  # else they are of noise
-    told = {row.name for row in finalists(facts.sweep)} or {row[0] for row in facts.final.body}
-    final = Table(facts.final.header[:-1], [row[:-1] for row in facts.final.body if row[0] in told])
-    header = [*facts.space.header, *(["share"] if shares else [])]
-    space = Table(header, [[*row, *([shares.get(row[0], MISSING)] if shares else [])]
-                           for row in facts.space.body])  # fmt: skip
-    what = f"{facts.sweep.method} on {facts.sweep.source}"
+    name = summary.sweep.name
+    shares = summary.shares if oob_r2(summary.sweep) > 0 else {}  # else they are of noise
+    told = {row.name for row in finalists(summary.sweep)} or {row[0] for row in summary.final.body}
+    final = Table(summary.final.header[:-1], [row[:-1] for row in summary.final.body if row[0] in told])
+    header = [*summary.space.header, *(["share"] if shares else [])]
+    space = Table(header, [[*row, *([shares.get(row[0], MISSING)] if shares else [])] for row in summary.space.body])
+    what = f"{summary.sweep.method} on {summary.sweep.source}"
     tables = [
         _table(
-            final, "l" + "r" * (len(final.header) - 1), f"{name}-final",
+            final,
+            "l" + "r" * (len(final.header) - 1),
+            f"{name}-final",
             f"Winner and baselines of the sweep {name} ({what}): mean ± standard deviation over seeds."
-            if facts.sweep.rows else f"Best trials so far of the sweep {name} ({what}), validation scores of one seed.",
+            if summary.sweep.rows
+            else f"Best trials so far of the sweep {name} ({what}), validation scores of one seed.",
         ),
         _table(
-            space, f"l{SETTINGS}{'l' * (len(header) - 2)}", f"{name}-settings",
+            space,
+            f"l{SETTINGS}{'l' * (len(header) - 2)}",
+            f"{name}-settings",
             f"What the sweep {name} ({what}) searched, and its winner"
-            + (", with the share of the score's variation that each setting explains by itself (fANOVA)."
-               if shares else "."),
+            + (
+                ", with the share of the score's variation that each setting explains by itself (fANOVA)."
+                if shares
+                else "."
+            ),
         ),
-    ]  # fmt: skip
+    ]
     return "\n".join([r"% \usepackage{array} \usepackage{booktabs} \usepackage[T1]{fontenc}", *filter(None, tables)])
 
 
@@ -51,8 +73,20 @@ def _table(found: Table, columns: str, label: str, caption: str) -> str:
     if not found.body:
         return ""
     head, *body = [" & ".join(map(escape, row)) + r" \\" for row in [found.header, *found.body]]
-    return "\n".join([
-        r"\begin{table}[t]", r"\centering", f"\\caption{{{escape(caption)}}}", f"\\label{{tab:{label}}}",
-        f"\\begin{{tabular}}{{{columns}}}", r"\toprule", head, r"\midrule", *body, r"\bottomrule",
-        r"\end{tabular}", r"\end{table}", "",
-    ])  # fmt: skip
+    return "\n".join(
+        [
+            r"\begin{table}[t]",
+            r"\centering",
+            f"\\caption{{{escape(caption)}}}",
+            f"\\label{{tab:{label}}}",
+            f"\\begin{{tabular}}{{{columns}}}",
+            r"\toprule",
+            head,
+            r"\midrule",
+            *body,
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )

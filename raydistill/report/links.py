@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from urllib.parse import quote
 
-from raydistill.report.load import Sweep
-from raydistill.sweep.outbox import without_password
+from raydistill.report.load import SweepData
+from raydistill.tracking.delivery_queue import without_password
 
 LOCAL = "http://127.0.0.1:5000"  # where `mlflow ui` listens
 MOST = 100  # runs that MLflow's page compares
 
 
-def links(sweep: Sweep) -> dict[str, str]:
+def links(sweep: SweepData) -> dict[str, str]:
     """Where MLflow's pages show the sweep, by what they show; of a store that is no server, where `mlflow ui` would."""
     server = without_password(sweep.uri).rstrip("/") if sweep.uri.startswith("http") else LOCAL
     experiment = f"{server}/#/experiments/{sweep.experiment_id}"

@@ -15,19 +15,20 @@ import pandas as pd
 import yaml
 
 from raydistill.config import ConfigError, nearest
+from raydistill.records.budget import Spent
+from raydistill.records.layout import RESULTS_FILE, SWEEP_FILE
+from raydistill.records.leaderboard import LeaderboardEntry
+from raydistill.records.names import check_name
 from raydistill.report import frames
-from raydistill.sweep.budget import Spent
-from raydistill.sweep.mlflow_runs import EXPERIMENT, OUTCOME, ROLE, SWEEP, TRIAL, TrackingError, connect, database_of
-from raydistill.sweep.names import check_name
-from raydistill.sweep.outbox import brief, without_password
-from raydistill.sweep.table import Row
+from raydistill.tracking.client import EXPERIMENT, OUTCOME, ROLE, SWEEP, TRIAL, TrackingError, connect, database_of
+from raydistill.tracking.delivery_queue import one_line, without_password
 
 THREADS = 8
 PAGE = 1000
 
 
 @dataclass(frozen=True, eq=False)
-class Sweep:
+class SweepData:
     """One sweep. Frames have one row a trial, named by its key (`t0003`, `final-dogo-seed1`, `teacher-…`).
 
     `trials`: role (search, final, teacher), outcome (finished, stopped_early, failed, interrupted, running), message,
@@ -46,7 +47,7 @@ class Sweep:
     goal: str
     tags: dict[str, str]
     identity: dict[str, Any]
-    rows: list[Row]
+    rows: list[LeaderboardEntry]
     trials: pd.DataFrame
     settings: pd.DataFrame
     scores: pd.DataFrame
@@ -184,16 +185,20 @@ def sweeps(uri: str) -> pd.DataFrame:
     """
     found = _runs(_reader(uri), f"tags.`{ROLE}` = 'sweep'")
     rows = [
-        {"sweep": run.data.tags[SWEEP], "method": run.data.tags.get("raydistill.method", ""),
-         "outcome": run.data.tags.get(OUTCOME, ""), "started": pd.to_datetime(run.info.start_time, unit="ms"),
-         **{name: value for name, value in run.data.metrics.items() if name.startswith(("winner_", "baseline_"))}}
+        {
+            "sweep": run.data.tags[SWEEP],
+            "method": run.data.tags.get("raydistill.method", ""),
+            "outcome": run.data.tags.get(OUTCOME, ""),
+            "started": pd.to_datetime(run.info.start_time, unit="ms"),
+            **{name: value for name, value in run.data.metrics.items() if name.startswith(("winner_", "baseline_"))},
+        }
         for run in found
-    ]  # fmt: skip
+    ]
     frame = pd.DataFrame(rows, columns=None if rows else ["sweep", "method", "outcome", "started"]).set_index("sweep")
     return frame.sort_values("started", ascending=False)
 
 
-def load(uri: str, name: str) -> Sweep:
+def load(uri: str, name: str) -> SweepData:
     """A sweep by its name, from an MLflow address.
 
     Raises: ConfigError for what is no name, where there is no store, and where there is no sweep of that name, with a
@@ -213,19 +218,31 @@ def load(uri: str, name: str) -> Sweep:
     children = _runs(client, f"tags.`{SWEEP}` = '{name}' AND tags.`{TRIAL}` LIKE '%'")
     children.sort(key=lambda run: run.data.tags[TRIAL])
     keys = pd.Index([run.data.tags[TRIAL] for run in children], name="trial", dtype=object)
-    identity = yaml.safe_load(_artifact(client, parent.info.run_id, "sweep.yaml") or "{}")
+    identity = yaml.safe_load(_artifact(client, parent.info.run_id, SWEEP_FILE) or "{}")
     params, metrics = frames.params(children, keys), frames.metrics(children, keys)
     space = identity.get("space", {})
     (metric, *_) = space.get("metrics") or [space.get("metric") or {"name": "val_knn", "goal": "maximize"}]
-    return Sweep(
-        name=name, method=parent.data.tags.get("raydistill.method", ""), uri=uri,
-        experiment_id=parent.info.experiment_id, run_id=parent.info.run_id, metric=metric["name"], goal=metric["goal"],
-        tags=dict(parent.data.tags), identity=identity,
-        rows=[Row(**row) for row in json.loads(_artifact(client, parent.info.run_id, "results.json") or "[]")],
-        trials=frames.trials(children, keys), scores=frames.scores(metrics), params=params,
+    return SweepData(
+        name=name,
+        method=parent.data.tags.get("raydistill.method", ""),
+        uri=uri,
+        experiment_id=parent.info.experiment_id,
+        run_id=parent.info.run_id,
+        metric=metric["name"],
+        goal=metric["goal"],
+        tags=dict(parent.data.tags),
+        identity=identity,
+        rows=[
+            LeaderboardEntry(**row) for row in json.loads(_artifact(client, parent.info.run_id, RESULTS_FILE) or "[]")
+        ],
+        trials=frames.trials(children, keys),
+        scores=frames.scores(metrics),
+        params=params,
         settings=frames.searched(params, space.get("parameters", {})),
-        client=client, started=pd.to_datetime(parent.info.start_time, unit="ms"), seconds=frames.seconds(parent),
-    )  # fmt: skip
+        client=client,
+        started=pd.to_datetime(parent.info.start_time, unit="ms"),
+        seconds=frames.seconds(parent),
+    )
 
 
 def _reader(uri: str) -> Any:
@@ -238,7 +255,7 @@ def _reader(uri: str) -> Any:
     except TrackingError:
         raise
     except Exception as error:
-        raise TrackingError(f"MLflow at {without_password(uri)} cannot be used: {brief(error)}") from error
+        raise TrackingError(f"MLflow at {without_password(uri)} cannot be used: {one_line(error)}") from error
 
 
 def _runs(client: Any, query: str) -> list[Any]:
@@ -262,4 +279,4 @@ def _artifact(client: Any, run_id: str, name: str) -> str | None:
         with tempfile.TemporaryDirectory() as passing:
             return Path(client.download_artifacts(run_id, name, passing)).read_text()
     except Exception as error:
-        raise TrackingError(f"{name} of the sweep's run in MLflow cannot be read: {brief(error)}") from error
+        raise TrackingError(f"{name} of the sweep's run in MLflow cannot be read: {one_line(error)}") from error

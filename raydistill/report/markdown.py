@@ -4,50 +4,50 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from raydistill.report.facts import Facts, Table
-from raydistill.report.wording import heading, short_names
-from raydistill.sweep.table import markdown as table
+from raydistill.records.leaderboard import markdown as table
+from raydistill.report.formatting import heading, short_names
+from raydistill.report.summary import SweepSummary, Table
 
 
-def markdown(facts: Facts, pictures: Mapping[str, str] | None = None) -> str:
+def markdown(summary: SweepSummary, pictures: Mapping[str, str] | None = None) -> str:
     """The whole document. `pictures`: the addresses of figures, by their captions."""
-    return "\n\n".join(block for block in _blocks(facts, pictures or {}) if block) + "\n"
+    return "\n\n".join(block for block in _blocks(summary, pictures or {}) if block) + "\n"
 
 
-def _blocks(facts: Facts, pictures: Mapping[str, str]) -> Iterator[str]:
-    yield f"# {_text(facts.title)}"
-    yield _text(facts.verdict)
-    yield "\n".join(f"- {_text(caution)}" for caution in facts.cautions)
-    yield f"## {'Final' if facts.sweep.rows else 'Best so far'}"
-    yield _table(facts.final) or "No trial has been trained to the end yet."
-    yield _text(facts.note)
-    yield _table(facts.comparisons)
-    yield _text(facts.compared) if facts.comparisons.body else ""
+def _blocks(summary: SweepSummary, pictures: Mapping[str, str]) -> Iterator[str]:
+    yield f"# {_text(summary.title)}"
+    yield _text(summary.conclusion)
+    yield "\n".join(f"- {_text(caveat)}" for caveat in summary.caveats)
+    yield f"## {'Final' if summary.sweep.rows else 'Best so far'}"
+    yield _table(summary.final) or "No trial has been trained to the end yet."
+    yield _text(summary.note)
+    yield _table(summary.comparisons)
+    yield _text(summary.compared) if summary.comparisons.body else ""
     yield "## Settings"
-    yield _table(facts.space)
-    yield _table(Table(["setting", "explains by itself"], [list(pair) for pair in facts.shares.items()]))
-    yield _text(facts.worth or facts.no_shares)
+    yield _table(summary.space)
+    yield _table(Table(["setting", "explains by itself"], [list(pair) for pair in summary.shares.items()]))
+    yield _text(summary.worth or summary.no_shares)
     yield "## Training"
-    yield _text(facts.savings)
+    yield _text(summary.savings)
     yield from (f"![{_text(caption)}]({address})" for caption, address in pictures.items())
     yield "## Trials"
-    yield _table(_trials(facts))
+    yield _table(_trials(summary))
     yield "## The winner's settings"
-    yield _pairs("setting", facts.settings) or "There is no winner."
+    yield _pairs("setting", summary.settings) or "There is no winner."
     yield "## The sweep"
-    yield _pairs("sweep", facts.about)
-    yield _pairs("data", facts.data)
-    yield _pairs("environment", facts.environment)
-    yield "\n\n".join(f"{_text(what)}:\n\n```bash\n{command}\n```" for what, command in facts.commands.items())
-    yield "\n".join(f"- [{_text(name)}]({address})" for name, address in facts.links.items())
+    yield _pairs("sweep", summary.about)
+    yield _pairs("data", summary.data)
+    yield _pairs("environment", summary.environment)
+    yield "\n\n".join(f"{_text(what)}:\n\n```bash\n{command}\n```" for what, command in summary.commands.items())
+    yield "\n".join(f"- [{_text(name)}]({address})" for name, address in summary.links.items())
 
 
-def _trials(facts: Facts) -> Table:
-    names = short_names(facts.sweep.searched).values()
-    header = ["trial", "part", "outcome", *map(heading, facts.sweep.metrics), "epochs", *names, "message"]
+def _trials(summary: SweepSummary) -> Table:
+    names = short_names(summary.sweep.searched).values()
+    header = ["trial", "part", "outcome", *map(heading, summary.sweep.metrics), "epochs", *names, "message"]
     body = [
         [t.key, t.role, t.outcome, *(score.shown for score in t.scores), str(t.epochs), *t.settings, t.message]
-        for t in facts.trials
+        for t in summary.trials
     ]
     return Table(header, body)
 

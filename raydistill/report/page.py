@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from raydistill.report import figures
-from raydistill.report.facts import Facts
+from raydistill.report.formatting import heading, short_names
 from raydistill.report.importance import why_none
-from raydistill.report.load import Sweep
+from raydistill.report.load import SweepData
+from raydistill.report.summary import SweepSummary
 from raydistill.report.svg import to_svg
-from raydistill.report.wording import heading, short_names
 
 CAPTIONS = {
     "comparison": "Winner and baselines. A circle is a seed, a diamond the mean, a bar the 95 % interval of the mean.",
@@ -28,13 +28,13 @@ CAPTIONS = {
 NEAREST = "; the settings that matter most are nearest to it"
 
 
-def captions(sweep: Sweep) -> dict[str, str]:
+def captions(sweep: SweepData) -> dict[str, str]:
     """What is under each figure, by the figures' names."""
     nearest = "" if why_none(sweep) else NEAREST
     return {name: text.replace("{nearest}", nearest) for name, text in CAPTIONS.items()}
 
 
-def page(facts: Facts) -> str:
+def page(summary: SweepSummary) -> str:
     """The whole document."""
     import jinja2
 
@@ -43,9 +43,13 @@ def page(facts: Facts) -> str:
         loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True, undefined=jinja2.StrictUndefined
     )
     environment.filters["flow"] = lambda text: text.replace(" %", "\N{NO-BREAK SPACE}%")
-    said = captions(facts.sweep)
-    drawn = {name: to_svg(getattr(figures, name)(facts.sweep), name, caption) for name, caption in said.items()}
+    said = captions(summary.sweep)
+    drawn = {name: to_svg(getattr(figures, name)(summary.sweep), name, caption) for name, caption in said.items()}
     return environment.get_template("page.html").render(
-        facts=facts, sweep=facts.sweep, figures=drawn, captions=said,
-        headings=list(map(heading, facts.sweep.metrics)), columns=list(short_names(facts.sweep.searched).items()),
-    )  # fmt: skip
+        summary=summary,
+        sweep=summary.sweep,
+        figures=drawn,
+        captions=said,
+        headings=list(map(heading, summary.sweep.metrics)),
+        columns=list(short_names(summary.sweep.searched).items()),
+    )

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from raydistill.report.load import Sweep
-from raydistill.report.wording import count, duration, percent
+from raydistill.report.formatting import count, duration, percent
+from raydistill.report.load import SweepData
 
 ENDED = ("finished", "stopped_early")
 
@@ -39,7 +39,7 @@ class Savings:
         return self.saved / self.full if self.full else 0.0
 
 
-def savings(sweep: Sweep) -> Savings:
+def savings(sweep: SweepData) -> Savings:
     """By the epochs that each trial has in MLflow."""
     keys = judged(sweep)
     stopped = [key for key in keys if sweep.trials.outcome[key] == "stopped_early"]
@@ -55,24 +55,24 @@ def savings(sweep: Sweep) -> Savings:
     return Savings(len(keys), len(stopped), trained, full, seconds, money)
 
 
-def judged(sweep: Sweep) -> list[str]:
+def judged(sweep: SweepData) -> list[str]:
     """Keys of the search's trials that came to their end or were stopped by a scheduler."""
     cut = set(cut_off(sweep))
     return [key for key in sweep.role("search", *ENDED) if key not in cut]
 
 
-def cut_off(sweep: Sweep) -> list[str]:
+def cut_off(sweep: SweepData) -> list[str]:
     """Keys of those that a spent budget ended: it leaves a message, where early stopping says nothing."""
     return [key for key in sweep.role("search", "stopped_early") if sweep.trials.message[key]]
 
 
-def full_epochs(sweep: Sweep) -> int:
+def full_epochs(sweep: SweepData) -> int:
     """How many epochs a trial of the search has to its end."""
     asked = sweep.base("train.epochs")
     return int(asked if asked is not None else max(sweep.epochs().loc[sweep.role("search")], default=0))
 
 
-def said(found: Savings) -> str:
+def describe(found: Savings) -> str:
     """The savings in a sentence or two."""
     if not found.trials:
         return "No trial has ended yet."

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pandas as pd
 
-from raydistill.report.load import Sweep
-from raydistill.report.wording import factor, missing, setting, short_names
-from raydistill.sweep.table import cell, scored
+from raydistill.records.leaderboard import cell, scored
+from raydistill.report.formatting import factor, missing, setting, short_names
+from raydistill.report.load import SweepData
 
 
-def final(sweep: Sweep) -> pd.DataFrame:
+def final(sweep: SweepData) -> pd.DataFrame:
     """The table at the end of a sweep: winner, baselines, runners-up; mean ± standard deviation over seeds.
 
     Accuracies in percent, parameters in millions; a dash where a configuration was not scored.
@@ -18,10 +18,10 @@ def final(sweep: Sweep) -> pd.DataFrame:
     return pd.DataFrame(
         [{"seeds": len(row.scores), "epochs": row.epochs} | {c: cell(row, c) for c in shown} for row in sweep.rows],
         index=pd.Index([row.name for row in sweep.rows], name="configuration", dtype=object),
-    )  # fmt: skip
+    )
 
 
-def leaders(sweep: Sweep) -> pd.DataFrame:
+def leaders(sweep: SweepData) -> pd.DataFrame:
     """The search's trials: those trained to the end first, the best of them on top; then by epochs and score.
 
     outcome, epochs, the last score (accuracies in percent), seconds of wall time, and every searched setting.
@@ -29,10 +29,14 @@ def leaders(sweep: Sweep) -> pd.DataFrame:
     keys = sweep.role("search")
     names = short_names(sweep.searched)
     scores = sweep.scores.reindex(columns=[sweep.metric]).loc[keys, sweep.metric] * factor(sweep.metric)
-    frame = pd.DataFrame({
-        "outcome": sweep.trials.outcome[keys], "epochs": sweep.epochs()[keys], sweep.metric: scores.round(2),
-        "seconds": sweep.trials.seconds[keys].round(1),
-    })  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "outcome": sweep.trials.outcome[keys],
+            "epochs": sweep.epochs()[keys],
+            sweep.metric: scores.round(2),
+            "seconds": sweep.trials.seconds[keys].round(1),
+        }
+    )
     for path in sweep.searched:
         frame[names[path]] = ["" if missing(value) else setting(value) for value in sweep.settings.loc[keys, path]]
     ended = (frame.outcome == "finished").rename("ended")

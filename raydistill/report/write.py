@@ -7,18 +7,18 @@ from pathlib import Path
 from urllib.parse import quote
 
 from raydistill.report import figures
-from raydistill.report.facts import Facts
 from raydistill.report.importance import why_none
 from raydistill.report.latex import latex
-from raydistill.report.load import Sweep
+from raydistill.report.load import SweepData
 from raydistill.report.markdown import markdown
 from raydistill.report.page import captions, page
+from raydistill.report.summary import SweepSummary
 
 ATTACHED = "report.html"
 DPI = 150
 
 
-def write(facts: Facts, form: str, path: Path, *, pictures: bool = False) -> None:
+def write(summary: SweepSummary, form: str, path: Path, *, pictures: bool = False) -> None:
     """Write a report to `path`, whose folder is made.
 
     Args:
@@ -27,13 +27,13 @@ def write(facts: Facts, form: str, path: Path, *, pictures: bool = False) -> Non
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     if form == "md":
-        text = markdown(facts, _pictures(facts.sweep, path) if pictures else {})
+        text = markdown(summary, _pictures(summary.sweep, path) if pictures else {})
     else:
-        text = {"html": page, "latex": latex}[form](facts)
+        text = {"html": page, "latex": latex}[form](summary)
     path.write_text(text, encoding="utf-8")
 
 
-def attach(sweep: Sweep, path: Path) -> None:
+def attach(sweep: SweepData, path: Path) -> None:
     """Keep the page at `path` as `report.html` of the sweep's run in MLflow; an earlier one is replaced."""
     with tempfile.TemporaryDirectory() as passing:
         copy = Path(passing) / ATTACHED
@@ -41,7 +41,7 @@ def attach(sweep: Sweep, path: Path) -> None:
         sweep.client.log_artifact(sweep.run_id, str(copy))
 
 
-def _pictures(sweep: Sweep, path: Path) -> dict[str, str]:
+def _pictures(sweep: SweepData, path: Path) -> dict[str, str]:
     """Figures as files beside `path`: their names by their captions."""
     found = {}
     for name, caption in captions(sweep).items():

@@ -15,25 +15,27 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from raydistill import config as configuration
-from raydistill.storage import Place
-from raydistill.sweep.budget import Budget
-from raydistill.sweep.journal import Journal, Outcome, TrialRecord, role_of
-from raydistill.sweep.keeper import Keeper
-from raydistill.sweep.progress import Progress
-from raydistill.sweep.search import Proposer, Settings
-from raydistill.sweep.telling import BUDGET, tell_copy, tell_start
-from raydistill.sweep.tracking import Tracker
-from raydistill.sweep.trial import Trial, last_copy
+from raydistill.errors import RaydistillError
+from raydistill.records.budget import Budget
+from raydistill.records.journal import Journal, Outcome, TrialRecord, role_of
+from raydistill.records.layout import BUDGET_FILE, CONFIG_FILE
+from raydistill.storage import StoragePath
+from raydistill.sweep.checkpoint_retention import CheckpointRetention
+from raydistill.sweep.progress import ProgressReporter
+from raydistill.sweep.search.samplers import Proposer, Settings
+from raydistill.sweep.workers.trainable import SweepTrainable, last_copy
+from raydistill.tracking.sync import log_copy, log_start
+from raydistill.tracking.tracker import Tracker
 from raydistill.training.checkpoint_files import write_atomically
 
-SECONDS_BETWEEN_LOOKS = 0.5
-SECONDS_BETWEEN_ACCOUNTS = 5.0
-MOST_DEATHS = 10
-MOST_ROUNDS = 4
+STATUS_INTERVAL_S = 0.5
+BUDGET_INTERVAL_S = 5.0
+MAX_TRIAL_RESTARTS = 10
+MAX_ROUNDS = 4
 TUNE_KEYS = {"time_this_iter_s", "time_total_s", "time_since_restore"}
 
 
-class SweepFailed(RuntimeError):  # noqa: N818 - it is the sweep that failed
+class SweepError(RaydistillError, RuntimeError):
     """A sweep cannot go on, or no trial finished; the message is the one-line cause."""
 
 
@@ -64,21 +66,21 @@ class Phase:
 class Driver:
     """The parts that every phase of a sweep shares."""
 
-    directory: Place
+    directory: StoragePath
     broker: Any
     broker_name: str
     journal: Journal
     tracker: Tracker
-    progress: Progress
+    progress: ProgressReporter
     budget: Budget
-    keeper: Keeper
+    retention: CheckpointRetention
     _accounted: float = 0.0
 
     def run(self, phase: Phase) -> list[TrialRecord]:
         """Run what the journal does not have yet; return all records of the phase."""
         keys = [phase.key(i) for i in range(phase.trials)]
         # Tune gives a trial up when its process dies at a bad moment; the learner is none the worse for it.
-        for _ in range(MOST_ROUNDS):
+        for _ in range(MAX_ROUNDS):
             new = [key for key in keys if key not in self.journal.trials]
             pending = [r for key in keys if (r := self.journal.trials.get(key)) is not None and r.outcome is None]
             if not (new or pending) or phase.stop():
@@ -98,7 +100,7 @@ class Driver:
     def _tune(self, phase: Phase, search: _Search, callback: _Callback, todo: int) -> None:
         mode = "max" if phase.goal == "maximize" else "min"
         tuner = tune.Tuner(
-            tune.with_resources(Trial, {"CPU": 0.001}),
+            tune.with_resources(SweepTrainable, {"CPU": 0.001}),
             tune_config=tune.TuneConfig(
                 metric=phase.metric,
                 mode=mode,
@@ -115,7 +117,7 @@ class Driver:
                 verbose=0,
                 callbacks=[callback],
                 # Of the trial's own small process, when its node goes; the learner resumes.
-                failure_config=tune.FailureConfig(max_failures=MOST_DEATHS),
+                failure_config=tune.FailureConfig(max_failures=MAX_TRIAL_RESTARTS),
                 stop=_Stopper(phase.stop),
                 checkpoint_config=tune.CheckpointConfig(num_to_keep=3),
             ),
@@ -124,7 +126,7 @@ class Driver:
             tuner.fit()
         except tune.TuneError as error:
             lines = str(error).strip().splitlines() or [type(error).__name__]
-            raise SweepFailed(f"the search ended: {lines[-1].strip()}") from error
+            raise SweepError(f"the search ended: {lines[-1].strip()}") from error
         # A stopper ends trials without a word to anybody.
         for key in search.given:
             if self.journal.trials[key].outcome is None and key not in callback.lost:
@@ -142,7 +144,7 @@ class Driver:
                 callback.ended(key, failure)
 
     def _catch_up_with_copy(self, record: TrialRecord) -> None:
-        """A copy that the journal had not heard of when the sweep was interrupted."""
+        """A copy that the journal had not last_delivered_epoch of when the sweep was interrupted."""
         found = last_copy(self.trial_directory(record.key))
         if found is not None and not any((c.epoch, c.donor) == found[:2] for c in record.copies):
             epoch, donor, settings = found
@@ -152,23 +154,23 @@ class Driver:
     def keep(self, record: TrialRecord, *, make_room: bool = True) -> None:
         """Make room on disk after a trial's end; teachers and finalists are still needed."""
         if role_of(record.key) != "search":
-            self.keeper.protect(record.key)
+            self.retention.pin(record.key)
         score = record.latest().get(self.progress.metric)
-        for key in self.keeper.ended(record.key, score, record.outcome == "finished", make_room=make_room):
+        for key in self.retention.on_trial_end(record.key, score, record.outcome == "finished", make_room=make_room):
             self.tracker.tag(key, {"raydistill.checkpoint": "removed to keep within the limit"})
 
     def count(self, workers: int) -> None:
         """Accelerators in use, and the account of them on disk for a resume."""
         self.budget.using(workers)
-        if time.monotonic() - self._accounted > SECONDS_BETWEEN_ACCOUNTS:
+        if time.monotonic() - self._accounted > BUDGET_INTERVAL_S:
             self.account()
 
     def account(self) -> None:
         """Write down what is spent so far."""
         self._accounted = time.monotonic()
-        write_atomically(self.directory / BUDGET, json.dumps(self.budget.to_dict()).encode())
+        write_atomically(self.directory / BUDGET_FILE, json.dumps(self.budget.to_dict()).encode())
 
-    def trial_directory(self, key: str) -> Place:
+    def trial_directory(self, key: str) -> StoragePath:
         return self.directory / "trials" / key
 
 
@@ -225,10 +227,14 @@ class _Search(_Unstored, Searcher):
         self._key_of[trial_id] = record.key
         self.running.add(record.key)
         return {
-            "key": record.key, "config": record.config, "settings": record.settings if self._phase.population else {},
-            "directory": str(self._driver.trial_directory(record.key)), "heard": record.epochs,
-            "broker": self._driver.broker_name, "carry": self._phase.population,
-        }  # fmt: skip
+            "key": record.key,
+            "config": record.config,
+            "settings": record.settings if self._phase.population else {},
+            "directory": str(self._driver.trial_directory(record.key)),
+            "last_delivered_epoch": record.epochs,
+            "broker": self._driver.broker_name,
+            "carry": self._phase.population,
+        }
 
     def on_pause(self, trial_id: str) -> None:
         """Nothing: the callback sees pauses."""
@@ -276,8 +282,8 @@ class _Callback(_Unstored, tune.Callback):
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         record = self._driver.journal.trials[trial.config["key"]]
         self._search.running.add(record.key)
-        tell_start(self._driver.tracker, record)
-        config = self._driver.trial_directory(record.key) / "config.yaml"
+        log_start(self._driver.tracker, record)
+        config = self._driver.trial_directory(record.key) / CONFIG_FILE
         if not config.exists():
             write_config(config, record.config)
             self._driver.tracker.artifact(record.key, config)
@@ -304,8 +310,8 @@ class _Callback(_Unstored, tune.Callback):
         record = self._driver.journal.trials[trial.config["key"]]
         config = configuration.assign(trial.config["config"], trial.config["settings"])
         self._driver.journal.copy(record.key, int(epoch), donor, trial.config["settings"], config)
-        write_config(self._driver.trial_directory(record.key) / "config.yaml", config)
-        tell_copy(self._driver.tracker, record)
+        write_config(self._driver.trial_directory(record.key) / CONFIG_FILE, config)
+        log_copy(self._driver.tracker, record)
         self._driver.progress.note(f"{record.key} {record.copies[-1]}")
 
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -333,7 +339,7 @@ class _Callback(_Unstored, tune.Callback):
                 # Nothing else tells the pack that this learner has no next epoch for now.
                 self._search.running.discard(trial.config["key"])
                 ray.get(self._driver.broker.leave.remote(trial.config["key"]))
-        if time.monotonic() - self._looked > SECONDS_BETWEEN_LOOKS:
+        if time.monotonic() - self._looked > STATUS_INTERVAL_S:
             self._looked = time.monotonic()
             status = ray.get(self._driver.broker.status.remote())
             self._search.room = status["room"]
@@ -341,7 +347,7 @@ class _Callback(_Unstored, tune.Callback):
             self._driver.progress.tick(status["shares"])
 
 
-def write_config(path: Place, config: dict[str, Any]) -> None:
+def write_config(path: StoragePath, config: dict[str, Any]) -> None:
     """A resolved configuration as YAML, for `raydistill train`."""
     import yaml
 

@@ -20,10 +20,13 @@ def environment() -> dict[str, str]:
     gpus = [torch.cuda.get_device_name(i) for i in usable]
     found = {name: _version(name) for name in PACKAGES}
     return {
-        "raydistill": __version__, "python": platform.python_version(), "system": platform.platform(terse=True),
+        "raydistill": __version__,
+        "python": platform.python_version(),
+        "system": platform.platform(terse=True),
         **{name: number for name, number in found.items() if number},
-        "cpu": f"{os.cpu_count()} x {_processor()}", "gpu": ", ".join(gpus) or "none",
-    }  # fmt: skip
+        "cpu": f"{os.cpu_count()} x {_processor()}",
+        "gpu": ", ".join(gpus) or "none",
+    }
 
 
 def _version(package: str) -> str:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import itertools
-import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from raydistill import config as configuration
-from raydistill.config import Train
+from raydistill.config import TrainConfig
 from raydistill.presets import load_preset, preset_names
-from raydistill.sweep.journal import TrialRecord
+from raydistill.records.journal import TrialRecord
 from raydistill.sweep.settings import SweepSettings
 
 
 @dataclass(frozen=True)
-class Arm:
+class FinalConfig:
     """One configuration that is trained with several seeds; `found` is the search's trial that it comes from."""
 
     name: str
@@ -30,7 +29,7 @@ def ranked(records: list[TrialRecord], metric: str, goal: str) -> list[TrialReco
     return sorted(full, key=lambda record: record.last(metric) or 0.0, reverse=goal == "maximize")
 
 
-def front(records: list[TrialRecord], objectives: Sequence[tuple[str, str]]) -> list[TrialRecord]:
+def pareto_front(records: list[TrialRecord], objectives: Sequence[tuple[str, str]]) -> list[TrialRecord]:
     """The finished trials that no other beats in one objective without losing in another, best first by the first.
 
     Of trials that are equal in all objectives the first stays.
@@ -53,7 +52,7 @@ def front(records: list[TrialRecord], objectives: Sequence[tuple[str, str]]) -> 
     return [record for _, record in sorted(kept, key=lambda pair: pair[0], reverse=True)]
 
 
-def make_arms(selected: list[TrialRecord], settings: SweepSettings) -> list[Arm]:
+def make_final_configs(selected: list[TrialRecord], settings: SweepSettings) -> list[FinalConfig]:
     """The selected trials, and the first one's baseline twice: with its settings and with the baseline's preset.
 
     The search tuned the distilled method; the better of two baselines on validation keeps the comparison
@@ -65,17 +64,17 @@ def make_arms(selected: list[TrialRecord], settings: SweepSettings) -> list[Arm]
     default = settings.base.model_copy(
         update={"method": settings.base.method.baseline(), "train": _own_train(settings)}
     )
-    arms = [Arm(best.method.name, configuration.dump(best), winner)]
-    arms += [Arm(f"{best.method.name}-{other.key}", other.config, other) for other in others]
+    final_configs = [FinalConfig(best.method.name, configuration.dump(best), winner)]
+    final_configs += [FinalConfig(f"{best.method.name}-{other.key}", other.config, other) for other in others]
     if tuned.method == best.method:
-        return arms
-    arms.append(Arm(f"{tuned.method.name}-tuned", configuration.dump(tuned)))
+        return final_configs
+    final_configs.append(FinalConfig(f"{tuned.method.name}-tuned", configuration.dump(tuned)))
     if default != tuned:
-        arms.append(Arm(f"{default.method.name}-default", configuration.dump(default)))
-    return arms
+        final_configs.append(FinalConfig(f"{default.method.name}-default", configuration.dump(default)))
+    return final_configs
 
 
-def _own_train(settings: SweepSettings) -> Train:
+def _own_train(settings: SweepSettings) -> TrainConfig:
     """How the baseline's own preset optimises, for as long as the sweep's trials."""
     method = settings.base.method.baseline().name
     preset = load_preset(method, settings.preset if settings.preset in preset_names(method) else "default")
@@ -97,13 +96,8 @@ def seeded(config: dict[str, Any], seed: int) -> dict[str, Any]:
     )
 
 
-def final_key(arm: Arm, seed: int, known: Mapping[str, TrialRecord]) -> str:
+def final_key(final_config: FinalConfig, seed: int, known: Mapping[str, TrialRecord]) -> str:
     """The trial's name; another where an earlier final of the sweep used it for another configuration."""
-    name, config = f"final-{arm.name}-seed{seed}", seeded(arm.config, seed)
+    name, config = f"final-{final_config.name}-seed{seed}", seeded(final_config.config, seed)
     names = itertools.chain([name], (f"{name}-{again}" for again in itertools.count(2)))
     return next(key for key in names if key not in known or known[key].config == config)
-
-
-def mean_std(values: list[float]) -> tuple[float, float | None]:
-    """Mean and sample standard deviation; None for a single value."""
-    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None

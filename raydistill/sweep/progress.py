@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from raydistill.sweep.journal import Outcome
+from raydistill.records.journal import Outcome
 
 
-class Progress:
+class ProgressReporter:
     """The best is the search's trial that would win now: the last score counts, and once a trial has been trained to
     its end only such trials do, as in the table.
 
@@ -70,7 +70,7 @@ class Progress:
 
     def ended(self, key: str, outcome: Outcome, message: str = "") -> None:
         self._ended[key] = self._running.pop(key, 0)
-        text = f"{key} {outcome.replace('_', ' ')} after {self._ended[key]} of {counted(self.epochs, 'epoch')}"
+        text = f"{key} {outcome.replace('_', ' ')} after {self._ended[key]} of {pluralize(self.epochs, 'epoch')}"
         if outcome == "failed":
             self._scores.pop(key, None)
         elif key in self._scores:
@@ -87,8 +87,11 @@ class Progress:
 
     def status(self, shares: Sequence[float] = ()) -> str:
         epochs = sum(self._ended.values()) + sum(self._running.values())
-        parts = [f"{len(self._ended)} of {self.trials} trials", f"{len(self._running)} running",
-                 f"{epochs} trial-epochs"]  # fmt: skip
+        parts = [
+            f"{len(self._ended)} of {self.trials} trials",
+            f"{len(self._running)} running",
+            f"{epochs} trial-epochs",
+        ]
         if any(shares):
             parts[-1] += f" (epoch {', '.join(f'{share:.0%}' for share in shares)} done)"
         if best := self._best():
@@ -118,10 +121,10 @@ class Progress:
 
     def _best(self) -> str | None:
         """The trial that would win now."""
-        counted = [key for key in self._scores if key in self._whole] or list(self._scores)
-        return max(counted, key=lambda key: self._sign * self._scores[key], default=None)
+        pluralize = [key for key in self._scores if key in self._whole] or list(self._scores)
+        return max(pluralize, key=lambda key: self._sign * self._scores[key], default=None)
 
 
-def counted(number: int, noun: str) -> str:
+def pluralize(number: int, noun: str) -> str:
     """1 epoch, 2 epochs."""
     return f"{number} {noun}{'s' * (number != 1)}"

@@ -11,13 +11,13 @@ import yaml
 
 from raydistill import config as configuration
 from raydistill.config import Config, ConfigError
-from raydistill.storage import Place, reason
-from raydistill.sweep.budget import Limits
-from raydistill.sweep.names import check_name
-from raydistill.sweep.space import Space, difference
+from raydistill.records.budget import Limits
+from raydistill.records.layout import SWEEP_FILE
+from raydistill.records.names import check_name
+from raydistill.storage import StoragePath, reason
+from raydistill.sweep.search.space import Space, difference
 
-FILE = "sweep.yaml"
-SHOWN = 5  # configurations in the table; of several metrics so many of the front go on to the final
+LEADERBOARD_SIZE = 5  # configurations in the table; of several metrics so many of the front go on to the final
 BASELINES = 2  # runs beside them without distillation
 
 
@@ -50,7 +50,7 @@ class SweepSettings:
     """
 
     name: str
-    storage: Place
+    storage: StoragePath
     tracking_uri: str
     base: Config
     space: Space
@@ -64,11 +64,11 @@ class SweepSettings:
     threads: int | None = None
     gpu: bool | None = None
     preset: str = "default"
-    artifacts: Place = Path("artifacts")
+    artifacts: StoragePath = Path("artifacts")
     artifacts_gib: float | None = None
     limits: Limits = field(default_factory=Limits)
     checkpoints_gib: float | None = None
-    warm_start: tuple[Place, ...] = ()
+    warm_start: tuple[StoragePath, ...] = ()
     command: str = ""
     images: Mapping[str, int] = field(default_factory=dict)
     image_size: int | None = None
@@ -81,13 +81,13 @@ class SweepSettings:
             raise ConfigError(str(error)) from None
 
     @property
-    def directory(self) -> Place:
+    def directory(self) -> StoragePath:
         return self.storage / self.name
 
     @property
     def finalists(self) -> int:
-        """Runs of the final at most: every arm with every seed, without those that the search has trained."""
-        found = SHOWN if self.space.also else 1
+        """Runs of the final at most: every final_config with every seed, without those that the search has trained."""
+        found = LEADERBOARD_SIZE if self.space.also else 1
         return (found + BASELINES) * self.seeds - (0 if self.space.population else found)
 
     @property
@@ -105,16 +105,20 @@ class SweepSettings:
     def identity(self) -> dict[str, Any]:
         """What must not change between start and resume."""
         return {
-            "base": configuration.dump(self.base), "preset": self.preset, "space": self.space.to_dict(),
-            "trials": self.trials, "seeds": self.seeds, "search_seed": self.search_seed,
+            "base": configuration.dump(self.base),
+            "preset": self.preset,
+            "space": self.space.to_dict(),
+            "trials": self.trials,
+            "seeds": self.seeds,
+            "search_seed": self.search_seed,
             "warm_start": [str(path) for path in self.warm_start],
-        }  # fmt: skip
+        }
 
     def store(self) -> None:
         """Write the identity beside the sweep. Raises ConfigError if the storage refuses."""
         try:
             self.directory.mkdir(parents=True, exist_ok=True)
-            (self.directory / FILE).write_text(yaml.safe_dump(self.identity(), sort_keys=False))
+            (self.directory / SWEEP_FILE).write_text(yaml.safe_dump(self.identity(), sort_keys=False))
         except OSError as error:
             raise ConfigError(f"storage {self.directory} cannot be written ({reason(error)})") from None
 
@@ -126,7 +130,7 @@ class SweepSettings:
 
     def check_name(self, *, resume: bool) -> None:
         """Refuse to start over an existing sweep, or to resume a missing one."""
-        there = (self.directory / FILE).exists()
+        there = (self.directory / SWEEP_FILE).exists()
         if there and not resume:
             raise ConfigError(
                 f"sweep {self.name!r} exists in {self.storage}; add --resume to go on with it, or choose another --name"
@@ -136,7 +140,7 @@ class SweepSettings:
 
     def check_unchanged(self) -> None:
         """Refuse to resume a sweep that was started with other settings."""
-        path = self.directory / FILE
+        path = self.directory / SWEEP_FILE
         stored = configuration.read_yaml(path)
         if not isinstance(stored, dict):
             raise ConfigError(f"--resume: {path} is damaged; it should hold the sweep's settings")

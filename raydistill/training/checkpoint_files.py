@@ -5,16 +5,17 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from raydistill.storage import Place, Remote, reason
+from raydistill.errors import RaydistillError
+from raydistill.storage import Remote, StoragePath, reason
 
 WINNER = "winner.txt"  # where there are no links, this holds the name of a sweep's best trial
 
 
-class CheckpointError(RuntimeError):
+class CheckpointError(RaydistillError, RuntimeError):
     """A checkpoint cannot be used; the message names the file."""
 
 
-def winner_of(sweep: Place) -> Place | None:
+def winner_of(sweep: StoragePath) -> StoragePath | None:
     """The folder of the best trial of a sweep that has ended; None of another's."""
     if (sweep / WINNER).exists():
         return sweep / "trials" / Path((sweep / WINNER).read_text().strip()).name
@@ -26,21 +27,21 @@ def winner_of(sweep: Place) -> Place | None:
     return link if link.is_dir() else None
 
 
-def newest(directory: Place) -> Place | None:
+def newest(directory: StoragePath) -> StoragePath | None:
     """The newest finished checkpoint of a directory; not read, so it may be damaged."""
     return next(iter(finished(directory)), None)
 
 
-def of_epoch(directory: Place, epoch: int) -> Place | None:
+def of_epoch(directory: StoragePath, epoch: int) -> StoragePath | None:
     """The finished checkpoint of an epoch; not read, so it may be damaged."""
     return next((state for state in finished(directory) if epoch_of(state) == epoch), None)
 
 
-def epoch_of(state: Place) -> int:
+def epoch_of(state: StoragePath) -> int:
     return int(state.stem.rpartition("-")[2])
 
 
-def adopt(source: Place, epoch: int, directory: Place) -> None:
+def adopt(source: StoragePath, epoch: int, directory: StoragePath) -> None:
     """Put the checkpoint of an epoch in `source` in place of all of `directory`'s.
 
     Raises: CheckpointError when there is none, or the storage refuses.
@@ -60,7 +61,7 @@ def adopt(source: Place, epoch: int, directory: Place) -> None:
         raise CheckpointError(f"{directory}: the checkpoint cannot be copied ({reason(error)})") from error
 
 
-def write_atomically(path: Place, payload: bytes) -> None:
+def write_atomically(path: StoragePath, payload: bytes) -> None:
     """Readers see the old file or the new one, never a part, also after a power cut. Raises OSError."""
     if isinstance(path, Remote):
         path.write_bytes(payload)
@@ -82,6 +83,6 @@ def write_atomically(path: Place, payload: bytes) -> None:
         os.close(handle)
 
 
-def finished(directory: Place) -> list[Place]:
+def finished(directory: StoragePath) -> list[StoragePath]:
     """The checkpoints of a directory that were written to their end, newest first; not read."""
     return sorted((p.with_suffix(".safetensors") for p in directory.glob("epoch-*.json")), reverse=True)

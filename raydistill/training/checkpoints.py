@@ -17,14 +17,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
-from raydistill.storage import Place, reason
+from raydistill.storage import StoragePath, reason
 from raydistill.training.checkpoint_files import CheckpointError, finished, write_atomically
 
 log = logging.getLogger(__name__)
 FORMAT = "raydistill-1"
 
 
-def write_checkpoint(directory: Place, epoch: int, state: dict[str, Any], *, keep: int = 2) -> Place:
+def write_checkpoint(directory: StoragePath, epoch: int, state: dict[str, Any], *, keep: int = 2) -> StoragePath:
     """Write `state` (nested dicts and lists of tensors, numbers, strings) atomically.
 
     The newest `keep` checkpoints of the directory stay. Raises CheckpointError when the storage refuses.
@@ -47,7 +47,7 @@ def write_checkpoint(directory: Place, epoch: int, state: dict[str, Any], *, kee
     return path
 
 
-def read_checkpoint(path: Place) -> dict[str, Any]:
+def read_checkpoint(path: StoragePath) -> dict[str, Any]:
     """The state in one checkpoint file. Raises CheckpointError if it is damaged or of another kind."""
     try:
         manifest = json.loads(path.with_suffix(".json").read_text())
@@ -68,7 +68,7 @@ def read_checkpoint(path: Place) -> dict[str, Any]:
     return _unflatten(tree, tensors)
 
 
-def latest_checkpoint(directory: Place) -> dict[str, Any] | None:
+def latest_checkpoint(directory: StoragePath) -> dict[str, Any] | None:
     """The newest state that is whole; a damaged one is named in a warning and the one before it is read.
 
     Raises CheckpointError when there are checkpoints and none is whole.

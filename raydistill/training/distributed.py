@@ -1,4 +1,4 @@
-"""What the workers of one pack do together: gather rows, sum gradients, agree on orders."""
+"""What the workers of one pack do together: gather rows, sum gradients, agree on directives."""
 
 from __future__ import annotations
 

@@ -12,14 +12,15 @@ from torch import Tensor, nn
 
 from raydistill import methods
 from raydistill.config import DEFAULT_OFFSETS, Config
-from raydistill.methods import Batch, Progress
+from raydistill.errors import RaydistillError
+from raydistill.methods import Batch, StepInfo
 from raydistill.training.distributed import Workers
 from raydistill.training.optimizers import make_optimizer
 from raydistill.training.schedules import learning_rate
-from raydistill.training.supplies import Step, Supply, plain_given
+from raydistill.training.teachers import LearnerInputs, StepInputs, plain_context
 
 
-class NonFiniteError(RuntimeError):
+class NonFiniteError(RaydistillError, RuntimeError):
     """A loss term or a gradient is NaN or infinite; the message names it."""
 
 
@@ -30,10 +31,10 @@ class Learner:
     inside an epoch comes from a generator state seeded by (seed, epoch, rank) that no one else touches.
 
     Args:
-        supply: the teachers, labels and widths that the pack has for it.
+        inputs: the teachers, labels and widths that the pack has for it.
 
     `offsets` are pairs (own epoch e, k): from e on it sees the stream's epoch e + k. They are what it saw so far;
-    where `train.offsets` prescribes them it `replays`, and they are what it has to see.
+    where `train.offsets` prescribes them it `reproduces_offsets`, and they are what it has to see.
 
     Raises: ValueError for an unknown backbone, a stem that it cannot take, or a teacher that does not fit.
     """
@@ -41,14 +42,14 @@ class Learner:
     def __init__(
         self,
         config: Config,
-        supply: Supply,
+        inputs: LearnerInputs,
         *,
         steps_per_epoch: int,
         device: torch.device | str = "cpu",
         workers: Workers | None = None,
     ) -> None:
         self.config = config
-        self.supply = supply
+        self.inputs = inputs
         self.device = torch.device(device)
         self.workers = workers or Workers()
         self.steps_per_epoch = steps_per_epoch
@@ -57,9 +58,9 @@ class Learner:
         self.metrics: dict[str, float] = {}
         self.most_workers = self.workers.world
         # The default says nothing; any other list is what a run saw, to be seen again.
-        self.replays = config.train.offsets != DEFAULT_OFFSETS
-        self.offsets = list(config.train.offsets) if self.replays else []
-        method = methods.build(config.method, supply.given, seed=config.train.seed)
+        self.reproduces_offsets = config.train.offsets != DEFAULT_OFFSETS
+        self.offsets = list(config.train.offsets) if self.reproduces_offsets else []
+        method = methods.build(config.method, inputs.context, seed=config.train.seed)
         if config.train.sync_batchnorm and self.workers.world > 1 and self.device.type == "cuda":
             method = nn.SyncBatchNorm.convert_sync_batchnorm(method)
         self.method = method.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -84,10 +85,10 @@ class Learner:
             torch.manual_seed((train.seed * 1_000_003 + self.epoch) * 1_009 + self.workers.rank)
             self._random_state = _random_state(self.device)
 
-    def batch(self, step: Step) -> Batch:
+    def batch(self, step: StepInputs) -> Batch:
         """What this learner sees of a step that all learners of the pack share."""
         gather = self.workers.gather_of(self.config.data.batch_size)
-        return Batch(step.views, step.indices, gather, step.teachers(self.supply), step.labels(self.supply))
+        return Batch(step.views, step.indices, gather, step.teachers(self.inputs), step.labels(self.inputs))
 
     def train_step(self, batch: Batch) -> None:
         """One optimisation step.
@@ -95,7 +96,7 @@ class Learner:
         Raises: NonFiniteError before the update if the loss or a gradient is not finite.
         """
         total = self.config.train.epochs * self.steps_per_epoch
-        progress = Progress(self.step, total)
+        progress = StepInfo(self.step, total)
         self.method.train()
         with self._own_random_state():
             with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._bf16):
@@ -108,9 +109,12 @@ class Learner:
                 raise NonFiniteError(self._blame(terms))
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate(
-                    self.config.train, step=self.step, total=total, steps_per_epoch=self.steps_per_epoch,
+                    self.config.train,
+                    step=self.step,
+                    total=total,
+                    steps_per_epoch=self.steps_per_epoch,
                     batch_size=self.config.data.batch_size,
-                )  # fmt: skip
+                )
             self.optimizer.step()
             self.method.after_step(progress)
         for name, value in terms.items():
@@ -137,7 +141,7 @@ class Learner:
         """Everything the next epoch depends on, with the metrics of the last, and what trained it: the kind of
         device, and the most workers of any epoch."""
         return {
-            "given": plain_given(self.supply.given),
+            "given": plain_context(self.inputs.context),
             "method": self.method.state_dict(),
             "optimizer": self.optimizer.state_dict(),
             "epoch": self.epoch,

@@ -11,17 +11,18 @@ from typing import Any
 class Assignment:
     """A learner for a pack: its key, its configuration, and the directory of its checkpoints.
 
-    `heard` is the last epoch whose report reached its trial; a checkpoint that is further is reported again.
+    `last_delivered_epoch` is the last epoch whose result reached its trial. A checkpoint that is further is
+    reported again.
     """
 
     key: str
     config: dict[str, Any]
     directory: str | None = None
-    heard: int | None = None
+    last_delivered_epoch: int | None = None
 
 
 @dataclass(frozen=True)
-class Report:
+class EpochResult:
     """What became of one epoch of one learner. `error` is empty when it went well.
 
     `offsets`: which of the stream's epochs the learner saw (`train.offsets`).
@@ -38,20 +39,20 @@ class Report:
 
 
 @dataclass(frozen=True)
-class Load:
-    """What an epoch of a pack took: `wall` seconds, of them `alone` in the learners' own steps.
+class EpochStats:
+    """What an epoch of a pack took: `seconds`, of them `own_seconds` in the learners' own steps.
 
     Memory in bytes, of the GPU, or of the machine without one: the share in use at the epoch's peak.
     """
 
     learners: int
-    wall: float
-    alone: float
+    seconds: float
+    own_seconds: float
     memory: float = 0.0
 
 
 @dataclass(frozen=True)
-class Orders:
+class Directive:
     """What a group does next: drop `stop`, take `start` in, train one epoch of the pack on `data`; or `close`."""
 
     data: dict[str, Any] | None = None

@@ -7,10 +7,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from raydistill.config import Train
+from raydistill.config import TrainConfig
 
 
-def make_optimizer(train: Train, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+def make_optimizer(train: TrainConfig, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
     """Over all `parameters`; with `decay: matrices` biases and norms (one dimension) have no weight decay.
 
     LARS leaves parameters without weight decay unscaled, as the published recipes do.

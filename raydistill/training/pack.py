@@ -12,17 +12,18 @@ from torch import nn
 
 from raydistill import config as configuration
 from raydistill.artifacts.store import Store
-from raydistill.config import Data, Evaluation
+from raydistill.config import DataConfig, EvalConfig
 from raydistill.data.augment import normalization
 from raydistill.data.sources import Dataset
 from raydistill.data.stream import Stream
+from raydistill.errors import RaydistillError
 from raydistill.methods import Method
-from raydistill.storage import Place, place
+from raydistill.storage import StoragePath, to_path
 from raydistill.training.checkpoints import latest_checkpoint, to_device, write_checkpoint
 from raydistill.training.distributed import Workers
 from raydistill.training.learner import Learner, NonFiniteError
-from raydistill.training.messages import Assignment, Load, Report
-from raydistill.training.supplies import LoadedTeachers, Supplies
+from raydistill.training.messages import Assignment, EpochResult, EpochStats
+from raydistill.training.teachers import LoadedTeachers, TeacherProvider
 
 log = logging.getLogger(__name__)
 
@@ -32,17 +33,17 @@ class Candidate:
     """A learner as evaluation sees it: the encoders to score, and how."""
 
     encoders: Mapping[str, nn.Module]
-    settings: Evaluation
+    settings: EvalConfig
 
 
 Scores = dict[str, dict[str, float] | Exception]
 Evaluate = Callable[[Mapping[str, Candidate], Dataset, torch.device], Scores]
 
 
-class LearnerFailed(RuntimeError):  # noqa: N818 - it is the learner that failed
+class LearnerError(RaydistillError, RuntimeError):
     """One worker of several cannot go on with learners; the group must start again without them."""
 
-    def __init__(self, *reports: Report) -> None:
+    def __init__(self, *reports: EpochResult) -> None:
         super().__init__("; ".join(f"{report.key}: {report.error}" for report in reports))
         self.reports = reports
 
@@ -65,7 +66,7 @@ class Pack:
     def __init__(
         self,
         dataset: Dataset,
-        data: Data,
+        data: DataConfig,
         *,
         evaluate: Evaluate,
         device: torch.device | str = "cpu",
@@ -79,9 +80,9 @@ class Pack:
         self.workers = workers or Workers()
         self.evaluate = evaluate
         self.learners: dict[str, Learner] = {}
-        self._directories: dict[str, Place | None] = {}
+        self._directories: dict[str, StoragePath | None] = {}
         self._next_epoch: int | None = None
-        self.load: Load | None = None
+        self.load: EpochStats | None = None
         self.stream = Stream(
             dataset.train,
             size=dataset.image_size,
@@ -94,17 +95,17 @@ class Pack:
             prefetch=self._prefetch() if prefetch is None else prefetch,
             fixed_views=data.fixed_views,
         )
-        self.supplies = Supplies(
+        self.provider = TeacherProvider(
             store, dataset, data, device=self.device, workers=self.workers, teachers=teachers
-        )  # fmt: skip
+        )
 
     def _prefetch(self) -> int:
         return 2 if self.device.type == "cuda" else 0
 
-    def add(self, assignment: Assignment) -> Report | None:
+    def add(self, assignment: Assignment) -> EpochResult | None:
         """Take a learner in, from its newest checkpoint if it has one.
 
-        Returns: a report if it was already done, cannot be built, or is further than its trial has heard.
+        Returns: a report if it was already done, cannot be built, or is further than its trial knows.
         """
         if not self.learners:
             self._next_epoch = None
@@ -115,8 +116,8 @@ class Pack:
         if learner.done:
             return _told(assignment.key, learner)
         self.learners[assignment.key] = learner
-        self._directories[assignment.key] = place(assignment.directory) if assignment.directory else None
-        if assignment.heard is not None and learner.epoch > assignment.heard:
+        self._directories[assignment.key] = to_path(assignment.directory) if assignment.directory else None
+        if assignment.last_delivered_epoch is not None and learner.epoch > assignment.last_delivered_epoch:
             return _told(assignment.key, learner)
         return None
 
@@ -133,9 +134,9 @@ class Pack:
         return max(self._next_epoch, min(known)) if known and len(known) == len(wanted) else self._next_epoch
 
     def _replays(self) -> bool:
-        return all(learner.replays for learner in self.learners.values())
+        return all(learner.reproduces_offsets for learner in self.learners.values())
 
-    def run_epoch(self, on_step: Callable[[float], None] = lambda share: None) -> list[Report]:
+    def run_epoch(self, on_step: Callable[[float], None] = lambda share: None) -> list[EpochResult]:
         """One epoch of the stream for every learner that is due; one report each.
 
         `on_step` is told after every step what share of the epoch's steps is done.
@@ -153,10 +154,13 @@ class Pack:
     def _build(self, assignment: Assignment) -> Learner:
         config = configuration.load(assignment.config)
         learner = Learner(
-            config, self.supplies.supply(config), steps_per_epoch=self.stream.steps_per_epoch,
-            device=self.device, workers=self.workers,
-        )  # fmt: skip
-        state = latest_checkpoint(place(assignment.directory)) if assignment.directory else None
+            config,
+            self.provider.inputs_for(config),
+            steps_per_epoch=self.stream.steps_per_epoch,
+            device=self.device,
+            workers=self.workers,
+        )
+        state = latest_checkpoint(to_path(assignment.directory)) if assignment.directory else None
         if state is not None:
             learner.load_state_dict(to_device(state, self.device))
         return learner
@@ -169,8 +173,8 @@ class Pack:
             return wanted == epoch
         return wanted is None or wanted - epoch != 1
 
-    def _train(self, due: dict[str, Learner], epoch: int, on_step: Callable[[float], None]) -> list[Report]:
-        reports: list[Report] = []
+    def _train(self, due: dict[str, Learner], epoch: int, on_step: Callable[[float], None]) -> list[EpochResult]:
+        reports: list[EpochResult] = []
         for learner in due.values():
             learner.see(epoch)
             learner.start_epoch()
@@ -178,9 +182,9 @@ class Pack:
         views = dict.fromkeys(view for learner in due.values() for view in learner.method.views)
         started = time.perf_counter()
         for number, (drawn, indices) in enumerate(self.stream.epoch(epoch, views), 1):
-            step = self.supplies.step(drawn, indices, epoch)
+            step = self.provider.step(drawn, indices, epoch)
             for key, learner in list(due.items()):
-                began, shared = time.perf_counter(), self.supplies.seconds
+                began, shared = time.perf_counter(), self.provider.seconds
                 try:
                     learner.train_step(learner.batch(step))
                 except Exception as error:
@@ -188,15 +192,15 @@ class Pack:
                     del due[key]
                     self.remove(key)
                     del learner
-                self._seconds[key] += time.perf_counter() - began - (self.supplies.seconds - shared)
+                self._seconds[key] += time.perf_counter() - began - (self.provider.seconds - shared)
             on_step(number / self.stream.steps_per_epoch)
             if not due:
                 break
         self._wall = time.perf_counter() - started
-        self.load = Load(len(self._seconds), self._wall, sum(self._seconds.values()), memory_in_use(self.device))
+        self.load = EpochStats(len(self._seconds), self._wall, sum(self._seconds.values()), memory_in_use(self.device))
         return reports
 
-    def _failed(self, key: str, epoch: int, error: Exception) -> Report:
+    def _failed(self, key: str, epoch: int, error: Exception) -> EpochResult:
         """The report of a learner that cannot go on.
 
         Raises: LearnerFailed where other workers wait for this one in the middle of the step; a loss that is not
@@ -206,15 +210,15 @@ class Pack:
         if self.workers.lost(error):
             raise error
         log.debug("learner %s failed", key, exc_info=error)
-        report = Report(key, epoch, error=_cause(error), memory=out_of_memory(error))
+        report = EpochResult(key, epoch, error=_cause(error), memory=out_of_memory(error))
         if self.workers.world > 1 and not isinstance(error, NonFiniteError):
-            raise LearnerFailed(report)
+            raise LearnerError(report)
         if report.memory and self.device.type == "cuda":
             error.__traceback__ = None
             torch.cuda.empty_cache()
         return report
 
-    def _finish(self, trained: dict[str, Learner]) -> list[Report]:
+    def _finish(self, trained: dict[str, Learner]) -> list[EpochResult]:
         """Score, describe and write down learners that have had all steps of their epoch."""
         terms: dict[str, dict[str, float]] = {}
         reports = []
@@ -234,8 +238,9 @@ class Pack:
         """Of those that are due for it; all the same exception where the images cannot be read."""
         due = {
             key: Candidate(scored_encoders(learner.method, learner.config.eval.encoders), learner.config.eval)
-            for key, learner in trained.items() if learner.done or learner.epoch % learner.config.eval.every == 0
-        }  # fmt: skip
+            for key, learner in trained.items()
+            if learner.done or learner.epoch % learner.config.eval.every == 0
+        }
         found: Scores = {}
         if due and self.workers.rank == 0:
             try:
@@ -251,7 +256,7 @@ class Pack:
         metrics: dict[str, float],
         scores: dict[str, float] | Exception | None,
         took: float,
-    ) -> Report:
+    ) -> EpochResult:
         """A learner's metrics, and its checkpoint. `scores`: None where none were due; `took`: its share of their
         seconds."""
         began = time.perf_counter()
@@ -285,9 +290,9 @@ class Pack:
         }
 
 
-def _told(key: str, learner: Learner) -> Report:
+def _told(key: str, learner: Learner) -> EpochResult:
     """Of the learner's last epoch."""
-    return Report(key, learner.epoch, learner.metrics, done=learner.done, offsets=tuple(learner.offsets))
+    return EpochResult(key, learner.epoch, learner.metrics, done=learner.done, offsets=tuple(learner.offsets))
 
 
 def scored_encoders(method: Method, which: str) -> dict[str, nn.Module]:

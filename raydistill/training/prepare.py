@@ -17,17 +17,17 @@ from raydistill.artifacts import encoders, teachers
 from raydistill.artifacts.labels import class_counts
 from raydistill.artifacts.sources import PROVENANCE
 from raydistill.artifacts.store import Store, key_of
-from raydistill.config import Config, ConfigError, Teacher
+from raydistill.config import Config, ConfigError, TeacherConfig
 from raydistill.data.augment import normalization
 from raydistill.data.sources import Dataset, load_dataset
-from raydistill.methods import Given, Method, Widths
+from raydistill.methods import FeatureDims, Method, MethodContext
 from raydistill.models.backbones import Backbone
 from raydistill.models.released import load_released
 from raydistill.models.teacher import FrozenTeacher, save_teacher
 from raydistill.storage import Remote, is_remote, local_copy
 from raydistill.training.checkpoint_files import CheckpointError, winner_of
 from raydistill.training.checkpoints import latest_checkpoint
-from raydistill.training.messages import Report
+from raydistill.training.messages import EpochResult
 from raydistill.training.pack import Evaluate
 from raydistill.training.single import train
 
@@ -41,7 +41,7 @@ def located(config: Config, store: Store, image_size: int) -> Config:
     return config.model_copy(update={"teacher": config.teacher.model_copy(update={"sources": sources})})
 
 
-def locate(store: Store, source: str, settings: Teacher, image_size: int) -> str:
+def locate(store: Store, source: str, settings: TeacherConfig, image_size: int) -> str:
     """`artifact:KEY` for anything that `teacher.sources` accepts; converted and kept in the store.
 
     Raises: ConfigError naming the source and what would be accepted; TeacherError for a file that is damaged,
@@ -82,13 +82,16 @@ def _library(store: Store, source: str, image_size: int) -> Path:
     return store.get("teacher", made, make)
 
 
-def _released(store: Store, path: Path, settings: Teacher, image_size: int) -> Path:
+def _released(store: Store, path: Path, settings: TeacherConfig, image_size: int) -> Path:
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     made = {
-        "sha256": digest, "format": settings.format, "backbone": settings.backbone, "stem": settings.stem,
+        "sha256": digest,
+        "format": settings.format,
+        "backbone": settings.backbone,
+        "stem": settings.stem,
         "image_size": image_size,
-    }  # fmt: skip
+    }
 
     def make(folder: Path) -> None:
         backbone, head, own = load_released(
@@ -134,7 +137,7 @@ def _run(store: Store, folder: Path) -> Path:
     return teachers.publish(store, made, config, state)
 
 
-def promised(config: Config, dataset: Dataset, store: Store) -> Given:
+def promised(config: Config, dataset: Dataset, store: Store) -> MethodContext:
     """What the method will be built for, before its teachers are trained and its labels are made.
 
     Raises: ValueError for labels that cannot be, and whatever building the teacher's method raises.
@@ -145,11 +148,11 @@ def promised(config: Config, dataset: Dataset, store: Store) -> Given:
     elif config.teacher.sources:
         shown = normalization(dataset.name, dataset.image_size)
         loaded = [teachers.load(store, key, shown, torch.device("cpu")) for key in teachers.keys(config, dataset)]
-        widths = [Widths(*teacher.widths) for teacher in loaded]
+        widths = [FeatureDims(*teacher.widths) for teacher in loaded]
     else:
-        given = Given(dataset.image_size, len(dataset.train))
-        widths = [_widths(methods.build(recipe.method, given, seed=0)) for recipe in teachers.recipes(config)]
-    return Given(dataset.image_size, len(dataset.train), counts, tuple(widths))
+        context = MethodContext(dataset.image_size, len(dataset.train))
+        widths = [_widths(methods.build(recipe.method, context, seed=0)) for recipe in teachers.teacher_configs(config)]
+    return MethodContext(dataset.image_size, len(dataset.train), counts, tuple(widths))
 
 
 def promised_counts(config: Config, dataset: Dataset) -> tuple[int, ...]:
@@ -166,10 +169,10 @@ def promised_counts(config: Config, dataset: Dataset) -> tuple[int, ...]:
     return (images // source.clusters,) * source.clusters
 
 
-def _widths(method: Method) -> Widths:
+def _widths(method: Method) -> FeatureDims:
     head = method.head()
     linear = [layer for layer in head or () if isinstance(layer, nn.Linear)]
-    return Widths(int(method.encoders()["student"].dim), linear[-1].out_features if linear else None)  # type: ignore[arg-type]
+    return FeatureDims(int(method.encoders()["student"].dim), linear[-1].out_features if linear else None)  # type: ignore[arg-type]
 
 
 def ensure_teachers(
@@ -178,7 +181,7 @@ def ensure_teachers(
     scratch: Path,
     *,
     evaluate: Evaluate,
-    on_epoch: Callable[[Report], None] = lambda report: None,
+    on_epoch: Callable[[EpochResult], None] = lambda report: None,
     device: torch.device | str | None = None,
 ) -> list[str]:
     """Train the teachers that `config` needs and the store lacks, here and now. Returns: their keys.
@@ -188,8 +191,8 @@ def ensure_teachers(
     if config.method.teacher_output() is None:
         return []
     dataset = load_dataset(config.data)
-    for recipe in teachers.recipes(config):
-        made = teachers.made_of(recipe, dataset)
+    for recipe in teachers.teacher_configs(config):
+        made = teachers.provenance(recipe, dataset)
         if store.find("teacher", made) is None:
             directory = scratch / key_of("teacher", made)
             train(recipe, directory, evaluate=evaluate, on_epoch=on_epoch, device=device)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from raydistill.config import Train
+from raydistill.config import TrainConfig
 
 
-def learning_rate(train: Train, *, step: int, total: int, steps_per_epoch: int, batch_size: int) -> float:
+def learning_rate(train: TrainConfig, *, step: int, total: int, steps_per_epoch: int, batch_size: int) -> float:
     """The rate of optimisation step `step` of `total`, counted from 0.
 
     Linear warm-up from 0, then constant, a cosine to 0 over the remaining steps, or a multiplication by

@@ -11,11 +11,12 @@ from raydistill import config as configuration
 from raydistill.artifacts.store import Store
 from raydistill.config import Config
 from raydistill.data.sources import load_dataset
-from raydistill.training.messages import Assignment, Report
+from raydistill.errors import RaydistillError
+from raydistill.training.messages import Assignment, EpochResult
 from raydistill.training.pack import Evaluate, Pack
 
 
-class TrainingFailed(RuntimeError):  # noqa: N818 - it is the training that failed
+class TrainingError(RaydistillError, RuntimeError):
     """The learner failed; the message is its one-line cause."""
 
 
@@ -24,10 +25,10 @@ def train(
     directory: Path | None,
     *,
     evaluate: Evaluate,
-    on_epoch: Callable[[Report], None] = lambda report: None,
+    on_epoch: Callable[[EpochResult], None] = lambda report: None,
     device: torch.device | str | None = None,
     store: Store | None = None,
-) -> Report:
+) -> EpochResult:
     """Train one configuration, from its newest checkpoint in `directory` if there is one.
 
     Its teachers must be in `store` already (`prepare.ensure_teachers`). Returns: the report of the last epoch.
@@ -42,5 +43,5 @@ def train(
         if not report.error:
             on_epoch(report)
     if report.error:
-        raise TrainingFailed(report.error)
+        raise TrainingError(report.error)
     return report

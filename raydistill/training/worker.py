@@ -8,26 +8,26 @@ from typing import Any, Protocol
 import torch
 
 from raydistill.artifacts.store import Store
-from raydistill.config import Data
+from raydistill.config import DataConfig
 from raydistill.data.sources import Dataset, load_dataset
 from raydistill.training.distributed import Workers
-from raydistill.training.messages import Load, Orders, Report, data_key
-from raydistill.training.pack import Evaluate, LearnerFailed, Pack
-from raydistill.training.supplies import LoadedTeachers
+from raydistill.training.messages import Directive, EpochResult, EpochStats, data_key
+from raydistill.training.pack import Evaluate, LearnerError, Pack
+from raydistill.training.teachers import LoadedTeachers
 
 
 class Control(Protocol):
     """Who decides, asked at every epoch boundary with what came of the epoch before."""
 
-    def boundary(self, reports: list[Report], load: Load | None) -> Orders: ...
+    def boundary(self, reports: list[EpochResult], load: EpochStats | None) -> Directive: ...
 
     def started(self) -> None:
-        """Told by every worker when the group has its first orders."""
+        """Told by every worker when the group has its first directives."""
 
     def tick(self, share: float) -> None:
         """Told after every step what share of the epoch is done; must return at once."""
 
-    def failed(self, report: Report) -> None:
+    def failed(self, report: EpochResult) -> None:
         """Told by any worker of several, just before the group falls, which learner it fell over."""
 
 
@@ -38,35 +38,35 @@ def serve(
     device: torch.device | str = "cpu",
     workers: Workers | None = None,
     store: Store | None = None,
-    load: Callable[[Data], Dataset] = load_dataset,
+    load: Callable[[DataConfig], Dataset] = load_dataset,
 ) -> None:
     """Train packs, one for each data setting, epoch by epoch in the order that `control` gives, until it closes.
 
     Every worker of the group calls this; worker 0 asks `control`. Raises: LearnerFailed; RuntimeError when another
     worker is gone.
     """
-    group = _Group(evaluate, device, workers or Workers(), store, load)
-    reports: list[Report] = []
-    measured: Load | None = None
+    group = _PackSet(evaluate, device, workers or Workers(), store, load)
+    reports: list[EpochResult] = []
+    measured: EpochStats | None = None
     while True:
         first = group.workers.rank == 0
-        orders = group.workers.broadcast(control.boundary(reports, measured) if first else Orders())
+        directive = group.workers.broadcast(control.boundary(reports, measured) if first else Directive())
         control.started()
-        if orders.close:
+        if directive.close:
             return
         try:
-            reports = group.change(orders)
-            # A learner that has something to say waits until its trial has heard it.
+            reports = group.change(directive)
+            # A learner that has something to say waits until its trial has last_delivered_epoch it.
             measured = None
-            if not reports and orders.data is not None:
-                reports, measured = group.train(orders.data, control.tick if first else lambda share: None)
-        except LearnerFailed as failure:
+            if not reports and directive.data is not None:
+                reports, measured = group.train(directive.data, control.tick if first else lambda share: None)
+        except LearnerError as failure:
             for report in failure.reports:
                 control.failed(report)
             raise
 
 
-class _Group:
+class _PackSet:
     """The packs of one worker, and what they share: images and teachers."""
 
     def __init__(
@@ -75,31 +75,31 @@ class _Group:
         device: torch.device | str,
         workers: Workers,
         store: Store | None,
-        load: Callable[[Data], Dataset],
+        load: Callable[[DataConfig], Dataset],
     ) -> None:
         self.evaluate, self.device, self.workers, self.store, self.load = evaluate, device, workers, store, load
         self.packs: dict[str, Pack] = {}
         self.datasets: dict[str, Dataset] = {}
         self.teachers: LoadedTeachers = {}
 
-    def change(self, orders: Orders) -> list[Report]:
+    def change(self, directive: Directive) -> list[EpochResult]:
         """Drop and take in learners; a pack without any ends."""
         for pack in self.packs.values():
-            for key in orders.stop:
+            for key in directive.stop:
                 pack.remove(key)
         reports = []
-        for assignment in orders.start:
+        for assignment in directive.start:
             try:
                 report = self._pack(assignment.config["data"]).add(assignment)
             except (ValueError, OSError) as error:
-                report = Report(assignment.key, error=str(error))
+                report = EpochResult(assignment.key, error=str(error))
                 self._all_or_none([report], error)
             if report is not None:
                 reports.append(report)
         self.packs = {name: pack for name, pack in self.packs.items() if pack.learners}
         return reports
 
-    def train(self, data: dict[str, Any], tick: Callable[[float], None]) -> tuple[list[Report], Load | None]:
+    def train(self, data: dict[str, Any], tick: Callable[[float], None]) -> tuple[list[EpochResult], EpochStats | None]:
         """One epoch of the pack on `data`; images that cannot be read end all its learners."""
         pack = self.packs.get(data_key(data))
         if pack is None:
@@ -107,29 +107,34 @@ class _Group:
         try:
             return pack.run_epoch(tick), pack.load
         except (ValueError, OSError) as error:
-            reports = [Report(key, error=str(error)) for key in pack.learners]
+            reports = [EpochResult(key, error=str(error)) for key in pack.learners]
             self._all_or_none(reports, error)
             del self.packs[data_key(data)]
             return reports, None
 
-    def _all_or_none(self, failed: list[Report], error: Exception) -> None:
+    def _all_or_none(self, failed: list[EpochResult], error: Exception) -> None:
         """What one worker cannot read another may: the group falls over these learners together."""
         if self.workers.lost(error):
             raise error
         if self.workers.world > 1:
-            raise LearnerFailed(*failed)
+            raise LearnerError(*failed)
 
     def _pack(self, data: dict[str, Any]) -> Pack:
         name = data_key(data)
         if name not in self.packs:
-            settings = Data.model_validate(data)
+            settings = DataConfig.model_validate(data)
             self.packs[name] = Pack(
-                self._dataset(settings), settings, evaluate=self.evaluate, device=self.device, workers=self.workers,
-                store=self.store, teachers=self.teachers,
-            )  # fmt: skip
+                self._dataset(settings),
+                settings,
+                evaluate=self.evaluate,
+                device=self.device,
+                workers=self.workers,
+                store=self.store,
+                teachers=self.teachers,
+            )
         return self.packs[name]
 
-    def _dataset(self, settings: Data) -> Dataset:
+    def _dataset(self, settings: DataConfig) -> Dataset:
         """The images, decoded once per worker whatever the batch size or the order."""
         same = settings.model_copy(update={"batch_size": 2, "stream_seed": 0, "fixed_views": None})
         name = data_key(same.model_dump(mode="json"))

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from raydistill.config import ConfigError, nearest
-from raydistill.export.found import Found
+from raydistill.export.resolve import ResolvedRun
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,7 +40,7 @@ class Format(Protocol):
     WEIGHTS: str
     NEEDS: str
 
-    def write(self, encoder: nn.Module, found: Found, folder: Path) -> None:
+    def write(self, encoder: nn.Module, found: ResolvedRun, folder: Path) -> None:
         """Write what belongs to the format into `folder`, which has `preprocessing.json` and `preprocess.py`.
 
         Raises: ConfigError for an encoder that the format cannot express.

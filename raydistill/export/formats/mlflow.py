@@ -18,19 +18,19 @@ from torch import Tensor, nn
 
 from raydistill.export.formats import copy_portable, quiet
 from raydistill.export.formats.torch_export import save_program
-from raydistill.export.found import Found
+from raydistill.export.resolve import ResolvedRun
 
 WEIGHTS = "artifacts/encoder.pt2"
 NEEDS = "mlflow, torch, numpy and Pillow"
 PARTS = ("preprocess.py", "preprocessing.json", "encoder.pt2")
 
 
-def write(encoder: nn.Module, found: Found, folder: Path) -> None:
+def write(encoder: nn.Module, found: ResolvedRun, folder: Path) -> None:
     os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
     import mlflow
     from mlflow.types import Schema, TensorSpec
 
-    size = found.given["image_size"]
+    size = found.context["image_size"]
     with tempfile.TemporaryDirectory() as passing, quiet():
         parts = Path(passing)
         for name in PARTS[:2]:
@@ -39,11 +39,13 @@ def write(encoder: nn.Module, found: Found, folder: Path) -> None:
         copy_portable("model.py", parts)
         model = mlflow.models.Model()
         mlflow.pyfunc.save_model(
-            folder / "model", python_model=str(parts / "model.py"), mlflow_model=model,
+            folder / "model",
+            python_model=str(parts / "model.py"),
+            mlflow_model=model,
             artifacts={Path(name).stem: str(parts / name) for name in PARTS},
             input_example=[_example(size)],
             pip_requirements=[f"{name}=={_release(name)}" for name in ("mlflow", "torch", "numpy", "pillow")],
-        )  # fmt: skip
+        )
     # There is no type hint for arrays; MLflow knows them as tensors.
     model.signature.outputs = Schema([TensorSpec(np.dtype(np.float32), (-1, encoder.dim))])
     _forget_where_it_was_made(model.flavors["python_function"])

@@ -9,19 +9,25 @@ import torch
 from torch import Tensor, nn
 
 from raydistill.export.formats import preprocess, quiet
-from raydistill.export.found import Found
+from raydistill.export.resolve import ResolvedRun
 
 WEIGHTS = "encoder.onnx"
 NEEDS = "onnxruntime, torch, numpy and Pillow"
 
 
-def write(encoder: nn.Module, found: Found, folder: Path) -> None:
-    size = found.given["image_size"]
+def write(encoder: nn.Module, found: ResolvedRun, folder: Path) -> None:
+    size = found.context["image_size"]
     with quiet():
         torch.onnx.export(
-            encoder, (torch.zeros(2, 3, size, size),), folder / WEIGHTS, dynamo=True, external_data=False,
-            input_names=["images"], output_names=["embeddings"], dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
-        )  # fmt: skip
+            encoder,
+            (torch.zeros(2, 3, size, size),),
+            folder / WEIGHTS,
+            dynamo=True,
+            external_data=False,
+            input_names=["images"],
+            output_names=["embeddings"],
+            dynamic_shapes=({0: torch.export.Dim.DYNAMIC},),
+        )
 
 
 def embed(folder: Path, images: list[np.ndarray]) -> Tensor:

@@ -11,13 +11,13 @@ from torch import Tensor, nn
 from raydistill.artifacts.encoders import WEIGHTS as WEIGHTS
 from raydistill.artifacts.encoders import load, save
 from raydistill.export.formats import preprocess
-from raydistill.export.found import Found
+from raydistill.export.resolve import ResolvedRun
 
 NEEDS = "raydistill"
 
 
-def write(encoder: nn.Module, found: Found, folder: Path) -> None:
-    save(encoder, found.encoder, found.config, found.given, folder)
+def write(encoder: nn.Module, found: ResolvedRun, folder: Path) -> None:
+    save(encoder, found.encoder, found.config, found.context, folder)
 
 
 def embed(folder: Path, images: list[np.ndarray]) -> Tensor:

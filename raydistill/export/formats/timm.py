@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from raydistill.config import ConfigError
 from raydistill.export.formats import copy_portable, preprocess
-from raydistill.export.found import Found
+from raydistill.export.resolve import ResolvedRun
 from raydistill.models.backbones import NARROW, NARROW_LAYERS, Backbone
 from raydistill.models.vit import BlockEncoder
 
@@ -32,7 +32,7 @@ class Spelled(NamedTuple):
     state: dict[str, Tensor]
 
 
-def write(encoder: nn.Module, found: Found, folder: Path) -> None:
+def write(encoder: nn.Module, found: ResolvedRun, folder: Path) -> None:
     import timm
 
     spelled = _spell(encoder, found)
@@ -40,10 +40,13 @@ def write(encoder: nn.Module, found: Found, folder: Path) -> None:
     net = timm.create_model(spelled.architecture, num_classes=0, **spelled.arguments)
     known = {key: net.pretrained_cfg[key] for key in KEPT if key in net.pretrained_cfg}
     config = {
-        "architecture": spelled.architecture, "num_classes": 0, "num_features": net.num_features,
-        "model_args": spelled.arguments, "stem_stride": spelled.stem_stride,
+        "architecture": spelled.architecture,
+        "num_classes": 0,
+        "num_features": net.num_features,
+        "model_args": spelled.arguments,
+        "stem_stride": spelled.stem_stride,
         "pretrained_cfg": known | _seen(json.loads((folder / "preprocessing.json").read_text())),
-    }  # fmt: skip
+    }
     (folder / "config.json").write_text(json.dumps(config, indent=1))
     copy_portable("load.py", folder)
 
@@ -52,13 +55,17 @@ def _seen(preprocessing: dict[str, Any]) -> dict[str, Any]:
     """The preprocessing as timm's own transforms take it."""
     size, crop = preprocessing["image_size"], preprocessing["crop"]
     return {
-        "input_size": [3, size, size], "interpolation": "bilinear", "num_classes": 0, "mean": preprocessing["mean"],
-        "std": preprocessing["std"], "crop_pct": size / preprocessing["resize"] if crop else 1.0,
+        "input_size": [3, size, size],
+        "interpolation": "bilinear",
+        "num_classes": 0,
+        "mean": preprocessing["mean"],
+        "std": preprocessing["std"],
+        "crop_pct": size / preprocessing["resize"] if crop else 1.0,
         "crop_mode": "center" if crop else "squash",
-    }  # fmt: skip
+    }
 
 
-def _spell(encoder: nn.Module, found: Found) -> Spelled:
+def _spell(encoder: nn.Module, found: ResolvedRun) -> Spelled:
     """Raises: ConfigError for a network that is not timm's."""
     if isinstance(encoder, BlockEncoder):
         architecture, arguments = _vit(encoder.net)
@@ -90,9 +97,12 @@ def _vit(net: Any) -> tuple[str, dict[str, Any]]:
         return _timm(net)
     patches = net.patch_embed
     return "vit_tiny_patch16_224", {
-        "img_size": patches.img_size[0], "patch_size": patches.patch_size[0], "embed_dim": net.embed_dim,
-        "depth": len(net.blocks), "num_heads": net.blocks[0].attn.num_heads,
-    }  # fmt: skip
+        "img_size": patches.img_size[0],
+        "patch_size": patches.patch_size[0],
+        "embed_dim": net.embed_dim,
+        "depth": len(net.blocks),
+        "num_heads": net.blocks[0].attn.num_heads,
+    }
 
 
 def _stem_stride(folder: Path) -> int | None:

@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 
 from raydistill.export.formats import preprocess
-from raydistill.export.found import Found
+from raydistill.export.resolve import ResolvedRun
 
 WEIGHTS = "encoder.pt2"
 NEEDS = "torch, numpy and Pillow"
 
 
-def write(encoder: nn.Module, found: Found, folder: Path) -> None:
-    save_program(encoder, found.given["image_size"], folder / WEIGHTS)
+def write(encoder: nn.Module, found: ResolvedRun, folder: Path) -> None:
+    save_program(encoder, found.context["image_size"], folder / WEIGHTS)
 
 
 def save_program(encoder: nn.Module, size: int, path: Path) -> None:

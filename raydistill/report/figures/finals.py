@@ -5,20 +5,20 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from raydistill.report.compared import METRICS, by_seed, finalists
+from raydistill.records.leaderboard import LeaderboardEntry
+from raydistill.report.comparison import METRICS, by_seed, finalists
 from raydistill.report.figures import style
 from raydistill.report.figures.labels import shortened
 from raydistill.report.figures.scales import jitter
+from raydistill.report.formatting import ACCURACY, axis, factor
 from raydistill.report.intervals import estimate
-from raydistill.report.load import Sweep
-from raydistill.report.wording import ACCURACY, axis, factor
-from raydistill.sweep.table import Row
+from raydistill.report.load import SweepData
 
 MOST = 3  # panels
-Shown = list[tuple[str, Sweep, Row]]
+Shown = list[tuple[str, SweepData, LeaderboardEntry]]
 
 
-def comparison(*sweeps: Sweep) -> Figure:
+def comparison(*sweeps: SweepData) -> Figure:
     """Winner and baselines of one sweep or several: every seed a point, the mean, and its 95 % interval."""
     shown = [(_name(sweep, row, sweeps), sweep, row) for sweep in sweeps for row in finalists(sweep)]
     metrics = [name for name in METRICS if any(row.mean(name) for _, _, row in shown)][:MOST]
@@ -37,7 +37,7 @@ def comparison(*sweeps: Sweep) -> Figure:
     return figure
 
 
-def _name(sweep: Sweep, row: Row, sweeps: tuple[Sweep, ...]) -> str:
+def _name(sweep: SweepData, row: LeaderboardEntry, sweeps: tuple[SweepData, ...]) -> str:
     return f"{sweep.name}: {row.name}" if len(sweeps) > 1 else row.name
 
 
@@ -49,8 +49,15 @@ def _panel(axes: Axes, shown: Shown, metric: str) -> None:
             continue
         color = style.RED if row is sweep.rows[0] else style.BLUE
         found = estimate(values)
-        axes.plot(values, place + jitter(len(values), 0.3), "o", markersize=4.5, markerfacecolor="none",
-                  markeredgecolor=color, alpha=0.8)  # fmt: skip
+        axes.plot(
+            values,
+            place + jitter(len(values), 0.3),
+            "o",
+            markersize=4.5,
+            markerfacecolor="none",
+            markeredgecolor=color,
+            alpha=0.8,
+        )
         if found.low is not None and found.high is not None:
             axes.plot([found.low, found.high], [place, place], color=color, linewidth=1.6, solid_capstyle="butt")
         axes.plot(found.mean, place, "D", markersize=5.5, color=color, markeredgecolor="white", markeredgewidth=0.6)

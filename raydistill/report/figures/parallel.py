@@ -12,9 +12,9 @@ from matplotlib.figure import Figure
 from raydistill.report.figures import labels, style
 from raydistill.report.figures.scales import Scale, jitter, scale_of
 from raydistill.report.figures.searched import NO_SCORE, NO_SETTING, kind, scores
+from raydistill.report.formatting import axis, short_names
 from raydistill.report.importance import importances
-from raydistill.report.load import Sweep
-from raydistill.report.wording import axis, short_names
+from raydistill.report.load import SweepData
 
 BELOW = -0.13  # where lines pass that have no value of a setting
 COLUMN = 1.15  # inches
@@ -24,7 +24,7 @@ HEAD = style.TEXT * 1.1  # points: bold letters are wider
 ROOM = 0.8  # of a column, for its ticks' labels
 
 
-def parallel_coordinates(sweep: Sweep) -> Figure:
+def parallel_coordinates(sweep: SweepData) -> Figure:
     """A line for each trial through its settings to its score, the settings that matter most nearest to it.
 
     Of those trained to the end the darker the better, the winner in orange; grey and broken, below them: the others, at
@@ -51,13 +51,13 @@ def parallel_coordinates(sweep: Sweep) -> Figure:
     return figure
 
 
-def _ordered(sweep: Sweep) -> list[str]:
+def _ordered(sweep: SweepData) -> list[str]:
     """The searched settings, those that matter most last."""
     shares = importances(sweep)
     return sorted(sweep.searched, key=lambda path: shares.get(path, 0.0))
 
 
-def _colors(sweep: Sweep, found: pd.Series) -> dict[str, Any]:
+def _colors(sweep: SweepData, found: pd.Series) -> dict[str, Any]:
     """Of the trials trained to the end, by their rank; scores of others are of earlier epochs and do not compare."""
     ended = [key for key in found.index if sweep.trials.outcome[key] == "finished"]
     order = (found[ended].rank(ascending=sweep.maximize) - 1) / max(len(ended) - 1, 1)
@@ -74,7 +74,7 @@ def _look(of: str, color: Any, thin: float) -> dict[str, Any]:
     return {"linewidth": 0.9 * thin, "color": style.FAINT, "alpha": 0.8, "zorder": 2, "linestyle": BROKEN}
 
 
-def _frame(axes: Axes, sweep: Sweep, paths: list[str], scales: list[Scale], passed: list[bool]) -> None:
+def _frame(axes: Axes, sweep: SweepData, paths: list[str], scales: list[Scale], passed: list[bool]) -> None:
     """Upright axes with their names above and their ticks beside them; `passed`: some line has no value there."""
     names = short_names(sweep.searched)
     inches = max(style.WIDTH, COLUMN * len(scales)) / len(scales)
@@ -87,15 +87,28 @@ def _frame(axes: Axes, sweep: Sweep, paths: list[str], scales: list[Scale], pass
     for column, (title, scale) in enumerate(zip(titles, scales, strict=True)):
         axes.plot([column, column], [0, 1], color=style.GREY, linewidth=1, zorder=4, solid_capstyle="butt")
         axes.text(
-            column, 1.07, style.plain(title), ha="center", va="bottom", fontsize=style.TEXT, color=style.INK,
+            column,
+            1.07,
+            style.plain(title),
+            ha="center",
+            va="bottom",
+            fontsize=style.TEXT,
+            color=style.INK,
             fontweight="bold",
-        )  # fmt: skip
+        )
         last = column == len(scales) - 1
         for place, text in scale.ticks(6):
             shown = style.plain(labels.broken(text, labels.letters(ROOM * inches)))
             axes.text(
-                column + (0.05 if last else -0.05), scale.share(place), shown, ha="left" if last else "right",
-                va="center", fontsize=style.SMALL, color=style.INK, zorder=6, bbox=halo,
-            )  # fmt: skip
+                column + (0.05 if last else -0.05),
+                scale.share(place),
+                shown,
+                ha="left" if last else "right",
+                va="center",
+                fontsize=style.SMALL,
+                color=style.INK,
+                zorder=6,
+                bbox=halo,
+            )
         if passed[column]:
             axes.text(column, BELOW - 0.05, "not used", ha="center", va="top", fontsize=style.SMALL, color=style.GREY)

@@ -12,9 +12,9 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
 from raydistill.report.figures import labels
 from raydistill.report.figures.style import plain
+from raydistill.report.formatting import is_number, missing, setting
 from raydistill.report.importance import log_scaled
-from raydistill.report.load import Sweep
-from raydistill.report.wording import is_number, missing, setting
+from raydistill.report.load import SweepData
 
 CROWD = 9  # choices that have a label each
 MARGIN = 0.06  # of the axis, at each end
@@ -83,7 +83,7 @@ class Scale:
         axes.xaxis.set_minor_locator(NullLocator())
 
 
-def scale_of(sweep: Sweep, path: str) -> Scale:
+def scale_of(sweep: SweepData, path: str) -> Scale:
     """The axis of a searched setting: its whole range as the space gives it, else as the search's trials have it.
 
     Lists of numbers that span more than 1.5 decades are drawn on a log scale, other lists with a place for each.

@@ -13,9 +13,9 @@ from matplotlib.lines import Line2D
 
 from raydistill.report.figures import style
 from raydistill.report.figures.scales import Scale, jitter, scale_of
+from raydistill.report.formatting import axis, count, factor, label, percent, short_names
 from raydistill.report.importance import importances, rests_on, why_none
-from raydistill.report.load import Sweep
-from raydistill.report.wording import axis, count, factor, label, percent, short_names
+from raydistill.report.load import SweepData
 
 NO_SCORE = "No trial of the search has a score yet."
 NO_SETTING = "The search varied no setting."
@@ -24,7 +24,7 @@ COLUMNS = 4
 HEIGHT = 2.0  # inches of a row of panels
 
 
-def importance(sweep: Sweep) -> Figure:
+def importance(sweep: SweepData) -> Figure:
     """A bar for each searched setting: the share of the score's variation that it explains by itself.
 
     Among the trials that were trained to the end. A grey bar is what is left to all of it.
@@ -42,9 +42,14 @@ def importance(sweep: Sweep) -> Figure:
     axes.barh(list(bars), [share * 100 for share in bars.values()], color=colors, height=0.62)
     for row, share in enumerate(bars.values()):
         axes.annotate(
-            percent(share), (share * 100, row), xytext=(4, 0), textcoords="offset points", va="center",
-            fontsize=style.SMALL, color=style.INK,
-        )  # fmt: skip
+            percent(share),
+            (share * 100, row),
+            xytext=(4, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=style.SMALL,
+            color=style.INK,
+        )
     axes.grid(visible=False, axis="y")
     axes.invert_yaxis()
     axes.set_xlim(0, max(bars.values()) * 112)
@@ -55,7 +60,7 @@ def importance(sweep: Sweep) -> Figure:
     return figure
 
 
-def slices(sweep: Sweep, paths: Sequence[str] | None = None) -> Figure:
+def slices(sweep: SweepData, paths: Sequence[str] | None = None) -> Figure:
     """The score against each searched setting, or those of `paths`, a panel each.
 
     Filled: trained to the end; hollow: stopped early or not yet ended, at the last score; a star: the winner.
@@ -82,7 +87,7 @@ def slices(sweep: Sweep, paths: Sequence[str] | None = None) -> Figure:
     return figure
 
 
-def scores(sweep: Sweep) -> pd.Series:
+def scores(sweep: SweepData) -> pd.Series:
     """The last score of each of the search's trials that has any, in the unit of its axis, worst first."""
     if sweep.metric not in sweep.scores:
         return pd.Series(dtype=float)
@@ -90,12 +95,12 @@ def scores(sweep: Sweep) -> pd.Series:
     return found.sort_values(ascending=sweep.maximize, kind="stable")
 
 
-def kind(sweep: Sweep, key: str) -> str:
+def kind(sweep: SweepData, key: str) -> str:
     """What a trial is drawn as: the winner, or how it ended."""
     return "winner" if key == sweep.best else str(sweep.trials.outcome[key])
 
 
-def _slice(panel: Axes, sweep: Sweep, path: str, scale: Scale, found: pd.Series) -> None:
+def _slice(panel: Axes, sweep: SweepData, path: str, scale: Scale, found: pd.Series) -> None:
     places = [scale.place(sweep.setting(str(key), path)) for key in found.index]
     points = pd.DataFrame({"x": places, "y": found, "kind": [kind(sweep, str(key)) for key in found.index]})
     points["x"] += jitter(len(points), 0.3 if scale.choices else 0.0)
@@ -113,13 +118,19 @@ def _look(of: str) -> dict[str, Any]:
     }.get(of, {**round_point, "markerfacecolor": "none"})
 
 
-def _points(sweep: Sweep, found: pd.Series) -> list[Line2D]:
+def _points(sweep: SweepData, found: pd.Series) -> list[Line2D]:
     """The legend: one of each kind that there is."""
     names = {
-        "winner": "winner" if sweep.rows else "best so far", "finished": "trained to the end",
-        "stopped_early": "stopped early, last score", "failed": "failed, last score",
-        "interrupted": "interrupted, last score", "running": "still running",
-    }  # fmt: skip
+        "winner": "winner" if sweep.rows else "best so far",
+        "finished": "trained to the end",
+        "stopped_early": "stopped early, last score",
+        "failed": "failed, last score",
+        "interrupted": "interrupted, last score",
+        "running": "still running",
+    }
     there = {kind(sweep, str(key)) for key in found.index}
-    return [style.mark(text, **_look(of) | {"markersize": 10 if of == "winner" else 5})
-            for of, text in names.items() if of in there]  # fmt: skip
+    return [
+        style.mark(text, **_look(of) | {"markersize": 10 if of == "winner" else 5})
+        for of, text in names.items()
+        if of in there
+    ]

@@ -11,9 +11,9 @@ from matplotlib.ticker import MaxNLocator
 
 from raydistill.report.figures import style
 from raydistill.report.figures.searched import NO_SCORE, kind
-from raydistill.report.load import Sweep
+from raydistill.report.formatting import axis, factor
+from raydistill.report.load import SweepData
 from raydistill.report.savings import full_epochs, judged, savings
-from raydistill.report.wording import axis, factor
 
 APART = 100  # trials that a white line keeps from each other; among more it would be all that is seen
 PACE = ("step_seconds", "pack_learners", "images_per_second")
@@ -22,11 +22,16 @@ LINES: dict[str, dict[str, Any]] = {
     "finished": {"linestyle": "-", "linewidth": 1.1, "color": style.BLUE, "alpha": 0.55, "zorder": 3},
 }
 ENDED: dict[str, Any] = {
-    "linestyle": "-", "linewidth": 1, "color": style.FAINT, "marker": "o", "markersize": 3.5, "markevery": [-1],
-}  # fmt: skip
+    "linestyle": "-",
+    "linewidth": 1,
+    "color": style.FAINT,
+    "marker": "o",
+    "markersize": 3.5,
+    "markevery": [-1],
+}
 
 
-def learning_curves(sweep: Sweep) -> Figure:
+def learning_curves(sweep: SweepData) -> Figure:
     """The score by epoch of the search's trials: the winner in orange, stopped ones faint with their end marked."""
     curves = sweep.curves(sweep.metric, sweep.role("search")) * factor(sweep.metric)
     curves = curves.dropna(axis=1, how="all")
@@ -51,7 +56,7 @@ def learning_curves(sweep: Sweep) -> Figure:
     return figure
 
 
-def budget(sweep: Sweep) -> Figure:
+def budget(sweep: SweepData) -> Figure:
     """Left: the epochs that each trial was trained, of all that it could have had. Middle and right: the seconds that
     a learner's step takes, and the images that all learners together are trained on per second, by learners in the
     pack."""
@@ -61,7 +66,7 @@ def budget(sweep: Sweep) -> Figure:
     return figure
 
 
-def _saved(axes: Axes, sweep: Sweep) -> None:
+def _saved(axes: Axes, sweep: SweepData) -> None:
     """Trials beside each other, longest first: trained epochs dark, the rest of a full training light.
 
     Without those that a spent budget cut off, whose rest early stopping did not save.
@@ -79,7 +84,7 @@ def _saved(axes: Axes, sweep: Sweep) -> None:
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
 
 
-def _pace(seconds: Axes, images: Axes, sweep: Sweep) -> None:
+def _pace(seconds: Axes, images: Axes, sweep: SweepData) -> None:
     """Every epoch of the search's trials as a point, the median of each number of learners as a line."""
     keys = sweep.role("search")
     frame = pd.DataFrame({name: sweep.curves(name, keys).stack() for name in PACE}).dropna()

@@ -16,10 +16,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from raydistill.report.figures import style
-from raydistill.report.load import Sweep
+from raydistill.report.formatting import axis, factor, is_number, missing, setting
+from raydistill.report.load import SweepData
 from raydistill.report.papers.panels import HEIGHT, PAPER, against
 from raydistill.report.papers.trials import baseline, expect, used, varied
-from raydistill.report.wording import axis, factor, is_number, missing, setting
 
 LAMBDA, TAU_KD, TAU_C = "method.lambda_kd", "method.tau_kd", "method.tau_c"
 REDUCTION, BATCH, BACKBONES = "method.kd_reduction", "data.batch_size", "method.backbones"
@@ -28,7 +28,7 @@ WEIGHT, AT = 100.0, 256  # the paper's lambda_kd, of a KL that is divided by the
 COLORS = colormaps["viridis"]
 
 
-def weights_and_temperatures(sweep: Sweep) -> Figure:
+def weights_and_temperatures(sweep: SweepData) -> Figure:
     """The score against lambda_kd, by tau_kd; against tau_kd; and against tau_c.
 
     The paper's lambda_kd is marked where it has the same strength at this sweep's batch size and reduction; not where
@@ -39,12 +39,17 @@ def weights_and_temperatures(sweep: Sweep) -> Figure:
     same = weight is None or math.isclose(weight, WEIGHT) or not varied(sweep, LAMBDA)
     paper = PAPER if same else f"{PAPER} (its lambda_kd of {WEIGHT:g} is {setting(weight)} here)"
     return against(
-        sweep, LAMBDA, TAU_KD, TAU_C, by=TAU_KD, paper=paper,
+        sweep,
+        LAMBDA,
+        TAU_KD,
+        TAU_C,
+        by=TAU_KD,
+        paper=paper,
         published=PUBLISHED if weight is None else {**PUBLISHED, LAMBDA: weight},
-    )  # fmt: skip
+    )
 
 
-def published_weight(sweep: Sweep) -> float | None:
+def published_weight(sweep: SweepData) -> float | None:
     """The lambda_kd that is as strong here as the paper's; None where batch size or reduction are not one.
 
     `element_mean` divides the KL by the square of the batch size, `batchmean` by the batch size alone.
@@ -55,7 +60,7 @@ def published_weight(sweep: Sweep) -> float | None:
     return WEIGHT / AT * (batch if reductions == {"element_mean"} else 1)
 
 
-def curves_by_weight(sweep: Sweep) -> Figure:
+def curves_by_weight(sweep: SweepData) -> Figure:
     """The score by epoch, a line for each trial, coloured by its lambda_kd; grey where that is 0.
 
     A panel for the student, and one for each peer beside it that was scored (`eval.encoders: all`).
@@ -91,7 +96,7 @@ def curves_by_weight(sweep: Sweep) -> Figure:
     return figure
 
 
-def _curves(sweep: Sweep, metric: str) -> pd.DataFrame:
+def _curves(sweep: SweepData, metric: str) -> pd.DataFrame:
     return sweep.curves(metric, sweep.role("search")).dropna(axis=1, how="all") * factor(metric)
 
 
@@ -99,7 +104,7 @@ def _number(metric: str) -> int:
     return int(metric.rpartition("_")[2])
 
 
-def _titles(sweep: Sweep, count: int) -> list[str]:
+def _titles(sweep: SweepData, count: int) -> list[str]:
     """Who each panel is of, with its backbone where all trials had the same; nothing for the student alone."""
     if count == 1:
         return [""]

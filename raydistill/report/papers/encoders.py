@@ -7,20 +7,21 @@ import re
 import pandas as pd
 from matplotlib.axes import Axes
 
+from raydistill.records.leaderboard import LeaderboardEntry
 from raydistill.report.figures import style
-from raydistill.report.load import Sweep
-from raydistill.report.wording import axis, factor
-from raydistill.sweep.table import Row
+from raydistill.report.formatting import axis, factor
+from raydistill.report.load import SweepData
 
 
-def by_encoder(sweep: Sweep, row: Row, metric: str, kind: str) -> pd.DataFrame:
+def by_encoder(sweep: SweepData, row: LeaderboardEntry, metric: str, kind: str) -> pd.DataFrame:
     """Scores of a row in percent, a line for each seed and a column for each `kind` (block, exit) and its number.
 
     The student itself is the deepest. Where the row has the student alone, that is the last column of the sweep's.
     Raises: ValueError where the sweep scored no such encoders.
     """
-    deepest = 1 + max((number for each in sweep.rows for score in each.scores for number in _numbers(score, kind)),
-                      default=0)  # fmt: skip
+    deepest = 1 + max(
+        (number for each in sweep.rows for score in each.scores for number in _numbers(score, kind)), default=0
+    )
     if deepest == 1:
         raise ValueError(f"{sweep.name} scored its student alone; add --set eval.encoders=all to score every {kind}")
     names = {f"{metric}_{kind}_{number}": number for number in range(1, deepest)} | {metric: deepest}
@@ -31,8 +32,19 @@ def by_encoder(sweep: Sweep, row: Row, metric: str, kind: str) -> pd.DataFrame:
 def line(axes: Axes, scores: pd.DataFrame, color: str, label: str) -> None:
     """The mean over seeds with its standard deviation as a bar, and every seed as a circle; `label` for a legend."""
     places = list(map(float, scores.columns))
-    axes.errorbar(places, scores.mean(), yerr=scores.std().fillna(0), color=color, linewidth=1.6, marker="D",
-                  markersize=5, markeredgecolor="white", markeredgewidth=0.6, capsize=3, label=label)  # fmt: skip
+    axes.errorbar(
+        places,
+        scores.mean(),
+        yerr=scores.std().fillna(0),
+        color=color,
+        linewidth=1.6,
+        marker="D",
+        markersize=5,
+        markeredgecolor="white",
+        markeredgewidth=0.6,
+        capsize=3,
+        label=label,
+    )
     for _, seed in scores.iterrows():
         axes.plot(places, seed, "o", markersize=4, markerfacecolor="none", color=color, alpha=0.6)
 

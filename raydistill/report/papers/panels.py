@@ -15,10 +15,10 @@ from matplotlib.lines import Line2D
 from raydistill.report.figures import style
 from raydistill.report.figures.labels import letters
 from raydistill.report.figures.scales import Scale, jitter, scale_of
-from raydistill.report.load import Sweep
+from raydistill.report.formatting import axis, is_number, missing, setting, short_names
+from raydistill.report.load import SweepData
 from raydistill.report.papers.trials import baseline, groups, trials, used, varied
 from raydistill.report.savings import judged
-from raydistill.report.wording import axis, is_number, missing, setting, short_names
 
 HEIGHT, ALONE = 3.4, 6.2  # inches; the width of a panel alone
 FOOT = 0.1  # share of a panel for the trials that were stopped early
@@ -30,7 +30,7 @@ ROW, HANDLE = 0.18, 7  # of the groups' legend: inches of a row, letters that an
 
 
 def against(
-    sweep: Sweep, *paths: str, by: str | None = None, published: Mapping[str, Any] | None = None, paper: str = PAPER
+    sweep: SweepData, *paths: str, by: str | None = None, published: Mapping[str, Any] | None = None, paper: str = PAPER
 ) -> Figure:
     """The score against each of several settings, a panel each; the first one's trials are told apart `by` another.
 
@@ -57,7 +57,7 @@ def against(
 
 
 def draw(
-    axes: Axes, sweep: Sweep, path: str, scale: Scale, width: float, *, by: str | None = None, published: Any = None
+    axes: Axes, sweep: SweepData, path: str, scale: Scale, width: float, *, by: str | None = None, published: Any = None
 ) -> None:
     """One panel: trials trained to the end as points, their means as diamonds, n above the panel.
 
@@ -77,8 +77,10 @@ def draw(
         for keys, color in told.values():
             _points(axes, frame.loc[keys], color)
             _means(axes, frame.loc[keys], color, ordered=ordered, size=GROUP)
-        handles = [style.mark(f"{style.plain(value)}, n={frame.full[keys].sum()}", marker="o", color=color)
-                   for value, (keys, color) in told.items()]  # fmt: skip
+        handles = [
+            style.mark(f"{style.plain(value)}, n={frame.full[keys].sum()}", marker="o", color=color)
+            for value, (keys, color) in told.items()
+        ]
         _name_groups(axes, handles, _name(sweep, by), width)
     place = math.nan if published is None else _place(scale, published)
     if not math.isnan(place):
@@ -92,14 +94,22 @@ def _name_groups(axes: Axes, handles: list[Line2D], name: str, width: float) -> 
     """Their legend above the panel, for which the figure grows."""
     longest = max(len(str(handle.get_label())) for handle in handles)
     columns = max(1, letters(width) // (longest + HANDLE))
-    style.legend(axes, handles, title=name, title_fontsize=style.SMALL, alignment="left", loc="lower left",
-                 bbox_to_anchor=(0, 1), ncols=columns)  # fmt: skip
+    style.legend(
+        axes,
+        handles,
+        title=name,
+        title_fontsize=style.SMALL,
+        alignment="left",
+        loc="lower left",
+        bbox_to_anchor=(0, 1),
+        ncols=columns,
+    )
     figure = axes.figure
     assert isinstance(figure, Figure)
     figure.set_figheight(figure.get_figheight() + ROW * (1 + math.ceil(len(handles) / columns)))
 
 
-def _name(sweep: Sweep, path: str) -> str:
+def _name(sweep: SweepData, path: str) -> str:
     return style.plain(short_names({*sweep.searched, path})[path])
 
 
@@ -141,15 +151,33 @@ def _points(axes: Axes, frame: pd.DataFrame, color: Any) -> None:
 def _means(axes: Axes, frame: pd.DataFrame, color: Any, *, ordered: bool, size: float) -> None:
     """A mark at each mean of trials trained to the end, joined where the axis has an order."""
     found = frame[frame.full].groupby("level").score.mean()
-    axes.plot(found.index, found, color=color, linewidth=1.6, linestyle="-" if ordered else "none", marker="D",
-              markersize=size, markeredgecolor="white", markeredgewidth=0.6, zorder=4)  # fmt: skip
+    axes.plot(
+        found.index,
+        found,
+        color=color,
+        linewidth=1.6,
+        linestyle="-" if ordered else "none",
+        marker="D",
+        markersize=size,
+        markeredgecolor="white",
+        markeredgewidth=0.6,
+        zorder=4,
+    )
 
 
 def _counts(axes: Axes, frame: pd.DataFrame) -> None:
     """How many trials each mean rests on, above the panel."""
     for level, count in frame[frame.full].groupby("level").size().items():
-        axes.annotate(f"n={count}", (level, 1), xycoords=axes.get_xaxis_transform(), xytext=(0, 3),
-                      textcoords="offset points", ha="center", fontsize=style.SMALL, color=style.GREY)  # fmt: skip
+        axes.annotate(
+            f"n={count}",
+            (level, 1),
+            xycoords=axes.get_xaxis_transform(),
+            xytext=(0, 3),
+            textcoords="offset points",
+            ha="center",
+            fontsize=style.SMALL,
+            color=style.GREY,
+        )
 
 
 def _make_room(axes: Axes) -> None:
@@ -158,18 +186,17 @@ def _make_room(axes: Axes) -> None:
     axes.set_ylim(low - (high - low) * 1.5 * FOOT, high)
 
 
-def _say_fixed(axes: Axes, sweep: Sweep, path: str) -> None:
+def _say_fixed(axes: Axes, sweep: SweepData, path: str) -> None:
     """In place of a panel."""
     name = _name(sweep, path)
     axes.set_xlabel(name)
     values = [setting(value) for value in used(sweep, path) if not missing(value)]
     axes.set_axis_off()
     text = f"{name} was {style.plain(values[0])}\nin every trial" if values else f"no trial has a {name}"
-    axes.text(0.5, 0.5, text, transform=axes.transAxes,
-              ha="center", va="center", fontsize=style.TEXT, color=style.GREY)  # fmt: skip
+    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=style.TEXT, color=style.GREY)
 
 
-def _key(sweep: Sweep, panels: list[Axes], paper: str) -> list[Line2D]:
+def _key(sweep: SweepData, panels: list[Axes], paper: str) -> list[Line2D]:
     """The legend of what the panels have. A budget that cuts trials off does not choose the good ones."""
     point = {"marker": "o", "color": style.GREY, "markersize": 5, "markeredgewidth": 0.9}
     every = [line for panel in panels for line in panel.get_lines()]
@@ -178,9 +205,23 @@ def _key(sweep: Sweep, panels: list[Axes], paper: str) -> list[Line2D]:
     joined = any(line.get_marker() == "D" and line.get_linestyle() == "-" for line in every)
     lines = {PLAIN: (PLAIN, "--"), PAPER: (paper, ":")}
     hollow = [style.mark(STOPPED, markerfacecolor="none", **point)] if STOPPED in drawn else []
-    return [] if not every else [
-        style.mark("trained to the end", **point), *hollow,
-        style.mark(LEFT if chosen else MEAN, marker="D", markersize=ALL, color=style.GREY,
-                   linestyle="-" if joined else "none"),
-        *(style.mark(text, linestyle=kind, color=style.GREY) for name, (text, kind) in lines.items() if name in drawn),
-    ]  # fmt: skip
+    return (
+        []
+        if not every
+        else [
+            style.mark("trained to the end", **point),
+            *hollow,
+            style.mark(
+                LEFT if chosen else MEAN,
+                marker="D",
+                markersize=ALL,
+                color=style.GREY,
+                linestyle="-" if joined else "none",
+            ),
+            *(
+                style.mark(text, linestyle=kind, color=style.GREY)
+                for name, (text, kind) in lines.items()
+                if name in drawn
+            ),
+        ]
+    )

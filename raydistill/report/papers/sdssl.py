@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from matplotlib.figure import Figure
 
-from raydistill.report.compared import baselines
+from raydistill.report.comparison import baselines
 from raydistill.report.figures import style
-from raydistill.report.load import Sweep
+from raydistill.report.load import SweepData
 from raydistill.report.papers.encoders import by_encoder, label_panel, line
 from raydistill.report.papers.panels import HEIGHT, against
 from raydistill.report.papers.trials import expect
@@ -16,7 +16,7 @@ PUBLISHED = {ALPHA: 0.6, SCHEDULE: "cosine", BETA: 1.0}  # of table 6's ViT-S/32
 METRICS = ("test_knn", "test_probe")
 
 
-def schedules(sweep: Sweep) -> Figure:
+def schedules(sweep: SweepData) -> Figure:
     """The score against the largest alpha, by its schedule; the schedule; and the weight of the prediction loss.
 
     Raises: ValueError for a sweep of another method.
@@ -25,7 +25,7 @@ def schedules(sweep: Sweep) -> Figure:
     return against(sweep, ALPHA, SCHEDULE, BETA, by=SCHEDULE, published=PUBLISHED)
 
 
-def layers(sweep: Sweep) -> Figure:
+def layers(sweep: SweepData) -> Figure:
     """Test scores after every block, of the winner and of its baseline.
 
     Raises: ValueError for a sweep of another method, and for one without a final or without scores of blocks.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from raydistill.report.load import Sweep
+from raydistill.report.load import SweepData
 from raydistill.report.papers.panels import against
 from raydistill.report.papers.trials import expect, used, with_setting
 
@@ -14,17 +14,21 @@ PUBLISHED = {DEPTH: 4}
 ARMS = {"method.views": "same", "method.teacher_recipe": "weak", RECIPE: "weak"}  # with the method's defaults
 ARM = "view of teacher / student"
 TABLE = (
-    "same, weak", "same, moco2", "different, weak / weak", "different, weak / moco2", "different, moco2 / moco2",
-)  # fmt: skip
+    "same, weak",
+    "same, moco2",
+    "different, weak / weak",
+    "different, weak / moco2",
+    "different, moco2 / moco2",
+)
 
 
-def head(sweep: Sweep) -> Figure:
+def head(sweep: SweepData) -> Figure:
     """The score against the number of linear layers of the head, by the student's augmentation. Raises: ValueError."""
     expect(sweep, "simreg")
     return against(sweep, DEPTH, by=RECIPE, published=PUBLISHED)
 
 
-def augmentation(sweep: Sweep) -> Figure:
+def augmentation(sweep: SweepData) -> Figure:
     """The score of each combination of views and augmentations that the search tried, in the order of table 7.
 
     The teacher has an augmentation of its own where the views are `different`, and it is named before the student's.

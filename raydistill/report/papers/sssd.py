@@ -5,20 +5,20 @@ from __future__ import annotations
 import pandas as pd
 from matplotlib.figure import Figure
 
-from raydistill.report.compared import baselines
+from raydistill.report.comparison import baselines
 from raydistill.report.figures import style
-from raydistill.report.load import Sweep
+from raydistill.report.formatting import factor
+from raydistill.report.load import SweepData
 from raydistill.report.papers.encoders import by_encoder, label_panel, line
 from raydistill.report.papers.panels import HEIGHT, against
 from raydistill.report.papers.trials import expect
-from raydistill.report.wording import factor
 
 CLUSTERS, ALPHA, LAMBDA = "method.clusters", "method.alpha", "method.lambda_features"
 PUBLISHED = {ALPHA: 0.3, LAMBDA: 0.003}
 PROBE, KNN = "test_probe", "test_knn"
 
 
-def exits(sweep: Sweep) -> Figure:
+def exits(sweep: SweepData) -> Figure:
     """The winner's test scores at every exit; of the probes also the ensemble, the mean of their logits.
 
     Broken: its baseline, which has one exit. Raises: ValueError for a sweep of another method, and for one without a
@@ -46,7 +46,7 @@ def exits(sweep: Sweep) -> Figure:
     return figure
 
 
-def clusters(sweep: Sweep) -> Figure:
+def clusters(sweep: SweepData) -> Figure:
     """The score against the number of clusters, alpha and the weight of the feature distances. Raises: ValueError."""
     expect(sweep, "sssd")
     return against(sweep, CLUSTERS, ALPHA, LAMBDA, published=PUBLISHED)

@@ -10,31 +10,31 @@ from typing import Any
 import pandas as pd
 from matplotlib import colormaps
 
-from raydistill.report.compared import baselines, metrics
+from raydistill.report.comparison import baselines, metrics
 from raydistill.report.figures import style
 from raydistill.report.figures.scales import Scale, jitter
-from raydistill.report.load import Sweep
-from raydistill.report.wording import factor, is_number, missing, setting
+from raydistill.report.formatting import factor, is_number, missing, setting
+from raydistill.report.load import SweepData
 
 BINS = 5  # of a range, in which trials count as alike
 ORDERED = colormaps["viridis"]
 WIDE, NEAR = 0.25, 0.05  # over which trials of one value are spread: of a choice's place, of an axis of logarithms
 
 
-def expect(sweep: Sweep, method: str) -> None:
+def expect(sweep: SweepData, method: str) -> None:
     """Raises: ValueError for a sweep of another method."""
     if sweep.method != method:
         raise ValueError(f"{sweep.name} is a sweep of {sweep.method}; this is a figure of {method}")
 
 
-def varied(sweep: Sweep, path: str) -> bool:
+def varied(sweep: SweepData, path: str) -> bool:
     """Whether the search gave a setting more than one value."""
     if path not in sweep.settings:
         return False
     return len({setting(v) for v in sweep.settings.loc[sweep.role("search"), path] if not missing(v)}) > 1
 
 
-def used(sweep: Sweep, path: str, default: Any = math.nan) -> pd.Series:
+def used(sweep: SweepData, path: str, default: Any = math.nan) -> pd.Series:
     """What each trial of the search had of a setting, searched or not; where it does not say, what was asked for."""
     keys = sweep.role("search")
     asked = sweep.base(path, default)
@@ -42,17 +42,19 @@ def used(sweep: Sweep, path: str, default: Any = math.nan) -> pd.Series:
     return pd.Series([asked if missing(value) else value for value in values], keys, dtype=object)
 
 
-def with_setting(sweep: Sweep, name: str, values: pd.Series, order: Sequence[str]) -> Sweep:
+def with_setting(sweep: SweepData, name: str, values: pd.Series, order: Sequence[str]) -> SweepData:
     """The sweep with one more searched setting, made of others: a text for each trial; `order`: of those texts."""
     space = sweep.identity.get("space", {})
     parameters = {**space.get("parameters", {}), name: {"values": list(order)}}
     return replace(
-        sweep, settings=sweep.settings.assign(**{name: values}), params=sweep.params.assign(**{name: values}),
+        sweep,
+        settings=sweep.settings.assign(**{name: values}),
+        params=sweep.params.assign(**{name: values}),
         identity={**sweep.identity, "space": {**space, "parameters": parameters}},
-    )  # fmt: skip
+    )
 
 
-def trials(sweep: Sweep, path: str, scale: Scale) -> pd.DataFrame:
+def trials(sweep: SweepData, path: str, scale: Scale) -> pd.DataFrame:
     """The search's trials with a score and a value of the setting.
 
     `place` on the axis, `shown` a little beside it, so that points of one value do not hide each other; `level` of
@@ -60,11 +62,14 @@ def trials(sweep: Sweep, path: str, scale: Scale) -> pd.DataFrame:
     """
     keys = sweep.role("search", "finished", "stopped_early")
     scores = sweep.scores[sweep.metric] if sweep.metric in sweep.scores else pd.Series(dtype=float)
-    frame = pd.DataFrame({
-        "place": [scale.place(value) for value in sweep.settings.loc[keys, path]],
-        "score": scores.reindex(keys).to_numpy() * factor(sweep.metric),
-        "full": (sweep.trials.outcome[keys] == "finished").to_numpy(),
-    }, index=pd.Index(keys, dtype=object)).dropna()  # fmt: skip
+    frame = pd.DataFrame(
+        {
+            "place": [scale.place(value) for value in sweep.settings.loc[keys, path]],
+            "score": scores.reindex(keys).to_numpy() * factor(sweep.metric),
+            "full": (sweep.trials.outcome[keys] == "finished").to_numpy(),
+        },
+        index=pd.Index(keys, dtype=object),
+    ).dropna()
     ranged = "values" not in sweep.spec(path)
     frame["level"] = [_middle(scale, place) if ranged else place for place in frame.place]
     frame["shown"] = frame.place
@@ -75,7 +80,7 @@ def trials(sweep: Sweep, path: str, scale: Scale) -> pd.DataFrame:
     return frame
 
 
-def groups(sweep: Sweep, by: str, frame: pd.DataFrame) -> dict[str, tuple[pd.Index, Any]]:
+def groups(sweep: SweepData, by: str, frame: pd.DataFrame) -> dict[str, tuple[pd.Index, Any]]:
     """Trials by their value of another setting, each with a colour: numbers in order, from dark to light.
 
     Grey are those that a condition leaves without one.
@@ -96,7 +101,7 @@ def groups(sweep: Sweep, by: str, frame: pd.DataFrame) -> dict[str, tuple[pd.Ind
     return found | ({"not used": (without, style.GREY)} if len(without) else {})
 
 
-def baseline(sweep: Sweep) -> float | None:
+def baseline(sweep: SweepData) -> float | None:
     """The better baseline's mean in the sweep's metric, in the unit of its axis.
 
     None where it has none, and of a metric by which two methods do not compare, such as the loss.

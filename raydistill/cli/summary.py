@@ -1,0 +1,74 @@
+"""What a sweep says at its end: the table, what it shows, and what to type next."""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import typer
+
+from raydistill.cli.arguments import shown, typed
+from raydistill.config import EvalConfig
+from raydistill.records.leaderboard import LeaderboardEntry
+from raydistill.storage import Remote
+from raydistill.sweep.run import SweepResult
+from raydistill.sweep.settings import SweepSettings
+from raydistill.tracking.delivery_queue import without_password
+
+
+def conclude(plan: SweepSettings, result: SweepResult, *, artifacts: bool, tracking: bool) -> None:
+    """`artifacts`, `tracking`: whether their places were given, so that commands must be told of them."""
+    typer.echo(f"\n{result.table}\n")
+    for line in [*legend(result.rows, plan.base.eval), *_shows(plan)]:
+        typer.echo(line)
+    folder, store = shlex.quote(shown(plan.directory)), shlex.quote(shown(plan.artifacts))
+    where = f" --artifacts {store}" if artifacts or isinstance(plan.artifacts, Remote) else ""
+    address = without_password(plan.tracking_uri)
+    option = f" --tracking-uri {shlex.quote(address)}" if tracking else ""
+    server = f"{program('mlflow')} ui --backend-store-uri {shlex.quote(address)}"
+    typer.echo("")
+    typer.echo(f"see the report:          {program('raydistill')} report {plan.name}{option}")
+    typer.echo(f"export the encoder:      {program('raydistill')} export {folder} --format timm")
+    typer.echo(f"train the winner alone:  {program('raydistill')} train {folder}{where}")
+    typer.echo(f"compare the trials:      {address if address.startswith('http') else server}")
+
+
+def legend(rows: list[LeaderboardEntry], evaluation: EvalConfig) -> Iterator[str]:
+    """What the columns of the table are."""
+    there = {name for row in rows for score in row.scores for name in score}
+    if "val_knn" in there:
+        yield f"val_knn, test_knn: k-NN accuracy (%) averaged over k = {', '.join(map(str, evaluation.ks))}"
+    if "val_instance" in there:
+        yield "val_instance, test_instance: how many crops find the other crop of their image among all (%)"
+    if "test_probe" in there:
+        yield "test_probe: accuracy (%) of a linear probe"
+    yield "±: standard deviation over seeds; test is scored once, for the winner and its baselines"
+
+
+def how_to_resume(name: str) -> str:
+    """The command that goes on with an interrupted sweep."""
+    words = [*([] if "--name" in sys.argv else ["--name", name]), *([] if "--resume" in sys.argv else ["--resume"])]
+    return " ".join([typed(), *words])
+
+
+def program(name: str) -> str:
+    """As it can be typed here: by its name, or where it lies beside this Python."""
+    beside = Path(sys.executable).with_name(name)
+    return shlex.quote(shown(beside)) if shutil.which(name) is None and beside.exists() else name
+
+
+def _shows(plan: SweepSettings) -> Iterator[str]:
+    """Whether distillation helped, in a line; nothing where MLflow cannot be asked."""
+    from raydistill.report import load
+    from raydistill.report.conclusion import against_baseline
+
+    try:
+        found = against_baseline(load(plan.tracking_uri, plan.name))
+    except Exception:
+        return
+    if found:
+        yield ""
+        yield found

@@ -1,0 +1,10 @@
+"""The base of all errors of this package."""
+
+
+class RaydistillError(Exception):
+    """A failure that the message explains in one line, without a traceback.
+
+    `exit_code` is what a command ends with: 2 for settings or data that cannot be used, 1 for a run that failed.
+    """
+
+    exit_code = 1

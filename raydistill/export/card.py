@@ -1,0 +1,188 @@
+"""What an export says of itself: how it looks at images, where it comes from, and a model card."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from raydistill import __version__
+from raydistill.artifacts.teachers import teacher_configs
+from raydistill.data.augment import normalization
+from raydistill.export.resolve import ResolvedRun
+from raydistill.records.leaderboard import LeaderboardEntry, baselines, cell
+
+SQUEEZED = 96  # pixels; images of up to this size are not cropped
+METRICS = {
+    "val_knn": ("k-NN accuracy", "validation"),
+    "val_probe": ("linear probe", "validation"),
+    "val_instance": ("crops that find their image", "validation"),
+    "test_knn": ("k-NN accuracy", "test"),
+    "test_instance": ("crops that find their image", "test"),
+    "test_probe": ("linear probe", "test"),
+}
+PACKAGES = ("torch", "torchvision", "timm")
+
+
+def preprocessing(size: int) -> dict[str, Any]:
+    """What `evaluate_view` does to an image, in words that others have too."""
+    mean, std = normalization("", size)
+    cropped = size > SQUEEZED
+    return {
+        "image_size": size,
+        "channels": "RGB, upright by EXIF",
+        "resize": size * 256 // 224 if cropped else [size, size],
+        "resize_means": "pixels of the shorter side" if cropped else "height and width",
+        "interpolation": "bilinear, antialiased, not rounded to 8 bits",
+        "crop": [size, size] if cropped else None,
+        "crop_means": "centre" if cropped else "none",
+        "value_range": [0, 1],
+        "mean": list(mean),
+        "std": list(std),
+        "input": f"float32 (N, 3, {size}, {size})",
+    }
+
+
+def provenance(found: ResolvedRun) -> dict[str, Any]:
+    """Where the encoder comes from; numbers of its weights and of the check are added by the writer.
+
+    The scores are the encoder's own. What trained it is known of a sweep, else None.
+    """
+    config = found.config
+    return {
+        "run": found.run,
+        "sweep": found.sweep,
+        "sweep_id": found.origin.get("id", ""),
+        "trial": found.trial,
+        "encoder": found.encoder,
+        "method": config.method.name,
+        "epoch": found.epoch,
+        "epochs": config.train.epochs,
+        "outcome": found.outcome,
+        "copies": list(found.copies),
+        "seeds": {
+            "train": config.train.seed,
+            "stream": config.data.stream_seed,
+            "split": config.data.split_seed,
+        },
+        "data": {"source": config.data.source, "training_images": found.context["images"]},
+        "teachers": _teachers(found),
+        "scores": scores_of(found),
+        "given": found.context,
+        "versions": {
+            "training": found.origin.get("environment"),
+            "export": {"raydistill": __version__, "python": platform.python_version(), **_versions()},
+        },
+    }
+
+
+def _teachers(found: ResolvedRun) -> list[str]:
+    config = found.config
+    if config.method.teacher_output() is None:
+        return []
+    trained = [
+        f"{recipe.method.name} on {config.teacher.backbone}, {recipe.train.epochs} epochs on the same images"
+        for recipe in teacher_configs(config)
+    ]
+    return [*(found.taught.get(source, source) for source in config.teacher.sources), *trained]
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "unknown"
+    return found
+
+
+def scores_of(found: ResolvedRun) -> dict[str, float]:
+    """The scores of the encoder alone."""
+    return {name: found.scores[name + found.suffix] for name in METRICS if name + found.suffix in found.scores}
+
+
+def network(found: ResolvedRun) -> str:
+    """What the encoder is, as the settings call it."""
+    method = found.config.method
+    several = getattr(method, "backbones", None)
+    number = int(found.encoder.rpartition("_")[2]) if several and "_" in found.encoder else 1
+    return str(several[number - 1] if several else getattr(method, "backbone", "network"))
+
+
+def _final(found: ResolvedRun) -> str:
+    """What the sweep's winner and its baselines have over their seeds; of other encoders than the student nothing."""
+    if found.encoder != "student" or not found.final or len(found.final[0].scores) < 2:
+        return ""
+    winner, *others = found.final
+    lines = [_over_seeds(winner), *(f"without distillation {_over_seeds(row)}" for row in baselines(others))]
+    return f"Mean ± standard deviation over {len(winner.scores)} seeds, in percent: {'; '.join(lines)}."
+
+
+def _over_seeds(row: LeaderboardEntry) -> str:
+    names = [name for name in METRICS if row.mean(name)]
+    return f"`{row.name}` " + ", ".join(f"{' '.join(reversed(METRICS[name]))} {cell(row, name)}" for name in names)
+
+
+def card(found: ResolvedRun, about: dict[str, Any], view: dict[str, Any], needs: str, usage: str) -> str:
+    """README.md of an export.
+
+    `about` is its provenance, `view` its preprocessing; `usage` loads it, with `needs` installed.
+    """
+    size, epochs = view["image_size"], f"{found.epoch} epoch{'s' * (found.epoch > 1)}"
+    images = f"{about['data']['training_images']} images of `{about['data']['source'].rpartition('/')[2]}`"
+    taught = (
+        f", with the frozen teacher{'s' * (len(about['teachers']) > 1)} {' and '.join(about['teachers'])}"
+        if about["teachers"]
+        else ""
+    )
+    resized = (
+        f"resized to {view['resize']} px on the shorter side and cropped to {size} x {size} at the centre"
+        if view["crop"]
+        else f"resized to {size} x {size}"
+    )
+    rows = [f"| {' | '.join(METRICS[name])} | {100 * value:.2f} % |" for name, value in scores_of(found).items()]
+    scores = "\n".join(["| score | split | |", "|---|---|---|", *rows]) if rows else "None is known."
+    if final := _final(found):
+        scores += f"\n\nOf this one run. {final}"
+    limits = [f"Trained on {images}; how it does on others has to be tried."]
+    if found.sweep:
+        limits.append("Its sweep chose by scores on the validation split; it never looked at one on test.")
+    if not found.complete:
+        limits.append(f"Training ended early: after {epochs} of {found.config.train.epochs}.")
+    if found.copies:
+        limits.append(f"It cannot be trained again alone: {'; '.join(found.copies)}.")
+    return f"""# {found.run}
+
+An image encoder: {about["dim"]} numbers for an image. The {found.encoder} of `{found.config.method.name}`, \
+a `{network(found)}` with {about["parameters"]} parameters, trained for {epochs} on {images}{taught}.
+
+## Load it
+
+In this folder, with {needs} installed, for a file `image.png`:
+
+```python
+{usage}
+```
+
+Images are made upright and RGB, {resized} (bilinear, antialiased), divided by 255 and normalised with mean \
+{view["mean"]} and standard deviation {view["std"]}; `preprocessing.json` says the same.
+
+## Scores
+
+{scores}
+
+## Limits
+
+{chr(10).join(f"- {limit}" for limit in limits)}
+
+## Licence
+
+None is given: choose one. The images and the teachers that it was trained with may bring conditions.
+
+## Provenance
+
+`provenance.json`: seeds, versions of training and of this export, and the SHA-256 of `{about["weights"]["file"]}`. \
+`config.yaml`: every setting; \
+`raydistill train` takes this folder.
+"""

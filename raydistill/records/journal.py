@@ -1,0 +1,187 @@
+"""The sweep's own record: what was tried and what came of it, one JSON line an event, synced to disk.
+
+Resuming reads this and nothing else, so a driver killed at any moment loses no finished trial.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from raydistill.config import DEFAULT_OFFSETS
+from raydistill.storage import Remote, StoragePath
+
+PART_BYTES = 2**16
+Offsets = tuple[tuple[int, int], ...]
+Outcome = Literal["finished", "stopped_early", "failed"]
+
+
+@dataclass(frozen=True)
+class WeightCopy:
+    """A population's trial went on from another's weights of this epoch; `changes` from its own settings before."""
+
+    epoch: int
+    donor: str
+    changes: dict[str, tuple[Any, Any]]
+
+    def __str__(self) -> str:
+        changed = ", ".join(f"{path} {_short(old)} -> {_short(new)}" for path, (old, new) in self.changes.items())
+        return f"copied {self.donor} at epoch {self.epoch}" + (f" with {changed}" if changed else "")
+
+
+@dataclass
+class TrialRecord:
+    """One trial: the settings that its search chose, its results by epoch, its end.
+
+    `offsets`: which of the stream's epochs it saw (`train.offsets`).
+    """
+
+    key: str
+    settings: dict[str, Any]
+    config: dict[str, Any]
+    results: dict[int, dict[str, float]] = field(default_factory=dict)
+    outcome: Outcome | None = None
+    message: str = ""
+    copies: list[WeightCopy] = field(default_factory=list)
+    offsets: Offsets = DEFAULT_OFFSETS
+
+    @property
+    def epochs(self) -> int:
+        return max(self.results, default=0)
+
+    def latest(self) -> dict[str, float]:
+        """Every metric at the last epoch that has it."""
+        return {name: value for epoch in sorted(self.results) for name, value in self.results[epoch].items()}
+
+    def last(self, metric: str) -> float | None:
+        """The metric of the last epoch that has it."""
+        for epoch in sorted(self.results, reverse=True):
+            if metric in self.results[epoch]:
+                return self.results[epoch][metric]
+        return None
+
+
+class Journal:
+    """An append-only file of events, and the trials that they add up to."""
+
+    def __init__(self, path: StoragePath) -> None:
+        self.path = path
+        self._lines = _Parts(path) if isinstance(path, Remote) else _File(path)
+        self.trials = read_records(path) if path.exists() else {}
+
+    def propose(self, key: str, settings: dict[str, Any], config: dict[str, Any]) -> None:
+        self._write({"event": "trial", "key": key, "settings": settings, "config": config})
+
+    def result(self, key: str, epoch: int, metrics: dict[str, float], offsets: Offsets = ()) -> None:
+        """`offsets`, if there are any, are written down where they have changed."""
+        news = {"offsets": offsets} if offsets and offsets != self.trials[key].offsets else {}
+        self._write({"event": "result", "key": key, "epoch": epoch, "metrics": metrics, **news})
+
+    def end(self, key: str, outcome: Outcome, message: str = "") -> None:
+        self._write({"event": "end", "key": key, "outcome": outcome, "message": message})
+
+    def copy(self, key: str, epoch: int, donor: str, settings: dict[str, Any], config: dict[str, Any]) -> None:
+        self._write(
+            {"event": "copy", "key": key, "epoch": epoch, "donor": donor, "settings": settings, "config": config}
+        )
+
+    def close(self) -> None:
+        self._lines.close()
+
+    def _write(self, event: dict[str, Any]) -> None:
+        self._lines.append(json.dumps({**event, "time": round(time.time(), 3)}) + "\n")
+        apply_event(self.trials, event)
+
+
+class _File:
+    """Lines of a file, each synced. A last line cut short by a kill is cut off."""
+
+    def __init__(self, path: Path) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.exists():
+            content = path.read_bytes()
+            whole = content[: content.rfind(b"\n") + 1]
+            if whole != content:
+                os.truncate(path, len(whole))
+        self._file = path.open("a")
+
+    def append(self, line: str) -> None:
+        self._file.write(line)
+        self._file.flush()
+        os.fsync(self._file.fileno())
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _Parts:
+    """Lines of an object store, where nothing can be appended: the last of several small objects is written anew."""
+
+    def __init__(self, path: Remote) -> None:
+        self._path = path
+        self._number = max(0, len(_parts(path)) - 1)
+        self._content = self._part().read_bytes() if path.exists() else b""
+
+    def append(self, line: str) -> None:
+        if len(self._content) > PART_BYTES:
+            self._number, self._content = self._number + 1, b""
+        self._content += line.encode()
+        self._part().write_bytes(self._content)
+
+    def close(self) -> None:
+        """Nothing: all is written."""
+
+    def _part(self) -> Remote:
+        return self._path.parent / f"{self._path.name}.{self._number:05d}" if self._number else self._path
+
+
+def _parts(path: Remote) -> list[Remote]:
+    return sorted(path.parent.glob(f"{path.name}*"))
+
+
+def apply_event(trials: dict[str, TrialRecord], event: dict[str, Any]) -> None:
+    """Add an event to what the events before it add up to."""
+    key = event["key"]
+    if event["event"] == "trial":
+        trials[key] = TrialRecord(key, event["settings"], event["config"])
+        return
+    record = trials[key]
+    if event["event"] == "result":
+        record.results[event["epoch"]] = event["metrics"]
+        record.offsets = tuple((epoch, offset) for epoch, offset in event.get("offsets", record.offsets))
+    elif event["event"] == "copy":
+        old, new = record.settings, event["settings"]
+        changes = {p: (old.get(p), new.get(p)) for p in sorted({*old, *new}) if old.get(p) != new.get(p)}
+        record.copies.append(WeightCopy(event["epoch"], event["donor"], changes))
+        record.settings, record.config = new, event["config"]
+    else:
+        record.outcome, record.message = event["outcome"], event["message"]
+
+
+def read_records(path: StoragePath) -> dict[str, TrialRecord]:
+    """The trials of a journal that nobody is to write to."""
+    trials: dict[str, TrialRecord] = {}
+    for event in read_events(path):
+        apply_event(trials, event)
+    return trials
+
+
+def read_events(path: StoragePath) -> Iterator[dict[str, Any]]:
+    """The events of a journal in their order; `time` is in seconds since 1970."""
+    for part in _parts(path) if isinstance(path, Remote) else [path]:
+        for line in part.read_bytes().rpartition(b"\n")[0].decode().splitlines():
+            yield json.loads(line)
+
+
+def role_of(key: str) -> str:
+    """What a trial is for, by its name: teacher, final or search."""
+    return next((role for role in ("teacher", "final") if key.startswith(f"{role}-")), "search")
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,116 @@
+"""The table at the end: best configurations, validation and test, the baseline beside them."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from raydistill.records.journal import TrialRecord
+
+
+@dataclass(frozen=True)
+class LeaderboardEntry:
+    """One configuration. `scores` has one mapping a seed; test scores only where it was selected."""
+
+    name: str
+    settings: dict[str, Any]
+    epochs: int
+    scores: list[dict[str, float]] = field(default_factory=list)
+
+    def mean(self, metric: str) -> tuple[float, float | None] | None:
+        values = [score[metric] for score in self.scores if metric in score]
+        return mean_std(values) if values else None
+
+
+COLUMNS = ("val_knn", "val_instance", "loss", "student_parameters", "test_knn", "test_instance", "test_probe")
+BASELINES = ("-tuned", "-default")  # how the rows of the un-distilled student end
+UNITS = {"loss": (1, 4), "student_parameters": (1e-6, 3)}
+
+
+def baselines(rows: list[LeaderboardEntry]) -> list[LeaderboardEntry]:
+    """The un-distilled student's, the better one on validation first, as the table has them."""
+    return [row for row in rows if row.name.endswith(BASELINES)]
+
+
+def render(rows: list[LeaderboardEntry], metrics: Sequence[str]) -> str:
+    """A Markdown table; scores as mean ± standard deviation over the seeds, accuracies in percent.
+
+    `metrics`: what the search went by.
+    """
+    columns = scored(rows, metrics)
+    header = ["configuration", "seeds", "epochs", *columns, "settings"]
+    return markdown(header, [line(row, columns) for row in rows])
+
+
+def scored(rows: list[LeaderboardEntry], metrics: Sequence[str]) -> list[str]:
+    """The columns of scores that a table of these rows has; `metrics`: what the search went by, which come first."""
+    sizes = {found[0] for row in rows if (found := row.mean("student_parameters"))}
+    hidden = {"loss"} | ({"student_parameters"} if len(sizes) < 2 else set())
+    columns = [*metrics, *(column for column in COLUMNS if column not in {*hidden, *metrics})]
+    return [column for column in columns if any(row.mean(column) for row in rows)]
+
+
+def line(row: LeaderboardEntry, columns: list[str]) -> list[str]:
+    """The cells of a row: configuration, seeds, epochs, its scores, settings."""
+    scores = [cell(row, column) for column in columns]
+    return [row.name, str(len(row.scores)), str(row.epochs), *scores, short(row.settings)]
+
+
+def render_front(records: list[TrialRecord], objectives: Sequence[tuple[str, str]]) -> str:
+    """The trials that no other beats in every objective: their validation scores, by the first one."""
+    header = [
+        "front",
+        *(f"{name} ({'higher' if goal == 'maximize' else 'lower'})" for name, goal in objectives),
+        "settings",
+    ]
+    body = [
+        [record.key, *(shown(name, record.last(name) or 0.0) for name, _ in objectives), short(record.settings)]
+        for record in records
+    ]
+    return markdown(header, body)
+
+
+def markdown(header: list[str], body: list[list[str]]) -> str:
+    widths = [max(len(line[i]) for line in [header, *body]) for i in range(len(header))]
+
+    def line(cells: list[str]) -> str:
+        return "| " + " | ".join(c.ljust(w) for c, w in zip(cells, widths, strict=True)).rstrip() + " |"
+
+    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
+    return "\n".join([line(header), rule, *map(line, body)])
+
+
+def shown(metric: str, value: float) -> str:
+    """Accuracies in percent, parameters in millions."""
+    factor, digits = UNITS.get(metric, (100, 2))
+    return f"{value * factor:.{digits}f}"
+
+
+def cell(row: LeaderboardEntry, metric: str) -> str:
+    found = row.mean(metric)
+    if found is None:
+        return "–"
+    mean, std = found
+    text = shown(metric, mean)
+    return text if (not std and metric == "student_parameters") or std is None else f"{text} ± {shown(metric, std)}"
+
+
+def short(settings: dict[str, Any]) -> str:
+    """Settings without their section, numbers to three digits."""
+    parts = []
+    for path, value in settings.items():
+        text = f"{value:.3g}" if isinstance(value, float) else str(value).replace("'", "")
+        parts.append(f"{path.rpartition('.')[2]}={text}")
+    return " ".join(parts) or "defaults"
+
+
+def plain(rows: list[LeaderboardEntry]) -> list[dict[str, Any]]:
+    """For a JSON file."""
+    return [asdict(row) for row in rows]
+
+
+def mean_std(values: list[float]) -> tuple[float, float | None]:
+    """Mean and sample standard deviation; None for a single value."""
+    return statistics.fmean(values), statistics.stdev(values) if len(values) > 1 else None

@@ -1,0 +1,72 @@
+"""The winner beside its baselines: scores by seed, and what their differences show."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Hashable
+
+from raydistill.records import leaderboard
+from raydistill.records.leaderboard import BASELINES, LeaderboardEntry
+from raydistill.report.formatting import MISSING
+from raydistill.report.intervals import Difference, difference, sentence
+from raydistill.report.load import SweepData
+
+METRICS = ("test_knn", "test_instance", "test_probe", "val_knn", "val_instance")
+
+
+def finalists(sweep: SweepData) -> list[LeaderboardEntry]:
+    """The rows that were trained with several seeds: the winner, of several metrics others of the front, baselines."""
+    return [row for row in sweep.rows if row.name not in sweep.trials.index]
+
+
+def baselines(sweep: SweepData) -> list[LeaderboardEntry]:
+    """Rows of the same student without distillation, the better one on validation first."""
+    return leaderboard.baselines(finalists(sweep)[1:])
+
+
+def metrics(sweep: SweepData) -> list[str]:
+    """The scores by which the winner can be compared, test before validation; losses of two methods do not compare."""
+    winner, others = finalists(sweep)[:1], baselines(sweep)
+    return [
+        name
+        for name in METRICS
+        if any(row.mean(name) for row in winner) and (not others or any(row.mean(name) for row in others))
+    ]
+
+
+def by_seed(sweep: SweepData, row: LeaderboardEntry, metric: str) -> dict[Hashable, float]:
+    """A row's scores by seed.
+
+    By the row's name and a number, which no other row has, where the runs do not tell which score is of which seed.
+    """
+    seeds: list[Hashable] = list(_seeds(sweep, row))
+    if len(seeds) != len(row.scores):
+        seeds = [(row.name, i) for i in range(len(row.scores))]
+    return {seed: score[metric] for seed, score in zip(seeds, row.scores, strict=True) if metric in score}
+
+
+def against(sweep: SweepData, row: LeaderboardEntry, metric: str) -> Difference | None:
+    """The winner minus another row; None where one of them has no such score."""
+    ours, theirs = (by_seed(sweep, each, metric) for each in (sweep.rows[0], row))
+    return difference(ours, theirs) if ours and theirs else None
+
+
+def paired(sweep: SweepData) -> bool:
+    """Whether all differences from the baselines are by seeds that both were trained with."""
+    found = (against(sweep, row, metric) for row in baselines(sweep) for metric in metrics(sweep))
+    return all(each.paired for each in found if each)
+
+
+def sentences(sweep: SweepData, row: LeaderboardEntry) -> list[str]:
+    """What the comparison of the winner with a row shows in each of `metrics`."""
+    found = {metric: against(sweep, row, metric) for metric in metrics(sweep)}
+    return [sentence(each, metric) if each else MISSING for metric, each in found.items()]
+
+
+def _seeds(sweep: SweepData, row: LeaderboardEntry) -> list[int]:
+    """Seeds of a row's runs that finished, in order; the search's own trial stands for the first one."""
+    pattern = re.compile(rf"final-{re.escape(row.name)}-seed(\d+)(?:-\d+)?")
+    runs = {key: int(match[1]) for key in sweep.role("final") if (match := pattern.fullmatch(key))}
+    ended = {seed for key, seed in runs.items() if sweep.trials.outcome[key] == "finished"}
+    own = set() if 0 in runs.values() or row.name.endswith(BASELINES) else {0}
+    return sorted(ended | own)

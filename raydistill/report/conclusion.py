@@ -1,0 +1,99 @@
+"""A sweep in one paragraph of plain words."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from raydistill.report.comparison import against, baselines, finalists, metrics
+from raydistill.report.formatting import count, label, missing, percent, score, setting, short_names
+from raydistill.report.importance import importances, oob_r2, rests_on
+from raydistill.report.intervals import sentence
+from raydistill.report.load import SweepData
+
+FEW = 20  # finished trials; with fewer the leading setting is too often one that does not matter
+ENDS = {
+    "finished": "trained to the end",
+    "stopped_early": "stopped early",
+    "failed": "failed",
+    "interrupted": "interrupted",
+    "running": "still running",
+}
+
+
+def conclusion(sweep: SweepData) -> str:
+    """What was tried, what won, by how much over the baseline, and which setting matters most."""
+    return " ".join([*_tried(sweep), *_best(sweep), *_compared(sweep), *_matters(sweep)])
+
+
+def against_baseline(sweep: SweepData) -> str:
+    """The winner beside its better baseline, in a sentence; empty before a final."""
+    return " ".join(_compared(sweep))
+
+
+def chosen(sweep: SweepData, key: str) -> str:
+    """A trial's searched settings in short: lr=0.0033, tau_kd=1."""
+    names = short_names(sweep.searched)
+    values = {path: sweep.setting(key, path) for path in sweep.searched}
+    return ", ".join(f"{names[path]}={setting(value)}" for path, value in values.items() if not missing(value))
+
+
+def _tried(sweep: SweepData) -> Iterator[str]:
+    outcomes = Counter(sweep.trials.outcome[sweep.role("search")])
+    total = outcomes.total()
+    ends = ", ".join(f"{outcomes[name]} {words}" for name, words in ENDS.items() if outcomes[name])
+    so_far = "has so far tried" if sweep.outcome == "running" else "tried"
+    tried = f"{count(total, 'configuration')} of {sweep.method} on {sweep.source}"
+    yield f"The sweep {so_far} {tried}{f': {ends}' if ends else ''}."
+
+
+def _best(sweep: SweepData) -> Iterator[str]:
+    key = sweep.best
+    if key is None:
+        yield "No configuration has been trained to the end, so there is no winner."
+        return
+    reached = f"a {label(sweep.metric)} of {_value(sweep.metric, sweep.score(key))}"
+    settings = chosen(sweep, key)
+    yield f"The best, {key}{f' ({settings})' if settings else ''}, reached {reached}."
+    if finalists(sweep) and (metric := next(iter(metrics(sweep)), None)):
+        winner = sweep.rows[0]
+        mean, std = winner.mean(metric) or (float("nan"), None)
+        spread = f" ± {score(metric, std)}" if std is not None else ""
+        seeds = count(len(winner.scores), "seed")
+        yield f"Over {seeds} it has a {label(metric)} of {_value(metric, mean, spread)}."
+
+
+def _compared(sweep: SweepData) -> Iterator[str]:
+    if not finalists(sweep):
+        return
+    if not sweep.rows[0].scores:
+        yield "None of the winner's own final runs came to its end, so it is compared with nothing."
+        return
+    row, metric = next(iter(baselines(sweep)), None), next(iter(metrics(sweep)), None)
+    found = against(sweep, row, metric) if row and metric else None
+    if row is None or metric is None or found is None:
+        yield "No baseline without distillation was trained beside it."
+    else:
+        name = f"{sweep.rows[0].name} against {row.name}, the same student without distillation, in {label(metric)}"
+        yield f"{name}: {sentence(found, metric)}."
+
+
+def _matters(sweep: SweepData) -> Iterator[str]:
+    shares = importances(sweep)
+    if shares.empty:
+        return
+    path, number = str(shares.index[0]), rests_on(sweep)
+    if oob_r2(sweep) <= 0:
+        yield f"The {count(number, 'trial')} trained to the end do not tell which of its settings matters."
+        return
+    hint = ", which is a hint and no more" if number < FEW else ""
+    yield (
+        f"Of its settings {path} matters most: by itself it explains {percent(shares.iloc[0])} of the score's "
+        f"variation over {number} trials{hint}."
+    )
+
+
+def _value(metric: str, value: float, spread: str = "") -> str:
+    """A score with its unit."""
+    unit = {"loss": "", "student_parameters": " million"}.get(metric, " %")
+    return f"{score(metric, value)}{spread}{unit}"

@@ -1,0 +1,267 @@
+"""What a report says, whatever it is written in: page, Markdown or LaTeX."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from raydistill.records.budget import describe_spent
+from raydistill.records.leaderboard import LeaderboardEntry, line, scored
+from raydistill.report.caveats import caveats
+from raydistill.report.comparison import baselines, finalists, metrics, paired, sentences
+from raydistill.report.conclusion import conclusion
+from raydistill.report.formatting import MISSING, duration, heading, label, missing, percent, score, setting
+from raydistill.report.importance import importances, oob_r2, why_none
+from raydistill.report.links import links
+from raydistill.report.load import SweepData
+from raydistill.report.savings import describe, savings
+from raydistill.tracking.delivery_queue import without_password
+
+LEADERS = 5
+PLACES = {"storage": "runs", "artifacts": "artifacts"}
+NOTE = (
+    "Accuracies in percent, mean ± standard deviation over seeds. Validation chose the winner, so its own validation "
+    "score is a little too good; the test split was scored once, for the rows that have a test score."
+)
+PAIRED = "Differences between means, paired by seed; the intervals are Student's."
+UNPAIRED = (
+    "Differences between means; where two configurations have no seed in common, the interval is Welch's, else "
+    "Student's, paired by seed."
+)
+ROLES = ("search", "final", "teacher")
+
+
+@dataclass(frozen=True)
+class Table:
+    """Cells as they are shown, a list for each row."""
+
+    header: list[str]
+    body: list[list[str]]
+
+
+@dataclass(frozen=True)
+class ScoreSummary:
+    """`value` is a number to sort by, None for none; `shown` what is read."""
+
+    value: float | None
+    shown: str
+
+
+@dataclass(frozen=True)
+class TrialSummary:
+    """One line of the table of all trials; `scores` has one for each metric that the search went by."""
+
+    key: str
+    role: str
+    outcome: str
+    message: str
+    scores: list[ScoreSummary]
+    epochs: int
+    settings: list[str]
+
+
+@dataclass(frozen=True)
+class SweepSummary:
+    """A sweep in words and tables.
+
+    `compared`: how the `comparisons` were made. `shares`: of the score's variation, by setting, with what they are
+    worth in `worth`; empty, with the reason in `no_shares`, where they cannot be told.
+    `commands`: what to type, by what it does. `links`: addresses, by their names.
+    """
+
+    sweep: SweepData
+    title: str
+    conclusion: str
+    caveats: list[str]
+    final: Table
+    note: str
+    comparisons: Table
+    compared: str
+    shares: dict[str, str]
+    worth: str
+    no_shares: str
+    savings: str
+    space: Table
+    trials: list[TrialSummary]
+    settings: dict[str, str]
+    about: dict[str, str]
+    data: dict[str, str]
+    environment: dict[str, str]
+    commands: dict[str, str]
+    links: dict[str, str]
+
+
+def summarize(sweep: SweepData, *, option: str = "") -> SweepSummary:
+    """Everything that a report says; `option` is what its commands need to find the sweep, as ` --tracking-uri …`."""
+    return SweepSummary(
+        sweep=sweep,
+        title=f"{sweep.name}: {sweep.method} on {sweep.source}",
+        conclusion=conclusion(sweep),
+        caveats=caveats(sweep),
+        final=_final(sweep),
+        note=NOTE if sweep.rows else "",
+        comparisons=_comparisons(sweep),
+        compared=PAIRED if paired(sweep) else UNPAIRED,
+        worth=_worth(sweep),
+        shares={str(path): percent(share) for path, share in importances(sweep).items()},
+        no_shares=why_none(sweep),
+        savings=describe(savings(sweep)),
+        space=_space(sweep),
+        trials=_trials(sweep),
+        settings=_winner(sweep),
+        about=_about(sweep),
+        data=_data(sweep),
+        environment=sweep.environment,
+        commands=_commands(sweep, option),
+        links=links(sweep),
+    )
+
+
+def _final(sweep: SweepData) -> Table:
+    """The table at the end of the sweep; before it, the best trials so far."""
+    rows = sweep.rows or [_row(sweep, key) for key in sweep.ranked()[:LEADERS]]
+    columns = scored(rows, sweep.metrics)
+    header = ["configuration", "seeds", "epochs", *map(heading, columns), "settings"]
+    return Table(header if rows else [], [line(row, columns) for row in rows])
+
+
+def _row(sweep: SweepData, key: str) -> LeaderboardEntry:
+    settings = {path: value for path in sweep.searched if not missing(value := sweep.setting(key, path))}
+    scores = {str(name): value for name in sweep.scores if not missing(value := sweep.score(key, str(name)))}
+    return LeaderboardEntry(key, settings, int(sweep.epochs()[key]), [scores])
+
+
+def _comparisons(sweep: SweepData) -> Table:
+    """What the winner's differences from its baselines show."""
+    header = [f"{finalists(sweep)[0].name} against", *map(label, metrics(sweep))] if finalists(sweep) else []
+    return Table(header, [[row.name, *sentences(sweep, row)] for row in baselines(sweep)])
+
+
+def _worth(sweep: SweepData) -> str:
+    """How far the shares can be trusted; nothing where there are none."""
+    found = oob_r2(sweep)
+    if missing(found):
+        return ""
+    if found <= 0:
+        return (
+            "From the settings the score of a trial that was left out cannot be foretold (R² out of bag "
+            f"−{abs(found):.2f}): take these shares for noise, or for too few trials."
+        )
+    return f"From the settings {percent(found)} of the variation is foretold in trials left out (R² out of bag)."
+
+
+def _space(sweep: SweepData) -> Table:
+    """What was searched, and what won."""
+    body = [
+        [path, _range(sweep.spec(path)), setting(sweep.setting(sweep.best, path)) if sweep.best else MISSING]
+        for path in sweep.searched
+    ]
+    return Table(["setting", "searched", "winner" if sweep.rows else "best so far"], body)
+
+
+def _range(spec: dict[str, Any]) -> str:
+    """1 to 500, log; or the values; and the condition."""
+    if "values" in spec:
+        text = ", ".join(map(setting, spec["values"]))
+    elif "min" in spec:
+        step = f", in steps of {setting(spec['q'])}" if spec.get("q") else ""
+        log = ", log" if "log" in spec.get("distribution", "") else ""
+        text = f"{setting(spec['min'])} to {setting(spec['max'])}{step}{log}"
+    else:
+        text = MISSING
+    conditions = [f"{path} is {' or '.join(map(setting, values))}" for path, values in spec.get("when", {}).items()]
+    return f"{text}; where {' and '.join(conditions)}" if conditions else text
+
+
+def _trials(sweep: SweepData) -> list[TrialSummary]:
+    """The search first, then the final, then teachers."""
+    epochs = sweep.epochs()
+    return [_trial(sweep, key, int(epochs[key])) for role in ROLES for key in sweep.role(role)]
+
+
+def _trial(sweep: SweepData, key: str, epochs: int) -> TrialSummary:
+    told = {name: str(sweep.trials[name][key]) for name in ("role", "outcome", "message", "copies")}
+    return TrialSummary(
+        key=key,
+        role=told["role"],
+        outcome=told["outcome"].replace("_", " "),
+        message="; ".join(text for text in (told["message"], told["copies"]) if text),
+        scores=[_score(name, sweep.score(key, name)) for name in sweep.metrics],
+        epochs=epochs,
+        settings=[setting(sweep.setting(key, path)) for path in sweep.searched],
+    )
+
+
+def _score(metric: str, value: float) -> ScoreSummary:
+    return ScoreSummary(None if missing(value) else value, score(metric, value))
+
+
+def _winner(sweep: SweepData) -> dict[str, str]:
+    """All settings of the run that won."""
+    if sweep.winner is None:
+        return {}
+    return {str(path): setting(value) for path, value in sweep.params.loc[sweep.winner].items() if not missing(value)}
+
+
+def _about(sweep: SweepData) -> dict[str, str]:
+    space = sweep.identity.get("space", {})
+    stop, population = space.get("early_terminate"), space.get("population")
+    search = " ".join(filter(None, [space.get("method"), space.get("sampler")]))
+    found = {
+        "method": sweep.method,
+        "outcome": sweep.outcome,
+        "started": f"{sweep.started:%Y-%m-%d %H:%M} UTC",
+        "took": duration(sweep.spent.hours * 3600 if sweep.spent else sweep.seconds),
+        "search": search,
+        "metric": ", ".join(f"{goal} {name}" for name, goal in sweep.objectives),
+        "early stopping": _typed(stop) if stop else "none",
+        "population": _typed(population) if population else "",
+        "trials asked for": setting(sweep.identity.get("trials", "")),
+        "seeds": setting(sweep.identity.get("seeds", "")),
+        "preset": sweep.identity.get("preset", ""),
+        "spent": describe_spent(sweep.spent) if sweep.spent else "",
+        "tracked in": without_password(sweep.uri),
+    }
+    return {name: value for name, value in found.items() if value and value != MISSING}
+
+
+def _typed(spec: dict[str, Any]) -> str:
+    """asha, min_iter 2, eta 3."""
+    return ", ".join([spec["type"], *(f"{name} {setting(value)}" for name, value in spec.items() if name != "type")])
+
+
+def _data(sweep: SweepData) -> dict[str, str]:
+    fraction = sweep.base("data.validation_fraction")
+    found = {
+        "source": sweep.base("data.source"),
+        "images": ", ".join(f"{number} {split}" for split, number in sweep.images.items()),
+        "split": fraction
+        and f"seed {sweep.base('data.split_seed', 0)}; for validation {percent(fraction)} of train "
+        "where the source has no such split",
+        "image size": sweep.tags.get("raydistill.image_size") or setting(sweep.base("data.image_size") or "its own"),
+        "batch size": setting(sweep.base("data.batch_size", "")),
+        "at most of each split": setting(sweep.base("data.limit") or ""),
+        "broken images": sweep.base("data.on_bad_image"),
+    }
+    return {name: value for name, value in found.items() if value}
+
+
+def _commands(sweep: SweepData, option: str) -> dict[str, str]:
+    found = {"run the sweep": sweep.command} if sweep.command else {}
+    if sweep.rows:
+        storage, artifacts = (_elsewhere(sweep, name, folder) for name, folder in PLACES.items())
+        found["train the winner again"] = f"raydistill train {sweep.name}{storage}{artifacts}{option}"
+        found["export the winner"] = f"raydistill export {sweep.name} --format timm{storage}{option}"
+    found["write this report"] = f"raydistill report {sweep.name}{option}"
+    address = without_password(sweep.uri)
+    if not address.startswith("http"):  # a server is there already
+        found["compare the trials in MLflow"] = f"mlflow ui --backend-store-uri {shlex.quote(address)}"
+    return found
+
+
+def _elsewhere(sweep: SweepData, name: str, folder: str) -> str:
+    """The flag of a place that is not where commands look by themselves."""
+    place = sweep.tags.get(f"raydistill.{name}", "")
+    return "" if place in ("", str(Path.cwd() / folder)) else f" --{name} {shlex.quote(place)}"

@@ -1,0 +1,97 @@
+"""The rows of the table: what was selected is scored on the test split, once, and stands before the runners-up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ray
+
+from raydistill import config as configuration
+from raydistill.evaluation.final import score
+from raydistill.records.journal import TrialRecord
+from raydistill.records.leaderboard import LeaderboardEntry
+from raydistill.records.scores import Scores, identity, read_scores, write_scores
+from raydistill.sweep.driver import Driver
+from raydistill.sweep.finalists import FinalConfig
+from raydistill.sweep.settings import LEADERBOARD_SIZE, SweepSettings
+from raydistill.tracking.sync import flatten, log_scores
+from raydistill.training.checkpoint_files import newest
+
+
+def score_finals(
+    settings: SweepSettings,
+    driver: Driver,
+    best: list[TrialRecord],
+    final_configs: list[FinalConfig],
+    finals: dict[tuple[str, int], TrialRecord],
+) -> list[LeaderboardEntry]:
+    """Selected configurations with test scores, then the runners-up with validation only."""
+    metric, goal = settings.space.metric, settings.space.goal
+    driver.progress.note("scoring the selected configurations on the test split")
+    ended = {run: record for run, record in finals.items() if record.outcome == "finished"}
+    scores = _scored(driver, list(ended.values()), settings)
+    rows = {
+        final_config.name: LeaderboardEntry(
+            final_config.name,
+            _searched_settings(settings, final_config.found)
+            if final_config.found
+            else _differences(settings, final_config.config),
+            settings.epochs,
+            [scores[record.key] for (name, _), record in ended.items() if name == final_config.name],
+        )
+        for final_config in final_configs
+    }
+    found = [rows[final_config.name] for final_config in final_configs if final_config.found]
+    baselines = [
+        rows[final_config.name]
+        for final_config in final_configs
+        if not final_config.found and rows[final_config.name].mean(metric)
+    ]
+    sign = 1 if goal == "maximize" else -1
+    baselines.sort(key=lambda row: sign * (row.mean(metric) or (0.0,))[0], reverse=True)
+    selected = {final_config.found.key for final_config in final_configs if final_config.found}
+    rest = [record for record in best if record.key not in selected][: LEADERBOARD_SIZE - 1]
+    others = [LeaderboardEntry(r.key, _searched_settings(settings, r), r.epochs, [_values(r)]) for r in rest]
+    return [*found, *baselines, *others]
+
+
+def _scored(driver: Driver, records: list[TrialRecord], settings: SweepSettings) -> dict[str, dict[str, float]]:
+    """Scores of each trial by its key, all at once; those of before a resume are read again, unless the trial was
+    trained on since."""
+    task = ray.remote(num_cpus=1, num_gpus=1 if settings.gpu else 0)(score)
+    pending, scores = {}, {}
+    for record in records:
+        directory = driver.trial_directory(record.key)
+        checkpoint, known = identity(newest(directory)), read_scores(directory)
+        if known and (None in (checkpoint, known.checkpoint) or checkpoint == known.checkpoint):
+            scores[record.key] = known.values
+        else:
+            found = task.remote(record.config, str(directory), threads=1, gpu=bool(settings.gpu))
+            pending[record.key] = (found, checkpoint)
+    for record in records:
+        if record.key in pending:
+            found, checkpoint = pending[record.key]
+            scores[record.key] = _values(record) | ray.get(found)
+            write_scores(driver.trial_directory(record.key), Scores(scores[record.key], checkpoint))
+        log_scores(driver.tracker, record, driver.trial_directory(record.key))
+    return scores
+
+
+def _values(record: TrialRecord) -> dict[str, float]:
+    wanted = ("val_knn", "val_instance", "loss", "student_parameters")
+    return {name: value for name in wanted if (value := record.last(name)) is not None}
+
+
+def _searched_settings(settings: SweepSettings, record: TrialRecord) -> dict[str, Any]:
+    """A trial's values of what the search could vary, in the order of the space."""
+    varied = [parameter.path for parameter in settings.space.parameters if len(parameter.values) != 1]
+    return {path: record.settings[path] for path in varied if path in record.settings}
+
+
+def _differences(settings: SweepSettings, config: dict[str, Any]) -> dict[str, Any]:
+    """What the configuration sets otherwise than the defaults of its method and the sweep's base."""
+    default = configuration.dump(settings.base) | {
+        "method": configuration.dump(configuration.load({"method": config["method"]["name"]}))["method"]
+    }
+    base = flatten(default)
+    return {path: value for path, value in flatten(config).items() if base.get(path) != value}

@@ -1,0 +1,89 @@
+"""What a search space asks for against what the sweep has: checked before Ray starts. Free of torch and Ray."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from itertools import islice
+from typing import Any
+
+from raydistill import config as configuration
+from raydistill.config import Config, ConfigError, is_real, paths
+from raydistill.sweep.search.space import Parameter, Space
+from raydistill.sweep.settings import SweepSettings
+
+BATCH_SIZE = "data.batch_size"
+COMPANIES = 32  # draws of the other parameters in which a value is tried
+
+
+def check_batch_sizes(space: Space, workers: int, images: int) -> None:
+    """Refuse a space whose `data.batch_size` can take a value that `workers` or `images` do not allow.
+
+    Args:
+        workers: of a pack; a batch must divide among them.
+        images: training images; a batch may not be larger.
+
+    Raises: ConfigError, which names the parameter, the value and what would be accepted.
+    """
+    for parameter in space.parameters:
+        if parameter.path == BATCH_SIZE:
+            for value in _telling(parameter):
+                _check(value, workers, images)
+
+
+def check_values(plan: SweepSettings, build: Callable[[Config], object]) -> None:
+    """Refuse a space with a value of the method that cannot be built, whatever is beside it.
+
+    Real numbers have only bounds, which the space's reader has checked; names, lists and whole numbers may ask for a
+    network that there is not, or for more than the data have.
+
+    Raises: ConfigError, which names the parameter, the value and what `build` said.
+    """
+    fields = paths(plan.base.method.name)
+    for parameter in plan.space.parameters:
+        if parameter.path.startswith("method.") and not is_real(fields[parameter.path]):
+            for value in _telling(parameter):
+                if (problem := _problem(plan, parameter, value, build)) is not None:
+                    raise ConfigError(f"parameters.{parameter.path} = {value!r}: {problem}")
+
+
+def _problem(
+    plan: SweepSettings, parameter: Parameter, value: Any, build: Callable[[Config], object]
+) -> ValueError | None:
+    """What is said of the value in every company; None: it can be built in one of them."""
+    problem = None
+    rng = random.Random(0)
+
+    def suggest(other: Parameter) -> Any:
+        if other.path == parameter.path:
+            return value
+        wanted = parameter.when.get(other.path)
+        return other.sample(rng) if wanted is None else rng.choice(wanted)
+
+    for _ in range(COMPANIES):
+        chosen = plan.space.propose(suggest)
+        if parameter.path in chosen:
+            try:
+                build(configuration.load(plan.resolve(chosen)))
+            except ValueError as error:
+                problem = error
+            else:
+                return None
+    return problem
+
+
+def _check(value: Any, workers: int, images: int) -> None:
+    if value % workers:
+        problem = f"does not divide among {workers} workers; use multiples of {workers} (q_uniform for a range)"
+    elif value > images:
+        problem = f"is larger than the {images} training images; use at most {images - images % workers}"
+    else:
+        return
+    raise ConfigError(f"parameters.{BATCH_SIZE} = {value!r}: {problem}")
+
+
+def _telling(parameter: Parameter) -> list[Any]:
+    """Every value; of a range, which may be very long, the first two, whose step all others repeat, and the last."""
+    if parameter.high is None:
+        return list(parameter.values)
+    return [*islice(parameter.points(), 2), parameter.round(parameter.high)]

@@ -1,0 +1,212 @@
+"""What a sweep will cost, from the pace of its parts: hours, accelerator hours, money, bytes. Arithmetic only."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from raydistill.sweep.preflight.step_benchmark import MissingTeacher, StepTimings
+from raydistill.sweep.search.space import EarlyStop
+
+
+@dataclass(frozen=True)
+class Cost:
+    """`hours` of wall time; `money` in the currency of the price, None without one. Teachers are included."""
+
+    trial_epochs: float
+    hours: float
+    accelerator_hours: float
+    money: float | None
+
+
+@dataclass(frozen=True)
+class CostEstimate:
+    """`expected` with early stopping as it goes on average, `at_most` if it stops nothing; `checkpoint_gib` of
+    all trials at the end."""
+
+    expected: Cost
+    at_most: Cost
+    checkpoint_gib: float
+
+
+def estimate(
+    pace: StepTimings,
+    *,
+    trials: int,
+    epochs: int,
+    finalists: int = 0,
+    learners: int = 1,
+    packs: int = 1,
+    early_stop: EarlyStop | None = None,
+    every: int = 1,
+    teachers: Sequence[MissingTeacher] | None = None,
+    checkpoints: int = 2,
+    price_per_hour: float | None = None,
+    accelerators: int = 0,
+) -> CostEstimate:
+    """The cost of the teachers, the search and the finalists, one after the other.
+
+    All trials are taken to go at the same pace and to find the packs evenly filled; the test scores at the end
+    and the start of the cluster are left out.
+
+    Args:
+        trials, epochs: of the search; `finalists` more are trained as long, and never stopped early.
+        learners, packs: side by side in each pack, and packs.
+        early_stop: None: every trial runs to its end.
+        every: epochs between two scores.
+        teachers: to train first; None: those that the pace names.
+        checkpoints: kept of each trial.
+        price_per_hour: of one accelerator.
+        accelerators: held by the sweep from its start to its end.
+
+    Raises: ValueError for a count below 0, or epochs, learners, packs or every below 1.
+    """
+    for name, value, least in (
+        ("trials", trials, 0),
+        ("epochs", epochs, 1),
+        ("finalists", finalists, 0),
+        ("learners", learners, 1),
+        ("packs", packs, 1),
+        ("every", every, 1),
+        ("checkpoints", checkpoints, 0),
+        ("accelerators", accelerators, 0),
+    ):
+        if value < least:
+            raise ValueError(f"{name} = {value}; expected at least {least}")
+    wanted = pace.teachers_missing if teachers is None else teachers
+    groups = Counter((teacher.pace, teacher.epochs) for teacher in wanted)
+    before = sum(t.start_seconds for t, _ in groups) + pace.start_seconds + pace.prepare_seconds
+    for (teacher, length), count in groups.items():
+        before += _full_seconds(teacher, count, length, learners=learners, packs=packs, every=every)
+    before += _full_seconds(pace, finalists, epochs, learners=learners, packs=packs, every=every)
+    other_epochs = finalists * epochs + sum(teacher.epochs for teacher in wanted)
+
+    longest = _full_seconds(pace, trials, epochs, learners=learners, packs=packs, every=every)
+    most = _cost(trials * epochs + other_epochs, before + longest, price_per_hour, accelerators)
+    searched, likely = float(trials * epochs), longest
+    if early_stop is not None:
+        searched = expected_epochs(trials, epochs, early_stop, every=every)
+        likely = min(
+            longest, _stopped_seconds(pace, trials, searched, epochs, learners=learners, packs=packs, every=every)
+        )
+    expected = _cost(searched + other_epochs, before + likely, price_per_hour, accelerators)
+    size = (trials + finalists) * pace.checkpoint_bytes + sum(t.pace.checkpoint_bytes for t in wanted)
+    return CostEstimate(expected, most, checkpoints * size / 2**30)
+
+
+def pack_epoch_seconds(pace: StepTimings, learners: int, scorings_per_epoch: float = 1.0) -> float:
+    """Of one epoch of a pack of so many learners, with their scores and checkpoints."""
+    return _stream_seconds(pace) + learners * _learner_seconds(pace, scorings_per_epoch)
+
+
+def expected_epochs(trials: int, epochs: int, stop: EarlyStop, *, every: int = 1) -> float:
+    """Trial-epochs of a search with early stopping, on average.
+
+    asha: at each rung (`min_iter * eta^k` epochs, or the first score after it) those that `going_on` counts go on.
+    median: half of the trials end at the first score. hyperband, bohb: their brackets are not reckoned, so that
+    every trial counts in full.
+    """
+    total, left, done = 0.0, float(trials), 0
+    if stop.type in ("hyperband", "bohb"):
+        return total + left * epochs
+    halves = stop.type == "median"
+    for rung in _rungs(epochs, stop, every)[: 1 if halves else None]:
+        total += left * (rung - done)
+        left, done = going_on(left, 2 if halves else stop.eta), rung
+    return total + left * (epochs - done)
+
+
+def going_on(trials: float, eta: int) -> float:
+    """How many of `trials` that reach a rung one after another, in random order of merit, go on, on average.
+
+    The rule is Ray Tune's: a trial goes on if it is not below the (1 - 1 / eta) quantile, interpolated, of the
+    m before it, so with probability (1 + (m - 1) / eta) / (m + 1); the first always does. Between whole
+    numbers of trials the count is interpolated.
+    """
+    whole = int(trials)
+    passed = [1.0, *((1 + (m - 1) / eta) / (m + 1) for m in range(1, whole + 1))]
+    return sum(passed[:whole]) + (trials - whole) * passed[whole]
+
+
+def describe(estimate: CostEstimate) -> dict[str, str]:
+    """For people: what, and how much of it; the most in addition where it differs."""
+    expected, most = estimate.expected, estimate.at_most
+    lines = {
+        "trial-epochs": _range(f"{expected.trial_epochs:.0f}", f"{most.trial_epochs:.0f}") + " in all",
+        "time": "about " + _range(duration(expected.hours), duration(most.hours)),
+    }
+    if most.accelerator_hours:
+        used, limit = _number(expected.accelerator_hours), _number(most.accelerator_hours)
+        lines["workers"] = _range(used, limit, " worker hours")
+    if expected.money is not None and most.money is not None:
+        lines["money"] = _range(f"${expected.money:.2f}", f"${most.money:.2f}")
+    lines["checkpoints"] = f"{_number(estimate.checkpoint_gib)} GiB"
+    return lines
+
+
+def duration(hours: float) -> str:
+    """`2 h 40 min`, `12 min` or `45 s`, rounded to what is shown."""
+    if hours * 3600 < 89.5:
+        return f"{hours * 3600:.0f} s"
+    whole, minutes = divmod(round(hours * 60), 60)
+    return f"{whole} h {minutes:02d} min" if whole else f"{minutes} min"
+
+
+def _rungs(epochs: int, stop: EarlyStop, every: int) -> list[int]:
+    """The epochs after which trials are stopped."""
+    found: set[int] = set()
+    milestone = stop.min_iter
+    while milestone < epochs:
+        found.add(math.ceil(milestone / every) * every)
+        milestone *= stop.eta
+    return sorted(rung for rung in found if rung < epochs)
+
+
+def _range(expected: str, most: str, unit: str = "") -> str:
+    return expected + unit + ("" if expected == most else f", at most {most}")
+
+
+def _full_seconds(pace: StepTimings, trials: int, epochs: int, *, learners: int, packs: int, every: int) -> float:
+    """Of trials that all run to their end; the fullest pack ends last."""
+    fullest = math.ceil(trials / packs)
+    rounds = math.ceil(fullest / learners)
+    own = _learner_seconds(pace, _scorings(epochs, every))
+    return rounds * epochs * _stream_seconds(pace) + fullest * epochs * own
+
+
+def _stopped_seconds(
+    pace: StepTimings, trials: int, trial_epochs: float, epochs: int, *, learners: int, packs: int, every: int
+) -> float:
+    """Of trials that are stopped early, where the next one takes a free place at once."""
+    if not trials:
+        return 0.0
+    own = _learner_seconds(pace, _scorings(epochs, every))
+    streams = max(float(epochs), trial_epochs / (packs * learners))
+    return streams * _stream_seconds(pace) + max(float(epochs), trial_epochs / packs) * own
+
+
+def _stream_seconds(pace: StepTimings) -> float:
+    return pace.steps_per_epoch * pace.shared_seconds
+
+
+def _learner_seconds(pace: StepTimings, scorings_per_epoch: float) -> float:
+    training = pace.steps_per_epoch * pace.learner_seconds
+    return training + scorings_per_epoch * pace.evaluation_seconds + pace.checkpoint_seconds
+
+
+def _scorings(epochs: int, every: int) -> float:
+    """Per epoch; the last epoch is always scored."""
+    return math.ceil(epochs / every) / epochs
+
+
+def _cost(trial_epochs: float, seconds: float, price_per_hour: float | None, accelerators: int) -> Cost:
+    hours = seconds / 3600
+    used = hours * accelerators
+    return Cost(trial_epochs, hours, used, None if price_per_hour is None else used * price_per_hour)
+
+
+def _number(value: float) -> str:
+    """One decimal, or two digits below 1."""
+    return f"{value:.1f}" if value >= 1 or not value else f"{value:.2g}"

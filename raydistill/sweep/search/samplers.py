@@ -1,0 +1,254 @@
+"""Who proposes the next configuration: a list (grid, random, finalists) or one of Optuna's samplers."""
+
+from __future__ import annotations
+
+import json
+import logging
+import random
+import warnings
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from raydistill.records.journal import Outcome, TrialRecord
+from raydistill.storage import Remote, StoragePath
+from raydistill.sweep.search.space import Parameter, Space
+
+Settings = dict[str, Any]
+Metrics = dict[str, float]
+STARTUP_TRIALS = 6  # random trials before a model proposes
+
+
+@dataclass(frozen=True)
+class PriorTrials:
+    """What another sweep found. `results`: settings with their metrics, where trials count as this sweep's own;
+    `hints`: settings worth a trial of their own, since they were found for other data, budget or defaults."""
+
+    results: list[tuple[Settings, Metrics]] = field(default_factory=list)
+    hints: list[Settings] = field(default_factory=list)
+
+
+class Proposer(Protocol):
+    """Proposes settings and is told what became of them. None: nothing is left to try."""
+
+    def propose(self, key: str) -> Settings | None: ...
+    def observe(self, key: str, epoch: int, metrics: Metrics) -> None: ...
+    def finish(self, key: str, outcome: Outcome, metrics: Metrics) -> None: ...
+
+
+class FixedProposer:
+    """Settings known beforehand, in order."""
+
+    def __init__(self, settings: Iterable[Settings]) -> None:
+        self._rest = list(settings)
+
+    def propose(self, key: str) -> Settings | None:
+        return self._rest.pop(0) if self._rest else None
+
+    def observe(self, key: str, epoch: int, metrics: Metrics) -> None:
+        pass
+
+    def finish(self, key: str, outcome: Outcome, metrics: Metrics) -> None:
+        pass
+
+
+class BayesProposer:
+    """Optuna, asked and told. Early-stopped trials are told as pruned with their curve, failed ones as failed, so
+    that no score of a short budget passes for a full one; no trial is left running.
+
+    tpe: multivariate, with constant liar. gp: a Gaussian process. cmaes: for real numbers, other parameters are
+    drawn at random. nsga2: genetic, for several metrics.
+
+    The study lives in a file of the sweep's directory, and a resumed sweep goes on with it; where that is no
+    directory of this machine, `remember` makes it anew.
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        *,
+        seed: int,
+        journal: StoragePath,
+        name: str,
+        earlier: PriorTrials | None = None,
+        trials: int = 0,
+    ) -> None:
+        import optuna
+        from optuna.storages import JournalStorage
+        from optuna.storages.journal import JournalFileBackend
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        logging.getLogger("optuna").propagate = False
+        self._optuna = optuna
+        self._space = space
+        self._study = optuna.create_study(
+            study_name=name,
+            storage=None if isinstance(journal, Remote) else JournalStorage(JournalFileBackend(str(journal))),
+            sampler=_sampler(space, seed, trials),
+            directions=[goal for _, goal in space.objectives],
+            load_if_exists=True,
+        )
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self._study.set_metric_names([metric for metric, _ in space.objectives])
+        self._trials: dict[str, Any] = {}
+        if earlier is not None and not self._study.get_trials(deepcopy=False):
+            self._learn(earlier)
+
+    def remember(self, records: Iterable[TrialRecord]) -> None:
+        """The trials of before, if the study does not know them."""
+        states = self._optuna.trial.TrialState
+        records = list(records)
+        proposed = {record.key for record in records}
+        for trial in self._study.get_trials(deepcopy=False, states=(states.RUNNING,)):
+            if trial.user_attrs.get("key") not in proposed:
+                # Asked for in the moment of a kill, and never tried.
+                self._study.tell(trial.number, state=states.FAIL)
+        known = {trial.user_attrs.get("key") for trial in self._study.get_trials(deepcopy=False)}
+        ends = {"finished": states.COMPLETE, "stopped_early": states.PRUNED, "failed": states.FAIL}
+        names = [name for name, _ in self._space.objectives]
+        for record in records:
+            if record.key in known:
+                continue
+            metrics, state = record.latest(), states.RUNNING if record.outcome is None else ends[record.outcome]
+            if state == states.COMPLETE and not all(name in metrics for name in names):
+                state = states.FAIL
+            searched = [p for p in self._space.parameters if p.path in record.settings]
+            self._study.add_trial(
+                self._optuna.trial.create_trial(
+                    state=state,
+                    params={p.path: _asked(p, record.settings[p.path]) for p in searched},
+                    distributions={p.path: _distribution(p) for p in searched},
+                    values=[metrics[name] for name in names] if state == states.COMPLETE else None,
+                    intermediate_values={
+                        epoch: found[self._space.metric]
+                        for epoch, found in record.results.items()
+                        if self._space.metric in found and not self._space.also
+                    },
+                    user_attrs={"key": record.key},
+                )
+            )
+
+    def propose(self, key: str) -> Settings | None:
+        trial = self._study.ask()
+        trial.set_user_attr("key", key)
+        self._trials[key] = trial
+        return self._space.propose(lambda parameter: _suggest(trial, parameter))
+
+    def observe(self, key: str, epoch: int, metrics: Metrics) -> None:
+        # Optuna keeps no curves of several metrics.
+        if not self._space.also and self._space.metric in metrics and (trial := self._open(key)):
+            trial.report(metrics[self._space.metric], epoch)
+
+    def finish(self, key: str, outcome: Outcome, metrics: Metrics) -> None:
+        trial = self._open(key)
+        if trial is None:
+            return
+        states = self._optuna.trial.TrialState
+        names = [name for name, _ in self._space.objectives]
+        if outcome == "finished" and all(name in metrics for name in names):
+            self._study.tell(trial.number, [metrics[name] for name in names])
+        elif outcome == "stopped_early":
+            self._study.tell(trial.number, state=states.PRUNED)
+        else:
+            self._study.tell(trial.number, state=states.FAIL)
+        del self._trials[key]
+
+    def _learn(self, earlier: PriorTrials) -> None:
+        names = [name for name, _ in self._space.objectives]
+        for settings, metrics in earlier.results:
+            known = [p for p in self._space.parameters if p.path in settings]
+            self._study.add_trial(
+                self._optuna.trial.create_trial(
+                    params={p.path: _asked(p, settings[p.path]) for p in known},
+                    distributions={p.path: _distribution(p) for p in known},
+                    values=[metrics[name] for name in names],
+                    user_attrs={"earlier": True},
+                )
+            )
+        by_path = {parameter.path: parameter for parameter in self._space.parameters}
+        for settings in earlier.hints:
+            self._study.enqueue_trial({path: _asked(by_path[path], value) for path, value in settings.items()})
+
+    def _open(self, key: str) -> Any | None:
+        """The running Optuna trial of `key`, found in the study after a resume."""
+        if key not in self._trials:
+            running = self._study.get_trials(deepcopy=False, states=(self._optuna.trial.TrialState.RUNNING,))
+            for frozen in running:
+                if frozen.user_attrs.get("key") == key:
+                    self._trials[key] = self._optuna.trial.Trial(self._study, frozen._trial_id)
+        return self._trials.get(key)
+
+
+def make_proposer(
+    space: Space,
+    *,
+    trials: int,
+    seed: int,
+    directory: StoragePath,
+    name: str,
+    earlier: PriorTrials | None = None,
+    tried: Sequence[Settings] = (),
+) -> Proposer:
+    """The search that the space asks for, over at most `trials` configurations; `tried` before a resume."""
+    if space.search == "bayes":
+        if earlier is not None:
+            earlier = replace(earlier, hints=[hint for hint in earlier.hints if hint not in tried])
+        journal = directory / "optuna.journal"
+        return BayesProposer(space, seed=seed, journal=journal, name=name, earlier=earlier, trials=trials)
+    if space.search == "grid":
+        return FixedProposer(space.grid()[:trials])
+    rng = random.Random(seed)
+    first = earlier.hints if earlier else []
+    return FixedProposer([*first, *(space.sample(rng) for _ in range(trials - len(first)))])
+
+
+def observe_past_trials(proposer: Proposer, records: Iterable[TrialRecord]) -> None:
+    """Tell a resumed search what ended since it last last_delivered_epoch, and skip what it has listed already."""
+    records = list(records)
+    if isinstance(proposer, BayesProposer):
+        proposer.remember(records)
+    for record in records:
+        if isinstance(proposer, FixedProposer):
+            proposer.propose(record.key)
+        elif record.outcome is not None:
+            proposer.finish(record.key, record.outcome, record.latest())
+
+
+def _sampler(space: Space, seed: int, trials: int) -> Any:
+    from optuna.samplers import CmaEsSampler, GPSampler, NSGAIISampler, TPESampler
+
+    startup = min(STARTUP_TRIALS, max(trials // 2, 1)) if trials else STARTUP_TRIALS
+    if space.sampler == "gp":
+        return GPSampler(seed=seed, n_startup_trials=startup)
+    if space.sampler == "cmaes":
+        return CmaEsSampler(seed=seed, n_startup_trials=startup, warn_independent_sampling=False)
+    if space.sampler == "nsga2":
+        return NSGAIISampler(seed=seed, population_size=max(2, min(50, trials // 4)) if trials else 50)
+    return TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS, constant_liar=True)
+
+
+def _suggest(trial: Any, parameter: Parameter) -> Any:
+    kind = _distribution(parameter)
+    if parameter.values:
+        return json.loads(trial.suggest_categorical(parameter.path, kind.choices))
+    if parameter.distribution == "int_uniform":
+        return trial.suggest_int(parameter.path, kind.low, kind.high)
+    value = trial.suggest_float(parameter.path, kind.low, kind.high, log=kind.log)
+    return value if parameter.q is None else parameter.round(value)
+
+
+def _distribution(parameter: Parameter) -> Any:
+    """As Optuna sees a parameter; values that are not plain numbers or names go as JSON."""
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+    low, high = parameter.low, parameter.high
+    if low is None or high is None:
+        return CategoricalDistribution([json.dumps(value) for value in parameter.values])
+    if parameter.distribution == "int_uniform":
+        return IntDistribution(int(low), int(high))
+    return FloatDistribution(low, high, log=parameter.distribution in ("log_uniform_values", "q_log_uniform_values"))
+
+
+def _asked(parameter: Parameter, value: Any) -> Any:
+    return json.dumps(value) if parameter.values else value

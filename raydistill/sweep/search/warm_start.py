@@ -1,0 +1,61 @@
+"""What earlier sweeps found, as far as it tells something about a new one."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from raydistill.config import ConfigError
+from raydistill.records.journal import TrialRecord, read_records, role_of
+from raydistill.records.layout import JOURNAL_FILE
+from raydistill.storage import StoragePath
+from raydistill.sweep.search.samplers import PriorTrials, Settings
+from raydistill.sweep.settings import SweepSettings
+
+HINTS = 3
+
+
+def load_prior_trials(settings: SweepSettings) -> PriorTrials:
+    """Finished trials of the sweeps in `settings.warm_start`.
+
+    One whose whole configuration this sweep could have tried counts as a result; of the others that lie in the
+    space the best of each sweep are hints, tried first.
+
+    Raises: ConfigError for a directory without a sweep.
+    """
+    found = PriorTrials()
+    sign = 1 if settings.space.goal == "maximize" else -1
+    for directory in settings.warm_start:
+        others: list[tuple[float, Settings]] = []
+        for record in _finished(directory):
+            chosen = _in_space(settings, record.config)
+            metrics = record.latest()
+            if chosen is None:
+                continue
+            if settings.resolve(chosen) == record.config and all(n in metrics for n, _ in settings.space.objectives):
+                found.results.append((chosen, metrics))
+            elif settings.space.metric in metrics:
+                others.append((sign * metrics[settings.space.metric], chosen))
+        others.sort(key=lambda pair: pair[0], reverse=True)
+        best = [chosen for i, (_, chosen) in enumerate(others) if all(chosen != other for _, other in others[:i])]
+        found.hints.extend(chosen for chosen in best[:HINTS] if chosen not in found.hints)
+    return found
+
+
+def _finished(directory: StoragePath) -> list[TrialRecord]:
+    journal = directory / JOURNAL_FILE
+    if not journal.exists():
+        raise ConfigError(f"--warm-start: there is no sweep in {directory}")
+    records = read_records(journal).values()
+    return [r for r in records if r.outcome == "finished" and not r.copies and role_of(r.key) == "search"]
+
+
+def _in_space(settings: SweepSettings, config: dict[str, Any]) -> Settings | None:
+    """The searched part of a configuration of the same method, if the space has it."""
+    if config["method"]["name"] != settings.base.method.name:
+        return None
+    chosen: Settings = {}
+    for parameter in settings.space.parameters:
+        if settings.space.is_active(parameter, chosen):
+            section, _, name = parameter.path.partition(".")
+            chosen[parameter.path] = config[section].get(name)
+    return chosen if settings.space.contains(chosen) else None

@@ -1,0 +1,102 @@
+"""Worker groups: each pack is one Ray Train run, on CPU with gloo or on GPUs with NCCL.
+
+Free of torch, which the broker and the host of a group would import one after the other before any worker starts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+from raydistill.storage import to_path
+from raydistill.sweep.workers.cleanup import kill_actor_tree
+
+MAX_WORKER_RESTARTS = 1000
+CPUS_PER_WORKER = 0.9  # of a worker: trials hold a thousandth of a core each, and N workers shall fit on N cores
+
+
+@dataclass(frozen=True)
+class WorkerGroupSettings:
+    """`workers` of a group, or with `most` as many as there are resources for, looked at every `resize_seconds`;
+    `threads` of torch in each CPU worker, one GPU per worker where `gpu`."""
+
+    workers: int = 1
+    most: int | None = None
+    resize_seconds: float = 60.0
+    threads: int = 1
+    gpu: bool = False
+    artifacts: str = "artifacts"
+    artifacts_gib: float | None = None
+
+
+class RayLauncher:
+    """Starts the host of a group. Runs inside the broker's actor, which owns the hosts: they end with it."""
+
+    def __init__(self, settings: WorkerGroupSettings, storage: str) -> None:
+        self.settings, self.storage = settings, storage
+
+    def __call__(self, name: str) -> Any:
+        host = ray.remote(num_cpus=0, scheduling_strategy=on_this_node())(GroupHost).remote()
+        run = host.run.remote(name, ray.get_runtime_context().current_actor, self.settings, self.storage)
+        return _until_over(host, run)
+
+
+async def _until_over(host: Any, run: Awaitable[None]) -> None:
+    """Wait for a host's run. After an error Ray Train may leave workers behind that hold what the next run needs."""
+    try:
+        await run
+    except ray.exceptions.RayError:
+        kill_actor_tree(host)
+        raise
+
+
+def _work(config: dict[str, Any]) -> None:
+    """What every worker runs. Imported there, since neither the host nor Ray Train's controller needs any of it."""
+    from raydistill.sweep.workers.worker_loop import train_loop
+
+    train_loop(config)
+
+
+def on_this_node() -> NodeAffinitySchedulingStrategy:
+    """For the actors that a sweep does not survive: they live and end with the driver, not with a worker node."""
+    return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+
+
+class GroupHost:
+    """Keeps one worker group alive: Ray Train restarts it when a worker dies, learners resume."""
+
+    def run(self, name: str, broker: Any, settings: WorkerGroupSettings, storage: str) -> None:
+        """Returns when the broker has closed the group. Raises what ended it; the broker starts another."""
+        from ray.train import FailureConfig, RunConfig, ScalingConfig
+        from ray.train.torch import TorchConfig, TorchTrainer
+
+        elastic = settings.most is not None and settings.most > settings.workers
+        trainer = TorchTrainer(
+            _work,
+            train_loop_config={
+                "broker": broker,
+                "name": name,
+                "storage": storage,
+                "threads": settings.threads,
+                "artifacts": settings.artifacts,
+                "artifacts_gib": settings.artifacts_gib,
+            },
+            scaling_config=ScalingConfig(
+                num_workers=(settings.workers, settings.most) if elastic else settings.workers,
+                use_gpu=settings.gpu,
+                resources_per_worker={"CPU": CPUS_PER_WORKER, **({"GPU": 1} if settings.gpu else {})},
+                elastic_resize_monitor_interval_s=settings.resize_seconds,
+            ),
+            torch_config=TorchConfig(backend="nccl" if settings.gpu else "gloo"),
+            run_config=RunConfig(
+                name=f"{to_path(storage).name}-{name}",
+                storage_path=storage,
+                # The broker finds the learner that kills its workers; this only ends what cannot start at all.
+                failure_config=FailureConfig(max_failures=MAX_WORKER_RESTARTS),
+            ),
+        )
+        trainer.fit()

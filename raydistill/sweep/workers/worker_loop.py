@@ -1,0 +1,70 @@
+"""What each worker of a group runs inside Ray Train: the loop of `training/worker.py`, told by the broker."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from typing import Any
+
+import ray
+import torch
+
+from raydistill.artifacts.store import open_store
+from raydistill.evaluation.online import evaluate
+from raydistill.records.layout import SWEEP_FILE
+from raydistill.storage import StorageError, to_path
+from raydistill.training.distributed import Workers, lost_worker
+from raydistill.training.messages import Directive, EpochResult, EpochStats
+from raydistill.training.pack import LearnerError
+from raydistill.training.worker import serve
+
+TICK_INTERVAL_S = 2.0
+
+
+class BrokerControl:
+    """A worker's line to the broker."""
+
+    def __init__(self, broker: Any, name: str, workers: int) -> None:
+        self.broker = broker
+        self.name = name
+        self.workers = workers
+        self.fresh = True
+        self.up = False
+        self.last_tick = time.monotonic()
+
+    def boundary(self, reports: list[EpochResult], load: EpochStats | None) -> Directive:
+        directive = ray.get(self.broker.boundary.remote(self.name, reports, load, self.fresh, self.workers))
+        self.fresh = False
+        return directive
+
+    def started(self) -> None:
+        self.up = True
+
+    def tick(self, share: float) -> None:
+        if time.monotonic() - self.last_tick > TICK_INTERVAL_S:
+            self.last_tick = time.monotonic()
+            self.broker.tick.remote(self.name, share)
+
+    def failed(self, report: EpochResult) -> None:
+        ray.get(self.broker.learner_failed.remote(self.name, report))
+
+
+def train_loop(config: dict[str, Any]) -> None:
+    """What every worker of a group runs, until the broker closes it."""
+    import ray.train.torch
+
+    torch.set_num_threads(config["threads"])
+    logging.getLogger("raydistill").setLevel(os.environ.get("RAYDISTILL_LOG", "WARNING"))
+    workers = Workers()
+    control = BrokerControl(config["broker"], config["name"], workers.world)
+    try:
+        if not (to_path(config["storage"]).parent.parent / SWEEP_FILE).exists():
+            raise StorageError(f"--storage is not reached from node {ray.util.get_node_ip_address()}")
+        store = open_store(to_path(config["artifacts"]), config["artifacts_gib"])
+        serve(control, evaluate=evaluate, device=ray.train.torch.get_device(), workers=workers, store=store)
+    except Exception as error:
+        if not control.up and not isinstance(error, LearnerError) and not (workers.lost(error) or lost_worker(error)):
+            message = f"worker group {config['name']} cannot start: {' '.join(str(error).split())}"
+            ray.get(control.broker.group_failed.remote(config["name"], message))
+        raise

@@ -1,0 +1,108 @@
+"""What MLflow is told of a sweep, out of the files in its folder: while it runs, after a resume, and afterwards."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import Any
+
+from raydistill.records.budget import Budget, Limits
+from raydistill.records.journal import TrialRecord, apply_event, read_events, role_of
+from raydistill.records.layout import BUDGET_FILE, RESULTS_FILE, TABLE_FILE, WINNER_CONFIG_FILE
+from raydistill.records.leaderboard import LeaderboardEntry, baselines
+from raydistill.records.scores import read_scores
+from raydistill.storage import StoragePath
+from raydistill.tracking.client import ROLE, SETTINGS
+from raydistill.tracking.tracker import Tracker
+from raydistill.training.checkpoint_files import newest, winner_of
+
+
+def sweep_tags(identity: dict[str, Any], origin: dict[str, Any]) -> dict[str, Any]:
+    """Parameters and tags of the sweep's own run, for a `Tracker`.
+
+    Args:
+        identity: `sweep.yaml`.
+        origin: `origin.json`, what was typed and where, a tag for each key; empty where a sweep has none.
+    """
+    return {
+        "params": flatten(identity["base"]) | {"trials": identity["trials"], "seeds": identity["seeds"]},
+        "tags": {"raydistill.method": identity["base"]["method"]["name"]}
+        | {f"raydistill.{k}": v if isinstance(v, str) else json.dumps(v) for k, v in origin.items()},
+    }
+
+
+def log_trials(tracker: Tracker, journal: StoragePath) -> dict[str, TrialRecord]:
+    """All that a journal holds, at the time when it happened; what the tracker has it leaves out."""
+    trials: dict[str, TrialRecord] = {}
+    for event in read_events(journal):
+        apply_event(trials, event)
+        record, when = trials[event["key"]], moment(event)
+        match event["event"]:
+            case "trial":
+                log_start(tracker, record, when)
+            case "result":
+                tracker.log(record.key, event["epoch"], event["metrics"], when)
+            case "copy":
+                log_copy(tracker, record, when)
+            case "end":
+                tracker.end_trial(record.key, event["outcome"], event["message"], when)
+    return trials
+
+
+def log_start(tracker: Tracker, record: TrialRecord, when: int | None = None) -> None:
+    """A trial with its settings and its role."""
+    tracker.start_trial(record.key, flatten(record.config), {ROLE: role_of(record.key)}, when)
+
+
+def log_copy(tracker: Tracker, record: TrialRecord, when: int | None = None) -> None:
+    """A population's trial went on with another's weights and other settings."""
+    copies = "; ".join(map(str, record.copies))
+    tracker.tag(record.key, {"raydistill.copies": copies, SETTINGS: json.dumps(record.settings)})
+    tracker.log(record.key, record.copies[-1].epoch, _numbers(record.settings), when)
+
+
+def log_scores(tracker: Tracker, record: TrialRecord, directory: StoragePath, when: int | None = None) -> None:
+    """Scores of a selected trial, the test split's among them, and its checkpoint where that is kept."""
+    if scores := read_scores(directory):
+        epoch = scores.checkpoint["epoch"] if scores.checkpoint else record.epochs
+        tracker.log(record.key, epoch, scores.values, when)
+    checkpoint = newest(directory)
+    if checkpoint is not None:
+        tracker.artifact(record.key, checkpoint, "checkpoint")
+
+
+def log_conclusion(tracker: Tracker, folder: StoragePath, when: int | None = None) -> None:
+    """Who won, by how much, and what it took."""
+    for name in (WINNER_CONFIG_FILE, TABLE_FILE, RESULTS_FILE):
+        tracker.artifact(None, folder / name)
+    rows = [LeaderboardEntry(**row) for row in json.loads((folder / RESULTS_FILE).read_text())]
+    # A sweep that went on with a larger budget may have another winner.
+    step = json.loads((folder / BUDGET_FILE).read_text())["epochs"] if (folder / BUDGET_FILE).exists() else 0
+    for row, prefix in zip([rows[0], *baselines(rows)[:1]], ("winner", "baseline"), strict=False):
+        means = {m: row.mean(m) for m in ("val_knn", "val_instance", "test_knn", "test_instance", "test_probe")}
+        tracker.log_parent({f"{prefix}_{metric}": mean[0] for metric, mean in means.items() if mean}, step, when)
+    if (winner := winner_of(folder)) is not None:
+        tracker.tag_parent({"raydistill.winner": winner.name})
+    if (folder / BUDGET_FILE).exists():
+        values = json.loads((folder / BUDGET_FILE).read_text())
+        spent = Budget.from_dict(values, Limits(**values["limits"]), clock=lambda: 0.0).spent()
+        tracker.tag_parent({"raydistill.spent": json.dumps(asdict(spent))})
+
+
+def flatten(config: dict[str, Any]) -> dict[str, Any]:
+    """Nested settings by dotted path, as MLflow shows them."""
+    return {f"{section}.{key}": value for section, values in config.items() for key, value in values.items()}
+
+
+def moment(event: dict[str, Any]) -> int | None:
+    """When it happened, in milliseconds since 1970; None in a journal that does not say."""
+    return round(event["time"] * 1000) if "time" in event else None
+
+
+def _numbers(settings: dict[str, Any]) -> dict[str, float]:
+    """The searched settings that are numbers, as metrics: a population changes them on the way."""
+    return {
+        f"setting/{path}": float(value)
+        for path, value in settings.items()
+        if isinstance(value, int | float) and not isinstance(value, bool)
+    }

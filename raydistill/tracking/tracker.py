@@ -1,0 +1,170 @@
+"""MLflow beside the sweep, never in its way: the sweep is a parent run, each trial a child run.
+
+One thread sends everything, in order for each run; what the server did not take is kept and sent again.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Any, Literal
+
+from raydistill.records.names import check_name
+from raydistill.storage import StoragePath
+from raydistill.tracking.client import (
+    ID,
+    PARENT,
+    STATUS,
+    MLflowRuns,
+    TrackingError,
+    connect,
+    find_experiment,
+    now,
+    texts,
+)
+from raydistill.tracking.delivery_queue import METRICS_PER_CALL, DeliveryQueue, Event, Point, without_password
+
+log = logging.getLogger(__name__)
+
+Outcome = Literal["finished", "stopped_early", "failed", "interrupted"]
+
+
+class Tracker:
+    """One sweep in MLflow. After construction no method waits for the server, but `flush` and `close`.
+
+    The experiment and the parent run, named `sweep`, are found again or created. `params` are logged by
+    dotted path; `system_metrics` samples this machine's load onto the parent run. Moments (`when`) are in
+    milliseconds since 1970, by default now.
+
+    Raises: ValueError for an unsafe name; TrackingError if the store cannot be used, within 10 s if an http
+    server does not answer.
+    """
+
+    def __init__(
+        self,
+        uri: str,
+        experiment: str,
+        sweep: str,
+        *,
+        params: Mapping[str, Any],
+        tags: Mapping[str, str] | None = None,
+        system_metrics: bool = True,
+        when: int | None = None,
+    ) -> None:
+        check_name("experiment", experiment)
+        check_name("sweep", sweep)
+        try:
+            client = connect(uri, experiment)
+            self.experiment_id = find_experiment(client, uri, experiment)
+            self._runs = MLflowRuns(client, self.experiment_id, sweep)
+            known, own = self._runs.run(PARENT, when).identity, (tags or {}).get(ID, "")
+            if known and own and known != own:
+                raise TrackingError(f"it holds another sweep called {sweep!r}; choose another name")
+            self._runs.start(PARENT, texts(params), dict(tags or {}), when or now())
+        except Exception as error:
+            cause = " ".join(str(error).split())[:400]
+            hint = "give --tracking-uri sqlite:///mlflow.db or http://HOST:PORT"
+            raise TrackingError(without_password(f"MLflow at {uri} cannot be used: {cause}; {hint}")) from error
+        self.parent_id = self._runs.run(PARENT).id
+        self._open: set[str] = set()
+        self._queue = DeliveryQueue(self._runs.log)
+        self._ended = threading.Event()
+        if system_metrics:
+            self._start_sampling(uri)
+
+    def start_trial(
+        self, key: str, params: Mapping[str, Any], tags: Mapping[str, str] | None = None, when: int | None = None
+    ) -> None:
+        """Create the child run `key`, or go on with it; parameters that it already has are left alone.
+
+        Raises: ValueError for an unsafe key.
+        """
+        self._open.add(check_name("trial", key))
+        self._act(key, partial(self._runs.start, key, texts(params), dict(tags or {}), when or now()))
+
+    def tag(self, key: str, tags: Mapping[str, str]) -> None:
+        """Set tags of a trial's run."""
+        self._act(key, partial(self._runs.tag, key, dict(tags)))
+
+    def log(self, key: str, step: int, metrics: Mapping[str, float], when: int | None = None) -> None:
+        """Keep for delivery. Non-finite values, and points that the run already has, are left out."""
+        moment = when or now()
+        # MLflow's pages open with the metric that came first.
+        ordered = sorted(metrics.items(), key=lambda item: not item[0].startswith("val_"))
+        points = [Point(k, float(v), moment, step) for k, v in ordered if math.isfinite(v)]
+        for start in range(0, len(points), METRICS_PER_CALL):
+            self._queue.enqueue(Event(key, points=tuple(points[start : start + METRICS_PER_CALL])))
+
+    def artifact(self, key: str | None, path: StoragePath, folder: str = "") -> None:
+        """Upload the file or folder at `path` to the trial's run (none: the sweep's), into `folder`.
+
+        It must stay there until delivered. Uploads have a run_key of their own: they hold up no metrics.
+        """
+        run = PARENT if key is None else key
+        self._queue.enqueue(
+            Event(f"{run}/artifacts", action=partial(self._runs.artifact, run, path.absolute(), folder))
+        )
+
+    def end_trial(self, key: str, outcome: Outcome, message: str = "", when: int | None = None) -> None:
+        """Close the trial's run; its tags say how it ended. Raises ValueError for an unknown outcome."""
+        if outcome not in STATUS:
+            raise ValueError(f"outcome {outcome!r} of trial {key!r} is unknown; valid: {', '.join(STATUS)}")
+        self._open.discard(key)
+        self._act(key, partial(self._runs.end, key, outcome, message, when or now()))
+
+    def log_parent(self, metrics: Mapping[str, float], step: int = 0, when: int | None = None) -> None:
+        """As `log`, on the sweep's run."""
+        self.log(PARENT, step, metrics, when)
+
+    def tag_parent(self, tags: Mapping[str, str]) -> None:
+        """Set tags of the sweep's run."""
+        self.tag(PARENT, tags)
+
+    def flush(self, timeout: float = 60) -> bool:
+        """Wait up to `timeout` seconds until all is delivered; whether it is."""
+        return self._queue.wait(timeout)
+
+    def close(self, outcome: str, timeout: float = 60, when: int | None = None) -> int:
+        """End the sweep's run, and trials still open as interrupted; deliver for up to `timeout` seconds.
+
+        Returns the number of undelivered events. Never raises; Ctrl-C ends the wait.
+        """
+        if not self._ended.is_set():
+            self._ended.set()
+            for key in sorted(self._open):
+                self.end_trial(key, "interrupted", when=when)
+            self._act(PARENT, partial(self._runs.end, PARENT, outcome, "", when or now()))
+            with suppress(KeyboardInterrupt):
+                self.flush(timeout)
+        return self._queue.stop()
+
+    def _act(self, run_key: str, action: Callable[[], None]) -> None:
+        self._queue.enqueue(Event(run_key, action=action))
+
+    def _start_sampling(self, uri: str) -> None:
+        try:
+            from mlflow.system_metrics.system_metrics_monitor import SystemMetricsMonitor
+
+            monitor = SystemMetricsMonitor(self.parent_id, sampling_interval=10, tracking_uri=uri)
+        except Exception as error:
+            log.warning("system metrics are not tracked: %s", error)
+            return
+        threading.Thread(target=self._sample, args=(monitor,), name="system-metrics", daemon=True).start()
+
+    def _sample(self, monitor: Any) -> None:
+        """MLflow's own loop gives up when the server is away, so its readings go through the queue instead."""
+        start = self._runs.run(PARENT).start_time
+        while not self._ended.wait(monitor.sampling_interval):
+            try:
+                monitor.collect_metrics()
+                readings = {f"system/{name}": value for name, value in monitor.aggregate_metrics().items()}
+                for part in monitor.monitors:
+                    part.clear_metrics()
+            except Exception as error:
+                log.warning("system metrics are no longer tracked: %s", error)
+                return
+            self.log_parent(readings, step=int((now() - start) / 1000 / monitor.sampling_interval))

@@ -1,0 +1,208 @@
+"""What learners ask of their pack beside views: frozen teachers, teacher banks, labels; each loaded once."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Any
+from weakref import WeakValueDictionary
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from raydistill.artifacts import teachers
+from raydistill.artifacts.bank import BankPage, open_page
+from raydistill.artifacts.identity import images_identity
+from raydistill.artifacts.labels import class_counts, open_labels
+from raydistill.artifacts.store import Store
+from raydistill.config import Config, DataConfig
+from raydistill.data.augment import RECIPES, View, normalization
+from raydistill.data.sources import Dataset
+from raydistill.methods import FeatureDims, MethodContext
+from raydistill.methods.base import TeacherOutputs
+from raydistill.models.queue import EmbeddingLog, TeacherBatch
+from raydistill.models.teacher import FrozenTeacher
+from raydistill.options import LabelSource, Output
+from raydistill.training.distributed import Workers
+
+PLAIN = View("eval", 0)
+LoadedTeachers = dict[tuple[str, Any], FrozenTeacher]
+# A teacher's key, whether its rows come from the bank, and what of it is looked at.
+Source = tuple[str, bool, View, Output]
+
+
+@dataclass(frozen=True)
+class LearnerInputs:
+    """What one learner was promised: the keys of its teachers, whether from the bank, and its labels (N,)."""
+
+    context: MethodContext
+    teachers: tuple[str, ...] = ()
+    bank: bool = True
+    labels: Tensor | None = None
+
+
+class TeacherProvider:
+    """The teachers, banks and labels of one pack.
+
+    Args:
+        store: where they are kept; None: there are none, and a method that needs one is refused.
+        dataset, data: the images of the pack.
+        teachers: those that other packs of this process have loaded, by key and normalisation; added to.
+
+    `seconds` counts what was spent on teachers and banks, which is nobody's own step.
+    """
+
+    def __init__(
+        self,
+        store: Store | None,
+        dataset: Dataset,
+        data: DataConfig,
+        *,
+        device: torch.device,
+        workers: Workers,
+        teachers: LoadedTeachers | None = None,
+    ) -> None:
+        self.store, self.dataset, self.data = store, dataset, data
+        self.device, self.workers = device, workers
+        self.normalize = normalization(dataset.name, dataset.image_size)
+        self._teachers: LoadedTeachers = {} if teachers is None else teachers
+        self._pages: dict[tuple[str, View, int, Output], np.ndarray] = {}
+        self._trails: WeakValueDictionary[Source, EmbeddingLog] = WeakValueDictionary()
+        self._identity: dict[str, Any] | None = None
+        self.seconds = 0.0
+
+    def inputs_for(self, config: Config) -> LearnerInputs:
+        """Everything that a learner with this configuration needs.
+
+        Raises: ValueError (ConfigError, ArtifactError) naming what is missing.
+        """
+        keys = tuple(teachers.keys(config, self.dataset))
+        widths = tuple(FeatureDims(*self._teacher(key).widths) for key in keys)
+        labels, counts = self._labels(config.method.label_source(), keys)
+        context = MethodContext(self.dataset.image_size, len(self.dataset.train), counts, widths)
+        return LearnerInputs(context, keys, config.teacher.bank, labels)
+
+    def step(self, views: Mapping[View, Tensor], indices: Tensor, epoch: int) -> StepInputs:
+        """The frozen side of one step, shared by all learners."""
+        return StepInputs(self, views, indices, epoch)
+
+    def page(self, key: str, view: View, output: Output, epoch: int) -> np.ndarray:
+        """The bank's rows for one view; made by worker 0 on first use, while the others wait."""
+        version = 0 if _has_no_chance(view) else epoch % (self.data.fixed_views or 1)
+        name = (key, view, version, output)
+        if name not in self._pages:
+            page = BankPage(key, self._images(), view, version, output)
+            open_it = partial(
+                open_page,
+                self._kept(),
+                page,
+                self.dataset.train,
+                partial(self.embed, key, output),
+                size=self.dataset.image_size,
+                normalize=self.normalize,
+                device=self.device,
+            )
+            self._pages[name] = self.workers.first_alone(open_it)
+        return self._pages[name]
+
+    def embedding_log(self, source: Source) -> EmbeddingLog:
+        """Where the queues of all learners keep these embeddings; it goes with the last of them."""
+        return self._trails.setdefault(source, EmbeddingLog())
+
+    def banked(self, view: View, wanted: bool) -> bool:
+        """Whether a view repeats itself, so that its embeddings are worth keeping."""
+        return _has_no_chance(view) or (wanted and self.data.fixed_views is not None)
+
+    def embed(self, key: str, output: Output, images: Tensor) -> Tensor:
+        """(n, D) float32 of a teacher, outside any learner's precision and without gradient."""
+        device = images.device.type
+        with torch.no_grad(), torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
+            return self._teacher(key)(images, output).float()
+
+    def _teacher(self, key: str) -> FrozenTeacher:
+        name = (key, self.normalize)
+        if name not in self._teachers:
+            self._teachers[name] = teachers.load(self._kept(), key, self.normalize, self.device)
+        return self._teachers[name]
+
+    def _labels(self, source: LabelSource | None, keys: tuple[str, ...]) -> tuple[Tensor | None, tuple[int, ...]]:
+        if source is None:
+            return None, ()
+        train = self.dataset.train
+        if source.kind == "true":
+            if train.labels is None:
+                raise ValueError(f"{self.data.source} has no labels, and this method learns from labels")
+            return train.labels, class_counts(train.labels, len(self.dataset.classes))
+        made = {"images": self._images(), "teacher": keys[0] if keys else None}
+        open_it = partial(open_labels, self._kept(), source, made, partial(self._plain_features, keys), len(train))
+        labels = self.workers.first_alone(open_it)
+        return labels, class_counts(labels, source.clusters)
+
+    def _plain_features(self, keys: tuple[str, ...]) -> Tensor:
+        return torch.from_numpy(np.asarray(self.page(keys[0], PLAIN, "features", 0), dtype=np.float32))
+
+    def _images(self) -> dict[str, Any]:
+        if self._identity is None:
+            self._identity = images_identity(self.dataset, self.data)
+        return self._identity
+
+    def _kept(self) -> Store:
+        if self.store is None:
+            raise ValueError("this method needs a store of artifacts (its teacher, its labels) and none is given")
+        return self.store
+
+
+class StepInputs:
+    """One step's views, and what teachers make of them, computed on first use and kept for all learners."""
+
+    def __init__(self, provider: TeacherProvider, views: Mapping[View, Tensor], indices: Tensor, epoch: int) -> None:
+        self._provider, self.views, self.indices, self._epoch = provider, views, indices, epoch
+        self._known: dict[Source, Tensor] = {}
+        self._batches: dict[Source, TeacherBatch] = {}
+
+    def teachers(self, inputs: LearnerInputs) -> tuple[TeacherOutputs, ...]:
+        """One for each of a learner's teachers."""
+        return tuple(
+            TeacherOutputs(partial(self._embed, key, inputs.bank), partial(self._teacher_batch, key, inputs.bank))
+            for key in inputs.teachers
+        )
+
+    def labels(self, inputs: LearnerInputs) -> Tensor | None:
+        return None if inputs.labels is None else inputs.labels[self.indices].to(self._provider.device)
+
+    def _embed(self, key: str, bank: bool, view: View, output: Output) -> Tensor:
+        banked = self._provider.banked(view, bank)
+        source = (key, banked, view, output)
+        if source not in self._known:
+            make = self._looked_up if banked else self._computed
+            began = time.perf_counter()
+            self._known[source] = make(key, view, output)
+            self._provider.seconds += time.perf_counter() - began
+        return self._known[source]
+
+    def _teacher_batch(self, key: str, bank: bool, view: View, output: Output) -> TeacherBatch:
+        source = (key, self._provider.banked(view, bank), view, output)
+        if source not in self._batches:
+            gather = self._provider.workers.gather_of(self._provider.data.batch_size)
+            rows = gather(self._embed(key, bank, view, output))
+            self._batches[source] = TeacherBatch(rows, self._provider.embedding_log(source))
+        return self._batches[source]
+
+    def _looked_up(self, key: str, view: View, output: Output) -> Tensor:
+        page = self._provider.page(key, view, output, self._epoch)
+        return torch.from_numpy(page[self.indices.numpy()]).to(self._provider.device, torch.float32)
+
+    def _computed(self, key: str, view: View, output: Output) -> Tensor:
+        return self._provider.embed(key, output, self.views[view])
+
+
+def _has_no_chance(view: View) -> bool:
+    return RECIPES[view.recipe].crop == "none"
+
+
+def plain_context(context: MethodContext) -> dict[str, Any]:
+    """As a checkpoint keeps it."""
+    return asdict(context)
