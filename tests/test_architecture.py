@@ -9,11 +9,12 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "raydistill"
-FOUNDATION = {"config", "options", "storage"}
+FOUNDATION = {"errors", "config", "options", "storage"}
 MAY_IMPORT = {
     "options": set(),
-    "config": {"options"},
-    "storage": {"config"},
+    "errors": set(),
+    "config": {"errors", "options"},
+    "storage": {"errors", "config"},
     "losses": set(),
     "data": FOUNDATION,
     "models": FOUNDATION,
@@ -46,7 +47,7 @@ MAY_IMPORT = {
     "__main__": {"cli"},
     "__init__": set(),
 }
-CORE = ("config", "options", "storage", "losses", "data", "models", "methods", "presets", "artifacts", "training")
+CORE = ("errors", "config", "options", "storage", "losses", "data", "models", "methods", "presets", "artifacts", "training")
 FORBIDDEN = ("ray", "mlflow", "optuna", "faiss", "lightning")
 
 

@@ -1,0 +1,256 @@
+"""The command line: wrong settings are explained in a line, with exit code 2, before anything starts."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+
+from raydistill import config
+
+ROOT = Path(__file__).parents[2]
+TINY = ["--set", "data.limit=40", "--set", "data.batch_size=16", "--set", "data.image_size=8"]
+
+
+def run(*arguments, cwd, timeout=60, **environment):
+    import os
+
+    return subprocess.run(
+        [sys.executable, str(ROOT / "sweep.py"), *arguments],
+        capture_output=True,
+        text=True,
+        cwd=cwd,
+        timeout=timeout,
+        env=os.environ | environment,
+    )
+
+
+def refused(done, *said):
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    for text in said:
+        assert text in done.stderr
+
+
+@pytest.mark.fault(13)
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("method.lamda_kd: {values: [1]}", ["method.lamda_kd", "did you mean 'method.lambda_kd'"]),
+        ("method.lambda_kd: {min: 5, max: 1}", ["parameters.method.lambda_kd.min = 5", "max = 1"]),
+        (
+            "method.lambda_kd: {distribution: log_uniform_values, min: 0, max: 1}",
+            ["lambda_kd.min = 0", "log scale needs min > 0"],
+        ),
+        ("method.tau_kd: {values: []}", ["method.tau_kd.values = []"]),
+    ],
+)
+def test_a_bad_space_is_refused_in_two_seconds_before_ray(tmp_path, body, said):
+    path = tmp_path / "space.yaml"
+    path.write_text(f"method: random\nmetric: {{name: val_knn, goal: maximize}}\nparameters:\n  {body}\n")
+    seconds = []
+    for _ in range(3):
+        began = time.perf_counter()
+        done = run("--method", "dogo", "--search-space", str(path), cwd=tmp_path)
+        seconds.append(time.perf_counter() - began)
+        refused(done, "space.yaml", *said)
+        if seconds[-1] < 2:
+            break
+    assert min(seconds) < 2
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.fault(13)
+def test_an_unknown_metric_is_refused(tmp_path):
+    (tmp_path / "space.yaml").write_text("method: random\nmetric: {name: val_kn}\nparameters: {train.lr: {value: 1}}\n")
+    refused(run("--method", "dogo", "--search-space", "space.yaml", cwd=tmp_path), "val_kn", "val_knn")
+
+
+@pytest.mark.fault(14)
+def test_a_yaml_tag_is_refused_and_not_executed(tmp_path):
+    victim = tmp_path / "executed"
+    (tmp_path / "space.yaml").write_text(f"method: !!python/object/apply:pathlib.Path.touch [{victim}]\n")
+    refused(run("--method", "dogo", "--search-space", "space.yaml", cwd=tmp_path), "space.yaml", "python/object")
+    assert not victim.exists()
+
+
+@pytest.mark.fault(15)
+@pytest.mark.parametrize("name", ["../outside", "a/b", "/tmp/x", "", ".hidden"])
+def test_path_traversal_in_a_name_is_refused(tmp_path, name):
+    refused(run("--method", "dogo", "--name", name, cwd=tmp_path), "sweep name", "letters")
+
+
+@pytest.mark.fault(17)
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--set", "data.batch_size=5000"], "data.batch_size = 5000 is larger than the 1150 training images"),
+        (["--learners", "many"], "--learners 'many': give a number"),
+        (["--workers", "3:2"], "--workers '3:2': give a number of at least 1, or a range"),
+        (["--warm-start", "nothing"], "--warm-start 'nothing': there is no sweep"),
+        (["--set", "data.batch_size=15", "--workers", "2"], "does not divide among 2 workers"),
+        (["--data", "nowhere"], "neither a known name nor a path"),
+        (["--data", "./nowhere"], "--data ./nowhere: there is no such file or folder"),
+        (["--set", "method.backbones=[resnet81, resnet18]"], "resnet18"),
+        (["--set", "train.lrr=1"], "did you mean 'train.lr'"),
+        (["--set", "train.lr"], "section.field=value"),
+        (["--set", "method.name=seed"], "--method"),
+        (["--trails", "3"], "--trials"),
+        (["--resume"], "no sweep of dogo"),
+        (["--teacher", "moco.pth"], "teacher.sources: dogo learns from no frozen teacher"),
+        (["--learners", "²"], "--learners '²': give a number"),
+        (["--workers", "²"], "--workers '²': give a number"),
+        (["--storage", ""], "--storage '': give a folder"),
+        (["--set", "train.seed=99999999999"], "train.seed = 99999999999"),
+        (["--set", "train.milestones=[5]"], "less than 1"),
+        (["--set", "train.lr=yes"], "a number is expected, not yes or no"),
+        (["--set", "train.weight_decay=.inf"], "finite"),
+        (["--set", "trian.lr=1"], "trian: no such section; did you mean 'train'?"),
+        (["--set", "method.backbones=[resnet18"], "not valid YAML"),
+    ],
+)
+def test_what_cannot_run_is_refused(tmp_path, arguments, said):
+    refused(run("--method", "dogo", *arguments, cwd=tmp_path), said)
+
+
+def test_a_network_that_cannot_see_the_images_is_refused_with_their_size(tmp_path):
+    done = run("--method", "simclr", *TINY, "--set", "method.backbone=convnext_atto", "--dry-run", cwd=tmp_path)
+    refused(done, "backbone 'convnext_atto' cannot be built for images of 8 px (")
+
+
+def test_values_are_read_as_one_would_type_them():
+    """`none` and `true`, as the tables of options show them."""
+    typed = dict(map(config.parse_setting, ["method.hidden_dim=none", "data.fixed_views=none", "train.clip_norm=none"]))
+    seed = config.load(config.assign({"method": "seed"}, typed))
+    assert (seed.method.hidden_dim, seed.data.fixed_views, seed.train.clip_norm) == (None, None, None)
+    sssd = config.load(config.assign({"method": {"name": "sssd"}}, dict([config.parse_setting("method.labels=true")])))
+    assert sssd.method.labels == "true"
+    assert config.load({"method": "simclr", "train": {"lr_scaling": "none"}}).train.lr_scaling == "none"
+
+
+def test_a_population_that_would_never_copy_is_refused(tmp_path):
+    (tmp_path / "space.yaml").write_text(
+        "method: random\npopulation: {type: pbt, interval: 500}\nparameters: {train.lr: {min: 0.001, max: 0.1}}\n"
+    )
+    refused(run("--method", "dogo", "--search-space", "space.yaml", cwd=tmp_path), "never copy")
+
+
+@pytest.mark.fault(17)
+@pytest.mark.parametrize(
+    ("body", "said"),
+    [
+        ("method.queue_size: {values: [128, 99999]}", "method.queue_size = 99999: "),
+        ("method.backbone: {values: [resnet10_w4, resnt18]}", "near: resnet18"),
+    ],
+)
+def test_a_value_that_cannot_be_built_is_refused(tmp_path, body, said):
+    (tmp_path / "space.yaml").write_text(f"method: random\nparameters: {{{body}}}\n")
+    refused(run("--method", "seed", "--search-space", "space.yaml", cwd=tmp_path), "parameters.method.", said)
+
+
+def test_a_warm_up_longer_than_the_training_is_said(tmp_path):
+    done = run("--method", "dogo", *TINY, "--set", "train.warmup_epochs=9", "--epochs", "3", "--dry-run", cwd=tmp_path)
+    assert "train.warmup_epochs = 9: trials of 3 epochs never reach" in done.stdout + done.stderr
+
+
+def test_an_unknown_method_is_refused(tmp_path):
+    refused(run("--method", "doggo", cwd=tmp_path), "did you mean 'dogo'")
+
+
+def test_a_dry_run_prints_the_plan_and_starts_nothing(tmp_path):
+    priced = ["--price", "36", "--dry-run"]
+    done = run("--method", "dogo", "--trials", "5", "--epochs", "3", *TINY, *priced, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    plan = yaml.safe_load(done.stdout)
+    assert plan["work"]["trials"] == 5
+    assert plan["work"]["epochs of each"] == 3
+    assert plan["configuration"]["data"]["limit"] == 40
+    assert plan["search_space"]["method"] == "bayes"
+    assert config.load(plan["configuration"]).train.epochs == 3
+    assert {"trial-epochs", "time", "checkpoints", "workers", "money"} <= set(plan["estimate"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def photos(folder, *, classes=("",), bad=False):
+    """Small images, in a folder for each class."""
+    rng = np.random.default_rng(0)
+    for name in classes:
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for i in range(40):
+            pixels = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{i:02d}.png")
+    if bad:
+        (folder / classes[0] / "00.png").write_bytes(b"no image")
+    return folder
+
+
+def test_a_broken_image_ends_a_dry_run_in_a_line_that_names_it_and_the_cure(tmp_path):
+    folder = photos(tmp_path / "photos", classes=("cat", "dog"), bad=True)
+    arguments = ["--method", "simclr", "--data", str(folder), *TINY[2:], "--dry-run"]
+    refused(run(*arguments, cwd=tmp_path), "cat/00.png: unreadable image", "--set data.on_bad_image=skip")
+    done = run(*arguments, "--set", "data.on_bad_image=skip", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+
+
+def test_images_without_labels_are_scored_by_what_needs_none(tmp_path):
+    folder = photos(tmp_path / "photos")
+    arguments = ["--method", "simclr", "--data", str(folder), *TINY[2:], "--dry-run"]
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    said, _, plan = done.stdout.partition("sweep: ")
+    assert "has no labels: trials are scored by val_instance instead of val_knn" in said
+    plan = yaml.safe_load("sweep: " + plan)
+    assert plan["search_space"]["metric"] == {"name": "val_instance", "goal": "maximize"}
+    assert plan["images"] == {"train": 26, "val": 6, "test": 8, "classes": "no labels", "trained at": "8 px"}
+    (tmp_path / "own.yaml").write_text("method: random\nmetric: {name: val_knn}\nparameters: {train.lr: {value: 1}}\n")
+    refused(run(*arguments, "--search-space", "own.yaml", cwd=tmp_path), "has no labels; use 'val_instance'")
+    (tmp_path / "own.yaml").write_text("method: random\nmetric: {name: loss}\nparameters: {train.lr: {value: 1}}\n")
+    assert run(*arguments, "--search-space", "own.yaml", cwd=tmp_path).returncode == 0, "a loss needs no labels"
+
+
+def test_near_names_of_data_are_given(tmp_path):
+    photos(tmp_path / "photos")
+    refused(run("--method", "dogo", "--data", "digit", cwd=tmp_path), "did you mean 'digits'")
+    refused(run("--method", "dogo", "--data", "./fotos", cwd=tmp_path), "did you mean 'photos'")
+
+
+def test_sweep_py_needs_not_say_that_it_sweeps(tmp_path):
+    done = run(cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Usage: sweep.py [OPTIONS]" in done.stderr
+    assert run("--help", cwd=tmp_path).stdout == run("sweep", "--help", cwd=tmp_path).stdout
+
+
+def test_train_runs_a_configuration_file_and_resumes_it(tmp_path):
+    (tmp_path / "one.yaml").write_text(
+        "method: {name: simclr, backbone: resnet10_w4}\n"
+        "data: {limit: 40, batch_size: 16, image_size: 8}\ntrain: {epochs: 2, lr: 1e-2}\n"
+    )
+
+    def train(*arguments):
+        command = [sys.executable, "-m", "raydistill", "train", "one.yaml", "--out", "out", *arguments]
+        environment = {"PYTHONPATH": str(ROOT)}
+        import os
+
+        return subprocess.run(
+            command, capture_output=True, text=True, cwd=tmp_path, env=os.environ | environment, timeout=120
+        )
+
+    first = train()
+    assert first.returncode == 0, first.stderr
+    assert "epoch 2/2" in first.stdout
+    assert "val_knn" in first.stdout
+    assert "epoch 1/3" not in (again := train("--set", "train.epochs=3")).stdout
+    assert "epoch 3/3" in again.stdout
+
+
+def test_a_file_is_no_store_of_artifacts(tmp_path):
+    from raydistill.cli.arguments import artifact_store
+
+    (tmp_path / "file").touch()
+    with pytest.raises(config.ConfigError, match="is a file"):
+        artifact_store(str(tmp_path / "file"))

@@ -1,0 +1,146 @@
+"""The command line's teachers, presets and artifacts: what works, and what is refused in a line."""
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from helpers.runs import sweep, trial
+
+from raydistill.artifacts.sources import words_for
+from raydistill.artifacts.store import Store
+from raydistill.cli import main
+from raydistill.cli.arguments import teacher_of
+from raydistill.config import TeacherConfig
+from raydistill.sweep import run as sweep_run
+from raydistill.training.prepare import locate
+
+ROOT = Path(__file__).parents[2]
+TINY = [
+    "data.limit=40",
+    "data.batch_size=16",
+    "data.image_size=8",
+    "method.backbone=resnet10_w4",
+    "method.queue_size=16",
+    "teacher.backbone=resnet10_w4",
+]
+SETTINGS = [word for setting in TINY for word in ("--set", setting)]
+
+
+def run(*arguments, cwd, timeout=120):
+    command = [sys.executable, "-m", "raydistill", *arguments]
+    environment = {"PYTHONPATH": str(ROOT)}
+    import os
+
+    return subprocess.run(
+        command, capture_output=True, text=True, cwd=cwd, timeout=timeout, env=os.environ | environment
+    )
+
+
+def refused(done, *said):
+    assert done.returncode == 2, done.stderr
+    assert "Traceback" not in done.stderr
+    for text in said:
+        assert text in done.stderr
+
+
+def test_a_sweep_writes_down_what_its_teachers_were_called(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    trial(tmp_path / "taught")
+    plans = []
+    monkeypatch.setattr(sweep_run, "run_sweep", lambda plan, resume: plans.append(plan) or 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        main(["sweep", "--method", "seed", *SETTINGS, "--teacher", "taught"])
+    origin = sweep_run._origin(plans[0], resume=False)
+    (key,) = plans[0].base.teacher.sources
+    assert origin["teachers"] == {key: str(tmp_path / "taught")}
+    assert words_for(plans[0].base, origin) == {key: "simclr on resnet10_w4, 1 epochs"}
+    assert words_for(plans[0].base, origin | {"artifacts": str(tmp_path / "gone")}) == {key: "taught"}
+
+
+class Touch:
+    """Unpickled, it leaves a trace."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--preset", "papr"], ["preset 'papr'", "did you mean 'paper'"]),
+        (["--teacher", "nowhere.pth"], ["teacher.sources", "'nowhere.pth' does not exist", "accepted"]),
+        (["--teacher", "artifact:0123"], ["0123", "is not in"]),
+        (["--set", "method.queue_size=4000"], ["method.queue_size = 4000", "training images"]),
+        (["--set", "teacher.method=dogo"], ["teacher.method = 'dogo'"]),
+        (["--set", "teacher.preset=huge"], ["preset 'huge'", "simclr"]),
+        (["--set", "teacher.backbone=resnet81"], ["resnet81"]),
+    ],
+)
+def test_what_cannot_be_is_said_before_ray_starts(tmp_path, arguments, said):
+    refused(run("sweep", "--method", "seed", *SETTINGS, *arguments, cwd=tmp_path), *said)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_teacher_is_named_as_any_run_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = sweep(tmp_path / "runs").resolve()
+    home = tmp_path / "runs"
+    for given in ("demo-1", "runs/demo-1"):
+        assert teacher_of(home, given) == str(folder)
+    for given in ("demo-1/t0000", "runs/demo-1/t0000", "runs/demo-1/trials/t0000"):
+        assert teacher_of(home, given) == str(folder / "trials" / "t0000")
+    for given in ("timm:resnet18", "artifact:0123", "s3://bucket/runs/demo-1", "nowhere.pth"):
+        assert teacher_of(home, given) == given
+
+
+@pytest.mark.parametrize("named", ["link", "file"])
+def test_of_a_sweep_its_winner_is_the_teacher(tmp_path, named):
+    folder = sweep(tmp_path / "runs")
+    if named == "file":  # as copied from an object store
+        (folder / "winner").unlink()
+        (folder / "winner.txt").write_text("t0001\n")
+    store = Store(tmp_path / "artifacts")
+    keys = [locate(store, str(path), TeacherConfig(), 8) for path in (folder, folder / "trials" / "t0001")]
+    assert keys[0] == keys[1]
+
+
+@pytest.mark.fault(8)
+def test_a_pickle_as_teacher_is_refused_and_nothing_in_it_runs(tmp_path):
+    trace = tmp_path / "executed"
+    (tmp_path / "teacher.pth").write_bytes(pickle.dumps({"state_dict": Touch(trace)}))
+    refused(run("sweep", "--method", "seed", *SETTINGS, "--teacher", "teacher.pth", cwd=tmp_path), "teacher.pth")
+    assert not trace.exists()
+
+
+def test_dry_run_counts_the_teachers_to_train(tmp_path):
+    done = run("sweep", "--method", "seed", *SETTINGS, "--dry-run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert yaml.safe_load(done.stdout)["work"]["teachers to train first"] == 1
+
+
+def test_train_makes_the_teacher_once_and_artifacts_shows_it(tmp_path):
+    config = {
+        "method": {"name": "seed", "backbone": "resnet10_w4", "queue_size": 16},
+        "data": {"limit": 40, "batch_size": 16, "image_size": 8, "fixed_views": 1},
+        "teacher": {"backbone": "resnet10_w4", "epochs": 1},
+        "train": {"epochs": 1},
+    }
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    first, second = (run("train", "config.yaml", cwd=tmp_path) for _ in range(2))
+    assert first.returncode == second.returncode == 0, first.stderr + second.stderr
+    assert "teacher epoch 1" in first.stdout
+    assert "teacher" not in second.stdout
+    assert [line for line in first.stdout.splitlines() if not line.startswith("teacher")] == second.stdout.splitlines()
+    listed = run("artifacts", cwd=tmp_path).stdout
+    assert "simclr on resnet10_w4, 1 epochs" in listed
+    (bank,) = [line.split()[1] for line in listed.splitlines() if line.startswith("bank")]
+    assert '"recipe"' in run("artifacts", "--show", bank[:6], cwd=tmp_path).stdout
+    assert bank not in run("artifacts", "--remove", bank, cwd=tmp_path).stdout
+    refused(run("artifacts", "--show", bank, cwd=tmp_path), bank)
+    assert run("artifacts", "--prune-gib", "0", cwd=tmp_path).stdout.splitlines()[-1] == "no artifacts"

@@ -1,0 +1,202 @@
+"""Every command that README and the docs print: the shell, the program and the project's own checks accept it."""
+
+import re
+import shlex
+import subprocess
+from pathlib import Path
+
+import click
+import pytest
+import typer
+
+from raydistill import config
+from raydistill.cli import app
+from raydistill.presets import load_preset
+
+ROOT = Path(__file__).parents[2]
+TOP = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "analysis/README.md", "clusters/README.md")
+PAGES = [*(ROOT / name for name in TOP), *sorted((ROOT / "docs").rglob("*.md"))]
+BLOCKS = [
+    pytest.param(block, id=f"{page.relative_to(ROOT)}-{number}")
+    for page in PAGES
+    for number, block in enumerate(re.findall(r"```bash\n(.*?)```", page.read_text(), re.S), 1)
+]
+USAGE = (click.UsageError, typer.BadParameter.__base__)  # typer brings a click of its own
+OURS = typer.main.get_command(app)
+# Programs of others that cannot be asked here whether they understand: clouds, containers, the system's own.
+OUTSIDE = {
+    "aws",
+    "az",
+    "cat",
+    "chmod",
+    "cp",
+    "docker",
+    "export",
+    "gcloud",
+    "git",
+    "helm",
+    "kubectl",
+    "kubectx",
+    "mkdir",
+    "rm",
+    "rsync",
+    "sbatch",
+    "scp",
+    "sky",
+    "ssh",
+    "ssh-keygen",
+    "sudo",
+    "scontrol",
+    "squeue",
+    "sacct",
+    "srun",
+    "tail",
+    "cd",
+    "scancel",
+    "umask",
+    "printf",
+    "openssl",
+    "head",
+    "source",
+    "unset",
+    "curl",
+    "sed",
+    "xargs",
+    "echo",
+    "test",
+    "chown",
+    "until",
+    "done",
+    "gsutil",
+    "install",
+    "read",
+    "ls",
+    "sleep",
+    "tar",
+    "module",
+    "watch",
+}
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_the_shell_accepts_a_block(block):
+    done = subprocess.run(["bash", "-n"], input=block, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("block", BLOCKS)
+def test_programs_accept_their_commands(block, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for words in commands(block):
+        accepted(words)
+
+
+def commands(block):
+    """The words of each command, without what the shell does before, between and behind them."""
+    text = re.sub(r"<<-? ?'?(\w+)'?.*?^\1$", "", block, flags=re.S | re.M).replace("\\\n", " ")
+    for line in text.splitlines():
+        lexer = shlex.shlex(line, posix=True, punctuation_chars="|&;<>()")
+        lexer.whitespace_split = True
+        words = []
+        for word in [*lexer, ";"]:
+            if set(word) <= set("|&;()"):
+                if words := stripped(words):
+                    yield words
+                words = []
+            else:
+                words.append(word)
+
+
+def stripped(words):
+    """Without redirections, settings of the environment, and the environment's folder."""
+    kept = []
+    for word in words:
+        if set(word) & set("<>") and set(word) <= set("<>&12"):
+            break
+        if kept or not re.fullmatch(r"[A-Z_0-9]+=.*", word):
+            kept.append(word)
+    return [kept[0].removeprefix(".venv/bin/"), *kept[1:]] if kept else []
+
+
+def accepted(words):
+    program, *rest = words
+    match program:
+        case "raydistill":
+            parsed(OURS, rest)
+        case "python" | "python3":
+            python(rest)
+        case "ray":
+            from ray.scripts.scripts import cli
+
+            before, _, after = " ".join(rest).partition(" -- ")
+            parsed(cli, shlex.split(before) + (["--", *shlex.split(after)] if after else []))
+            if after:
+                accepted(shlex.split(after))
+        case "mlflow":
+            from mlflow.cli import cli
+
+            parsed(cli, rest)
+        case "pip":
+            assert rest[0] == "install", rest
+            for requirement in (word for word in rest[1:] if word.startswith(".[")):
+                extras = set(requirement[2:-1].split(","))
+                assert extras <= set(re.findall(r"^(\w+) = \[", (ROOT / "pyproject.toml").read_text(), re.M)), rest
+        case "bash" | "sh":
+            assert (ROOT / rest[0]).exists(), rest[0]
+        case "ruff" | "mypy":
+            pass
+        case "jupyter":
+            assert (ROOT / rest[-1]).is_dir(), rest
+        case "optuna-dashboard":
+            assert rest
+        case _:
+            assert program in OUTSIDE or program.startswith(("$", ".ci/", "clusters/", "./")), words
+
+
+def python(rest):
+    if rest[0] == "sweep.py":
+        swept(rest[1:])
+    elif rest[0] == "-m" and rest[1] == "pytest":
+        for word in rest[2:]:
+            assert not word.startswith("tests/") or (ROOT / word).exists(), word
+    elif rest[0] not in ("-m", "-c"):
+        assert (ROOT / rest[0]).exists(), rest[0]
+
+
+def swept(rest):
+    """Flags, settings and the search space's file, as far as the command line checks them without images."""
+    given = parsed(OURS, ["sweep", *rest])
+    if given["method"] in ("METHOD", "NAME"):
+        return
+    chosen = dict(map(config.parse_setting, given["settings"] or []))
+    if given["teacher"]:
+        chosen["teacher.sources"] = given["teacher"]
+    config.load(config.assign(load_preset(given["method"], given["preset"]), {"method.name": given["method"]} | chosen))
+
+
+def parsed(command, words):
+    """Every option of the innermost command; usage errors raise."""
+    context = command.make_context(command.name or "", ["1" if word == "PRICE" else word for word in words])
+    if isinstance(command, click.Group) or hasattr(command, "commands"):
+        _, inner, rest = command.resolve_command(context, [*context._protected_args, *context.args])
+        assert inner is not None, words
+        return parsed(inner, rest)
+    return context.params
+
+
+def test_what_is_wrong_is_seen():
+    for line in (
+        "python sweep.py --methd dogo",
+        "raydistill trian x",
+        "ray job sumbit -- ls",
+        "python nothing.py",
+        "sox a",
+        "python sweep.py --method dogo --set train.lrr=1",
+    ):
+        with pytest.raises((AssertionError, *USAGE, config.ConfigError, SystemExit)):
+            for words in commands(line):
+                accepted(words)
+
+
+def test_there_are_commands_on_the_pages():
+    assert len(BLOCKS) > 25

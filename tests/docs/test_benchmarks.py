@@ -1,0 +1,84 @@
+"""Every benchmark explains itself and prints one JSON object as its last line."""
+
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SCRIPTS = sorted(path for path in (ROOT / "analysis" / "benchmarks").glob("*.py"))
+NEEDS = {"augment.py": "kornia", "throughput.py": "lightly"}
+
+
+def run(path, *arguments):
+    if path.name in NEEDS and importlib.util.find_spec(NEEDS[path.name]) is None:
+        pytest.skip(f"needs {NEEDS[path.name]}: pip install -e '.[benchmarks]'")
+    done = subprocess.run(
+        [sys.executable, str(path), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=280,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
+def test_it_explains_itself(path):
+    text = run(path, "--help")
+    assert "--quick" in text
+    assert "python analysis/benchmarks/" in text
+
+
+@pytest.mark.slow
+def test_the_gpu_benchmark_runs_on_a_cpu():
+    result = json.loads(run(ROOT / "analysis" / "benchmarks" / "gpu.py", "--quick", "--device", "cpu").splitlines()[-1])
+    assert result["device"] == "cpu"
+    assert set(result["parity"].values()) == {0.0}
+    assert all(value > 0 for value in result["images_per_second"].values())
+
+
+@pytest.mark.slow
+def test_the_teacher_bank_benchmark_compares_equal_losses():
+    output = run(ROOT / "analysis" / "benchmarks" / "teacher_bank.py", "--quick", "--images", "160", "--repeats", "1")
+    result = json.loads(output.splitlines()[-1])
+    assert set(result) == {"seed_speedup", "simreg_speedup"}
+    assert all(value > 0 for value in result.values())
+
+
+@pytest.mark.slow
+def test_the_packs_benchmark_compares_equal_trials():
+    result = json.loads(run(ROOT / "analysis" / "benchmarks" / "packs.py", "--quick", "--some", "0").splitlines()[-1])
+    assert set(result) == {"pack_vs_serial", "pack_vs_students_only"}
+    assert all(value > 0 for value in result.values())
+
+
+@pytest.mark.slow
+def test_the_fused_benchmark_steps_each_learner_by_its_own_gradient():
+    result = json.loads(run(ROOT / "analysis" / "benchmarks" / "fused.py", "--quick").splitlines()[-1])
+    assert result["resnet10_w4"]["fused_2"] > 0
+
+
+@pytest.mark.soak
+@pytest.mark.slow
+def test_the_search_benchmark_runs():
+    result = json.loads(run(ROOT / "analysis" / "benchmarks" / "search.py", "--quick").splitlines()[-1])
+    assert 0 < result["grid_best"] <= 1
+    assert result["search_seconds"] > 0
+
+
+@pytest.mark.slow
+def test_claims_runs_every_arm_and_judges_each_claim(tmp_path):
+    folders = [word for name in ("work", "artifacts", "out") for word in (f"--{name}", str(tmp_path / name))]
+    size = ["--images", "640", "--epochs", "1", "--teacher-epochs", "1", "--seeds", "2"]
+    run(ROOT / "analysis" / "claims.py", "--data", "digits", *size, *folders)
+    text = (tmp_path / "out" / "claims.md").read_text()
+    scores = json.loads((tmp_path / "out" / "claims.json").read_text())
+    assert all(len(seeds) == 2 for seeds in scores.values())
+    assert text.count("| SEED beats its student trained alone |") == 1
+    assert len([line for line in text.splitlines() if line.endswith(("yes |", "no |", "undecided |"))]) == 6

@@ -1,0 +1,176 @@
+"""A sweep's folder is told to another MLflow, once, with the sweep's own times."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import yaml
+from helpers.mlflow_runs import held
+
+from raydistill.config import ConfigError, dump, load
+from raydistill.records.budget import Budget, Limits
+from raydistill.records.journal import Journal
+from raydistill.tracking import sync
+from raydistill.tracking.backfill import backfill
+from raydistill.tracking.tracker import TrackingError
+from raydistill.training.checkpoint_files import winner_of
+
+BASE = dump(load({"method": "simclr", "train": {"epochs": 2}}))
+
+
+def events():
+    """Of a sweep in which a trial copies another, one fails, one is stopped early and one never ends."""
+    slow = BASE | {"train": BASE["train"] | {"lr": 0.001}}
+    yield "trial", "t0000", {"settings": {"train.lr": 0.1}, "config": BASE}
+    yield "trial", "t0001", {"settings": {"train.lr": 0.2}, "config": BASE}
+    yield "result", "t0000", {"epoch": 1, "metrics": {"val_knn": 0.4, "loss": 2.0}}
+    yield "result", "t0001", {"epoch": 1, "metrics": {"val_knn": 0.3, "loss": 3.0}}
+    yield "copy", "t0001", {"epoch": 1, "donor": "t0000", "settings": {"train.lr": 0.001}, "config": slow}
+    yield "end", "t0001", {"outcome": "stopped_early", "message": ""}
+    yield "result", "t0000", {"epoch": 2, "metrics": {"val_knn": 0.5, "loss": 1.0}}
+    yield "end", "t0000", {"outcome": "finished", "message": ""}
+    yield "trial", "t0002", {"settings": {"train.lr": 9.0}, "config": BASE}
+    yield "end", "t0002", {"outcome": "failed", "message": "loss = nan"}
+    yield "trial", "t0003", {"settings": {"train.lr": 0.5}, "config": BASE}
+
+
+def write(folder, concluded=True):
+    folder.mkdir(parents=True)
+    lines = [{"event": kind, "key": key, **more, "time": 1000.0 + i} for i, (kind, key, more) in enumerate(events())]
+    (folder / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    identity = {"base": BASE, "preset": "default", "space": {}, "trials": 4, "seeds": 1}
+    (folder / "sweep.yaml").write_text(yaml.safe_dump(identity))
+    if concluded:
+        rows = [
+            {"name": name, "settings": {}, "epochs": 2, "scores": [{"val_knn": score, "test_knn": score - 0.1}]}
+            for name, score in (("simclr", 0.5), ("byol-tuned", 0.25))
+        ]
+        (folder / "results.json").write_text(json.dumps(rows))
+        (folder / "table.md").write_text("a table\n")
+        (folder / "winner.yaml").write_text(yaml.safe_dump(BASE))
+        (folder / "winner.txt").write_text("t0000\n")
+        (folder / "origin.json").write_text(json.dumps({"command": "python sweep.py", "environment": {"ray": "2"}}))
+        (folder / "budget.json").write_text(json.dumps(Budget(Limits()).to_dict() | {"seconds": 3600.0}))
+        (folder / "trials" / "t0000").mkdir(parents=True)
+        (folder / "trials" / "t0000" / "scores.json").write_text(json.dumps({"val_knn": 0.51, "test_knn": 0.4}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def told(tmp_path_factory):
+    home = tmp_path_factory.mktemp("replay")
+    uri = f"sqlite:///{home}/mlflow.db"
+    assert backfill(write(home / "over"), uri) == 4
+    assert backfill(write(home / "cut", concluded=False), uri) == 4
+    return home, uri
+
+
+def test_trials_have_roles_settings_results_copies_and_ends(told):
+    runs = held(told[1], "over")
+    assert set(runs) == {"over", "t0000", "t0001", "t0002", "t0003"}
+    first, copied, failed, open_ = (runs[f"t000{i}"] for i in range(4))
+    assert first["params"]["train.epochs"] == "2"
+    assert first["tags"]["raydistill.role"] == "search"
+    assert first["metrics"]["loss"] == {1: 2.0, 2: 1.0}
+    assert first["metrics"]["test_knn"] == {2: 0.4}
+    assert first["metrics"]["val_knn"] == {1: 0.4, 2: 0.5}, "what was told first stays"
+    assert copied["tags"]["raydistill.copies"] == "copied t0000 at epoch 1 with train.lr 0.2 -> 0.001"
+    assert copied["metrics"]["setting/train.lr"] == {1: 0.001}
+    assert copied["params"]["train.lr"] == str(BASE["train"]["lr"]), "as it began"
+    assert (failed["status"], failed["tags"]["raydistill.message"]) == ("FAILED", "loss = nan")
+    outcomes = [run["tags"]["raydistill.outcome"] for run in (first, copied, failed, open_)]
+    assert outcomes == ["finished", "stopped_early", "failed", "interrupted"]
+
+
+def test_the_sweeps_own_run_says_who_won_and_what_it_took(told):
+    runs = held(told[1], "over")
+    parent = runs["over"]
+    assert parent["params"]["trials"] == "4"
+    assert parent["metrics"]["winner_test_knn"] == {0: 0.4}
+    assert parent["metrics"]["baseline_val_knn"] == {0: 0.25}
+    assert parent["files"] == ["results.json", "sweep.yaml", "table.md", "winner.yaml"]
+    tags = parent["tags"]
+    assert (tags["raydistill.method"], tags["raydistill.winner"]) == ("simclr", "t0000")
+    assert tags["raydistill.outcome"] == "finished"
+    assert tags["raydistill.command"] == "python sweep.py"
+    assert json.loads(tags["raydistill.environment"]) == {"ray": "2"}
+    assert json.loads(tags["raydistill.spent"])["hours"] == 1.0
+
+
+def test_runs_have_the_sweeps_own_times(told):
+    runs = held(told[1], "over")
+    assert runs["over"]["times"] == (1000.0, 1010.0)
+    assert runs["t0000"]["times"] == (1000.0, 1007.0)
+    assert runs["t0002"]["times"] == (1008.0, 1009.0)
+
+
+def test_a_sweep_that_was_cut_short_is_interrupted(told):
+    parent = held(told[1], "cut")["cut"]
+    assert parent["tags"]["raydistill.outcome"] == "interrupted"
+    assert parent["files"] == ["sweep.yaml"]
+    assert parent["metrics"] == {}
+
+
+def test_a_sweep_that_went_on_tells_its_new_winner(tmp_path):
+    uri, folder = f"sqlite:///{tmp_path}/mlflow.db", write(tmp_path / "on")
+    backfill(folder, uri)
+    rows = json.loads((folder / "results.json").read_text())
+    rows[0]["scores"] = [{"val_knn": 0.75}]
+    (folder / "results.json").write_text(json.dumps(rows))
+    (folder / "budget.json").write_text(json.dumps(Budget(Limits()).to_dict() | {"epochs": 9}))
+    backfill(folder, uri)
+    assert held(uri, "on")["on"]["metrics"]["winner_val_knn"] == {0: 0.5, 9: 0.75}
+
+
+def test_another_sweep_of_the_same_name_is_not_mixed_with_the_first(tmp_path):
+    uri, folder = f"sqlite:///{tmp_path}/mlflow.db", write(tmp_path / "same")
+    for identity in ("a", "a", "b"):
+        (folder / "origin.json").write_text(json.dumps({"id": identity}))
+        if identity == "b":
+            with pytest.raises(TrackingError, match="holds another sweep called 'same'; choose another name"):
+                backfill(folder, uri)
+        else:
+            backfill(folder, uri)
+    assert held(uri, "same")["same"]["tags"]["raydistill.id"] == "a"
+
+
+def test_telling_it_again_changes_nothing(told):
+    home, uri = told
+    before = held(uri, "over")
+    backfill(home / "over", uri)
+    assert held(uri, "over") == before
+
+
+def test_a_journal_without_times_is_told_as_of_now(tmp_path):
+    event = {"event": "end", "key": "t"}
+    assert sync.moment(event) is None
+    assert sync.moment(event | {"time": 1.5}) == 1500
+
+
+def test_the_winner_is_found_by_its_link_or_its_file(tmp_path):
+    (tmp_path / "winner").symlink_to("trials/t0007")
+    assert winner_of(tmp_path).name == "t0007"
+    (tmp_path / "winner.txt").write_text("t0008\n")
+    assert winner_of(tmp_path).name == "t0008"
+
+
+def test_a_folder_without_a_sweep_is_refused(tmp_path):
+    Journal(tmp_path / "journal.jsonl").close()
+    with pytest.raises(ConfigError, match=r"there is no sweep; expected a folder with sweep\.yaml and journal\.jsonl"):
+        backfill(tmp_path, "sqlite:///none.db")
+
+
+@pytest.mark.slow
+def test_the_command_finds_a_sweep_by_its_name_and_refuses_others(told):
+    home, uri = told
+
+    def track(name):
+        words = ["track", name, "--storage", str(home), "--tracking-uri", uri]
+        return subprocess.run([sys.executable, "-m", "raydistill", *words], capture_output=True, text=True, timeout=120)
+
+    done = track("over")
+    assert (done.returncode, done.stdout) == (0, f"over, 4 trials: tracked in {uri}\n")
+    refused = track("other")
+    assert refused.returncode == 2
+    assert refused.stderr.startswith("error: FOLDER 'other': there is no sweep of that name")
