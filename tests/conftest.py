@@ -9,6 +9,8 @@ import pytest
 # a second thread makes them many times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+pytest_plugins = ["helpers.durations"]
+
 
 @pytest.fixture(scope="session")
 def cifar10() -> Path:

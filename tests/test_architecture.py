@@ -47,7 +47,19 @@ MAY_IMPORT = {
     "__main__": {"cli"},
     "__init__": set(),
 }
-CORE = ("errors", "config", "options", "storage", "losses", "data", "models", "methods", "presets", "artifacts", "training")
+CORE = (
+    "errors",
+    "config",
+    "options",
+    "storage",
+    "losses",
+    "data",
+    "models",
+    "methods",
+    "presets",
+    "artifacts",
+    "training",
+)
 FORBIDDEN = ("ray", "mlflow", "optuna", "faiss", "lightning")
 
 

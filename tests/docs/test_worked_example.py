@@ -36,9 +36,10 @@ def project(tmp_path_factory):
     file, line, row = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     root = tmp_path_factory.mktemp("project")
     shutil.copytree(ROOT / "raydistill", root / "raydistill", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "tests/conftest.py", "tests/helpers/rows.py", "tests/methods/test_methods.py"):
+    for name in ("pyproject.toml", "tests/conftest.py", "tests/methods/test_methods.py"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, root / name)
+    shutil.copytree(ROOT / "tests" / "helpers", root / "tests" / "helpers")
     (root / "raydistill/methods/barlow.py").write_text(file)
     insert(root / "raydistill/options/__init__.py", "METHODS: dict[str, str] = {\n", line)
     insert(root / "tests/helpers/rows.py", "ROWS = {\n", row)

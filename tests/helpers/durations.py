@@ -1,0 +1,116 @@
+"""Pytest plugin that records how long tests take, holds them to their limits, and shares them among two workers.
+
+An unmarked test may take 10 s, a `slow` one 60 s, an `e2e` one 180 s; a longer one fails. `--durations-file FILE`
+writes the seconds of each test file and of each test over a second, and prints what grew since the file was written.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import pytest
+
+LIMITS_S = {"soak": float("inf"), "gpu": float("inf"), "e2e": 180.0, "slow": 60.0}
+UNMARKED_LIMIT_S = 10.0
+LISTED_S = 1.0
+GREW = 2.0
+RECORD = Path(__file__).parents[2] / ".ci" / "durations.json"
+
+
+def limit_of(markers: set[str]) -> float:
+    """Return the seconds that a test with these markers may take."""
+    return max([UNMARKED_LIMIT_S, *(limit for name, limit in LIMITS_S.items() if name in markers)])
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--durations-file", type=Path, help="write the seconds of files and long tests here")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):  # with workers, their controller hears of all tests
+        config.pluginmanager.register(Durations(config.getoption("durations_file")), "durations")
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """Return two workers for the whole suite, none where files are named: they start sooner and can be debugged."""
+    whole = config.args_source == pytest.Config.ArgsSource.TESTPATHS
+    return min(2, os.cpu_count() or 1) if whole else 0
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give each file to one worker, the longest first, and all that starts Ray to the same one."""
+    known = json.loads(RECORD.read_text())["files"] if RECORD.is_file() else {}
+    seconds: Counter[str] = Counter()
+    files = {item: item.nodeid.partition("::")[0] for item in items}
+    for item, file in files.items():
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(_group(item, file)))
+    groups = {item: item.get_closest_marker("xdist_group").args[0] for item in items}
+    for group, file in {(groups[item], file) for item, file in files.items()}:
+        seconds[group] += known.get(file, 0)
+    items.sort(key=lambda item: (-seconds[groups[item]], groups[item]))
+
+
+def _group(item: pytest.Item, file: str) -> str:
+    ray = item.get_closest_marker("e2e") or {"ray_cluster", "cluster"} & set(getattr(item, "fixturenames", ()))
+    return "ray" if ray else file
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
+    report = yield
+    limit = limit_of({marker.name for marker in item.iter_markers()})
+    if call.when == "call" and report.passed and call.duration > limit:
+        report.outcome = "failed"
+        report.longrepr = (
+            f"{item.nodeid} took {call.duration:.1f} s, more than its {limit:g} s: make it faster, or mark it "
+            "`slow` (60 s) or `e2e` (180 s)"
+        )
+    return report
+
+
+class Durations:
+    """The record of one run; `path` receives it."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self.seconds: dict[str, float] = defaultdict(float)
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        self.seconds[report.nodeid.partition("@")[0]] += report.duration
+
+    def pytest_terminal_summary(self, terminalreporter: pytest.TerminalReporter) -> None:
+        if self.path is None:
+            return
+        record = summarize(self.seconds)
+        before = json.loads(self.path.read_text()) if self.path.is_file() else {}
+        terminalreporter.section("durations")
+        for line in describe(record, before):
+            terminalreporter.write_line(line)
+        self.path.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+
+
+def summarize(seconds: dict[str, float]) -> dict[str, dict[str, float]]:
+    """Return the seconds of each file, and of each test over a second."""
+    files: Counter[str] = Counter()
+    for test, taken in seconds.items():
+        files[test.partition("::")[0]] += taken
+    tests = {test: round(taken, 1) for test, taken in seconds.items() if taken >= LISTED_S}
+    return {"files": {name: round(taken, 1) for name, taken in files.items()}, "tests": tests}
+
+
+def describe(record: dict[str, dict[str, float]], before: dict[str, dict[str, float]], most: int = 40) -> list[str]:
+    """Return the longest files and tests as lines, each with what it took before if it grew."""
+    lines = [f"{sum(record['files'].values()):.0f} s in all"]
+    for kind in ("files", "tests"):
+        longest = sorted(record[kind].items(), key=lambda each: -each[1])[:most]
+        old = before.get(kind, {})
+        for name, taken in longest:
+            grew = name in old and taken > GREW * max(old[name], LISTED_S)
+            lines.append(f"{taken:7.1f} s  {name}" + (f"  (was {old[name]:.1f} s)" if grew else ""))
+    return lines
