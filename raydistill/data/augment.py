@@ -43,7 +43,7 @@ class View(NamedTuple):
 
 @dataclass(frozen=True)
 class AugmentationRecipe:
-    """What is drawn for an image. Order: crop, grey if first, jitter, grey, blur, solarise, flip, normalise.
+    """Draws of one kind of view. Order: crop, grey if first, jitter, grey, blur, solarise, flip, normalise.
 
     `scale` is the share of the image's area that a resized crop keeps and `ratio` its width over height;
     "pad" pads by an eighth (4 at 32 px) and crops back; "none" is the evaluation view. `jitter` holds
@@ -104,10 +104,19 @@ def augment(
     normalize: Normalization,
     device: str | torch.device = "cpu",
 ) -> Tensor:
-    """Uint8 images, (B, 3, H, W) or B of (3, h, w), -> float32 (B, 3, S, S), normalised, channels last.
+    """Augment images: uint8 (B, 3, H, W), or B of (3, h, w), -> float32 (B, 3, S, S), normalised, channels last.
 
-    `indices` (B,) are the images' numbers in the data set. S is `size` pixels, or the recipe's share of it. Raises
-    ValueError for an unknown recipe, images that are not uint8 with three channels, or B != len(indices).
+    Args:
+        images: uint8 with three channels.
+        indices: (B,) numbers of the images in the data set, which seed their draws.
+        view: which recipe, and which of its draws.
+        size: S in pixels; a recipe with `scale_to` makes that share of it.
+        seed, epoch: the rest of the draws' address.
+        normalize: mean and standard deviation of the channels.
+        device: where the views are made.
+
+    Raises:
+        ValueError: unknown recipe, images that are not uint8 with three channels, or B != len(indices).
     """
     if view.recipe not in RECIPES:
         raise ValueError(f"recipe {view.recipe!r} is unknown; valid: {', '.join(RECIPES)}")
@@ -136,7 +145,16 @@ def augment(
 
 
 def evaluate_view(images: Images, *, size: int, normalize: Normalization, device: str | torch.device = "cpu") -> Tensor:
-    """`augment` without chance: up to 96 px resized to S x S; else short side to S * 256 / 224, centre crop."""
+    """Prepare images for evaluation, without chance: uint8 images -> float32 (B, 3, S, S), normalised.
+
+    Up to 96 px they are resized to S x S; larger ones to a short side of S * 256 / 224, then centre-cropped.
+
+    Args:
+        images: uint8, (B, 3, H, W) or B of (3, h, w).
+        size: S in pixels.
+        normalize: mean and standard deviation of the channels.
+        device: where the views are made.
+    """
     everyone, view = range(len(images)), View("eval", 0)
     return augment(images, everyone, view, size=size, seed=0, epoch=0, normalize=normalize, device=device)
 
@@ -184,9 +202,14 @@ def _windows(recipe: AugmentationRecipe, draws: Draws, shapes: Integers, size: i
 
 
 def crop_boxes(recipe: AugmentationRecipe, draws: Draws, shapes: Integers) -> Integers:
-    """(B, 4) top, left, height and width, in pixels, in images with `shapes` (B, 2): heights and widths.
+    """Draw crops: (B, 4) top, left, height and width, in pixels.
 
     The law is that of torchvision's RandomResizedCrop, or of its RandomCrop with padding.
+
+    Args:
+        recipe: its scale, ratio and padding.
+        draws: the uniform numbers of these images.
+        shapes: (B, 2) heights and widths of the images.
     """
     corner = draws("corner", 2)
     if recipe.crop == "pad":
@@ -227,10 +250,11 @@ def jitter_parameters(recipe: AugmentationRecipe, draws: Draws) -> tuple[pixels.
 
 def is_grey(recipe: AugmentationRecipe, draws: Draws) -> NDArray[np.bool_]:
     """(B,) whether the image loses its colours."""
-    return draws("grey", 2 if recipe.gray_twice else 1).min(1) < recipe.gray_p
+    grey: NDArray[np.bool_] = draws("grey", 2 if recipe.gray_twice else 1).min(1) < recipe.gray_p
+    return grey
 
 
-def _between(uniform: pixels.Floats, low: float | NDArray, high: float | NDArray) -> pixels.Floats:
+def _between(uniform: pixels.Floats, low: float | pixels.Floats, high: float | pixels.Floats) -> pixels.Floats:
     return low + (high - low) * uniform
 
 

@@ -14,7 +14,7 @@ from torchvision.transforms import AutoAugment, AutoAugmentPolicy
 Floats = NDArray[np.float64]
 
 
-class _Drawn(AutoAugment):
+class _Drawn(AutoAugment):  # type: ignore[misc] # torchvision has no types
     """torchvision's policy with its three draws given instead of drawn."""
 
     def __init__(self) -> None:
@@ -27,11 +27,13 @@ class _Drawn(AutoAugment):
 
 
 def autoaugment(planes: Tensor, policy: Floats, applied: Floats, signs: Floats) -> None:
-    """One of the 25 sub-policies on each image of `planes` (3, B, S, S) in [0, 1], in place, at 8 bits.
+    """Apply one of AutoAugment's 25 sub-policies to each image, in place, at 8 bits.
 
     Args:
-        policy: (B,) in [0, 1), which sub-policy; applied: (B, 2) in [0, 1), compared with its probabilities;
-            signs: (B, 2) in [0, 1), the direction of geometric operations.
+        planes: (3, B, S, S) in [0, 1].
+        policy: (B,) in [0, 1), which sub-policy.
+        applied: (B, 2) in [0, 1), compared with its probabilities.
+        signs: (B, 2) in [0, 1), the direction of geometric operations.
     """
     transform = _Drawn()
     pixels = (planes * 255).round().clamp(0, 255).to(torch.uint8)
@@ -42,9 +44,12 @@ def autoaugment(planes: Tensor, policy: Floats, applied: Floats, signs: Floats) 
 
 
 def cutout(images: Tensor, centre: Floats, share: float) -> None:
-    """A square hole of `share` of the side, zero, in each of `images` (B, 3, S, S), in place; cut at the borders.
+    """Cut a square hole of zeros into each image, in place; the hole ends at the image's border.
 
-    `centre` (B, 2) in [0, 1): row and column of its middle.
+    Args:
+        images: (B, 3, S, S).
+        centre: (B, 2) in [0, 1), row and column of the hole's middle.
+        share: the hole's side as a share of S.
     """
     side = images.shape[-1]
     half = max(1, round(share * side)) / 2

@@ -87,7 +87,7 @@ class Decoder:
         return len(self._rows)
 
     def name(self, position: int) -> str:
-        """Where the image lies."""
+        """The image's file or row, for messages."""
         return self._raw.name(int(self._rows[position]))
 
     def image(self, position: int) -> Tensor | None:
@@ -210,8 +210,13 @@ def apportion(counts: np.ndarray, total: int) -> np.ndarray:
 def draw(labels: Tensor | None, count: int, seed: Sequence[int], fraction: float) -> tuple[np.ndarray, np.ndarray]:
     """Split range(count) at random into (kept, taken), both sorted, stratified when labelled.
 
-    About `fraction` is taken; a class of two images or more has at least one on each side, a single
-    image is kept. Without labels all images count as one class.
+    A class of two images or more has at least one on each side; a single image is kept.
+
+    Args:
+        labels: (count,) classes; None counts all images as one class.
+        count: number of images.
+        seed: of the draw.
+        fraction: about this share is taken.
     """
     groups = _groups(labels, count)
     counts = np.bincount(groups)
@@ -220,7 +225,14 @@ def draw(labels: Tensor | None, count: int, seed: Sequence[int], fraction: float
 
 
 def limited(labels: Tensor | None, count: int, seed: Sequence[int], limit: int | None) -> np.ndarray:
-    """At most `limit` of range(count), sorted, at random and stratified when labelled."""
+    """Draw at most `limit` of range(count): sorted, at random, stratified when labelled.
+
+    Args:
+        labels: (count,) classes, or None.
+        count: number of images.
+        seed: of the draw.
+        limit: the most images; None keeps all.
+    """
     if limit is None or limit >= count:
         return np.arange(count)
     groups = _groups(labels, count)

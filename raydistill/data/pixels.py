@@ -27,7 +27,7 @@ _GREY = (0.2989, 0.587, 0.114)
 
 
 class Window(NamedTuple):
-    """Where the S outputs of one axis lie on the source axis, in pixels; each entry (B,) float64.
+    """Positions of the S outputs of one axis on the source axis, in pixels; each entry (B,) float64.
 
     Output k is centred at origin + (k + 0.5) * step and sees the pixels of [low, high) only. Pixels of the
     window that lie outside the image are black.
@@ -44,7 +44,13 @@ class Window(NamedTuple):
 
 
 def box(start: NDArray[np.int64], length: NDArray[np.int64], size: int) -> Window:
-    """The window that resizes the pixels [start, start + length) to `size`: crop first, then resize."""
+    """Return the window that resizes the pixels [start, start + length) to `size`: crop first, then resize.
+
+    Args:
+        start: (B,) first pixels.
+        length: (B,) numbers of pixels.
+        size: number of outputs.
+    """
     return Window(start.astype(float), length / size, start.astype(float), (start + length).astype(float))
 
 
@@ -67,11 +73,17 @@ def _centred(extent: NDArray[np.int64], short: NDArray[np.int64], size: int) -> 
 def resample(
     images: Images, rows: Window, columns: Window, size: int, flip: NDArray[np.bool_], device: torch.device
 ) -> Tensor:
-    """Antialiased bilinear resampling of images, 0 to 255, to planes (3, B, size, size) on `device`.
+    """Resample images, 0 to 255, to planes (3, B, size, size), antialiased and bilinear.
 
     The triangle filter widens when it shrinks, as in `torchvision.transforms.v2.functional.resized_crop(...,
-    antialias=True)`. `flip` (B,) mirrors left and right. Images (B, 3, H, W), or (3, h, w) each of its own
-    size, which then go one by one.
+    antialias=True)`.
+
+    Args:
+        images: (B, 3, H, W), or (3, h, w) each of its own size, which then go one by one.
+        rows, columns: the windows of the two axes.
+        size: side of the result in pixels.
+        flip: (B,) whether to mirror left and right.
+        device: where the planes are made.
     """
     if isinstance(images, Tensor):
         return _resample(images.to(device), rows, columns, size, flip)
@@ -127,10 +139,13 @@ def _combine_rows(planes: Tensor, index: NDArray[np.int64], weight: Floats) -> T
 
 
 def jitter(planes: Tensor, factors: Floats, order: NDArray[np.int64]) -> Tensor:
-    """Brightness, contrast, saturation and hue in each image's own order, in place; as in ColorJitter.
+    """Change brightness, contrast, saturation and hue in each image's own order, in place, as ColorJitter does.
 
-    `factors` (B, 4) in the order of the constants (1 leaves brightness, contrast and saturation as they are;
-    hue is added, in turns); `order` (B, 4) holds which of the four comes first, second, and so on.
+    Args:
+        planes: (3, B, S, S) in [0, 1].
+        factors: (B, 4) in the order of the constants. 1 leaves brightness, contrast and saturation as they are;
+            hue is added, in turns.
+        order: (B, 4), which of the four comes first, second, and so on.
     """
     images = np.arange(len(order))
     for operation in order.T:
@@ -154,6 +169,7 @@ def _blend(planes: Tensor, operation: NDArray[np.int64], factor: Floats) -> None
 
 def to_greyscale(planes: Tensor) -> Tensor:
     """(3, B, h, w) -> (B, h, w) with ITU-R 601 weights as torchvision rounds them."""
+    red: Tensor
     red, green, blue = (plane * weight for plane, weight in zip(planes, _GREY, strict=True))
     return red.add_(green).add_(blue)
 
@@ -186,7 +202,8 @@ def rotate_hue(planes: Tensor, turns: Floats) -> Tensor:
     offsets = torch.tensor([5.0, 3.0, 1.0], device=planes.device).view(3, 1, 1, 1)
     place = sector + offsets
     place -= (place * (1 / 6)).floor_().mul_(6)
-    return value - place.sub_(2).abs_().neg_().add_(2).clamp_(0, 1).mul_(chroma)
+    rotated: Tensor = value - place.sub_(2).abs_().neg_().add_(2).clamp_(0, 1).mul_(chroma)
+    return rotated
 
 
 def greyscale(planes: Tensor) -> Tensor:
@@ -225,8 +242,14 @@ def _smooth(padded: Tensor, weights: list[Tensor], dim: int) -> Tensor:
     return total
 
 
-def apply(planes: Tensor, chosen: NDArray[np.bool_], operation: Callable[[Tensor, NDArray], Tensor]) -> None:
-    """Replace the chosen images (B,) by `operation(their planes, their positions)`, in place."""
+def apply(planes: Tensor, chosen: NDArray[np.bool_], operation: Callable[[Tensor, NDArray[np.intp]], Tensor]) -> None:
+    """Replace the chosen images by `operation(their planes, their positions)`, in place.
+
+    Args:
+        planes: (3, B, S, S).
+        chosen: (B,) of bool.
+        operation: takes the planes and the positions of the chosen images.
+    """
     who = np.flatnonzero(chosen)
     if len(who) == len(chosen):
         planes.copy_(operation(planes, who))
@@ -236,7 +259,13 @@ def apply(planes: Tensor, chosen: NDArray[np.bool_], operation: Callable[[Tensor
 
 
 def normalized(planes: Tensor, mean: tuple[float, ...], std: tuple[float, ...], out: Tensor) -> None:
-    """Write (planes - mean) / std into `out` (B, 3, S, S)."""
+    """Write (planes - mean) / std into `out`.
+
+    Args:
+        planes: (3, B, S, S).
+        mean, std: one number for each channel.
+        out: (B, 3, S, S).
+    """
     for channel in range(3):
         torch.div(planes[channel].sub_(mean[channel]), std[channel], out=out[:, channel])
 

@@ -79,7 +79,13 @@ def load_dataset(config: DataConfig) -> Dataset:
 
 
 def divide(raws: dict[str, Raw], fraction: float, seed: int) -> dict[str, tuple[Raw, np.ndarray]]:
-    """For train, val and test: which source split to read, and its sorted rows. No row is in two of them."""
+    """Choose, for train, val and test, which source split to read and its sorted rows; no row is in two of them.
+
+    Args:
+        raws: the splits that the source has.
+        fraction: share of the training split that validates, where there is no validation split.
+        seed: of the division.
+    """
     train = raws["train"]
     rows = np.arange(train.count)
     whole = {split: (raw, np.arange(raw.count)) for split, raw in raws.items()}

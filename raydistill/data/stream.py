@@ -80,7 +80,12 @@ class Stream:
         return self._order(epoch)[step * self.batch_size + first : step * self.batch_size + last]
 
     def batch(self, epoch: int, step: int, views: Iterable[View]) -> tuple[Views, Tensor]:
-        """The views (share, 3, size, size) of one step, and the indices of the images really used."""
+        """Return the views (share, 3, size, size) of one step, and the indices of the images really used.
+
+        Args:
+            epoch, step: the batch's address.
+            views: the views to make.
+        """
         images, indices = self.images.fetch(self.indices(epoch, step))
         seed, version = (VIEW_SEED, epoch % self.fixed_views) if self.fixed_views else (self.seed, epoch)
         drawn = {

@@ -33,7 +33,8 @@ def simsiam(pa: Tensor, pb: Tensor, za: Tensor, zb: Tensor) -> Tensor:
     """Negative cosine between the prediction of one view and the detached projection of the other.
 
     Args:
-        pa, pb: (N, D) predictions; za, zb: (N, D) projections, detached here.
+        pa, pb: (N, D) predictions.
+        za, zb: (N, D) projections, detached here.
 
     Returns: scalar in [-1, 1], half the sum of both directions.
     Source: SimSiam eq. 2, facebookresearch/simsiam and NeurAI-Lab/DoGo criterion/simsiam_loss.py.
@@ -50,6 +51,7 @@ def info_nce(queries: Tensor, keys: Tensor, tau: float) -> Tensor:
     Args:
         queries: (R, D), R a multiple of N: several blocks of N rows, each in the order of the keys.
         keys: (N, D); no gradient reaches them. Both are normalised here.
+        tau: temperature, > 0.
 
     Returns: scalar, mean over R. Source: MoCo v3 section 3, facebookresearch/moco-v3, moco/builder.py.
     """
@@ -65,6 +67,7 @@ def masked_info_nce(middle: Tensor, output: Tensor, tau: float, same_view: bool 
     Args:
         middle: (L * 2N, D), L blocks of 2N rows: view 1's N images, then view 2's.
         output: (2N, D), rows as in a block; no gradient reaches them. Both are normalised here.
+        tau: temperature, > 0.
         same_view: the target is the output of the same view, instead of the other one's; the output that is
             not the target but shows the same image is removed from the denominator.
 

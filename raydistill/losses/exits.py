@@ -20,6 +20,8 @@ def exit_kl(shallow: Tensor, deepest: Tensor, tau: float, tau_squared: bool, det
     Args:
         shallow, deepest: (N, C) logits. The paper writes KL(shallow, deepest); all released relatives have the
             deepest as the target.
+        tau: temperature, > 0.
+        tau_squared: whether to multiply by tau².
         detach: no gradient reaches the deepest.
     """
     target = F.log_softmax((deepest.detach() if detach else deepest) / tau, dim=1)
@@ -29,16 +31,20 @@ def exit_kl(shallow: Tensor, deepest: Tensor, tau: float, tau_squared: bool, det
 
 @full_precision
 def feature_distance(shallow: Tensor, deepest: Tensor, form: Distance, detach: bool) -> Tensor:
-    """How far a shallow feature is from the deepest, both (N, D).
+    """Distance of a shallow feature from the deepest.
 
-    `squared`: mean over N of the squared L2 norm (the paper's formula). `norm`: the L2 norm of the whole batch's
-    difference (ArchipLab's code, without its learned adapter). `sum_where_positive`: the sum of squares over
-    entries where either is positive (luanyunteng's code).
+    Args:
+        shallow, deepest: (N, D).
+        form: `squared` is the mean over N of the squared L2 norm (the paper's formula). `norm` is the L2 norm of
+            the whole batch's difference (ArchipLab's code, without its learned adapter). `sum_where_positive` is
+            the sum of squares over entries where either is positive (luanyunteng's code).
+        detach: no gradient reaches the deepest.
     """
-    gap = shallow - (deepest.detach() if detach else deepest)
+    gap: Tensor = shallow - (deepest.detach() if detach else deepest)
     if form == "squared":
         return gap.square().sum(1).mean()
     if form == "norm":
         # The gradient of a norm at zero is not a number; an exit may equal the deepest exactly.
-        return torch.where(gap.any(), gap, gap + 1).norm() * gap.any()
+        norm: Tensor = torch.where(gap.any(), gap, gap + 1).norm() * gap.any()
+        return norm
     return (gap.square() * ((shallow > 0) | (deepest > 0))).sum()

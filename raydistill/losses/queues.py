@@ -26,6 +26,7 @@ def seed_loss(
     Args:
         student, teacher: (N, D) embeddings, normalised here; no gradient reaches the teacher.
         queue: (K, D) unit vectors, without this batch.
+        tau_s, tau_t: temperatures of student and teacher, > 0.
         own_positive: the teacher's embedding of the same image is candidate 0; other images of the batch never are.
         similar: (N, K) cosines of teacher and queue, where they are known; None: computed here.
 
@@ -48,6 +49,7 @@ def moco(queries: Tensor, keys: Tensor, queue: Tensor, tau: float) -> Tensor:
     Args:
         queries, keys: (N, D), normalised here; no gradient reaches the keys.
         queue: (K, D) unit vectors.
+        tau: temperature, > 0.
 
     Returns: scalar. Source: MoCo eq. 1, facebookresearch/moco, moco/builder.py.
     """
@@ -68,9 +70,10 @@ def compress(
     """KL between the networks' similarities, each to its queue, at one temperature; batch mean.
 
     Args:
-        student (N, D_s), teacher (N, D_t): normalised here; no gradient reaches the teacher.
-        student_queue (K, D_s), teacher_queue (K, D_t): entry k of both belongs to the same image. With one
+        student, teacher: (N, D_s) and (N, D_t), normalised here; no gradient reaches the teacher.
+        student_queue, teacher_queue: (K, D_s) and (K, D_t); entry k of both belongs to the same image. With one
             queue both are the teacher's.
+        tau: temperature, > 0.
         similar: (N, K) cosines of teacher and its queue, where they are known; None: computed here.
 
     Returns: scalar >= 0. Source: CompRess eq. 1 and 2, UMBCvision/CompRess, nn/compress_loss.py.
@@ -92,6 +95,7 @@ def binary_contrastive(student: Tensor, teacher: Tensor, queue: Tensor, tau: flo
     Args:
         student, teacher: (N, D), normalised here; no gradient reaches the teacher.
         queue: (K, D) unit vectors, the negatives.
+        tau: temperature, > 0.
         images: M, the number of training images.
 
     Returns: scalar >= 0, mean over N. Source: CRD eq. 18 and 19; SEED, table 4 (binary contrastive).
@@ -115,7 +119,10 @@ def centroid_cross_entropy(student: Tensor, centroids: Tensor, assigned: Tensor,
     """Cross-entropy of the student's similarities to centroids with the teacher's assignment.
 
     Args:
-        student: (N, D), normalised here; centroids: (C, D) unit vectors; assigned: (N,) indices.
+        student: (N, D), normalised here.
+        centroids: (C, D) unit vectors.
+        assigned: (N,) indices of centroids.
+        tau: temperature, > 0.
 
     Returns: scalar. Source: SEED, appendix A (online clustering).
     """

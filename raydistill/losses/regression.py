@@ -34,6 +34,7 @@ def soft_cross_entropy_kl(teacher: Tensor, student: Tensor, tau: float) -> Tenso
 
     Args:
         teacher, student: (N, classes) logits.
+        tau: temperature, > 0.
 
     Source: Hinton et al., arXiv 1503.02531; SimReg eq. 3.
     """
@@ -43,10 +44,12 @@ def soft_cross_entropy_kl(teacher: Tensor, student: Tensor, tau: float) -> Tenso
 
 @full_precision
 def cross_entropy(logits: Tensor, labels: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Mean over rows of -log softmax(logits)[label], each row times the weight of its class if given.
+    """Mean over rows of -log softmax(logits)[label], each row times the weight of its class if there are weights.
 
     Args:
-        logits: (N, classes); labels: (N,); weights: (classes,).
+        logits: (N, classes).
+        labels: (N,).
+        weights: (classes,), or None.
     """
     losses = F.cross_entropy(logits, labels, reduction="none")
     return losses.mean() if weights is None else (losses * torch.as_tensor(weights)[labels]).mean()

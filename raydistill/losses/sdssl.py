@@ -9,10 +9,15 @@ Schedule = Literal["cosine", "linear", "constant", "step"]
 
 
 def alpha_at(step: int, total: int, alpha: float, schedule: Schedule, jump: float = 0.5) -> float:
-    """The weight at optimisation step `step` of `total`, in [0, alpha].
+    """Weight of the self-distillation term at one step, in [0, alpha].
 
-    `cosine` (paper and code): alpha (1 - cos(pi step / total)) / 2, 0 at the first step. `linear`:
-    alpha step / total. `step`: 0, then alpha from the share `jump` of training on.
+    Args:
+        step, total: optimisation step, and the number of steps.
+        alpha: the largest weight.
+        schedule: `cosine` (paper and code) is alpha (1 - cos(pi step / total)) / 2, 0 at the first step. `linear`
+            is alpha step / total. `step` is 0, then alpha from the share `jump` of training on.
+        jump: share of training before the weight jumps.
+
     Source: SDSSL section 3.3, hagiss/SDSSL, utils.py.
     """
     done = step / total

@@ -15,7 +15,11 @@ Reduction = Literal["element_mean", "batchmean"]
 
 @full_precision
 def cross_view_logits(a: Tensor, b: Tensor, tau: float) -> Tensor:
-    """(N, N) cosines between the rows of view a and view b over tau; the diagonal (positives) stays.
+    """Cosines (N, N) between the rows of two views over tau; the diagonal (positives) stays.
+
+    Args:
+        a, b: (N, D), normalised here.
+        tau: temperature, > 0.
 
     Source: DoGo section 3.2, NeurAI-Lab/DoGo, branch dogo, criterion/kl.py.
     """

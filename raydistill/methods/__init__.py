@@ -24,4 +24,5 @@ def build(options: MethodConfig, context: MethodContext, *, seed: int) -> Method
     module, _, name = options.implementation.partition(":")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return getattr(import_module(module), name)(options, context)
+        method: Method = getattr(import_module(module), name)(options, context)
+        return method

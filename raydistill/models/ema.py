@@ -19,9 +19,15 @@ def frozen_copy(module: M) -> M:
 
 @torch.no_grad()
 def follow(target: nn.Module, source: nn.Module, momentum: float) -> None:
-    """target <- momentum * target + (1 - momentum) * source, for every parameter; buffers are not copied.
+    """Move a momentum network: target <- momentum * target + (1 - momentum) * source.
 
-    A momentum network runs in train mode with batch statistics of its own (SDSSL and MoCo, released code).
+    Every parameter moves; buffers are not copied. A momentum network runs in train mode with batch statistics of
+    its own (SDSSL and MoCo, released code).
+
+    Args:
+        target: the momentum network.
+        source: the trained network.
+        momentum: in [0, 1].
     """
     targets, sources = [[p.detach() for p in module.parameters()] for module in (target, source)]
     if targets:
@@ -29,5 +35,10 @@ def follow(target: nn.Module, source: nn.Module, momentum: float) -> None:
 
 
 def rising(momentum: float, step: int, total: int) -> float:
-    """From `momentum` at step 0 to 1 at `total` on a half cosine (BYOL, MoCo v3, SDSSL)."""
+    """Return the momentum at one step: `momentum` at step 0, 1 at `total`, on a half cosine (BYOL, MoCo v3, SDSSL).
+
+    Args:
+        momentum: at the first step.
+        step, total: optimisation step, and the number of steps.
+    """
     return 1 - (1 - momentum) * 0.5 * (1 + math.cos(math.pi * step / total))

@@ -68,7 +68,7 @@ class Exit(nn.Module):
 
 
 def _maps(net: Any, images: Tensor) -> list[Tensor]:
-    """Of a ResNet after each of the stages that it has."""
+    """Feature maps of a ResNet after each of the stages that it has."""
     x = net.bn1(net.conv1(images))
     x = net.maxpool((net.act1 if hasattr(net, "act1") else net.relu)(x))
     maps = []
@@ -130,6 +130,12 @@ def _separable(inputs: int, outputs: int, *, stride: int) -> nn.Sequential:
     """Depthwise 3x3 and pointwise, twice; the first halves the map, the second widens it."""
 
     def half(a: int, b: int, step: int) -> list[nn.Module]:
+        """Depthwise and pointwise convolution from `a` to `b` channels.
+
+        Args:
+            a, b: channels before and after.
+            step: stride of the depthwise convolution.
+        """
         return [
             nn.Conv2d(a, a, 3, stride=step, padding=1, groups=a, bias=False),
             nn.Conv2d(a, b, 1, bias=False),

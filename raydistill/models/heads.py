@@ -6,7 +6,11 @@ from torch import nn
 
 
 def simclr_projector(dim: int, hidden: int, out: int) -> nn.Sequential:
-    """Linear without bias, BN, ReLU, Linear (NeurAI-Lab/DoGo, branch dogo; the paper prints no BN)."""
+    """Linear without bias, BN, ReLU, Linear (NeurAI-Lab/DoGo, branch dogo; the paper prints no BN).
+
+    Args:
+        dim, hidden, out: widths of the input, the hidden layer and the output.
+    """
     return nn.Sequential(
         nn.Linear(dim, hidden, bias=False),
         nn.BatchNorm1d(hidden),
@@ -16,7 +20,12 @@ def simclr_projector(dim: int, hidden: int, out: int) -> nn.Sequential:
 
 
 def simsiam_projector(dim: int, out: int, layers: int = 3) -> nn.Sequential:
-    """Linear, BN, ReLU repeated, BN after the last linear (NeurAI-Lab/DoGo: biases, affine BN)."""
+    """Linear, BN, ReLU repeated, BN after the last linear (NeurAI-Lab/DoGo: biases, affine BN).
+
+    Args:
+        dim, out: widths of the input and of all layers.
+        layers: number of linear layers.
+    """
     modules: list[nn.Module] = []
     for layer in range(layers):
         modules += [nn.Linear(dim if layer == 0 else out, out), nn.BatchNorm1d(out), nn.ReLU(inplace=True)]
@@ -29,13 +38,22 @@ def simsiam_predictor(dim: int, hidden: int) -> nn.Sequential:
 
 
 def relu_head(dim: int, hidden: int | None, out: int) -> nn.Sequential:
-    """Linear, ReLU, Linear, no batch norm (MoCo v2's and SEED's); `hidden` None: as wide as the backbone."""
+    """Linear, ReLU, Linear, no batch norm (MoCo v2's and SEED's).
+
+    Args:
+        dim, hidden, out: widths of the input, the hidden layer (None: as wide as the input) and the output.
+    """
     width = hidden or dim
     return nn.Sequential(nn.Linear(dim, width), nn.ReLU(inplace=True), nn.Linear(width, out))
 
 
 def mlp_head(dim: int, hidden: int, out: int, layers: int, *, output_batchnorm: bool) -> nn.Sequential:
-    """Linear layers without bias, BN and ReLU after the hidden ones, at the output BN without affine or nothing.
+    """Linear layers without bias, BN and ReLU after the hidden ones.
+
+    Args:
+        dim, hidden, out: widths of the input, the hidden layers and the output.
+        layers: number of linear layers.
+        output_batchnorm: whether batch norm without affine parameters follows the output.
 
     Source: facebookresearch/moco-v3, moco/builder.py; the same in hagiss/SDSSL.
     """

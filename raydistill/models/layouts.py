@@ -1,4 +1,4 @@
-"""Where the checkpoint files of released methods keep the backbone and its SSL head. Names only, no weights."""
+"""Layouts of released checkpoint files: where they hold the backbone and its SSL head. Names only, no weights."""
 
 from __future__ import annotations
 

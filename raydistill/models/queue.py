@@ -57,7 +57,7 @@ class EmbeddingLog:
 
 
 class TeacherBatch:
-    """What a teacher made of one global batch, for every queue that takes it.
+    """A teacher's embeddings of one global batch, for every queue that takes it.
 
     Args:
         raw: (N, D), the rows of all workers, without gradient.
@@ -142,7 +142,7 @@ class Queue(nn.Module):
         self._log, self._end, self._run, self._shared = None, 0, 0, False
 
     def _load_from_state_dict(self, *args, **kwargs) -> None:  # type: ignore[no-untyped-def]
-        """Into rows of its own: a state is loaded in place, and a view belongs to others too."""
+        """Load into rows of its own: a state is loaded in place, and a view belongs to others too."""
         self.rows = aligned(len(self.rows), self.rows)
         self._forget()
         super()._load_from_state_dict(*args, **kwargs)
@@ -174,9 +174,15 @@ def cosines(rows: Tensor, queue: Tensor) -> Tensor:
 
 
 def check_length(name: str, size: int, images: int) -> None:
-    """A queue longer than the data would hold several embeddings of each image.
+    """Refuse a queue longer than the data: it would hold several embeddings of each image.
 
-    Raises: ValueError naming the setting and what would be accepted. `images` 0: unknown.
+    Args:
+        name: the setting, for the message.
+        size: length of the queue.
+        images: number of training images; 0: unknown.
+
+    Raises:
+        ValueError: names the setting and what would be accepted.
     """
     if images and size > images:
         raise ValueError(f"{name} = {size} is longer than the {images} training images; use at most {images}")

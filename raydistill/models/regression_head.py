@@ -16,10 +16,12 @@ def regression_head(
     hidden: Literal["alternating", "output"] = "alternating",
     bn_relu: Literal["all_hidden", "every_other"] = "all_hidden",
 ) -> nn.Sequential:
-    """m -> 2m -> m -> 2m -> d at depth 4; the last of the `depth` linear layers stands alone.
+    """Build SimReg's head: m -> 2m -> m -> 2m -> d at depth 4; the last of the `depth` linear layers stands alone.
 
     Args:
-        student_dim: m. out_dim: d. depth: number of linear layers, >= 1.
+        student_dim: m.
+        out_dim: d.
+        depth: number of linear layers, >= 1.
         width: the 1st, 3rd, ... hidden layers have `width` * m units, at least 1; the others m.
         hidden: `output` makes all hidden layers d wide (the paper's study of the inference layer).
         bn_relu: batch norm and ReLU after every hidden layer, or after the 1st, 3rd, ... only.

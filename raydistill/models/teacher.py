@@ -53,7 +53,7 @@ class FrozenTeacher(nn.Module):
 
     @property
     def widths(self) -> tuple[int, int | None]:
-        """Of features, and of the head's output if there is one."""
+        """Widths of the features, and of the head's output if there is one."""
         linear = [layer for layer in self.head or () if isinstance(layer, nn.Linear)]
         return self.backbone.dim, linear[-1].out_features if linear else None
 
@@ -78,7 +78,13 @@ class FrozenTeacher(nn.Module):
 
 
 def save_teacher(teacher: FrozenTeacher, path: Path, *, provenance: dict[str, Any]) -> None:
-    """One safetensors file: the weights, and in its metadata all that is needed to build the network again."""
+    """Write one safetensors file: the weights, and in its metadata all that builds the network again.
+
+    Args:
+        teacher: the network.
+        path: the file.
+        provenance: how it was made, kept in the metadata.
+    """
     backbone = teacher.backbone
     description = {
         "format": FORMAT,

@@ -88,15 +88,19 @@ def block_count(net: nn.Module) -> int:
 
 
 def has_class_tokens(net: nn.Module) -> bool:
-    """Whether it is a ViT with a class token after each block."""
+    """Return whether the network is a ViT with a class token after each block."""
     return hasattr(net, "forward_intermediates") and getattr(net, "cls_token", None) is not None
 
 
 def class_tokens(net: nn.Module, images: Tensor, blocks: list[int] | None = None) -> list[Tensor]:
-    """The class token (N, dim) after each of `blocks` (all, counted from 0) through the one final norm.
+    """Class tokens (N, dim) after each block, through the one final norm; the last is the network's own output.
 
-    The last block's is what the network itself gives. Source: SDSSL section 3.2 and its released code: the
-    norm is shared by all blocks.
+    Args:
+        net: a ViT.
+        images: (N, 3, H, W).
+        blocks: which blocks, counted from 0; None: all.
+
+    Source: SDSSL section 3.2 and its released code: the norm is shared by all blocks.
     """
     found = net.forward_intermediates(  # type: ignore[operator]
         images,

@@ -13,7 +13,7 @@ import torch
 BATCH = 64
 
 
-class Images:
+class ImageEmbedder:
     """Has `predict`, apart from MLflow's class, which would let it take lists and refuse arrays."""
 
     preprocess: Any
@@ -31,7 +31,7 @@ class Images:
         return torch.cat(parts).numpy()
 
 
-class Encoder(Images, mlflow.pyfunc.PythonModel):
+class Encoder(ImageEmbedder, mlflow.pyfunc.PythonModel):
     """`torch.export`'s program of the encoder, and the preprocessing that it was trained with."""
 
     def load_context(self, context: Any) -> None:
