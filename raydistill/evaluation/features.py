@@ -12,9 +12,17 @@ K = TypeVar("K", bound=Hashable)
 
 
 def embed(encoder: nn.Module, batches: Iterable[Tensor], device: torch.device | str) -> Tensor:
-    """(N, D) float32 features on the CPU, in eval mode: batch-norm statistics are used, not moved.
+    """Compute features (N, D), float32 on the CPU, in eval mode: batch-norm statistics are used, not moved.
 
-    The mode of every submodule is restored. Raises: ValueError if there is no batch.
+    The mode of every submodule is restored.
+
+    Args:
+        encoder: the network.
+        batches: views (B, 3, S, S).
+        device: where the network is.
+
+    Raises:
+        ValueError: there is no batch.
     """
     found = embed_all({0: encoder}, batches, device)[0]
     if isinstance(found, Exception):
@@ -25,9 +33,15 @@ def embed(encoder: nn.Module, batches: Iterable[Tensor], device: torch.device | 
 def embed_all(
     encoders: Mapping[K, nn.Module], batches: Iterable[Tensor], device: torch.device | str
 ) -> dict[K, Tensor | Exception]:
-    """As `embed`, of several encoders that look at the same batches; one that fails has its exception instead.
+    """Compute features of several encoders from the same batches; one that fails has its exception instead.
 
-    What the batches raise is raised. Raises: ValueError if there is no batch.
+    Args:
+        encoders: the networks by name.
+        batches: views (B, 3, S, S). What they raise is raised.
+        device: where the networks are.
+
+    Raises:
+        ValueError: there is no batch.
     """
     modes = [(module, module.training) for encoder in encoders.values() for module in encoder.modules()]
     rows: dict[K, list[Tensor]] = {key: [] for key in encoders}

@@ -21,14 +21,21 @@ from raydistill.training.pack import scored_encoders
 
 
 def score(config: dict[str, Any], directory: str, *, threads: int, gpu: bool = False) -> dict[str, float]:
-    """Scores of the student in the newest checkpoint of `directory`; with `eval.encoders: all` of every encoder.
+    """Score the student in the newest checkpoint; with `eval.encoders: all` every encoder.
 
     DoGo's presets: accuracy averaged over `eval.ks` by k-NN against the training split, and a linear probe
     trained on it, chosen on validation. Where there are several encoders also `test_probe_ensemble`, of the
     mean of their probes' logits. Where a split has no labels, `test_instance`: how often a crop of a test image
     finds the other crop of it.
 
-    Raises: CheckpointError when there is no whole checkpoint.
+    Args:
+        config: a resolved configuration.
+        directory: of the checkpoints.
+        threads: of torch.
+        gpu: whether to use one.
+
+    Raises:
+        CheckpointError: there is no whole checkpoint.
     """
     torch.set_num_threads(threads)
     settings = configuration.load(config)

@@ -32,11 +32,20 @@ KNN_PRESETS = {
 
 
 def neighbours(train: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """The k nearest rows of `train` (N, D) for each of `queries` (M, D) by cosine, nearest first.
+    """Find the k nearest rows of `train` for each query by cosine, nearest first.
 
-    Returns: (M, k) similarities, float32, and (M, k) indices; k is cut to the rows there are. A feature of
-    zero norm has similarity 0 to everything. Raises: ValueError for empty, mismatched or non-finite features
-    and for k < 1.
+    A feature of zero norm has similarity 0 to everything.
+
+    Args:
+        train: (N, D).
+        queries: (M, D).
+        k: cut to N.
+
+    Returns:
+        (M, k) similarities, float32, and (M, k) indices.
+
+    Raises:
+        ValueError: empty, mismatched or non-finite features, or k < 1.
     """
     import faiss
 
@@ -62,12 +71,18 @@ def vote(
     ties: Ties = "nearest",
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """The class (M,) that the first k of (M, K) neighbours vote for, with their similarities and labels.
+    """Return the class (M,) that the first k neighbours vote for.
 
-    Majority when `temperature` is none: among tied classes the one whose member is nearest wins, or one at
-    random (SimReg, CompRess). With a temperature each vote weighs exp(cos / T) (DINO, eval_knn.py).
+    Args:
+        similarities, labels: (M, K) of the neighbours, nearest first.
+        classes: number of classes.
+        k: how many vote.
+        temperature: None for a majority; else each vote weighs exp(cos / T) (DINO, eval_knn.py).
+        ties: among tied classes the one whose member is nearest wins, or one at random (SimReg, CompRess).
+        generator: draws among ties.
 
-    Raises: ValueError for k < 1, a temperature that is not positive, or an unknown rule for ties.
+    Raises:
+        ValueError: k < 1, a temperature that is not positive, or an unknown rule for ties.
     """
     if k < 1:
         raise ValueError(f"k = {k}; expected at least 1")
@@ -102,7 +117,18 @@ def knn_accuracy(
     ties: Ties = "nearest",
     seed: int = 0,
 ) -> dict[int, float]:
-    """Accuracy in [0, 1] for each k. Raises: ValueError for features or labels that do not fit together."""
+    """Accuracy in [0, 1] for each k.
+
+    Args:
+        train, train_labels: (N, D) and (N,), the bank.
+        queries, query_labels: (M, D) and (M,).
+        ks: numbers of neighbours.
+        temperature, ties: as for `vote`.
+        seed: draws among ties.
+
+    Raises:
+        ValueError: features or labels do not fit together.
+    """
     if not ks:
         raise ValueError("ks is empty; expected at least one number of neighbours")
     for features, labels, name in ((train, train_labels, "training"), (queries, query_labels, "query")):
@@ -120,7 +146,7 @@ def knn_accuracy(
 
 
 def instance_accuracy(first: Tensor, second: Tensor) -> float:
-    """How often the nearest of `first` (N, D) to a row of `second` (N, D) is the same image's row.
+    """Share of rows of `second` (N, D) whose nearest row of `first` (N, D) is of the same image.
 
     Needs no labels. A tie with another image counts as a miss, so that collapsed features score 0;
     so do cosines that differ by less than 1e-6, which float32 cannot tell apart.

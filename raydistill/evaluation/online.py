@@ -22,13 +22,18 @@ Name = tuple[str, str]  # of a learner, and of one of its encoders
 
 
 def evaluate(learners: Mapping[str, Candidate], dataset: Dataset, device: torch.device) -> Scores:
-    """Scores of learners' encoders, by learner; an exception in place of those of one that cannot be scored.
+    """Score learners' encoders, by learner; one that cannot be scored has its exception instead.
 
     With labels `val_knn`: accuracy of validation images by the training images, averaged over `eval.ks`.
     Without labels `val_instance`: how often a crop of a validation image finds the other crop of it among
     all of them. The student's scores have no suffix, the others' end in the encoder's name.
 
     Images are read and prepared once for all learners, whose numbers are those of each alone.
+
+    Args:
+        learners: by key.
+        dataset: the images.
+        device: where the networks are.
     """
     scores: Scores = {}
     for together in _groups(learners, dataset):
@@ -83,6 +88,13 @@ def _neighbours(
     train, val = embed_all(encoders, bank, device), embed_all(encoders, asked, device)
 
     def accuracy(ks: Sequence[int], near: Tensor, queries: Tensor) -> float:
+        """Mean accuracy over several numbers of neighbours.
+
+        Args:
+            ks: numbers of neighbours.
+            near: (M, K) indices of the neighbours.
+            queries: (M,) labels.
+        """
         scores = knn_accuracy(near, bank.labels(), queries, asked.labels(), ks=ks)
         return sum(scores.values()) / len(scores)
 
@@ -97,7 +109,14 @@ def _instances(
 
 
 def instance_score(encoder: nn.Module, dataset: Dataset, split: Images, device: torch.device) -> float:
-    """How often a crop of an image of the split finds the other crop of it among all of them; needs no labels."""
+    """Share of images of the split of which one crop finds the other crop among all of them; needs no labels.
+
+    Args:
+        encoder: the network.
+        dataset: the images.
+        split: which of them.
+        device: where the network is.
+    """
     return instance_accuracy(*(embed(encoder, _crops(dataset, split, view, device), device) for view in INSTANCE_VIEWS))
 
 
@@ -113,12 +132,19 @@ def _tried(score: Callable[[Tensor, Tensor], float], *features: Tensor | Excepti
 
 
 def _bank(train: Images, most: int | None) -> Sequence[int]:
-    """Which training images the validation images are compared with: all, or the same sample in every trial."""
+    """Choose the training images that validation images are compared with: all, or the same sample in every trial."""
     return list(map(int, limited(train.labels, len(train), (0, 3), most)))
 
 
 def embed_split(encoder: nn.Module, dataset: Dataset, split: Images, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Features (N, D) of a split without augmentation, and labels (N,); -1 where there are none."""
+    """Compute features (N, D) of a split without augmentation, and labels (N,); -1 where there are none.
+
+    Args:
+        encoder: the network.
+        dataset: the images.
+        split: which of them.
+        device: where the network is.
+    """
     views = _Plain(dataset, split, device, range(len(split)))
     return embed(encoder, views, device), views.labels()
 

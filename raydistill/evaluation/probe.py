@@ -60,14 +60,24 @@ def linear_probe(
     epochs: int | None = None,
     seed: int = 0,
 ) -> ProbeResult:
-    """Train a linear classifier on (N, D) features; the weights best on validation are scored once on test.
+    """Train a linear classifier on features; the weights best on validation are scored once on test.
 
     Source: DoGo's linear evaluation (Adam 3e-4, weight decay 1e-6, batch 64, 100 epochs, raw features), or
     SimReg's. The released DoGo code drops the last validation batch and divides by the number of test
-    batches; here every image counts once. Of epochs that are equally good the first is kept.
+    batches; here every image counts once. Of epochs that are equally good the first wins.
 
-    Raises: ValueError for an unknown preset, no epochs, features that are not finite, or features and labels
-    that do not fit together; the message names the split.
+    Args:
+        train, train_labels: (N, D) and (N,).
+        val, val_labels: alike, to choose the epoch.
+        test, test_labels: alike, scored once; None: not scored.
+        classes: number of classes.
+        preset: a key of `PROBE_PRESETS`.
+        epochs: instead of the preset's.
+        seed: of weights and batches.
+
+    Raises:
+        ValueError: an unknown preset, no epochs, features that are not finite, or features and labels that do not
+            fit together; the message names the split.
     """
     if preset not in PROBE_PRESETS:
         raise ValueError(f"probe preset {preset!r} is unknown; valid: {', '.join(PROBE_PRESETS)}")
@@ -144,7 +154,7 @@ def _optimizer(parameters: list[Tensor], settings: ProbePreset) -> torch.optim.O
 
 
 def _gradients(features: Tensor, labels: Tensor, weight: Tensor, bias: Tensor) -> Weights:
-    """Of the mean cross-entropy, in closed form: autograd's overhead would double the time of a step."""
+    """Gradients of the mean cross-entropy, in closed form: autograd's overhead would double the time of a step."""
     error = F.linear(features, weight, bias).softmax(dim=1)
     error[torch.arange(len(labels)), labels] -= 1
     error /= len(labels)

@@ -1,4 +1,4 @@
-"""What a reader should know before trusting a sweep."""
+"""Caveats that a reader needs before trusting a sweep."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _failed(sweep: SweepData) -> Iterator[str]:
 
 
 def _edges(sweep: SweepData) -> Iterator[str]:
-    """Where the winner lies at an end of what was searched, better settings may lie beyond it."""
+    """Yield a caveat where the winner lies at an end of its range: better settings may lie beyond."""
     best, who = sweep.best, "The winner" if sweep.rows else "The best trial so far"
     for path in sweep.searched if best else []:
         value, spec = sweep.setting(str(best), path), sweep.spec(path)
@@ -77,7 +77,7 @@ def _bounds(sweep: SweepData, path: str) -> list[float]:
 
 
 def _end(value: float, low: float, high: float, room: float, *, logarithmic: bool) -> str:
-    """Which end of a range a value is within `room` of, as a share of the range; empty for none."""
+    """Return which end of a range a value is within `room` of, as a share of the range; empty for none."""
     if logarithmic:
         value, low, high = math.log(value), math.log(low), math.log(high)
     if high == low:

@@ -35,9 +35,15 @@ def metrics(sweep: SweepData) -> list[str]:
 
 
 def by_seed(sweep: SweepData, row: LeaderboardEntry, metric: str) -> dict[Hashable, float]:
-    """A row's scores by seed.
+    """Scores of a row by seed.
 
-    By the row's name and a number, which no other row has, where the runs do not tell which score is of which seed.
+    Where the runs do not say which score is of which seed, the key is the row's name and a number, which no other
+    row has.
+
+    Args:
+        sweep: the sweep.
+        row: one configuration of its leaderboard.
+        metric: which score.
     """
     seeds: list[Hashable] = list(_seeds(sweep, row))
     if len(seeds) != len(row.scores):
@@ -46,19 +52,25 @@ def by_seed(sweep: SweepData, row: LeaderboardEntry, metric: str) -> dict[Hashab
 
 
 def against(sweep: SweepData, row: LeaderboardEntry, metric: str) -> Difference | None:
-    """The winner minus another row; None where one of them has no such score."""
+    """Difference of the winner from another row; None where one of them has no such score.
+
+    Args:
+        sweep: the sweep.
+        row: the other configuration.
+        metric: which score.
+    """
     ours, theirs = (by_seed(sweep, each, metric) for each in (sweep.rows[0], row))
     return difference(ours, theirs) if ours and theirs else None
 
 
 def paired(sweep: SweepData) -> bool:
-    """Whether all differences from the baselines are by seeds that both were trained with."""
+    """Return whether all differences from the baselines are by seeds that both were trained with."""
     found = (against(sweep, row, metric) for row in baselines(sweep) for metric in metrics(sweep))
     return all(each.paired for each in found if each)
 
 
 def sentences(sweep: SweepData, row: LeaderboardEntry) -> list[str]:
-    """What the comparison of the winner with a row shows in each of `metrics`."""
+    """Describe the comparison of the winner with a row, one sentence for each of `metrics`."""
     found = {metric: against(sweep, row, metric) for metric in metrics(sweep)}
     return [sentence(each, metric) if each else MISSING for metric, each in found.items()]
 

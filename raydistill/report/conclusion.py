@@ -22,7 +22,7 @@ ENDS = {
 
 
 def conclusion(sweep: SweepData) -> str:
-    """What was tried, what won, by how much over the baseline, and which setting matters most."""
+    """Say what was tried, what won, by how much over the baseline, and which setting matters most."""
     return " ".join([*_tried(sweep), *_best(sweep), *_compared(sweep), *_matters(sweep)])
 
 

@@ -1,4 +1,4 @@
-"""What several sweeps cost, and what packs and early stopping saved them."""
+"""Costs of several sweeps, and the savings by packs and early stopping."""
 
 from __future__ import annotations
 

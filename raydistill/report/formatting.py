@@ -48,12 +48,12 @@ def axis(metric: str) -> str:
 
 
 def unit(metric: str) -> str:
-    """Of a difference: points (of accuracy in percent), million (parameters), or nothing."""
+    """Unit of a difference: points (of accuracy in percent), million (parameters), or nothing."""
     return "" if metric == "loss" else "million" if metric == "student_parameters" else "points"
 
 
 def factor(metric: str) -> float:
-    """What turns the metric into the unit of its axis."""
+    """Factor from the metric to the unit of its axis."""
     return UNITS.get(metric, ACCURACY)[0]
 
 
@@ -66,12 +66,12 @@ def score(metric: str, value: float | None) -> str:
 
 
 def missing(value: Any) -> bool:
-    """Whether there is no value; `none` is one."""
+    """Return whether there is no value; `none` is a value."""
     return isinstance(value, float) and math.isnan(value)
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value is an int or a float, not yes or no."""
+    """Return whether a value is an int or a float, and no bool."""
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
@@ -113,5 +113,11 @@ def duration(seconds: float) -> str:
 
 
 def count(number: int, noun: str, plural: str = "") -> str:
-    """1 trial, 3 trials, no trials."""
+    """Count in words: 1 trial, 3 trials, no trials.
+
+    Args:
+        number: how many.
+        noun: the singular.
+        plural: of a noun that does not end in s.
+    """
     return f"{number or 'no'} {noun if number == 1 else plural or noun + 's'}"

@@ -33,7 +33,7 @@ def scores(found: pd.DataFrame) -> pd.DataFrame:
 
 
 def trials(children: list[Any], keys: pd.Index) -> pd.DataFrame:
-    """How each trial went."""
+    """Frame of the trials: role, outcome, message, start and duration."""
     rows = [
         {
             "role": run.data.tags.get(ROLE, ""),
@@ -51,7 +51,7 @@ def trials(children: list[Any], keys: pd.Index) -> pd.DataFrame:
 
 
 def seconds(run: Any) -> float:
-    """Of wall time, pauses before a resume among them; nan for a run that has not ended, or goes on."""
+    """Wall time of a run in seconds, with pauses before a resume; nan for a run that has not ended."""
     ended = run.info.end_time if run.data.tags.get(OUTCOME) != "running" else None
     return (ended - run.info.start_time) / 1000 if ended else float("nan")
 
@@ -88,7 +88,7 @@ def _copied(run: Any) -> dict[str, Any]:
 
 
 def parsed(text: str | None) -> Any:
-    """What a tag holds; None for none, and for one that was too long to be kept whole."""
+    """Parse the value of a tag; None without one, and for a value that was too long to be stored whole."""
     try:
         return json.loads(text or "null")
     except ValueError:

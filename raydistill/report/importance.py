@@ -1,4 +1,4 @@
-"""Which settings matter: the share of the score's variation that each searched setting explains by itself."""
+"""Importance of settings: the share of the score's variation that each searched setting explains by itself."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def oob_r2(sweep: SweepData) -> float:
 
 
 def rests_on(sweep: SweepData) -> int:
-    """On how many trials: those that had all their epochs and a score."""
+    """Number of trials that importances rest on: those with all their epochs and a score."""
     return len(sweep.ranked())
 
 
 def why_none(sweep: SweepData) -> str:
-    """Why there are no importances, in a sentence; empty where there are."""
+    """Return why there are no importances, in a sentence; empty where there are."""
     keys = sweep.ranked()
     if len(keys) < MIN_TRIALS:
         return f"Importances need at least {MIN_TRIALS} trials that were trained to the end; there are {len(keys)}."
@@ -114,7 +114,7 @@ def _space(values: list[Any]) -> Any:
 
 
 def log_scaled(sweep: SweepData, path: str) -> bool:
-    """Whether a number is best seen in its logarithm: the space says so, or it spans more than 1.5 decades."""
+    """Return whether a number is best seen in its logarithm: by the space, or because it spans over 1.5 decades."""
     spec = sweep.spec(path)
     if "log" in spec.get("distribution", ""):
         return True

@@ -1,4 +1,4 @@
-"""How sure a number is: means over seeds, and differences between configurations, with 95 % intervals."""
+"""Intervals: means over seeds, and differences between configurations, with 95 % confidence."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Difference:
 
     @property
     def clear(self) -> bool:
-        """Whether the interval leaves out zero."""
+        """True where the interval leaves out zero."""
         return self.low is not None and self.high is not None and (self.low > 0 or self.high < 0)
 
 
@@ -79,7 +79,13 @@ def difference(ours: Mapping[Hashable, float], theirs: Mapping[Hashable, float])
 
 
 def sentence(found: Difference, metric: str, *, maximize: bool = True) -> str:
-    """What a difference shows: "better by 1.3 points (95 % interval 0.2 to 2.4, 3 seeds)"."""
+    """Describe a difference: "better by 1.3 points (95 % interval 0.2 to 2.4, 3 seeds)".
+
+    Args:
+        found: the difference.
+        metric: which score.
+        maximize: whether more is better.
+    """
     scale, name = factor(metric), unit(metric)
     digits = 1 if name == "points" else 3
 

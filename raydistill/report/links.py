@@ -13,7 +13,7 @@ MOST = 100  # runs that MLflow's page compares
 
 
 def links(sweep: SweepData) -> dict[str, str]:
-    """Where MLflow's pages show the sweep, by what they show; of a store that is no server, where `mlflow ui` would."""
+    """Addresses of MLflow's pages of the sweep, by what they show; without a server, those of `mlflow ui`."""
     server = without_password(sweep.uri).rstrip("/") if sweep.uri.startswith("http") else LOCAL
     experiment = f"{server}/#/experiments/{sweep.experiment_id}"
     found = {

@@ -80,7 +80,7 @@ class SweepData:
 
     @property
     def outcome(self) -> str:
-        """How the sweep ended: finished, failed or interrupted; running before."""
+        """Outcome of the sweep: finished, failed or interrupted; running before its end."""
         return self.tags.get(OUTCOME, "running")
 
     @property
@@ -103,24 +103,24 @@ class SweepData:
 
     @property
     def command(self) -> str:
-        """What was typed to start the sweep; empty where an earlier version did not keep it."""
+        """Command that started the sweep; empty where an earlier version did not record it."""
         return self.tags.get("raydistill.command", "")
 
     @property
     def environment(self) -> dict[str, str]:
-        """With what and on what it ran."""
+        """Versions and machine that the sweep ran with."""
         found: dict[str, str] = frames.parsed(self.tags.get("raydistill.environment")) or {}
         return found
 
     @property
     def images(self) -> dict[str, int]:
-        """How many there are of each split; empty where an earlier version did not keep it."""
+        """Number of images of each split; empty where an earlier version did not record it."""
         found: dict[str, int] = frames.parsed(self.tags.get("raydistill.images")) or {}
         return found
 
     @property
     def spent(self) -> Spent | None:
-        """What it used up; None before its end."""
+        """Budget that the sweep used; None before its end."""
         found = frames.parsed(self.tags.get("raydistill.spent"))
         return Spent(**found) if found else None
 
@@ -130,7 +130,7 @@ class SweepData:
         return self.identity.get("base", {}).get(section, {}).get(name, default)
 
     def spec(self, path: str) -> dict[str, Any]:
-        """What the search space says about a setting; empty where it says nothing."""
+        """Entry of the search space for a setting; empty where there is none."""
         found: dict[str, Any] = self.identity.get("space", {}).get("parameters", {}).get(path, {})
         return found
 
@@ -158,7 +158,7 @@ class SweepData:
         return list(scores.sort_values(ascending=not self.maximize, kind="stable").index)
 
     def epochs(self) -> pd.Series:
-        """How many epochs each trial was trained."""
+        """Number of epochs of each trial."""
         return self.curves("loss").reindex(columns=self.trials.index).count()
 
     def curves(self, metric: str, keys: Iterable[str] | None = None) -> pd.DataFrame:

@@ -29,7 +29,7 @@ NEAREST = "; the settings that matter most are nearest to it"
 
 
 def captions(sweep: SweepData) -> dict[str, str]:
-    """What is under each figure, by the figures' names."""
+    """Captions of the figures, by the figures' names."""
     nearest = "" if why_none(sweep) else NEAREST
     return {name: text.replace("{nearest}", nearest) for name, text in CAPTIONS.items()}
 

@@ -1,4 +1,4 @@
-"""What early stopping saved: epochs, and by the time that they take seconds and money."""
+"""Savings by early stopping: epochs, and the seconds and money that they would have taken."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ENDED = ("finished", "stopped_early")
 
 @dataclass(frozen=True)
 class Savings:
-    """Of the search's trials that ended, failed ones left out.
+    """Savings of the search's trials that ended, without failed ones.
 
     `trained` epochs of the `full` ones that the same trials would have had to their end. `worker_seconds`: what the
     others would have taken, by the median time of an epoch, None where that was not logged; `money` at the price
@@ -35,12 +35,12 @@ class Savings:
 
     @property
     def share(self) -> float:
-        """Of the full training, 0 to 1."""
+        """Share of the full training that was done, 0 to 1."""
         return self.saved / self.full if self.full else 0.0
 
 
 def savings(sweep: SweepData) -> Savings:
-    """By the epochs that each trial has in MLflow."""
+    """Count the savings by the epochs that each trial has in MLflow."""
     keys = judged(sweep)
     stopped = [key for key in keys if sweep.trials.outcome[key] == "stopped_early"]
     epochs = sweep.epochs().loc[keys]
@@ -67,7 +67,7 @@ def cut_off(sweep: SweepData) -> list[str]:
 
 
 def full_epochs(sweep: SweepData) -> int:
-    """How many epochs a trial of the search has to its end."""
+    """Number of epochs that a whole trial of the search has."""
     asked = sweep.base("train.epochs")
     return int(asked if asked is not None else max(sweep.epochs().loc[sweep.role("search")], default=0))
 
@@ -89,7 +89,7 @@ def describe(found: Savings) -> str:
 
 
 def _median(frame: pd.DataFrame) -> float | None:
-    """Of everything in it; None where that is nothing."""
+    """Median of all values of a frame; None for an empty one."""
     values = frame.to_numpy(dtype=float).ravel()
     values = values[~np.isnan(values)]
     return float(np.median(values)) if len(values) else None

@@ -1,4 +1,4 @@
-"""What a report says, whatever it is written in: page, Markdown or LaTeX."""
+"""Summary of a sweep: everything that a report says, as page, Markdown or LaTeX."""
 
 from __future__ import annotations
 
@@ -134,13 +134,13 @@ def _row(sweep: SweepData, key: str) -> LeaderboardEntry:
 
 
 def _comparisons(sweep: SweepData) -> Table:
-    """What the winner's differences from its baselines show."""
+    """Table of the winner's differences from its baselines."""
     header = [f"{finalists(sweep)[0].name} against", *map(label, metrics(sweep))] if finalists(sweep) else []
     return Table(header, [[row.name, *sentences(sweep, row)] for row in baselines(sweep)])
 
 
 def _worth(sweep: SweepData) -> str:
-    """How far the shares can be trusted; nothing where there are none."""
+    """Say how far the importances can be trusted; empty where there are none."""
     found = oob_r2(sweep)
     if missing(found):
         return ""
@@ -153,7 +153,7 @@ def _worth(sweep: SweepData) -> str:
 
 
 def _space(sweep: SweepData) -> Table:
-    """What was searched, and what won."""
+    """Table of the searched settings and the winner's values."""
     body = [
         [path, _range(sweep.spec(path)), setting(sweep.setting(sweep.best, path)) if sweep.best else MISSING]
         for path in sweep.searched

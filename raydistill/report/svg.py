@@ -14,9 +14,10 @@ NOTHING = dict.fromkeys(("Date", "Creator", "Format", "Type"))
 
 
 def to_svg(figure: Figure, name: str, label: str) -> str:
-    """The `<svg>` element of a figure.
+    """Return the `<svg>` element of a figure.
 
     Args:
+        figure: a figure of matplotlib.
         name: begins every id within it, so that several figures can share a page.
         label: what a screen reader says.
     """

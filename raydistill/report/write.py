@@ -19,10 +19,12 @@ DPI = 150
 
 
 def write(summary: SweepSummary, form: str, path: Path, *, pictures: bool = False) -> None:
-    """Write a report to `path`, whose folder is made.
+    """Write a report; the folder is made.
 
     Args:
+        summary: what it says.
         form: html, md or latex.
+        path: the file.
         pictures: of md, every figure as a PNG file beside it.
     """
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -19,7 +19,7 @@ def shortened(text: str, most: int = LONGEST) -> str:
 
 
 def letters(inches: float, size: float = style.SMALL) -> int:
-    """How many letters of a font's size in points stand beside each other."""
+    """Number of letters, in a font's size in points, that fit side by side."""
     return max(int(inches * 72 / (size * LETTER)), 1)
 
 

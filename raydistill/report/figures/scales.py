@@ -1,4 +1,4 @@
-"""Where a setting's values lie on an axis: numbers, their logarithms, or a place for each choice."""
+"""Scales: positions of a setting's values on an axis, as numbers, logarithms, or one place for each choice."""
 
 from __future__ import annotations
 
@@ -30,13 +30,13 @@ class Scale:
     choices: tuple[str, ...] = ()
 
     def place(self, value: Any) -> float:
-        """Where a value lies on the axis, in its own numbers; nan for a missing one."""
+        """Position of a value on the axis, in the axis's numbers; nan for a missing value."""
         if missing(value):
             return math.nan
         return float(self.choices.index(setting(value))) if self.choices else float(value)
 
     def share(self, place: float) -> float:
-        """Where a place lies between the ends, 0 to 1; 0.5 where those are the same, nan for nan."""
+        """Position between the ends, 0 to 1; 0.5 where the ends are equal, nan for nan."""
         if math.isnan(place):
             return math.nan
         low, high, at = (math.log(v) if self.logarithmic else v for v in (self.low, self.high, place))

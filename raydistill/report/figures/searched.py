@@ -1,4 +1,4 @@
-"""What the search found: scores against settings, and which settings matter."""
+"""Figures of the search: scores against settings, and which settings matter."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def scores(sweep: SweepData) -> pd.Series:
 
 
 def kind(sweep: SweepData, key: str) -> str:
-    """What a trial is drawn as: the winner, or how it ended."""
+    """Return how a trial is drawn: as the winner, or by its outcome."""
     return "winner" if key == sweep.best else str(sweep.trials.outcome[key])
 
 

@@ -1,4 +1,4 @@
-"""How figures look: Okabe and Ito's colours, dark text on white, no global state of matplotlib's."""
+"""Style of figures: Okabe and Ito's colours, dark text on white, no global state of matplotlib's."""
 
 from __future__ import annotations
 
@@ -22,7 +22,13 @@ WINNER: dict[str, Any] = {"color": RED, "zorder": 5}
 def grid_of(
     rows: int, columns: int, height: float, *, width: float = WIDTH, **options: Any
 ) -> tuple[Figure, list[Axes]]:
-    """A figure with rows x columns tidy axes, in reading order; `options` are those of `Figure.subplots`."""
+    """Make a figure with rows x columns tidy axes, in reading order.
+
+    Args:
+        rows, columns: number of axes.
+        height, width: of the figure, in inches.
+        **options: those of `Figure.subplots`.
+    """
     figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
     axes = list(figure.subplots(rows, columns, squeeze=False, **options).flat)
     for each in axes:

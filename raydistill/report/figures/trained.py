@@ -1,4 +1,4 @@
-"""How the trials were trained: learning curves, what early stopping saved, what packs bring."""
+"""Figures of training: learning curves, epochs saved by early stopping, speed of packs."""
 
 from __future__ import annotations
 

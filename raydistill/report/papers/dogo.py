@@ -105,7 +105,7 @@ def _number(metric: str) -> int:
 
 
 def _titles(sweep: SweepData, count: int) -> list[str]:
-    """Who each panel is of, with its backbone where all trials had the same; nothing for the student alone."""
+    """Titles of the panels: each peer, with its backbone where all trials had the same; empty for the student alone."""
     if count == 1:
         return [""]
     names = ["student", *(f"peer {number}" for number in range(2, count + 1))]
@@ -132,7 +132,7 @@ def _colorbar(figure: Figure, panels: list[Axes], norm: Normalize, low: float, h
 
 
 def _legend(figure: Figure, weights: Iterable[float], *, plain: bool) -> None:
-    """How trials ended; what grey is, and the one colour where there is but one; and the baseline's line."""
+    """Draw the legend: outcomes of trials, the meaning of grey, a single colour if there is one, the baseline's line."""
     ended = {"marker": "o", "color": style.GREY, "linestyle": "-"}
     handles = [style.mark("trained to the end", **ended), style.mark("ended before", markerfacecolor="none", **ended)]
     different = set(weights)

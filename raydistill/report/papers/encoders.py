@@ -14,10 +14,18 @@ from raydistill.report.load import SweepData
 
 
 def by_encoder(sweep: SweepData, row: LeaderboardEntry, metric: str, kind: str) -> pd.DataFrame:
-    """Scores of a row in percent, a line for each seed and a column for each `kind` (block, exit) and its number.
+    """Scores of a row in percent: a line for each seed, a column for each `kind` and its number.
 
     The student itself is the deepest. Where the row has the student alone, that is the last column of the sweep's.
-    Raises: ValueError where the sweep scored no such encoders.
+
+    Args:
+        sweep: the sweep.
+        row: one configuration of its leaderboard.
+        metric: which score.
+        kind: block or exit.
+
+    Raises:
+        ValueError: the sweep scored no such encoders.
     """
     deepest = 1 + max(
         (number for each in sweep.rows for score in each.scores for number in _numbers(score, kind)), default=0
@@ -30,7 +38,14 @@ def by_encoder(sweep: SweepData, row: LeaderboardEntry, metric: str, kind: str) 
 
 
 def line(axes: Axes, scores: pd.DataFrame, color: str, label: str) -> None:
-    """The mean over seeds with its standard deviation as a bar, and every seed as a circle; `label` for a legend."""
+    """Draw the mean over seeds with its standard deviation as a bar, and every seed as a circle.
+
+    Args:
+        axes: where to draw.
+        scores: a line for each seed, as `by_encoder` returns them.
+        color: of the line.
+        label: for the legend.
+    """
     places = list(map(float, scores.columns))
     axes.errorbar(
         places,
@@ -50,6 +65,14 @@ def line(axes: Axes, scores: pd.DataFrame, color: str, label: str) -> None:
 
 
 def label_panel(axes: Axes, metric: str, kind: str, ticks: dict[int, str]) -> None:
+    """Label a panel of scores by encoder.
+
+    Args:
+        axes: the panel.
+        metric: which score.
+        kind: block or exit.
+        ticks: names of the encoders by number.
+    """
     axes.set_xlabel(kind)
     axes.set_ylabel(axis(metric))
     axes.set_xticks(list(ticks), list(ticks.values()))

@@ -32,10 +32,16 @@ ROW, HANDLE = 0.18, 7  # of the groups' legend: inches of a row, letters that an
 def against(
     sweep: SweepData, *paths: str, by: str | None = None, published: Mapping[str, Any] | None = None, paper: str = PAPER
 ) -> Figure:
-    """The score against each of several settings, a panel each; the first one's trials are told apart `by` another.
+    """Draw the score against each of several settings, a panel each.
 
-    `published`: the paper's choice of a setting, marked, and called `paper` in the legend. A setting that the search
-    did not vary comes last, and is named with its value instead.
+    A setting that the search did not vary comes last, and is named with its value instead.
+
+    Args:
+        sweep: the sweep.
+        *paths: the settings.
+        by: a setting whose values have colours in the first panel.
+        published: the paper's choice of a setting, which is marked.
+        paper: its name in the legend.
     """
     paths = tuple(sorted(paths, key=lambda path: not varied(sweep, path)))
     scales = {path: scale_of(sweep, path) for path in paths if varied(sweep, path)}
@@ -59,10 +65,19 @@ def against(
 def draw(
     axes: Axes, sweep: SweepData, path: str, scale: Scale, width: float, *, by: str | None = None, published: Any = None
 ) -> None:
-    """One panel: trials trained to the end as points, their means as diamonds, n above the panel.
+    """Draw one panel: trials trained to the end as points, their means as diamonds, n above the panel.
 
     Trials that were stopped early have no score that compares; hollow points at the foot say where they are. Where
     the setting has a range, trials of one of its `BINS` parts share a mean.
+
+    Args:
+        axes: the panel.
+        sweep: the sweep.
+        path: the setting.
+        scale: of the setting.
+        width: of the panel in inches.
+        by: a setting whose values have colours.
+        published: the paper's choice, which is marked.
     """
     axes.set_xlabel(_name(sweep, path))
     scale.draw(axes, width)
@@ -114,7 +129,7 @@ def _name(sweep: SweepData, path: str) -> str:
 
 
 def _names(scale: Scale) -> bool:
-    """Whether the axis has names on it, which are in no order."""
+    """Return whether the axis shows names, which have no order."""
     return bool(scale.choices) and _numbers(scale) is None
 
 
@@ -127,7 +142,7 @@ def _numbers(scale: Scale) -> list[float] | None:
 
 
 def _place(scale: Scale, value: Any) -> float:
-    """Where the paper's choice lies, between two numbers of a list if it is none of them; nan beyond the axis."""
+    """Position of the paper's choice, between two numbers of a list if it is none of them; nan beyond the axis."""
     if not scale.choices:
         return float(value) if scale.low <= value <= scale.high else math.nan
     if setting(value) in scale.choices:
@@ -166,7 +181,7 @@ def _means(axes: Axes, frame: pd.DataFrame, color: Any, *, ordered: bool, size: 
 
 
 def _counts(axes: Axes, frame: pd.DataFrame) -> None:
-    """How many trials each mean rests on, above the panel."""
+    """Write above the panel how many trials each mean rests on."""
     for level, count in frame[frame.full].groupby("level").size().items():
         axes.annotate(
             f"n={count}",
@@ -181,13 +196,13 @@ def _counts(axes: Axes, frame: pd.DataFrame) -> None:
 
 
 def _make_room(axes: Axes) -> None:
-    """For the trials at the foot."""
+    """Make room at the foot for the trials that were stopped early."""
     low, high = axes.get_ylim()
     axes.set_ylim(low - (high - low) * 1.5 * FOOT, high)
 
 
 def _say_fixed(axes: Axes, sweep: SweepData, path: str) -> None:
-    """In place of a panel."""
+    """Name a setting that did not vary, in place of its panel."""
     name = _name(sweep, path)
     axes.set_xlabel(name)
     values = [setting(value) for value in used(sweep, path) if not missing(value)]

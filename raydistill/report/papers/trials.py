@@ -1,4 +1,4 @@
-"""What the papers' figures draw of a search: values of a setting, the scores beside them, and whose mean they share."""
+"""Trials as the papers' figures draw them: values of a setting, scores beside them, and groups that share a mean."""
 
 from __future__ import annotations
 
@@ -22,20 +22,26 @@ WIDE, NEAR = 0.25, 0.05  # over which trials of one value are spread: of a choic
 
 
 def expect(sweep: SweepData, method: str) -> None:
-    """Raises: ValueError for a sweep of another method."""
+    """Refuse a sweep of another method with a ValueError."""
     if sweep.method != method:
         raise ValueError(f"{sweep.name} is a sweep of {sweep.method}; this is a figure of {method}")
 
 
 def varied(sweep: SweepData, path: str) -> bool:
-    """Whether the search gave a setting more than one value."""
+    """Return whether the search gave a setting more than one value."""
     if path not in sweep.settings:
         return False
     return len({setting(v) for v in sweep.settings.loc[sweep.role("search"), path] if not missing(v)}) > 1
 
 
 def used(sweep: SweepData, path: str, default: Any = math.nan) -> pd.Series:
-    """What each trial of the search had of a setting, searched or not; where it does not say, what was asked for."""
+    """Value of a setting in each trial of the search, searched or not.
+
+    Args:
+        sweep: the sweep.
+        path: the setting.
+        default: for a trial that neither searched nor fixed it.
+    """
     keys = sweep.role("search")
     asked = sweep.base(path, default)
     values = sweep.params.reindex(columns=[path]).loc[keys, path]
@@ -43,7 +49,14 @@ def used(sweep: SweepData, path: str, default: Any = math.nan) -> pd.Series:
 
 
 def with_setting(sweep: SweepData, name: str, values: pd.Series, order: Sequence[str]) -> SweepData:
-    """The sweep with one more searched setting, made of others: a text for each trial; `order`: of those texts."""
+    """Return the sweep with one more searched setting, made of others.
+
+    Args:
+        sweep: the sweep.
+        name: of the new setting.
+        values: a text for each trial.
+        order: of those texts.
+    """
     space = sweep.identity.get("space", {})
     parameters = {**space.get("parameters", {}), name: {"values": list(order)}}
     return replace(
@@ -55,10 +68,15 @@ def with_setting(sweep: SweepData, name: str, values: pd.Series, order: Sequence
 
 
 def trials(sweep: SweepData, path: str, scale: Scale) -> pd.DataFrame:
-    """The search's trials with a score and a value of the setting.
+    """Frame of the search's trials that have a score and a value of the setting.
 
     `place` on the axis, `shown` a little beside it, so that points of one value do not hide each other; `level` of
     their mean, `score` in the unit of its axis, `full` for those trained to the end.
+
+    Args:
+        sweep: the sweep.
+        path: the setting.
+        scale: of the setting.
     """
     keys = sweep.role("search", "finished", "stopped_early")
     scores = sweep.scores[sweep.metric] if sweep.metric in sweep.scores else pd.Series(dtype=float)
@@ -81,9 +99,14 @@ def trials(sweep: SweepData, path: str, scale: Scale) -> pd.DataFrame:
 
 
 def groups(sweep: SweepData, by: str, frame: pd.DataFrame) -> dict[str, tuple[pd.Index, Any]]:
-    """Trials by their value of another setting, each with a colour: numbers in order, from dark to light.
+    """Group trials by their value of another setting, each with a colour: numbers in order, from dark to light.
 
-    Grey are those that a condition leaves without one.
+    Trials that a condition leaves without a value are grey.
+
+    Args:
+        sweep: the sweep.
+        by: the setting.
+        frame: as `trials` returns it.
     """
     values = sweep.settings.loc[frame.index, by]
     distinct = list({setting(value): value for value in values if not missing(value)}.values())
