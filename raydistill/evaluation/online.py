@@ -92,8 +92,8 @@ def _neighbours(
 
         Args:
             ks: numbers of neighbours.
-            near: (M, K) indices of the neighbours.
-            queries: (M,) labels.
+            near: (N, D) features of the bank.
+            queries: (M, D) features.
         """
         scores = knn_accuracy(near, bank.labels(), queries, asked.labels(), ks=ks)
         return sum(scores.values()) / len(scores)

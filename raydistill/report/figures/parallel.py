@@ -58,7 +58,7 @@ def _ordered(sweep: SweepData) -> list[str]:
 
 
 def _colors(sweep: SweepData, found: pd.Series) -> dict[str, Any]:
-    """Colours of the trials trained to the end, by rank; scores of the others are of earlier epochs and do not compare."""
+    """Colours by rank of the trials trained to the end; scores of earlier epochs do not compare."""
     ended = [key for key in found.index if sweep.trials.outcome[key] == "finished"]
     order = (found[ended].rank(ascending=sweep.maximize) - 1) / max(len(ended) - 1, 1)
     shades = colormaps[style.SCORES](style.LIGHTEST + (1 - style.LIGHTEST) * order)

@@ -132,7 +132,7 @@ def _colorbar(figure: Figure, panels: list[Axes], norm: Normalize, low: float, h
 
 
 def _legend(figure: Figure, weights: Iterable[float], *, plain: bool) -> None:
-    """Draw the legend: outcomes of trials, the meaning of grey, a single colour if there is one, the baseline's line."""
+    """Draw the legend: outcomes, the meaning of grey, the colour if there is but one, the baseline's line."""
     ended = {"marker": "o", "color": style.GREY, "linestyle": "-"}
     handles = [style.mark("trained to the end", **ended), style.mark("ended before", markerfacecolor="none", **ended)]
     different = set(weights)
