@@ -10,7 +10,8 @@ from raydistill.artifacts import teachers
 from raydistill.artifacts.store import Store, key_of
 from raydistill.config import Config, ConfigError
 from raydistill.data.sources import Dataset, load_dataset
-from raydistill.sweep.driver import Driver, Phase, SweepError
+from raydistill.sweep.context import Phase
+from raydistill.sweep.driver import Driver, SweepError
 from raydistill.sweep.progress import pluralize
 from raydistill.sweep.search.samplers import FixedProposer
 from raydistill.sweep.search.schedulers import make_scheduler
@@ -50,7 +51,7 @@ def missing_teachers(settings: SweepSettings, store: Store, dataset: Dataset) ->
 def train_missing_teachers(settings: SweepSettings, driver: Driver, store: Store) -> None:
     """Train what is missing, as trials that MLflow shows like any other, and keep it as artifacts.
 
-    Raises: SweepFailed.
+    Raises: SweepError.
     """
     dataset = load_dataset(settings.base.data)
     recipes = missing_teachers(settings, store, dataset)

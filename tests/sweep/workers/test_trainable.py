@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 
 from raydistill.records.journal import Journal
-from raydistill.sweep.driver import _Callback
+from raydistill.sweep.tune_callback import TuneCallback
 from raydistill.sweep.workers import trainable as module
 from raydistill.sweep.workers.trainable import SweepTrainable, last_copy
 from raydistill.training.checkpoint_files import finished
@@ -72,7 +72,7 @@ def test_the_driver_hears_which_epochs_of_the_stream_it_saw(broker, tmp_path):
     journal.propose("t0001", {}, {})
     told = SimpleNamespace(trained=lambda: None, log=lambda *_: None, result=lambda *_: None)
     driver = SimpleNamespace(journal=journal, budget=told, tracker=told, progress=told)
-    callback = _Callback(driver, SimpleNamespace(metric="val_knn", role="search"), None)
+    callback = TuneCallback(driver, SimpleNamespace(metric="val_knn", role="search"), None)
     callback.on_trial_result(1, [], SimpleNamespace(config={"key": "t0001"}), result)
     assert journal.trials["t0001"].offsets == ((0, 2),)
     assert journal.trials["t0001"].results == {3: {"loss": 1.0}}

@@ -1,0 +1,67 @@
+"""The files and tags that say who won a sweep, and the cause when nobody did."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from raydistill import config as configuration
+from raydistill.records.journal import TrialRecord
+from raydistill.records.layout import RESULTS_FILE, TABLE_FILE, WINNER_CONFIG_FILE
+from raydistill.records.leaderboard import LeaderboardEntry, plain, render, render_front
+from raydistill.storage import StoragePath
+from raydistill.sweep.context import write_config
+from raydistill.sweep.settings import SweepSettings
+from raydistill.training.checkpoint_files import WINNER
+from raydistill.training.checkpoints import latest_checkpoint
+
+
+def write_conclusion(
+    settings: SweepSettings,
+    rows: list[LeaderboardEntry],
+    best: list[TrialRecord],
+    finals: dict[tuple[str, int], TrialRecord],
+    name: str,
+) -> tuple[str, StoragePath]:
+    """Write the table, the results, the winner's configuration and the pointer to its checkpoints.
+
+    Args:
+        settings: of the sweep.
+        rows: of the leaderboard.
+        best: the search's finished trials, best first.
+        finals: the final runs by configuration's name and seed.
+        name: of the winner's configuration. Its own run is its first seed that finished.
+
+    Returns: the table, and the path of the winner's configuration.
+    """
+    directory, space = settings.directory, settings.space
+    own = [record for (run, _), record in finals.items() if run == name and record.outcome == "finished"]
+    winner = own[0] if own else best[0]
+    state = latest_checkpoint(directory / "trials" / winner.key) or {}
+    config = configuration.assign(winner.config, {"train.offsets": state.get("offsets") or [[0, 0]]})
+    path = directory / WINNER_CONFIG_FILE
+    write_config(path, config)
+    table = render(rows, [name for name, _ in space.objectives])
+    if space.also:
+        table = f"{render_front(best, space.objectives)}\n\n{table}"
+    (directory / TABLE_FILE).write_text(table + "\n")
+    (directory / RESULTS_FILE).write_text(json.dumps(plain(rows), indent=1))
+    if isinstance(directory, Path):
+        (directory / WINNER).unlink(missing_ok=True)
+        link = directory / "winner"
+        link.unlink(missing_ok=True)
+        link.symlink_to(Path("trials") / winner.key)
+    else:
+        (directory / WINNER).write_text(winner.key)
+    return table, path
+
+
+def why_none_finished(records: list[TrialRecord], exhausted: str) -> str:
+    """Return the cause when no trial finished: the spent budget, or the most common failure."""
+    if exhausted:
+        return f"the budget was spent before a trial finished: {exhausted}"
+    causes = [record.message for record in records if record.outcome == "failed"]
+    if causes:
+        common = max(set(causes), key=causes.count)
+        return f"{len(causes)} of {len(records)} trials failed and none finished: {common}"
+    return f"none of {len(records)} trials finished"

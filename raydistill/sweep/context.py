@@ -1,0 +1,115 @@
+"""What the parts of a running sweep share: the phase that runs, and the journal, tracker and budget of them all."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from ray.tune.schedulers import TrialScheduler
+
+from raydistill import config as configuration
+from raydistill.records.budget import Budget
+from raydistill.records.journal import Journal, Outcome, TrialRecord, role_of
+from raydistill.records.layout import BUDGET_FILE
+from raydistill.storage import StoragePath
+from raydistill.sweep.checkpoint_retention import CheckpointRetention
+from raydistill.sweep.progress import ProgressReporter
+from raydistill.sweep.search.samplers import Proposer, Settings
+from raydistill.tracking.tracker import Tracker
+from raydistill.training.checkpoint_files import write_atomically
+
+BUDGET_INTERVAL_S = 5.0
+TUNE_KEYS = {"time_this_iter_s", "time_total_s", "time_since_restore"}
+
+
+@dataclass
+class Phase:
+    """A set of trials run to their end: the teachers, the search, or the finalists.
+
+    Attributes:
+        role: names the phase, as `role_of` names its trials.
+        trials: how many.
+        epochs: of each trial, at most.
+        metric: that the proposer and the scheduler optimize.
+        goal: `maximize` or `minimize`.
+        proposer: makes each trial's settings.
+        key: the key of the trial with an index.
+        resolve: the configuration under some settings.
+        scheduler: makes Tune's scheduler, once for each Tune run.
+        population: the trials copy each other, so their weights travel in Tune's checkpoints.
+        together: all trials are proposed at once, whatever room the packs have, since they wait for each other.
+        stop: returns a reason to end the phase with what there is, or nothing.
+    """
+
+    role: str
+    trials: int
+    epochs: int
+    metric: str
+    goal: str
+    proposer: Proposer
+    key: Callable[[int], str]
+    resolve: Callable[[Settings], dict[str, Any]]
+    scheduler: Callable[[], TrialScheduler]
+    population: bool = False
+    together: bool = False
+    stop: Callable[[], str] = str
+
+
+@dataclass
+class SweepContext:
+    """Hold the parts that every phase of a sweep shares."""
+
+    directory: StoragePath
+    broker: Any
+    broker_name: str
+    journal: Journal
+    tracker: Tracker
+    progress: ProgressReporter
+    budget: Budget
+    retention: CheckpointRetention
+    _accounted: float = 0.0
+
+    def keep(self, record: TrialRecord, *, make_room: bool = True) -> None:
+        """Make room on disk after a trial's end; checkpoints of teachers and finalists stay."""
+        if role_of(record.key) != "search":
+            self.retention.pin(record.key)
+        score = record.latest().get(self.progress.metric)
+        for key in self.retention.on_trial_end(record.key, score, record.outcome == "finished", make_room=make_room):
+            self.tracker.tag(key, {"raydistill.checkpoint": "removed to keep within the limit"})
+
+    def count(self, workers: int) -> None:
+        """Count the workers in use, and write the budget for a resume now and then."""
+        self.budget.using(workers)
+        if time.monotonic() - self._accounted > BUDGET_INTERVAL_S:
+            self.account()
+
+    def account(self) -> None:
+        """Write what is spent so far to disk."""
+        self._accounted = time.monotonic()
+        write_atomically(self.directory / BUDGET_FILE, json.dumps(self.budget.to_dict()).encode())
+
+    def trial_directory(self, key: str) -> StoragePath:
+        return self.directory / "trials" / key
+
+
+def write_config(path: StoragePath, config: dict[str, Any]) -> None:
+    """Write a resolved configuration as YAML, for `raydistill train`."""
+    import yaml
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(yaml.safe_dump(configuration.dump(configuration.load(config)), sort_keys=False))
+
+
+def reported(result: dict[str, Any]) -> dict[str, float]:
+    """Return the learner's own metrics, without what Tune adds to a result."""
+    return {k: v for k, v in result.items() if isinstance(v, float) and k not in TUNE_KEYS}
+
+
+def outcome_of(record: TrialRecord, failed: bool) -> Outcome:
+    """Return what became of a trial that ended."""
+    if failed:
+        return "failed"
+    return "finished" if record.epochs >= record.config["train"]["epochs"] else "stopped_early"

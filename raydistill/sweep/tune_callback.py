@@ -1,0 +1,115 @@
+"""What a sweep does on Tune's events: it writes the journal, and tells broker, tracker and progress."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from typing import Any
+
+import ray
+from ray import tune
+from ray.tune.experiment import Trial as TuneTrial
+
+from raydistill import config as configuration
+from raydistill.records.layout import CONFIG_FILE
+from raydistill.sweep.context import Phase, SweepContext, outcome_of, reported, write_config
+from raydistill.sweep.tune_search import TuneSearch, Unstored
+from raydistill.tracking.sync import log_copy, log_start
+
+STATUS_INTERVAL_S = 0.5
+
+
+class TuneCallback(Unstored, tune.Callback):
+    """Pass every trial's start, results and end to journal, tracker, progress and broker.
+
+    Args:
+        context: the sweep's shared parts.
+        phase: whose trials these are.
+        search: hands out the trials; its count of running trials and its room are kept up to date here.
+    """
+
+    def __init__(self, context: SweepContext, phase: Phase, search: TuneSearch) -> None:
+        self._context, self._phase, self._search = context, phase, search
+        self._last_status = 0.0
+        self.lost: set[str] = set()
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        record = self._context.journal.trials[trial.config["key"]]
+        self._search.running.add(record.key)
+        log_start(self._context.tracker, record)
+        config = self._context.trial_directory(record.key) / CONFIG_FILE
+        if not config.exists():
+            write_config(config, record.config)
+            self._context.tracker.artifact(record.key, config)
+        self._context.progress.started(record.key)
+
+    def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict, **info: Any) -> None:
+        if "failure" in result:
+            return
+        key, epoch = trial.config["key"], result["epoch"]
+        if result.get("copied_from"):
+            self._copied(trial, result["copied_from"])
+        known = self._context.journal.trials[key].results
+        metrics = reported(result)
+        if epoch not in known:
+            self._context.journal.result(key, epoch, metrics, result.get("offsets", ()))
+            self._context.budget.trained()
+            self._context.tracker.log(key, epoch, metrics)
+            shown = metrics.get(self._phase.metric) if self._phase.role == "search" else None
+            self._context.progress.result(key, epoch, shown)
+
+    def _copied(self, trial: Any, source: str) -> None:
+        """Record that a population's trial goes on with another's weights and other settings."""
+        donor, _, epoch = source.partition("@")
+        record = self._context.journal.trials[trial.config["key"]]
+        config = configuration.assign(trial.config["config"], trial.config["settings"])
+        self._context.journal.copy(record.key, int(epoch), donor, trial.config["settings"], config)
+        write_config(self._context.trial_directory(record.key) / CONFIG_FILE, config)
+        log_copy(self._context.tracker, record)
+        self._context.progress.note(f"{record.key} {record.copies[-1]}")
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.ended(trial.config["key"], trial.last_result.get("failure", ""))
+
+    def on_trial_error(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self.lost.add(trial.config["key"])
+        self._search.running.discard(trial.config["key"])
+        ray.get(self._context.broker.leave.remote(trial.config["key"]))
+
+    def ended(self, key: str, failure: str) -> None:
+        """Record a trial's end; `failure` is its cause, or empty."""
+        ray.get(self._context.broker.leave.remote(key))
+        record = self._context.journal.trials[key]
+        outcome = outcome_of(record, bool(failure))
+        self._search.running.discard(key)
+        message = failure or (self._phase.stop() if outcome == "stopped_early" else "")
+        self._context.journal.end(key, outcome, message)
+        self._context.tracker.end_trial(key, outcome, message)
+        self._context.progress.ended(key, outcome, message)
+        self._context.keep(record)
+
+    def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        for trial in trials:
+            if trial.status == TuneTrial.PAUSED and trial.config["key"] in self._search.running:
+                # Without this the pack would wait for the next epoch of a paused learner.
+                self._search.running.discard(trial.config["key"])
+                ray.get(self._context.broker.leave.remote(trial.config["key"]))
+        if time.monotonic() - self._last_status > STATUS_INTERVAL_S:
+            self._last_status = time.monotonic()
+            status = ray.get(self._context.broker.status.remote())
+            self._search.room = status["room"]
+            self._context.count(status["workers"])
+            self._context.progress.tick(status["shares"])
+
+
+class BudgetStopper(Unstored, tune.Stopper):
+    """End the phase when its budget is spent. `stop` returns the reason, or nothing."""
+
+    def __init__(self, stop: Callable[[], str] = str) -> None:
+        self._stop = stop
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return bool(self._stop())

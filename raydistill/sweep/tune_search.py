@@ -1,0 +1,105 @@
+"""Tune's view of the proposer: a Searcher that hands out the trials of a phase."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ray
+from ray.tune.search import Searcher
+
+from raydistill.records.journal import TrialRecord
+from raydistill.sweep.context import Phase, SweepContext, outcome_of, reported
+
+
+class Unstored:
+    """Keep Tune from storing this object: an empty shell is pickled in its place.
+
+    Tune stores its searcher, callbacks and stopper to restore from. Those of a sweep hold files and threads, and a
+    sweep resumes from its journal.
+    """
+
+    def __reduce__(self) -> tuple[type, tuple[()]]:
+        return Unstored, ()
+
+
+class TuneSearch(Unstored, Searcher):
+    """Hand out the trials of a phase, interrupted ones first, and report their results to the proposer.
+
+    A proposal is made when the packs have room for it, not before, so that it knows what the others found.
+
+    Args:
+        context: the sweep's shared parts.
+        phase: whose trials these are.
+        pending: trials that an interruption left open.
+        keys: of the trials that are still to be proposed.
+    """
+
+    def __init__(self, context: SweepContext, phase: Phase, pending: list[TrialRecord], keys: list[str]) -> None:
+        super().__init__(metric=phase.metric, mode="max" if phase.goal == "maximize" else "min")
+        self._context, self._phase = context, phase
+        self._pending, self._keys = list(pending), list(keys)
+        self._key_of: dict[str, str] = {}
+        self.running: set[str] = set()
+        self.room = ray.get(context.broker.status.remote())["room"]
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
+        """Return the next trial's Tune config, None while there is no room for it, or FINISHED."""
+        if not self._pending and not self._keys:
+            return Searcher.FINISHED
+        if len(self.running) >= self.room and not self._phase.together:
+            return None
+        if self._pending:
+            record = self._pending.pop(0)
+        else:
+            key = self._keys[0]
+            settings = self._phase.proposer.propose(key)
+            if settings is None:
+                return Searcher.FINISHED
+            self._keys.pop(0)
+            self._context.journal.propose(key, settings, self._phase.resolve(settings))
+            record = self._context.journal.trials[key]
+        self._key_of[trial_id] = record.key
+        self.running.add(record.key)
+        return {
+            "key": record.key,
+            "config": record.config,
+            "settings": record.settings if self._phase.population else {},
+            "directory": str(self._context.trial_directory(record.key)),
+            "last_delivered_epoch": record.epochs,
+            "broker": self._context.broker_name,
+            "carry": self._phase.population,
+        }
+
+    def on_pause(self, trial_id: str) -> None:
+        """Do nothing: the callback handles pauses."""
+
+    def on_unpause(self, trial_id: str) -> None:
+        """Do nothing, as in `on_pause`."""
+
+    def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
+        if self._phase.metric in result:
+            self._phase.proposer.observe(self._key_of[trial_id], result["epoch"], reported(result))
+
+    @property
+    def given(self) -> list[str]:
+        """The keys of the trials handed out so far."""
+        return list(self._key_of.values())
+
+    def on_trial_complete(self, trial_id: str, result: Any = None, error: bool = False) -> None:
+        if not error:
+            self.ended(self._key_of[trial_id], failed="failure" in (result or {}))
+
+    def ended(self, key: str, *, failed: bool) -> None:
+        """Report a trial's end to the proposer."""
+        record = self._context.journal.trials[key]
+        self.running.discard(key)
+        if record.results:
+            # Tune does not pass on the result that stopped a trial.
+            self._phase.proposer.observe(key, record.epochs, record.results[record.epochs])
+        self._phase.proposer.finish(key, outcome_of(record, failed), record.latest())
+
+    def save(self, checkpoint_path: str) -> None:
+        """Do nothing: the journal and the study's own file are the state."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Do nothing, as in `save`."""
