@@ -1,0 +1,106 @@
+"""What the broker knows of one worker group: its members, their packs and its capacity."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from raydistill.sweep.workers.capacity import CapacityController
+from raydistill.sweep.workers.fault_isolation import FaultIsolation
+from raydistill.sweep.workers.registry import JoinedTrial
+from raydistill.training.messages import EpochResult, data_key
+
+
+@dataclass(eq=False)
+class GroupState:
+    """One group of workers. It holds a pack for each data setting among its members, and trains them in turn.
+
+    Attributes:
+        name: of the group.
+        size: how many members it may have.
+        workers: that have asked for directives; none before they are up.
+        generation: rises with each restart of the workers.
+        members: the trials that it holds, by key.
+        dropped: trials that were taken from it and still train there until the next boundary.
+        turn: names of the packs, the next first.
+        training: the name of the pack that trains now, or None.
+        share: of the present epoch that is done.
+        idle_since_s: when it ran out of members, or None.
+        faults: finds a member that kills the workers.
+    """
+
+    name: str
+    size: CapacityController
+    workers: int = 0
+    generation: int = 0
+    members: dict[str, JoinedTrial] = field(default_factory=dict)
+    dropped: list[str] = field(default_factory=list)
+    turn: list[str] = field(default_factory=list)
+    training: str | None = None
+    share: float = 0.0
+    idle_since_s: float | None = None
+    faults: FaultIsolation = field(default_factory=FaultIsolation)
+
+    @property
+    def room(self) -> int:
+        """How many more members it may have; below zero after memory ran out."""
+        return self.size.capacity - len(self.members)
+
+    def holds(self, data: dict[str, Any]) -> bool:
+        """Whether a member has these data settings."""
+        return any(trial.data == data for trial in self.members.values())
+
+    def add(self, trial: JoinedTrial) -> None:
+        """Take a trial in."""
+        trial.group = self.name
+        self.members[trial.key] = trial
+
+    def remove(self, key: str) -> None:
+        """Let a member go; it may wait for a place again."""
+        self.members.pop(key).group = None
+
+    def release(self) -> None:
+        """Let all members go, when nothing trains here any more."""
+        self.dropped = []
+        for key in list(self.members):
+            self.remove(key)
+
+    def forget(self, key: str) -> None:
+        """Drop a trial that left the sweep or starts again; its workers hear of it at the next boundary."""
+        if self.members.pop(key, None) is not None:
+            self.dropped.append(key)
+        self.faults.forget(key)
+
+    def dismiss(self) -> list[str]:
+        """Remove the members that leave; return all that the workers are to stop."""
+        leaving = [key for key, trial in self.members.items() if trial.leaving]
+        for key in leaving:
+            self.remove(key)
+        stopped, self.dropped = self.dropped + leaving, []
+        return stopped
+
+    def deliver(self, result: EpochResult) -> None:
+        """Pass a member's result on. Out of memory beside others, it waits for another place instead."""
+        trial = self.members.get(result.key)
+        if trial is None:
+            return
+        if result.memory and len(self.members) > 1:
+            self.size.on_oom(len(self.members))
+            self.remove(result.key)
+            return
+        trial.deliver(result)
+        if result.done or result.error:
+            self.remove(result.key)
+
+    def next_pack(self) -> dict[str, Any] | None:
+        """Return the data settings of the pack whose turn it is, among those whose members all want an epoch."""
+        packs: dict[str, list[JoinedTrial]] = {}
+        for trial in self.members.values():
+            packs.setdefault(data_key(trial.data), []).append(trial)
+        self.turn = [name for name in self.turn if name in packs] + [name for name in packs if name not in self.turn]
+        for name in self.turn:
+            if all(trial.wants_epoch for trial in packs[name]):
+                self.turn.remove(name)
+                self.turn.append(name)
+                return packs[name][0].data
+        return None

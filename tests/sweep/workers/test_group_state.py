@@ -1,0 +1,65 @@
+"""The members of a worker group and the packs that they form."""
+
+from raydistill.sweep.workers.capacity import CapacityController
+from raydistill.sweep.workers.group_state import GroupState
+from raydistill.sweep.workers.registry import JoinedTrial
+from raydistill.training.messages import Assignment, EpochResult
+
+A, B = {"batch_size": 16}, {"batch_size": 32}
+
+
+def group(**members):
+    made = GroupState("p", CapacityController(4))
+    for key, data in members.items():
+        made.add(JoinedTrial(Assignment(key, {"data": data}), 0.0, wants_epoch=True))
+    return made
+
+
+def test_packs_train_in_turn_when_all_their_members_want_an_epoch():
+    made = group(a=A, b=B, c=A)
+    assert [made.next_pack() for _ in range(3)] == [A, B, A]
+    made.members["c"].wants_epoch = False
+    assert [made.next_pack() for _ in range(2)] == [B, B]
+    made.members["b"].wants_epoch = False
+    assert made.next_pack() is None
+
+
+def test_a_member_is_removed_with_its_last_result_only():
+    made = group(a=A, b=A)
+    trial = made.members["a"]
+    made.deliver(EpochResult("a", 1))
+    assert trial.group == "p"
+    made.deliver(EpochResult("a", 2, done=True))
+    made.deliver(EpochResult("a", 3))
+    assert trial.group is None and list(made.members) == ["b"]
+    assert [result.epoch for result in trial.results] == [1, 2]
+
+
+def test_out_of_memory_makes_the_group_smaller_and_only_a_lone_member_fails():
+    made = group(a=A, b=A)
+    first, second = made.members.values()
+    made.deliver(EpochResult("a", error="out of memory", memory=True))
+    assert first.waits and not first.results
+    assert made.size.capacity == 1 and made.room == 0
+    made.deliver(EpochResult("b", error="out of memory", memory=True))
+    assert second.results and second.group is None
+
+
+def test_a_forgotten_member_is_stopped_at_the_next_boundary_once():
+    made = group(a=A, b=A)
+    made.faults.suspects = ["a", "b"]
+    made.forget("a")
+    made.forget("nobody")
+    made.members["b"].leaving = True
+    assert made.faults.suspects == ["b"]
+    assert made.dismiss() == ["a", "b"]
+    assert made.dismiss() == [] and not made.members
+
+
+def test_a_released_group_holds_nobody_and_stops_nobody():
+    made = group(a=A, b=A)
+    trials = list(made.members.values())
+    made.forget("b")
+    made.release()
+    assert trials[0].waits
+    assert not made.members and not made.dropped
