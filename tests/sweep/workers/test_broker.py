@@ -2,31 +2,12 @@
 
 import asyncio
 
-import pytest
+from helpers.brokers import A, B, arrive, keys, play
 
 from raydistill.sweep.workers.broker import Broker
-from raydistill.training.messages import Assignment, EpochResult, EpochStats
+from raydistill.training.messages import EpochResult, EpochStats
 
 GROUPS = 2
-A, B = {"data": {"batch_size": 16}}, {"data": {"batch_size": 32}}
-
-
-def play(scenario):
-    return asyncio.run(asyncio.wait_for(scenario(), timeout=20))
-
-
-async def arrive(broker, *keys, config=A):
-    """Trials join and ask for their first epoch."""
-    tasks = []
-    for key in keys:
-        await broker.join(Assignment(key, config, f"/tmp/{key}"))
-        tasks.append(asyncio.create_task(broker.next(key)))
-    await asyncio.sleep(0)
-    return tasks
-
-
-def keys(orders):
-    return [assignment.key for assignment in orders.start]
 
 
 def test_trials_share_a_pack_and_get_their_reports():
@@ -164,69 +145,6 @@ def test_an_idle_group_ends_and_waiting_trials_bring_another():
     play(scenario)
 
 
-@pytest.mark.fault(9)
-def test_a_learner_that_ran_out_of_memory_waits_and_goes_on_when_there_is_room():
-    async def scenario():
-        broker = Broker(1, 3, gather_seconds=0)
-        asks = await arrive(broker, "a", "b", "c")
-        await broker.boundary("p", [])
-        reports = [EpochResult("a", 1), EpochResult("b", error="out of memory", memory=True), EpochResult("c", 1)]
-        boundary = asyncio.create_task(broker.boundary("p", reports))
-        await asyncio.gather(asks[0], asks[2])
-        again = [asyncio.create_task(broker.next(key)) for key in ("a", "c")]
-        assert keys(await boundary) == [], "the pack takes one less from now on"
-        assert not asks[1].done()
-        boundary = asyncio.create_task(broker.boundary("p", [EpochResult("a", 2, done=True), EpochResult("c", 2)]))
-        assert (await again[0]).done
-        await again[1]
-        more = asyncio.create_task(broker.next("c"))
-        assert keys(await boundary) == ["b"]
-        boundary = asyncio.create_task(broker.boundary("p", [EpochResult("b", error="out of memory", memory=True)]))
-        more.cancel()
-        await broker.leave("c")
-        assert keys(await boundary) == ["b"], "now alone"
-        boundary = asyncio.create_task(broker.boundary("p", [EpochResult("b", error="out of memory", memory=True)]))
-        assert (await asks[1]).error == "out of memory", "and no loop"
-        boundary.cancel()
-
-    play(scenario)
-
-
-def test_the_learner_that_kills_its_workers_is_found_and_fails_alone():
-    async def scenario():
-        broker = Broker(1, 8, gather_seconds=0)
-        errors = {}
-
-        async def live(key):
-            while key not in errors:
-                report = await broker.next(key)
-                if report.error:
-                    errors[key] = report.error
-
-        tasks = []
-        for key in "abcdefgh":
-            await broker.join(Assignment(key, A, f"/tmp/{key}"))
-            tasks.append(asyncio.create_task(live(key)))
-        await asyncio.sleep(0)
-        lives, training, fresh = 0, set(), True
-        while "f" not in errors:
-            reports = [] if fresh else [EpochResult(key, 1) for key in sorted(training)]
-            orders = await broker.boundary("p", reports, fresh=fresh)
-            training = (set() if fresh else training - set(orders.stop)) | set(keys(orders))
-            fresh = "f" in training
-            lives += fresh
-            assert lives < 8
-            await asyncio.sleep(0)
-        assert "workers died" in errors["f"]
-        orders = await broker.boundary("p", [EpochResult(key, 1) for key in sorted(training)])
-        assert training | set(keys(orders)) == set("abcdegh")
-        assert list(errors) == ["f"]
-        for task in tasks:
-            task.cancel()
-
-    play(scenario)
-
-
 def test_a_trial_that_joins_again_is_started_from_its_checkpoint():
     """Paused by a scheduler, and on again."""
 
@@ -261,52 +179,6 @@ def test_the_capacity_grows_while_learners_share_and_memory_lasts():
     play(scenario)
 
 
-def test_a_restarted_group_starts_its_learners_again():
-    async def scenario():
-        broker = Broker(GROUPS, 2, gather_seconds=0)
-        asks = await arrive(broker, "a", "b")
-        await broker.boundary("p", [])
-        orders = await broker.boundary("p", [], fresh=True)
-        assert sorted(keys(orders)) == ["a", "b"]
-        assert not any(ask.done() for ask in asks), "trials only wait"
-
-    play(scenario)
-
-
-def test_a_failed_learner_tells_its_trial_why():
-    async def scenario():
-        broker = Broker(GROUPS, 2, gather_seconds=0)
-        asks = await arrive(broker, "a")
-        await broker.boundary("p", [])
-        boundary = asyncio.create_task(broker.boundary("p", [EpochResult("a", error="ssl_1 = nan")]))
-        assert (await asks[0]).error == "ssl_1 = nan"
-        await broker.leave("a")
-        await broker.close()
-        assert (await boundary).close
-
-    play(scenario)
-
-
-@pytest.mark.parametrize("others", [0, 1])
-def test_when_a_group_is_gone_for_good_no_trial_hangs(others):
-    async def scenario():
-        broker = Broker(GROUPS, 1, gather_seconds=0)
-        asks = await arrive(broker, "a", "b")
-        await broker.boundary("p", [])
-        other = asyncio.create_task(broker.boundary("q", [])) if others else None
-        await asyncio.sleep(0.05)
-        await broker.group_failed("p", "worker group p is gone")
-        assert "is gone" in (await asks[0]).error
-        if other is None:
-            assert "is gone" in (await asks[1]).error
-            await broker.join(Assignment("c", A, "/tmp/c"))
-            assert "is gone" in (await broker.next("c")).error
-        else:
-            assert keys(await other) == ["b"]
-
-    play(scenario)
-
-
 def test_a_group_closes_when_the_last_learner_has_left():
     async def scenario():
         broker = Broker(1, 1, gather_seconds=0)
@@ -332,21 +204,6 @@ def test_asking_for_an_unknown_trial_is_an_error():
     play(scenario)
 
 
-def test_workers_that_died_while_they_waited_take_no_orders():
-    async def scenario():
-        broker = Broker(1, 4, gather_seconds=0)
-        dead = asyncio.create_task(broker.boundary("p", [], None, True))
-        await asyncio.sleep(0)
-        alive = asyncio.create_task(broker.boundary("p", [], None, True))
-        await asyncio.sleep(0)
-        asks = await arrive(broker, "a")
-        assert (await dead).close
-        assert keys(await alive) == ["a"]
-        asks[0].cancel()
-
-    play(scenario)
-
-
 def test_a_trial_that_leaves_and_joins_again_is_stopped_where_it_trained_before_another_group_takes_it():
     async def scenario():
         broker = Broker(GROUPS, 2, gather_seconds=0)
@@ -367,41 +224,5 @@ def test_a_trial_that_leaves_and_joins_again_is_stopped_where_it_trained_before_
         assert keys(again) == ["a"]
         for task in (*asks, idle):
             task.cancel()
-
-    play(scenario)
-
-
-@pytest.mark.fault(5)
-def test_trials_of_a_group_whose_host_died_wait_for_another():
-    async def scenario():
-        hosts = []
-
-        def launch(name):
-            hosts.append((name, asyncio.get_running_loop().create_future()))
-            return hosts[-1][1]
-
-        broker = Broker(1, 2, gather_seconds=0, launch=launch)
-        asks = await arrive(broker, "a")
-        assert keys(await broker.boundary("pack-0", [], None, True)) == ["a"]
-        hosts[0][1].set_exception(RuntimeError("its node is gone"))
-        await asyncio.sleep(0.05)
-        assert (await broker.boundary("pack-0", [EpochResult("a", 1)])).close, "workers that outlived their host"
-        assert [name for name, _ in hosts] == ["pack-0", "pack-1"]
-        assert keys(await broker.boundary("pack-1", [], None, True)) == ["a"]
-        again = asyncio.create_task(broker.boundary("pack-1", [EpochResult("a", 1, done=True)]))
-        assert (await asks[0]).done
-        again.cancel()
-
-    play(scenario)
-
-
-def test_hosts_that_die_again_and_again_end_the_sweep_with_their_cause():
-    async def scenario():
-        async def die():
-            raise RuntimeError("no such image")
-
-        broker = Broker(1, 2, gather_seconds=0, launch=lambda name: die())
-        (ask,) = await arrive(broker, "a")
-        assert "no such image" in (await ask).error
 
     play(scenario)
