@@ -39,7 +39,8 @@ from raydistill.sweep.settings import LEADERBOARD_SIZE, SweepSettings
 from raydistill.sweep.workers.broker import Broker
 from raydistill.sweep.workers.capacity import INITIAL_LEARNERS, MAX_LEARNERS
 from raydistill.sweep.workers.cleanup import kill_actor_tree
-from raydistill.sweep.workers.worker_group import RayLauncher, WorkerGroupSettings, on_this_node
+from raydistill.sweep.workers.local_launcher import Launcher, LocalLauncher, choose_launcher
+from raydistill.sweep.workers.worker_group import WorkerGroupSettings, on_this_node
 from raydistill.tracking.client import EXPERIMENT
 from raydistill.tracking.delivery_queue import without_password
 from raydistill.tracking.sync import (
@@ -63,13 +64,19 @@ class SweepResult:
     winner: StoragePath
 
 
-def run_sweep(settings: SweepSettings, *, resume: bool = False) -> SweepResult:
+def run_sweep(settings: SweepSettings, *, resume: bool = False, launcher: Launcher | None = None) -> SweepResult:
     """Run or resume a sweep to its end.
+
+    Args:
+        settings: of the sweep.
+        resume: continue a sweep that was interrupted.
+        launcher: starts the worker groups; by default the one that RAYDISTILL_LAUNCHER names, else Ray Train's.
 
     Raises: ConfigError if it may not start, or the cluster is open to others; TrackingError if the tracking
     server does not answer, before Ray starts; SweepError if no trial finished.
     """
     settings.check_start(resume=resume)
+    launcher = choose_launcher(launcher, settings)
     if not ray.is_initialized():
         refuse_open_cluster(os.environ.get("RAY_ADDRESS"), os.environ.get(MODE))
     origin = _origin(settings, resume=resume)
@@ -80,7 +87,7 @@ def run_sweep(settings: SweepSettings, *, resume: bool = False) -> SweepResult:
         write_atomically(settings.directory / ORIGIN_FILE, json.dumps(origin, indent=1).encode())
         tracker.artifact(None, settings.directory / SWEEP_FILE)
         with connected_cluster():
-            result = _run(settings, tracker)
+            result = _run(settings, tracker, launcher)
         outcome = "finished"
         return result
     except KeyboardInterrupt:
@@ -113,13 +120,14 @@ def _origin(settings: SweepSettings, *, resume: bool) -> dict[str, Any]:
     }
 
 
-def _run(settings: SweepSettings, tracker: Tracker) -> SweepResult:
+def _run(settings: SweepSettings, tracker: Tracker, launcher: Launcher) -> SweepResult:
     """Run the sweep on the cluster that is connected now."""
     if settings.gpu is None:
-        settings = replace(settings, gpu=ray.cluster_resources().get("GPU", 0) > 0)
+        gpus = 0 if launcher is LocalLauncher else ray.cluster_resources().get("GPU", 0)
+        settings = replace(settings, gpu=gpus > 0)
     space = settings.space
     journal = Journal(settings.directory / JOURNAL_FILE)
-    broker, broker_name = _start_broker(settings)
+    broker, broker_name = _start_broker(settings, launcher)
     budget = _budget(settings)
     progress = ProgressReporter(
         trials=settings.trials,
@@ -165,7 +173,7 @@ def _run(settings: SweepSettings, tracker: Tracker) -> SweepResult:
     return SweepResult(rows, table, winner)
 
 
-def _start_broker(settings: SweepSettings) -> tuple[Any, str]:
+def _start_broker(settings: SweepSettings, launcher: Launcher) -> tuple[Any, str]:
     """Start the broker; return it and its name. It starts worker groups as trials ask for them."""
     groups = settings.packs * (settings.most_workers or settings.workers)
     group = WorkerGroupSettings(
@@ -185,7 +193,7 @@ def _start_broker(settings: SweepSettings) -> tuple[Any, str]:
     actor = ray.remote(Broker).options(
         name=name, num_cpus=0, max_concurrency=10_000, scheduling_strategy=on_this_node()
     )
-    return actor.remote(settings.packs, settings.learners, most=most, launch=RayLauncher(group, str(storage))), name
+    return actor.remote(settings.packs, settings.learners, most=most, launch=launcher(group, str(storage))), name
 
 
 def _budget(settings: SweepSettings) -> Budget:

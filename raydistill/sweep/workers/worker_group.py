@@ -33,6 +33,25 @@ class WorkerGroupSettings:
     artifacts_gib: float | None = None
 
 
+def worker_config(name: str, broker: Any, settings: WorkerGroupSettings, storage: str) -> dict[str, Any]:
+    """Return what `worker_loop.run_worker` needs to know.
+
+    Args:
+        name: of the group.
+        broker: the actor that directs it.
+        settings: of the sweep's groups.
+        storage: the folder of the sweep's groups.
+    """
+    return {
+        "broker": broker,
+        "name": name,
+        "storage": storage,
+        "threads": settings.threads,
+        "artifacts": settings.artifacts,
+        "artifacts_gib": settings.artifacts_gib,
+    }
+
+
 class RayLauncher:
     """Starts the host of a group. Runs inside the broker's actor, which owns the hosts: they end with it."""
 
@@ -77,14 +96,7 @@ class GroupHost:
         elastic = settings.most is not None and settings.most > settings.workers
         trainer = TorchTrainer(
             _work,
-            train_loop_config={
-                "broker": broker,
-                "name": name,
-                "storage": storage,
-                "threads": settings.threads,
-                "artifacts": settings.artifacts,
-                "artifacts_gib": settings.artifacts_gib,
-            },
+            train_loop_config=worker_config(name, broker, settings, storage),
             scaling_config=ScalingConfig(
                 num_workers=(settings.workers, settings.most) if elastic else settings.workers,
                 use_gpu=settings.gpu,

@@ -1,4 +1,4 @@
-"""What each worker of a group runs inside Ray Train: the loop of `training/worker.py`, told by the broker."""
+"""What each worker of a group runs, in Ray Train or beside the broker: `training/worker.py`, directed by the broker."""
 
 from __future__ import annotations
 
@@ -51,18 +51,31 @@ class BrokerControl:
 
 
 def train_loop(config: dict[str, Any]) -> None:
-    """What every worker of a group runs, until the broker closes it."""
+    """What every worker of a group runs inside Ray Train, until the broker closes it."""
     import ray.train.torch
 
+    run_worker(config, ray.train.torch.get_device(), Workers())
+
+
+def run_worker(config: dict[str, Any], device: torch.device | str, workers: Workers) -> None:
+    """Train what the broker assigns until it closes the group.
+
+    Args:
+        config: `broker`, the actor; `name` of the group; `storage`, the group's folder; `threads` of torch;
+            `artifacts` and `artifacts_gib`, the artifact store and its limit.
+        device: where this worker trains.
+        workers: the process group.
+
+    Raises: whatever ends the worker. The broker hears of a group that cannot start.
+    """
     torch.set_num_threads(config["threads"])
     logging.getLogger("raydistill").setLevel(os.environ.get("RAYDISTILL_LOG", "WARNING"))
-    workers = Workers()
     control = BrokerControl(config["broker"], config["name"], workers.world)
     try:
         if not (to_path(config["storage"]).parent.parent / SWEEP_FILE).exists():
             raise StorageError(f"--storage is not reached from node {ray.util.get_node_ip_address()}")
         store = open_store(to_path(config["artifacts"]), config["artifacts_gib"])
-        serve(control, evaluate=evaluate, device=ray.train.torch.get_device(), workers=workers, store=store)
+        serve(control, evaluate=evaluate, device=device, workers=workers, store=store)
     except Exception as error:
         if not control.up and not isinstance(error, LearnerError) and not (workers.lost(error) or lost_worker(error)):
             message = f"worker group {config['name']} cannot start: {' '.join(str(error).split())}"
