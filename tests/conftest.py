@@ -23,9 +23,12 @@ def cifar10() -> Path:
     return root
 
 
-@pytest.fixture(scope="module")
-def cluster():
-    """One small Ray cluster for a module, set up as `sweep.run` does."""
+# Ray: one cluster for all tests of a process, and with pytest-xdist one process for all tests that start Ray.
+
+
+@pytest.fixture(scope="session")
+def ray_cluster():
+    """A Ray cluster of three CPUs, set up as `sweep.run` does."""
     import ray
 
     for name, value in {
@@ -34,6 +37,14 @@ def cluster():
         "TUNE_MAX_PENDING_TRIALS_PG": "64",
     }.items():
         os.environ[name] = value
-    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items):
+    """Put every test that starts Ray into one group of `--dist loadgroup`."""
+    for item in items:
+        if item.get_closest_marker("e2e") or "ray_cluster" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.xdist_group("ray"))

@@ -1,9 +1,10 @@
-"""Tune's schedulers and Optuna's samplers on real packs: whole small sweeps, one cluster for all."""
+"""Tune's schedulers and Optuna's samplers on real packs: whole small sweeps, without Ray Train."""
 
 import json
 
 import pytest
 import yaml
+from helpers import runs
 from mlflow import MlflowClient
 
 from raydistill import config
@@ -11,10 +12,11 @@ from raydistill.records.budget import Limits
 from raydistill.records.journal import read_records
 from raydistill.sweep.search.space_parser import load_space
 from raydistill.sweep.settings import SweepSettings
+from raydistill.sweep.workers.local_launcher import LocalLauncher
 from raydistill.training.checkpoint_files import finished
 from raydistill.training.checkpoints import latest_checkpoint
 
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.usefixtures("cluster")]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
 
 DOGO = {"name": "dogo", "backbones": ["resnet10_w4", "resnet10_w4"], "hidden_dim": 16, "projection_dim": 8}
 SIMCLR = {"name": "simclr", "backbone": "resnet10_w4", "hidden_dim": 16, "projection_dim": 8}
@@ -40,7 +42,7 @@ def plan(folder, space, *, method=SIMCLR, epochs=4, name="s", **values):
 def run(settings):
     from raydistill.sweep.run import run_sweep
 
-    result = run_sweep(settings)
+    result = run_sweep(settings, launcher=LocalLauncher)
     records = read_records(settings.directory / "journal.jsonl")
     return result, {key: record for key, record in records.items() if key.startswith("t0")}
 
@@ -136,16 +138,16 @@ def test_two_objectives_print_their_front(tmp_path):
 def test_a_warm_start_takes_results_where_they_count_and_hints_elsewhere(tmp_path):
     space = {"method": "bayes", "parameters": {"train.lr": LR}}
     first = plan(tmp_path, space, trials=3, epochs=1, name="first")
-    run(first)
+    rates = {"t0000": (0.001, 0.25), "t0001": (0.002, 0.75), "t0002": (0.003, 0.5)}
+    runs.searched(first, {key: ({"train.lr": rate}, {"val_knn": score}) for key, (rate, score) in rates.items()})
     again = plan(tmp_path, space, trials=2, epochs=1, name="again", warm_start=(first.directory,))
     run(again)
     assert sorted(told(again).items()) == [("earlier", "COMPLETE"), ("t0000", "COMPLETE"), ("t0001", "COMPLETE")]
     longer = plan(tmp_path, space, trials=3, epochs=2, name="longer", warm_start=(first.directory,))
     _, trials = run(longer)
-    best = max(read_records(first.directory / "journal.jsonl").values(), key=lambda r: r.last("val_knn") or 0)
-    rates = [t.settings["train.lr"] for t in trials.values()]
     assert "earlier" not in told(longer), "one epoch is not two"
-    assert best.config["train"]["lr"] in rates
+    best = max(read_records(first.directory / "journal.jsonl").values(), key=lambda r: r.last("val_knn") or 0)
+    assert best.config["train"]["lr"] in [t.settings["train.lr"] for t in trials.values()]
 
 
 def test_a_budget_ends_the_search_and_the_final_still_runs(tmp_path):
@@ -165,13 +167,13 @@ def test_a_budget_ends_the_search_and_the_final_still_runs(tmp_path):
 
 def test_checkpoints_stay_within_their_limit(tmp_path):
     space = {"method": "random", "parameters": {"train.lr": LR}}
-    settings = plan(tmp_path, space, trials=6, epochs=2, learners=2)
-    run(settings)
-    one = next((settings.directory / "trials" / "t0000").glob("*.safetensors")).stat().st_size
+    one = runs.checkpoint_bytes(plan(tmp_path, space).base, tmp_path / "one")
     tight = plan(tmp_path, space, trials=6, epochs=2, learners=2, name="tight", checkpoints_gib=3.5 * one / 2**30)
     _, trials = run(tight)
     left = [key for key in trials if finished(tight.directory / "trials" / key)]
     best = max(trials.values(), key=lambda t: t.last("val_knn")).key
     assert best in left
     assert len(left) <= 3
+    sizes = {file.stat().st_size for key in left for file in (tight.directory / "trials" / key).glob("*.safetensors")}
+    assert all(size == pytest.approx(one, rel=0.05) for size in sizes), "the limit holds three and a half of these"
     assert latest_checkpoint(tight.directory / "trials" / best)["epoch"] == 2

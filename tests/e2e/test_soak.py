@@ -12,9 +12,10 @@ from raydistill import config
 from raydistill.records.journal import read_records
 from raydistill.sweep.search.space_parser import load_space
 from raydistill.sweep.settings import SweepSettings
+from raydistill.sweep.workers.local_launcher import LocalLauncher
 
 RAYS_OWN = {"_AutoscalingCoordinatorActor"}
-pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.usefixtures("cluster")]
+pytestmark = [pytest.mark.e2e, pytest.mark.slow, pytest.mark.usefixtures("ray_cluster")]
 
 
 class Watch:
@@ -87,11 +88,11 @@ def test_many_trials_cost_little_more_than_their_training_and_leave_nothing_behi
             learners=8,
         )
 
-    run_sweep(settings("warm", 2))
+    run_sweep(settings("warm", 2), launcher=LocalLauncher)
     opened = files()
     plan = settings("many", trials)
     with Watch() as watch:
-        run_sweep(plan)
+        run_sweep(plan, launcher=LocalLauncher)
     assert alive().keys() <= RAYS_OWN
     assert files() <= opened
     records = read_records(plan.directory / "journal.jsonl")

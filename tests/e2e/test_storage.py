@@ -22,6 +22,7 @@ from raydistill.records import journal as journals
 from raydistill.records.journal import Journal, read_records
 from raydistill.storage import Remote, StorageError, local_copy, sizes, to_path
 from raydistill.sweep.checkpoint_retention import CheckpointRetention
+from raydistill.sweep.workers.local_launcher import LAUNCHER
 from raydistill.training.checkpoint_files import finished
 from raydistill.training.checkpoints import latest_checkpoint, write_checkpoint
 
@@ -271,8 +272,10 @@ def test_a_whole_sweep_lives_there_and_is_resumed_from_there(bucket, tmp_path):
         f"{bucket}/images",
         *(f"--set={key}={value}" for key, value in tiny.items()),
     ]
-    sweep = bucket / "runs" / "s"
-    first = subprocess.Popen([*command, "--trials", "4", "--epochs", "4"], cwd=tmp_path, stdout=subprocess.DEVNULL)
+    sweep, local = bucket / "runs" / "s", os.environ | {LAUNCHER: "local"}
+    first = subprocess.Popen(
+        [*command, "--trials", "4", "--epochs", "4"], cwd=tmp_path, env=local, stdout=subprocess.DEVNULL
+    )
     deadline = time.monotonic() + 150
     while not any(r.outcome for key, r in records(sweep).items() if key.startswith("t0")):
         assert time.monotonic() < deadline
@@ -283,6 +286,7 @@ def test_a_whole_sweep_lives_there_and_is_resumed_from_there(bucket, tmp_path):
     done = subprocess.run(
         [*command, "--trials", "4", "--epochs", "4", "--resume"],
         cwd=tmp_path,
+        env=local,
         capture_output=True,
         text=True,
         timeout=250,

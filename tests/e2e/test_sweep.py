@@ -18,6 +18,7 @@ from raydistill import config
 from raydistill.records.journal import Journal
 from raydistill.sweep.search.space_parser import load_space
 from raydistill.sweep.settings import SweepSettings
+from raydistill.sweep.workers.local_launcher import LAUNCHER, LocalLauncher
 from raydistill.tracking.backfill import backfill
 from raydistill.training.checkpoints import latest_checkpoint
 
@@ -29,6 +30,7 @@ TINY = {
     "data": DATA,
     "eval": {"probe_epochs": 3, "encoders": "all"},
 }
+LOCAL = os.environ | {LAUNCHER: "local"}
 GOOD, FATAL = 0.01, 1e30  # Such a learning rate makes the weights infinite with the first update.
 
 
@@ -59,7 +61,7 @@ class TestAWholeSweep:
     """Three trials, one of which fails; ASHA stops another; everything is looked at once."""
 
     @pytest.fixture(scope="class")
-    def done(self, cluster, tmp_path_factory):
+    def done(self, ray_cluster, tmp_path_factory):
         from raydistill.sweep.run import run_sweep
 
         folder = tmp_path_factory.mktemp("sweep")
@@ -204,7 +206,7 @@ class TestAWholeSweep:
         assert set(children) == set(Journal(settings.directory / "journal.jsonl").trials)
 
 
-def test_a_grid_runs_each_point_once(cluster, tmp_path):
+def test_a_grid_runs_each_point_once(ray_cluster, tmp_path):
     from raydistill.sweep.run import run_sweep
 
     space = {
@@ -213,7 +215,7 @@ def test_a_grid_runs_each_point_once(cluster, tmp_path):
         "parameters": {"method.tau_kd": {"values": [0.1, 0.5]}, "data.batch_size": {"values": [16, 20]}},
     }
     settings = plan(tmp_path, space, epochs=1, trials=4, seeds=1)
-    run_sweep(settings)
+    run_sweep(settings, launcher=LocalLauncher)
     trials = Journal(settings.directory / "journal.jsonl").trials
     points = [tuple(t.settings.values()) for k, t in trials.items() if not k.startswith("final-")]
     assert sorted(points) == [(16, 0.1), (16, 0.5), (20, 0.1), (20, 0.5)]
@@ -266,7 +268,7 @@ def command(folder, *arguments, method="dogo"):
 @pytest.mark.fault(2)
 def test_when_every_trial_fails_the_cause_is_one_line_and_there_is_no_best(tmp_path):
     arguments = command(tmp_path, "--trials", "2", "--epochs", "2", f"--set=train.lr={FATAL}")
-    done = subprocess.run(arguments, cwd=tmp_path, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(arguments, cwd=tmp_path, env=LOCAL, capture_output=True, text=True, timeout=200)
     assert done.returncode == 1, done.stderr
     error = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert len(error) == 1
@@ -280,7 +282,10 @@ def test_when_every_trial_fails_the_cause_is_one_line_and_there_is_no_best(tmp_p
 @pytest.mark.fault(4)
 @pytest.mark.timeout(600)
 def test_a_driver_killed_three_times_gives_the_table_of_one_that_was_not(tmp_path):
-    """One learner at a time, so that what a trial sees does not depend on when its neighbours came."""
+    """One learner at a time, so that what a trial sees does not depend on when its neighbours came.
+
+    The whole sweep and the first to be killed have worker groups of Ray Train. What resumes has the local launcher.
+    """
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     for folder in (whole, cut):
         folder.mkdir()
@@ -298,14 +303,17 @@ def test_a_driver_killed_three_times_gives_the_table_of_one_that_was_not(tmp_pat
     known = {}
     for number, moment in enumerate(moments):
         again = ["--resume"] if number else []
-        driver = subprocess.Popen(typed(cut, *again), cwd=cut, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        environment = LOCAL if number else None
+        driver = subprocess.Popen(
+            typed(cut, *again), cwd=cut, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+        )
         wait_for_events(journal, moment, driver)
         os.kill(driver.pid, signal.SIGKILL)
         driver.wait()
         before, known = known, Journal(journal).trials
         for key, trial in before.items():
             assert trial.outcome is None or known[key] == trial, "a finished trial ran again"
-    done = subprocess.run(typed(cut, "--resume"), cwd=cut, capture_output=True, text=True, timeout=200)
+    done = subprocess.run(typed(cut, "--resume"), cwd=cut, env=LOCAL, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     results = [
         (e["key"], e["epoch"]) for e in map(json.loads, journal.read_text().splitlines()) if e["event"] == "result"

@@ -9,6 +9,7 @@ from raydistill.artifacts.store import Store
 from raydistill.records.journal import Journal
 from raydistill.sweep.search.space_parser import load_space
 from raydistill.sweep.settings import SweepSettings, with_own_teacher
+from raydistill.sweep.workers.local_launcher import LocalLauncher
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 DATA = {"limit": 60, "batch_size": 16, "image_size": 8}
@@ -48,7 +49,7 @@ def sweep(folder, name, method, parameters, *, evaluation=(), **teacher):
         threads=1,
         artifacts=folder / "artifacts",
     )
-    return settings, run_sweep(settings)
+    return settings, run_sweep(settings, launcher=LocalLauncher)
 
 
 def trials(settings):
@@ -63,7 +64,7 @@ TEMPERATURES = {"method.tau_t": {"values": [0.01, 0.1]}}
 
 
 @pytest.fixture(scope="module")
-def first(cluster, folder):
+def first(ray_cluster, folder):
     return sweep(folder, "first", "seed", TEMPERATURES)
 
 
@@ -117,7 +118,7 @@ def test_every_exit_is_scored_and_their_ensemble(first, folder):
     assert len(kept(folder, "labels")) == 1
 
 
-def test_a_teacher_that_fails_stops_the_sweep_with_its_cause(cluster, folder, monkeypatch):
+def test_a_teacher_that_fails_stops_the_sweep_with_its_cause(ray_cluster, folder, monkeypatch):
     from raydistill.artifacts import teachers
     from raydistill.sweep.driver import SweepError
 

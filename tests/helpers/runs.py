@@ -6,9 +6,12 @@ import torch
 import yaml
 
 from raydistill import config, methods
+from raydistill.data.sources import load_dataset
 from raydistill.methods import MethodContext
 from raydistill.records.journal import Journal
 from raydistill.training.checkpoints import write_checkpoint
+from raydistill.training.messages import Assignment
+from raydistill.training.pack import Pack
 from raydistill.training.teachers import plain_context
 
 TINY = {"name": "simclr", "backbone": "resnet10_w4", "hidden_dim": 8, "projection_dim": 8}
@@ -70,3 +73,23 @@ def sweep(home, name="demo-1", winner="t0001", **outcomes):
         scores = {"val_knn": 0.5, "test_knn": 0.25, "test_probe": 0.125}
         (folder / "trials" / winner / "scores.json").write_text(json.dumps(scores))
     return folder
+
+
+def searched(plan, trials):
+    """Store a sweep whose trials, by key, have finished with these settings and metrics, for others to learn from."""
+    plan.store()
+    book = Journal(plan.directory / "journal.jsonl")
+    for key, (chosen, metrics) in trials.items():
+        book.propose(key, chosen, plan.resolve(chosen))
+        book.result(key, plan.epochs, metrics)
+        book.end(key, "finished")
+    book.close()
+
+
+def checkpoint_bytes(base, folder):
+    """Size of a checkpoint of `base`, trained for one epoch."""
+    pack = Pack(load_dataset(base.data), base.data, evaluate=lambda *_: {})
+    pack.add(Assignment("one", config.dump(base), str(folder)))
+    pack.run_epoch()
+    (file,) = folder.glob("*.safetensors")
+    return file.stat().st_size
