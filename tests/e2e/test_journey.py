@@ -15,6 +15,7 @@ from helpers.datafiles import png
 from raydistill.config import DataConfig
 from raydistill.data.images import decode
 from raydistill.data.sources import open_source
+from raydistill.sweep.workers.local_launcher import LAUNCHER
 
 ROOT = Path(__file__).parents[2]
 SMALL = {
@@ -60,6 +61,7 @@ def test_three_more_commands_lead_to_a_report_and_an_encoder(tmp_path):
         "1",
         *small,
         cwd=tmp_path,
+        **{LAUNCHER: "local"},
     )
     assert "raydistill report dogo-1" in said
     (block,) = re.findall(r"<!-- journey -->\n```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.S)

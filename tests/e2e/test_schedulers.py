@@ -167,7 +167,7 @@ def test_a_budget_ends_the_search_and_the_final_still_runs(tmp_path):
 
 def test_checkpoints_stay_within_their_limit(tmp_path):
     space = {"method": "random", "parameters": {"train.lr": LR}}
-    one = runs.checkpoint_bytes(plan(tmp_path, space).base, tmp_path / "one")
+    one = runs.checkpoint_bytes(plan(tmp_path, space, trials=6).base, tmp_path / "one")
     tight = plan(tmp_path, space, trials=6, epochs=2, learners=2, name="tight", checkpoints_gib=3.5 * one / 2**30)
     _, trials = run(tight)
     left = [key for key in trials if finished(tight.directory / "trials" / key)]
