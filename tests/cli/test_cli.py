@@ -1,39 +1,21 @@
 """The command line: wrong settings are explained in a line, with exit code 2, before anything starts."""
 
-import subprocess
-import sys
 import time
-from pathlib import Path
+from functools import partial
 
 import numpy as np
 import pytest
 import yaml
+from helpers import commands
+from helpers.commands import refused
 from PIL import Image
 
 from raydistill import config
 
-ROOT = Path(__file__).parents[2]
 TINY = ["--set", "data.limit=40", "--set", "data.batch_size=16", "--set", "data.image_size=8"]
 
 
-def run(*arguments, cwd, timeout=60, **environment):
-    import os
-
-    return subprocess.run(
-        [sys.executable, str(ROOT / "sweep.py"), *arguments],
-        capture_output=True,
-        text=True,
-        cwd=cwd,
-        timeout=timeout,
-        env=os.environ | environment,
-    )
-
-
-def refused(done, *said):
-    assert done.returncode == 2, done.stderr
-    assert "Traceback" not in done.stderr
-    for text in said:
-        assert text in done.stderr
+run, launch = (partial(each, program="sweep.py") for each in (commands.run, commands.launch))
 
 
 @pytest.mark.fault(13)
@@ -55,12 +37,13 @@ def test_a_bad_space_is_refused_in_two_seconds_before_ray(tmp_path, body, said):
     seconds = []
     for _ in range(3):
         began = time.perf_counter()
-        done = run("--method", "dogo", "--search-space", str(path), cwd=tmp_path)
+        done = launch("--method", "dogo", "--search-space", str(path), cwd=tmp_path)
         seconds.append(time.perf_counter() - began)
         refused(done, "space.yaml", *said)
         if seconds[-1] < 2:
             break
     assert min(seconds) < 2
+    refused(run("--method", "dogo", "--search-space", str(path), cwd=tmp_path), "space.yaml", *said)
     assert not (tmp_path / "runs").exists()
 
 
@@ -219,32 +202,24 @@ def test_near_names_of_data_are_given(tmp_path):
 
 
 def test_sweep_py_needs_not_say_that_it_sweeps(tmp_path):
-    done = run(cwd=tmp_path)
+    done = launch(cwd=tmp_path)
     assert done.returncode == 2
     assert "Usage: sweep.py [OPTIONS]" in done.stderr
     assert run("--help", cwd=tmp_path).stdout == run("sweep", "--help", cwd=tmp_path).stdout
 
 
+@pytest.mark.slow
 def test_train_runs_a_configuration_file_and_resumes_it(tmp_path):
     (tmp_path / "one.yaml").write_text(
         "method: {name: simclr, backbone: resnet10_w4}\n"
         "data: {limit: 40, batch_size: 16, image_size: 8}\ntrain: {epochs: 2, lr: 1e-2}\n"
     )
-
-    def train(*arguments):
-        command = [sys.executable, "-m", "raydistill", "train", "one.yaml", "--out", "out", *arguments]
-        environment = {"PYTHONPATH": str(ROOT)}
-        import os
-
-        return subprocess.run(
-            command, capture_output=True, text=True, cwd=tmp_path, env=os.environ | environment, timeout=120
-        )
-
-    first = train()
+    first = commands.launch("train", "one.yaml", "--out", "out", cwd=tmp_path)
     assert first.returncode == 0, first.stderr
     assert "epoch 2/2" in first.stdout
     assert "val_knn" in first.stdout
-    assert "epoch 1/3" not in (again := train("--set", "train.epochs=3")).stdout
+    again = commands.run("train", "one.yaml", "--out", "out", "--set", "train.epochs=3", cwd=tmp_path)
+    assert "epoch 1/3" not in again.stdout
     assert "epoch 3/3" in again.stdout
 
 

@@ -1,12 +1,11 @@
 """The command line's teachers, presets and artifacts: what works, and what is refused in a line."""
 
 import pickle
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 import yaml
+from helpers.commands import launch, refused, run
 from helpers.runs import sweep, trial
 
 from raydistill.artifacts.sources import words_for
@@ -17,7 +16,6 @@ from raydistill.config import TeacherConfig
 from raydistill.sweep import run as sweep_run
 from raydistill.training.prepare import locate
 
-ROOT = Path(__file__).parents[2]
 TINY = [
     "data.limit=40",
     "data.batch_size=16",
@@ -27,23 +25,6 @@ TINY = [
     "teacher.backbone=resnet10_w4",
 ]
 SETTINGS = [word for setting in TINY for word in ("--set", setting)]
-
-
-def run(*arguments, cwd, timeout=120):
-    command = [sys.executable, "-m", "raydistill", *arguments]
-    environment = {"PYTHONPATH": str(ROOT)}
-    import os
-
-    return subprocess.run(
-        command, capture_output=True, text=True, cwd=cwd, timeout=timeout, env=os.environ | environment
-    )
-
-
-def refused(done, *said):
-    assert done.returncode == 2, done.stderr
-    assert "Traceback" not in done.stderr
-    for text in said:
-        assert text in done.stderr
 
 
 def test_a_sweep_writes_down_what_its_teachers_were_called(tmp_path, monkeypatch):
@@ -143,4 +124,4 @@ def test_train_makes_the_teacher_once_and_artifacts_shows_it(tmp_path):
     assert '"recipe"' in run("artifacts", "--show", bank[:6], cwd=tmp_path).stdout
     assert bank not in run("artifacts", "--remove", bank, cwd=tmp_path).stdout
     refused(run("artifacts", "--show", bank, cwd=tmp_path), bank)
-    assert run("artifacts", "--prune-gib", "0", cwd=tmp_path).stdout.splitlines()[-1] == "no artifacts"
+    assert launch("artifacts", "--prune-gib", "0", cwd=tmp_path).stdout.splitlines()[-1] == "no artifacts"

@@ -1,11 +1,10 @@
 """A sweep's folder is told to another MLflow, once, with the sweep's own times."""
 
 import json
-import subprocess
-import sys
 
 import pytest
 import yaml
+from helpers.commands import launch, refused, run
 from helpers.mlflow_runs import held
 
 from raydistill.config import ConfigError, dump, load
@@ -162,15 +161,11 @@ def test_a_folder_without_a_sweep_is_refused(tmp_path):
 
 
 @pytest.mark.slow
-def test_the_command_finds_a_sweep_by_its_name_and_refuses_others(told):
+def test_the_command_finds_a_sweep_by_its_name_and_refuses_others(told, tmp_path):
     home, uri = told
-
-    def track(name):
-        words = ["track", name, "--storage", str(home), "--tracking-uri", uri]
-        return subprocess.run([sys.executable, "-m", "raydistill", *words], capture_output=True, text=True, timeout=120)
-
-    done = track("over")
+    words = ["--storage", str(home), "--tracking-uri", uri]
+    done = launch("track", "over", *words, cwd=tmp_path)
     assert (done.returncode, done.stdout) == (0, f"over, 4 trials: tracked in {uri}\n")
-    refused = track("other")
-    assert refused.returncode == 2
-    assert refused.stderr.startswith("error: FOLDER 'other': there is no sweep of that name")
+    other = run("track", "other", *words, cwd=tmp_path)
+    refused(other)
+    assert other.stderr.startswith("error: FOLDER 'other': there is no sweep of that name")
