@@ -4,41 +4,13 @@ import math
 from dataclasses import replace
 
 import pytest
-from helpers.sweeps import Trial, made_up
+from helpers.paper_sweeps import SPACES, counts, final, key, marked, means, points, sweep_of, varied
 from matplotlib.figure import Figure
 
 from raydistill.records.leaderboard import LeaderboardEntry
 from raydistill.report.figures import style
 from raydistill.report.papers import dogo, encoders, panels, sdssl, seed, simreg, sssd
 
-LISTED = {"distribution": "categorical"}
-SPACES = {
-    "dogo": {
-        "method.lambda_kd": {"distribution": "log_uniform_values", "min": 1, "max": 500},
-        "method.tau_kd": LISTED | {"values": [0.05, 0.1, 1.0]},
-        "method.tau_c": LISTED | {"values": [0.1, 0.5, 1.0]},
-    },
-    "seed": {
-        "method.queue_size": LISTED | {"values": [128, 512, 1024]},
-        "method.tau_t": LISTED | {"values": [1e-4, 0.01, 0.1]},
-        "method.tau_s": LISTED | {"values": [0.1, 0.2]},
-    },
-    "simreg": {
-        "method.head_depth": LISTED | {"values": [1, 4]},
-        "method.views": LISTED | {"values": ["same", "different"]},
-        "method.student_recipe": LISTED | {"values": ["weak", "moco2"]},
-    },
-    "sdssl": {
-        "method.alpha": LISTED | {"values": [0.2, 0.8]},
-        "method.alpha_schedule": LISTED | {"values": ["cosine", "constant"]},
-        "method.beta": LISTED | {"values": [0.0, 1.0]},
-    },
-    "sssd": {
-        "method.clusters": LISTED | {"values": [10, 50]},
-        "method.alpha": LISTED | {"values": [0.0, 0.3]},
-        "method.lambda_features": LISTED | {"values": [0.0, 0.003]},
-    },
-}
 FIGURES = [
     dogo.weights_and_temperatures,
     dogo.curves_by_weight,
@@ -51,58 +23,6 @@ FIGURES = [
     sssd.exits,
     sssd.clusters,
 ]
-
-
-def sweep_of(method, chosen, rows=(), **scores):
-    """`chosen`: settings, score, and whether it was stopped early, of each trial; `scores`: of every epoch besides."""
-    trials = []
-    for i, (values, score, stopped) in enumerate(chosen):
-        shares = (0.5,) if stopped else (0.5, 1.0)
-        curve = [{"val_knn": score * share, "loss": 1.0, **scores} for share in shares]
-        outcome = "stopped_early" if stopped else "finished"
-        trials.append(Trial(f"t{i:04d}", dict(values), curve, outcome))
-    return replace(made_up(trials, rows=rows, space=SPACES[method], epochs=2), name=f"{method}-1", method=method)
-
-
-def varied(method, rows=()):
-    """A sweep in which every setting takes its first and its last value."""
-    space = SPACES[method]
-    ends = [{path: spec.get("values", [1.0, 500.0])[end] for path, spec in space.items()} for end in (0, -1)]
-    return sweep_of(method, [(ends[0], 0.5, False), (ends[1], 0.6, False), (ends[1], 0.4, True)], rows)
-
-
-def final(method, kind):
-    """Rows of a final of two seeds in which the winner was scored at two encoders before the last."""
-    shallow = {f"{metric}_{kind}_{i}": 0.1 * i for metric in ("test_knn", "test_probe") for i in (1, 2)}
-    scores = [
-        {"val_knn": 0.7, "test_knn": 0.6 + s, "test_probe": 0.5 + s, "test_probe_ensemble": 0.8, **shallow}
-        for s in (0.0, 0.1)
-    ]
-    alone = {"val_knn": 0.65, "test_knn": 0.55, "test_probe": 0.45}
-    return [LeaderboardEntry(method, {}, 2, scores), LeaderboardEntry("simclr-tuned", {}, 2, [alone, alone])]
-
-
-def counts(axes):
-    return [text.get_text() for text in axes.texts]
-
-
-def means(axes):
-    return [line for line in axes.get_lines() if line.get_marker() == "D"]
-
-
-def marked(axes):
-    """Where the paper's choice is."""
-    return [line.get_xdata()[0] for line in axes.get_lines() if line.get_label() == panels.PAPER]
-
-
-def key(figure):
-    return {text.get_text() for text in figure.legends[0].get_texts()}
-
-
-def points(axes, *, hollow):
-    """How many trials are drawn filled, or hollow."""
-    lines = [line for line in axes.get_lines() if line.get_marker() == "o"]
-    return sum(len(line.get_xdata()) for line in lines if (line.get_markerfacecolor() == "none") == hollow)
 
 
 @pytest.mark.parametrize("figure", FIGURES, ids=lambda f: f"{f.__module__.rpartition('.')[2]}.{f.__name__}")
@@ -125,31 +45,6 @@ def test_means_are_of_trials_trained_to_the_end_and_say_how_many():
     assert list(line.get_ydata()) == pytest.approx([55.0, 70.0])
     assert counts(axes) == ["n=2", "n=1"]
     assert (points(axes, hollow=False), points(axes, hollow=True)) == (3, 1)
-
-
-def test_trials_of_a_range_share_a_mean_by_its_parts():
-    """1 to 500 in five parts: 1 and 2 lie in the first one, 450 in the last."""
-    chosen = [
-        ({"method.lambda_kd": weight, "method.tau_kd": 0.1, "method.tau_c": 0.5}, score, False)
-        for weight, score in ((1.0, 0.4), (2.0, 0.6), (450.0, 0.8))
-    ]
-    first, second, third = dogo.weights_and_temperatures(sweep_of("dogo", chosen)).axes
-    (line,) = means(first)
-    assert list(line.get_ydata()) == pytest.approx([50.0, 80.0])
-    assert list(line.get_xdata()) == pytest.approx([500**0.1, 500**0.9])
-    assert counts(first) == ["n=2", "n=1"]
-    assert counts(second) == ["tau_kd was 0.1\nin every trial"]
-    assert counts(third) == ["tau_c was 0.5\nin every trial"]
-    fixed = sweep_of("dogo", [({"method.tau_kd": tau, "method.lambda_kd": 50.0}, 0.5, False) for tau in (0.05, 1.0)])
-    assert panels.PAPER in key(dogo.weights_and_temperatures(fixed)), "no word of a weight that has no panel"
-
-
-def test_panels_of_settings_that_vary_come_first():
-    chosen = [
-        ({"method.lambda_kd": 100.0, "method.tau_kd": tau, "method.tau_c": 0.5}, 0.5, False) for tau in (0.1, 1.0)
-    ]
-    names = [axes.get_xlabel() for axes in dogo.weights_and_temperatures(sweep_of("dogo", chosen)).axes]
-    assert names == ["tau_kd", "lambda_kd", "tau_c"]
 
 
 def test_groups_are_named_with_their_number_of_trials():
@@ -277,60 +172,6 @@ def test_the_paper_that_has_table_6_has_an_alpha_of_06():
     assert marked(alpha) == pytest.approx([(0.6 - 0.2) / (0.8 - 0.2)])
 
 
-def test_curves_are_coloured_by_weight_and_a_fixed_one_is_said():
-    figure = dogo.curves_by_weight(varied("dogo"))
-    assert [axes.get_ylabel() for axes in figure.axes] == ["validation k-NN accuracy (%)", "lambda_kd"]
-    chosen = [({"method.lambda_kd": 100.0, "method.tau_kd": 0.1, "method.tau_c": 0.5}, 0.5, False)] * 2
-    assert "lambda_kd 100, in every trial" in key(dogo.curves_by_weight(sweep_of("dogo", chosen)))
-
-
-def test_a_trial_without_distillation_is_grey_beside_the_coloured_ones():
-    chosen = [({"method.lambda_kd": weight}, 0.5, False) for weight in (0, 10.0)]
-    figure = dogo.curves_by_weight(sweep_of("dogo", chosen))
-    (axes,) = figure.axes
-    assert [line.get_color() == style.GREY for line in axes.get_lines() if line.get_marker() == "None"] == [True, False]
-    assert {"lambda_kd 0: no distillation", "lambda_kd 10"} <= key(figure)
-
-
-def test_a_scale_of_weights_within_a_decade_has_its_ends_as_ticks():
-    chosen = [({"method.lambda_kd": weight}, 0.5, False) for weight in (20.0, 80.0)]
-    _, bar = dogo.curves_by_weight(sweep_of("dogo", chosen)).axes
-    assert [text.get_text() for text in bar.get_yticklabels()] == ["20", "80"]
-
-
-def test_each_peer_that_was_scored_has_its_curves():
-    chosen = [({"method.lambda_kd": 10.0, "method.backbones": ["small", "large"]}, 0.5, False)]
-    student, peer = dogo.curves_by_weight(sweep_of("dogo", chosen, val_knn_peer_2=0.9)).axes
-    assert [axes.get_title(loc="left") for axes in (student, peer)] == ["student, small", "peer 2, large"]
-    assert [axes.get_lines()[0].get_ydata()[-1] for axes in (student, peer)] == pytest.approx([50.0, 90.0])
-
-
-@pytest.mark.parametrize(
-    ("reduction", "batch", "weight"),
-    [("element_mean", 256, 100.0), ("element_mean", 128, 50.0), ("batchmean", 64, 100 / 256)],
-)
-def test_the_papers_weight_is_marked_where_it_is_as_strong_here(reduction, batch, weight):
-    """KL / N^2 times lambda at N = 256 is what KL / N times lambda / 256 is, at any N."""
-    at = {"method.kd_reduction": reduction, "data.batch_size": batch, "method.tau_kd": 0.1, "method.tau_c": 0.5}
-    sweep = sweep_of("dogo", [({"method.lambda_kd": value, **at}, 0.5, False) for value in (0.1, 400.0)])
-    figure = dogo.weights_and_temperatures(sweep)
-    assert marked(figure.axes[0]) == pytest.approx([weight])
-    name = "the paper's choice" + {100.0: "", 50.0: " (its lambda_kd of 100 is 50 here)"}.get(
-        weight, " (its lambda_kd of 100 is 0.391 here)"
-    )
-    assert name in key(figure)
-
-
-@pytest.mark.parametrize("path", ["method.kd_reduction", "data.batch_size"])
-def test_the_papers_weight_is_not_marked_where_its_strength_varies(path):
-    values = {"method.kd_reduction": ["element_mean", "batchmean"], "data.batch_size": [128, 256]}[path]
-    chosen = [
-        ({"method.lambda_kd": weight, path: value}, 0.5, False)
-        for weight, value in zip((0.1, 500.0), values, strict=True)
-    ]
-    assert marked(dogo.weights_and_temperatures(sweep_of("dogo", chosen)).axes[0]) == []
-
-
 def test_who_sees_what_is_a_row_of_table_7():
     chosen = [
         ({"method.views": views, "method.student_recipe": student, "method.teacher_recipe": teacher}, score, end)
@@ -372,12 +213,6 @@ def test_views_and_recipes_that_were_not_varied_are_said():
     figure = simreg.augmentation(sweep_of("simreg", chosen))
     assert counts(figure.axes[0]) == ["view of teacher / student was same, weak\nin every trial"]
     assert not figure.legends, "there is nothing to explain"
-
-
-def test_a_sweep_without_scores_says_so():
-    empty = sweep_of("dogo", [])
-    assert counts(dogo.weights_and_temperatures(empty).axes[0]) == ["no trial has a lambda_kd"]
-    assert "No trial" in dogo.curves_by_weight(empty).texts[0].get_text()
 
 
 def test_encoders_are_columns_in_percent_with_the_student_last():
