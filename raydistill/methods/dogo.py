@@ -15,11 +15,12 @@ from torch import Tensor, nn
 
 from raydistill.data.augment import View
 from raydistill.losses.similarity import cross_view_logits, mean_distribution, row_kl
+from raydistill.methods._peer import Embedding, Peer
 from raydistill.methods.base import Batch, Method, MethodContext, StepInfo
-from raydistill.methods.peer import Embedding, Peer
-from raydistill.methods.simclr import SimCLR
-from raydistill.methods.simsiam import SimSiam
-from raydistill.options.peers import DoGoConfig, SimCLRConfig
+from raydistill.methods.baselines.simclr import SimCLR
+from raydistill.methods.baselines.simsiam import SimSiam
+from raydistill.options.baselines.simclr import SimCLRConfig
+from raydistill.options.dogo import DoGoConfig
 
 Pair = tuple[Embedding, Embedding]
 

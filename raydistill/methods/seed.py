@@ -13,13 +13,13 @@ from torch import Tensor, nn
 
 from raydistill.data.augment import View
 from raydistill.losses.queues import moco, seed_loss
+from raydistill.methods._seed_alternatives import Alternative, make_alternative
 from raydistill.methods.base import Batch, Method, MethodContext, StepInfo
-from raydistill.methods.seed_alternatives import Alternative, make_alternative
 from raydistill.models.backbones import Backbone
 from raydistill.models.ema import follow, frozen_copy
 from raydistill.models.heads import relu_head
 from raydistill.models.queue import Queue, TeacherBatch, check_length
-from raydistill.options.queues import SEEDConfig
+from raydistill.options.seed import SEEDConfig
 
 
 class SEED(Method):
@@ -56,7 +56,8 @@ class SEED(Method):
         features = self.backbone(batch.views[self.student_view])
         self._rows["queue"] = teacher
         if self.alternative is not None:
-            return self.alternative(self, features, teacher, batch)
+            terms: dict[str, Tensor] = self.alternative(features, self.projector, teacher, self.queue, batch)
+            return terms
         large = self.against_queue(batch.gather(self.projector(features)), teacher)
         if self.options.loss == "seed_moco":
             own = self._moco(features, batch)

@@ -14,7 +14,7 @@ from raydistill.losses.regression import normalized_regression, raw_regression
 from raydistill.methods.base import Batch, Method, MethodContext, StepInfo
 from raydistill.models.backbones import Backbone
 from raydistill.models.regression_head import first_layers, regression_head
-from raydistill.options.regression import SimRegConfig
+from raydistill.options.simreg import SimRegConfig
 
 
 class SimReg(Method):
@@ -72,4 +72,5 @@ class Truncated(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, 3, H, W) -> (N, dim)."""
-        return self.layers(self.backbone(images))
+        features: Tensor = self.layers(self.backbone(images))
+        return features

@@ -15,7 +15,7 @@ from raydistill.losses.regression import cross_entropy
 from raydistill.methods.base import Batch, Method, MethodContext, StepInfo
 from raydistill.models.backbones import Backbone
 from raydistill.models.exits import Exit, ExitedResNet
-from raydistill.options.clusters import SSSDConfig
+from raydistill.options.sssd import SSSDConfig
 
 
 class SSSD(Method):

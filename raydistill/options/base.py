@@ -88,3 +88,38 @@ class MethodConfig(BaseConfig):
     def follows_length(self) -> bool:
         """Whether the method has a schedule over all of training, so that a longer one differs from its start on."""
         return False
+
+
+class MomentumConfig(MethodConfig):
+    """Options of methods whose momentum network follows the trained one: BYOL and MoCo v3."""
+
+    backbone: str = "resnet10_w16"
+    hidden_dim: int = Field(4096, ge=1, description="hidden width of projector and predictor")
+    projection_dim: int = Field(256, ge=1)
+    projector_layers: int = Field(3, ge=2)
+    momentum: float = Field(0.99, ge=0, le=1, description="of the EMA at the first step; rises to 1 on a cosine")
+    recipes: tuple[RecipeName, RecipeName] = Field(("byol1", "byol2"), description="of the two views")
+    encoder: Literal["student", "ema"] = Field(
+        "student", description="which network is scored, exported, and teaches: the trained one or its average"
+    )
+
+    def follows_length(self) -> bool:
+        return True
+
+
+class PseudoLabelConfig(MethodConfig):
+    """Options of methods that learn pseudo labels, by default clusters of a teacher's features."""
+
+    backbone: str = "resnet10_w16"
+    labels: LabelKind = "kmeans"
+    clusters: int = Field(50, ge=2)
+    kmeans_iterations: int = Field(20, ge=1)
+    label_seed: int = Field(0, ge=0)
+
+    def teacher_output(self) -> Output | None:
+        return "features" if self.labels in ("kmeans", "prototypes") else None
+
+    def label_source(self) -> LabelSource | None:
+        return LabelSource(
+            kind=self.labels, clusters=self.clusters, iterations=self.kmeans_iterations, seed=self.label_seed
+        )

@@ -7,8 +7,9 @@ from typing import Any, ClassVar, Literal
 from pydantic import Field, model_validator
 
 from raydistill.options.base import MethodConfig, RecipeName
-from raydistill.options.momentum import BYOLConfig, MoCoV3Config
-from raydistill.options.peers import SimCLRConfig
+from raydistill.options.baselines.byol import BYOLConfig
+from raydistill.options.baselines.mocov3 import MoCoV3Config
+from raydistill.options.baselines.simclr import SimCLRConfig
 
 
 class SDSSLConfig(MethodConfig):

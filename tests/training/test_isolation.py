@@ -213,7 +213,7 @@ def test_a_learner_that_one_of_two_workers_cannot_train_brings_the_group_down_an
     def broken(self, batch, progress):
         raise RuntimeError("device-side assert")
 
-    monkeypatch.setattr("raydistill.methods.simclr.SimCLR.loss", broken)
+    monkeypatch.setattr("raydistill.methods.baselines.simclr.SimCLR.loss", broken)
     value = settings()
     control = Script(Directive(value["data"], [Assignment("a", value)]))
     with pytest.raises(LearnerError, match="a: device-side assert"):
@@ -238,7 +238,7 @@ def test_a_worker_that_is_gone_is_no_fault_of_the_learner_that_noticed(dataset, 
     def cut(self, batch, progress):
         raise RuntimeError("[../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer")
 
-    monkeypatch.setattr("raydistill.methods.simclr.SimCLR.loss", cut)
+    monkeypatch.setattr("raydistill.methods.baselines.simclr.SimCLR.loss", cut)
     value = settings()
     control = Script(Directive(value["data"], [Assignment("a", value)]))
     with pytest.raises(RuntimeError, match="closed by peer") as caught:
@@ -248,7 +248,9 @@ def test_a_worker_that_is_gone_is_no_fault_of_the_learner_that_noticed(dataset, 
 
 
 @pytest.mark.fault(3)
-@pytest.mark.parametrize("where", ["raydistill.methods.simclr.SimCLR.loss", "raydistill.training.pack.Pack.add"])
+@pytest.mark.parametrize(
+    "where", ["raydistill.methods.baselines.simclr.SimCLR.loss", "raydistill.training.pack.Pack.add"]
+)
 def test_a_group_that_ends_under_its_loops_is_no_fault_of_the_learners(dataset, monkeypatch, where):
     """As Ray Train ends it for the workers that are left, and to change a group's size."""
 

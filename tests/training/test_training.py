@@ -10,7 +10,7 @@ from raydistill import config
 from raydistill.config import DataConfig
 from raydistill.data.sources import load_dataset
 from raydistill.methods import MethodContext
-from raydistill.methods.simclr import SimCLR
+from raydistill.methods.baselines.simclr import SimCLR
 from raydistill.training.checkpoints import latest_checkpoint
 from raydistill.training.learner import Learner
 from raydistill.training.messages import Assignment, Directive

@@ -5,11 +5,11 @@ from __future__ import annotations
 from torch import Tensor
 
 from raydistill.losses.contrastive import nt_xent
+from raydistill.methods._peer import Embedding, Peer
 from raydistill.methods.base import MethodContext
-from raydistill.methods.peer import Embedding, Peer
 from raydistill.models.backbones import Backbone
 from raydistill.models.heads import mlp_head, simclr_projector
-from raydistill.options.peers import SimCLRConfig
+from raydistill.options.baselines.simclr import SimCLRConfig
 
 
 class SimCLR(Peer):

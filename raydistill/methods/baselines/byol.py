@@ -10,14 +10,15 @@ from torch import Tensor, nn
 
 from raydistill.data.augment import View
 from raydistill.losses.regression import normalized_regression
-from raydistill.methods.base import Batch, Method, MethodContext, StepInfo
-from raydistill.models.backbones import Backbone, with_blocks
-from raydistill.models.ema import follow, frozen_copy, rising
+from raydistill.methods.base import Batch, MethodContext, StepInfo
+from raydistill.methods.baselines._momentum import MomentumMethod
+from raydistill.models.backbones import Backbone
+from raydistill.models.ema import frozen_copy
 from raydistill.models.heads import mlp_head
-from raydistill.options.momentum import BYOLConfig
+from raydistill.options.baselines.byol import BYOLConfig
 
 
-class BYOL(Method):
+class BYOL(MomentumMethod):
     """Online network with projector and predictor, momentum network with projector."""
 
     def __init__(self, options: BYOLConfig, context: MethodContext) -> None:
@@ -37,13 +38,5 @@ class BYOL(Method):
             z_a, z_b = (batch.gather(self.target_projector(self.target_backbone(x))) for x in (a, b))
         return {"loss": normalized_regression(q_a, z_b) + normalized_regression(q_b, z_a)}
 
-    def after_step(self, progress: StepInfo) -> None:
-        momentum = rising(self.momentum, progress.step, progress.total)
-        follow(self.target_backbone, self.backbone, momentum)
-        follow(self.target_projector, self.projector, momentum)
-
-    def encoders(self) -> dict[str, nn.Module]:
-        return with_blocks(self.target_backbone if self.encoder == "ema" else self.backbone)
-
-    def head(self) -> nn.Sequential:
-        return self.target_projector if self.encoder == "ema" else self.projector
+    def average(self) -> tuple[Backbone, nn.Sequential]:
+        return self.target_backbone, self.target_projector

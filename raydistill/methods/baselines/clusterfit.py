@@ -11,7 +11,7 @@ from raydistill.data.augment import View
 from raydistill.losses.regression import cross_entropy
 from raydistill.methods.base import Batch, Method, MethodContext, StepInfo
 from raydistill.models.backbones import Backbone
-from raydistill.options.clusters import ClusterFitConfig
+from raydistill.options.baselines.clusterfit import ClusterFitConfig
 
 
 class ClusterFit(Method):

@@ -14,7 +14,7 @@ from raydistill.losses.queues import binary_contrastive
 from raydistill.methods.base import Batch, Method, MethodContext, StepInfo
 from raydistill.models.backbones import Backbone
 from raydistill.models.queue import Queue, check_length
-from raydistill.options.queues import CRDConfig
+from raydistill.options.baselines.crd import CRDConfig
 
 
 class CRD(Method):

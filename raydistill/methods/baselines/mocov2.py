@@ -17,7 +17,7 @@ from raydistill.models.backbones import Backbone
 from raydistill.models.ema import follow, frozen_copy
 from raydistill.models.heads import relu_head
 from raydistill.models.queue import Queue, check_length
-from raydistill.options.momentum import MoCoV2Config
+from raydistill.options.baselines.mocov2 import MoCoV2Config
 
 
 class MoCoV2(Method):

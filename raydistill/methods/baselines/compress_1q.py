@@ -17,7 +17,7 @@ from raydistill.models.backbones import Backbone
 from raydistill.models.ema import follow, frozen_copy
 from raydistill.models.queue import Queue, TeacherBatch, check_length
 from raydistill.models.regression_head import regression_head
-from raydistill.options.queues import CompRessConfig
+from raydistill.options.baselines.compress_1q import CompRessConfig
 
 
 class CompRess(Method):

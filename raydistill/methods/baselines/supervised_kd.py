@@ -13,7 +13,7 @@ from raydistill.data.augment import View
 from raydistill.losses.regression import cross_entropy, soft_cross_entropy_kl
 from raydistill.methods.base import Batch, Method, MethodContext, StepInfo
 from raydistill.models.backbones import Backbone
-from raydistill.options.regression import SupervisedKDConfig
+from raydistill.options.baselines.supervised_kd import SupervisedKDConfig
 
 
 class SupervisedKD(Method):

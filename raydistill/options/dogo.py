@@ -1,4 +1,4 @@
-"""SimCLR, SimSiam, and DoGo, which makes them peers."""
+"""Options of DoGo."""
 
 from __future__ import annotations
 
@@ -6,40 +6,11 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from raydistill.options.base import MethodConfig, RecipeName
+from raydistill.options.base import MethodConfig
+from raydistill.options.baselines.simclr import SimCLRConfig
+from raydistill.options.baselines.simsiam import SimSiamConfig
 
 Objective = Literal["simclr", "simsiam"]
-
-
-class SimCLRConfig(MethodConfig):
-    """SimCLR as DoGo's released code has it (Linear without bias, BN, ReLU, Linear; tau_c 0.5)."""
-
-    implementation: ClassVar[str] = "raydistill.methods.simclr:SimCLR"
-
-    name: Literal["simclr"] = "simclr"
-    backbone: str = "resnet10_w16"
-    tau_c: float = Field(0.5, gt=0, description="contrastive temperature")
-    hidden_dim: int = Field(512, ge=1)
-    projection_dim: int = Field(128, ge=1)
-    recipe: RecipeName = "simclr"
-    second_recipe: RecipeName | None = Field(None, description="of the second view; none: as the first")
-    head: Literal["dogo", "sdssl"] = Field(
-        "dogo", description="dogo: two layers; sdssl: three of sdssl_dim without bias, batch norm at the output"
-    )
-    sdssl_dim: int = Field(4096, ge=1, description="hidden width of the sdssl head")
-
-
-class SimSiamConfig(MethodConfig):
-    """SimSiam as DoGo's released code has it (three-layer projector with biases, two-layer predictor)."""
-
-    implementation: ClassVar[str] = "raydistill.methods.simsiam:SimSiam"
-
-    name: Literal["simsiam"] = "simsiam"
-    backbone: str = "resnet10_w16"
-    projection_dim: int = Field(2048, ge=1)
-    predictor_dim: int = Field(512, ge=1)
-    projector_layers: int = Field(3, ge=2, le=3, description="3 in branch dogo, 2 in branch main")
-    recipe: RecipeName = "simsiam_dogo"
 
 
 class DoGoConfig(MethodConfig):

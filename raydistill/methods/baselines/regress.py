@@ -12,7 +12,7 @@ from raydistill.data.augment import View
 from raydistill.losses.regression import raw_regression
 from raydistill.methods.base import Batch, Method, MethodContext, StepInfo
 from raydistill.models.backbones import Backbone
-from raydistill.options.regression import RegressConfig
+from raydistill.options.baselines.regress import RegressConfig
 
 
 class Regress(Method):

@@ -10,14 +10,15 @@ from torch import Tensor, nn
 
 from raydistill.data.augment import View
 from raydistill.losses.contrastive import info_nce
-from raydistill.methods.base import Batch, Method, MethodContext, StepInfo
-from raydistill.models.backbones import Backbone, with_blocks
-from raydistill.models.ema import follow, frozen_copy, rising
+from raydistill.methods.base import Batch, MethodContext, StepInfo
+from raydistill.methods.baselines._momentum import MomentumMethod
+from raydistill.models.backbones import Backbone
+from raydistill.models.ema import frozen_copy
 from raydistill.models.heads import mlp_head
-from raydistill.options.momentum import MoCoV3Config
+from raydistill.options.baselines.mocov3 import MoCoV3Config
 
 
-class MoCoV3(Method):
+class MoCoV3(MomentumMethod):
     """Query network with projector and predictor, momentum network with projector."""
 
     def __init__(self, options: MoCoV3Config, context: MethodContext) -> None:
@@ -37,13 +38,5 @@ class MoCoV3(Method):
             k_a, k_b = (batch.gather(self.key_projector(self.key_backbone(x))) for x in (a, b))
         return {"loss": info_nce(q_a, k_b, self.tau) + info_nce(q_b, k_a, self.tau)}
 
-    def after_step(self, progress: StepInfo) -> None:
-        momentum = rising(self.momentum, progress.step, progress.total)
-        follow(self.key_backbone, self.backbone, momentum)
-        follow(self.key_projector, self.projector, momentum)
-
-    def encoders(self) -> dict[str, nn.Module]:
-        return with_blocks(self.key_backbone if self.encoder == "ema" else self.backbone)
-
-    def head(self) -> nn.Sequential:
-        return self.key_projector if self.encoder == "ema" else self.projector
+    def average(self) -> tuple[Backbone, nn.Sequential]:
+        return self.key_backbone, self.key_projector

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -11,19 +11,22 @@ from torch import Tensor, nn
 from raydistill.losses.queues import binary_contrastive, centroid_cross_entropy, seed_loss, squared_distance
 from raydistill.losses.regression import cross_entropy
 from raydistill.methods.base import Batch, MethodContext
-from raydistill.models.queue import TeacherBatch
-from raydistill.options.queues import SEEDConfig
-
-if TYPE_CHECKING:
-    from raydistill.methods.seed import SEED
+from raydistill.models.queue import Queue, TeacherBatch
+from raydistill.options.seed import SEEDConfig
 
 CENTROID_MOMENTUM = 0.9
 
 
 class Alternative(nn.Module):
-    """Called with the method, the student's features (n, m) and the teacher's embeddings (N, D) of all workers."""
+    """A loss in place of SEED's own.
 
-    def forward(self, method: SEED, features: Tensor, teacher: TeacherBatch, batch: Batch) -> dict[str, Tensor]:
+    `forward` takes the student's features (n, m) of this worker, its projector (m -> D), the teacher's embeddings
+    (N, D) of all workers, the queue of the teacher, and the batch. It returns the loss and its terms by name.
+    """
+
+    def forward(
+        self, features: Tensor, projector: Callable[[Tensor], Tensor], teacher: TeacherBatch, queue: Queue, batch: Batch
+    ) -> dict[str, Tensor]:
         raise TypeError(f"{type(self).__name__} must define forward")
 
     def after_step(self) -> None:
@@ -33,32 +36,42 @@ class Alternative(nn.Module):
 class L2(Alternative):
     """Squared distance of the normalised embeddings."""
 
-    def forward(self, method: SEED, features: Tensor, teacher: TeacherBatch, batch: Batch) -> dict[str, Tensor]:
-        return {"loss": squared_distance(batch.gather(method.projector(features)), teacher.raw)}
+    def forward(
+        self, features: Tensor, projector: Callable[[Tensor], Tensor], teacher: TeacherBatch, queue: Queue, batch: Batch
+    ) -> dict[str, Tensor]:
+        return {"loss": squared_distance(batch.gather(projector(features)), teacher.raw)}
 
 
 class BinaryContrastive(Alternative):
     """CRD's binary form, the queue's entries as negatives."""
 
-    def __init__(self, images: int) -> None:
+    def __init__(self, images: int, tau: float) -> None:
         super().__init__()
-        self.images = images
+        self.images, self.tau = images, tau
 
-    def forward(self, method: SEED, features: Tensor, teacher: TeacherBatch, batch: Batch) -> dict[str, Tensor]:
-        student = batch.gather(method.projector(features))
-        rows = method.queue.rows
-        return {"loss": binary_contrastive(student, teacher.raw, rows, method.options.tau_s, self.images)}
+    def forward(
+        self, features: Tensor, projector: Callable[[Tensor], Tensor], teacher: TeacherBatch, queue: Queue, batch: Batch
+    ) -> dict[str, Tensor]:
+        student = batch.gather(projector(features))
+        rows = queue.rows
+        return {"loss": binary_contrastive(student, teacher.raw, rows, self.tau, self.images)}
 
 
 class A5(Alternative):
     """lambda_a ‖z_T - z_S‖² + lambda_b times SEED's cross-entropy without the own positive (appendix A.5)."""
 
-    def forward(self, method: SEED, features: Tensor, teacher: TeacherBatch, batch: Batch) -> dict[str, Tensor]:
-        options = method.options
-        student = batch.gather(method.projector(features))
+    def __init__(self, options: SEEDConfig) -> None:
+        super().__init__()
+        self.options = options
+
+    def forward(
+        self, features: Tensor, projector: Callable[[Tensor], Tensor], teacher: TeacherBatch, queue: Queue, batch: Batch
+    ) -> dict[str, Tensor]:
+        options = self.options
+        student = batch.gather(projector(features))
         near = squared_distance(student, teacher.raw)
-        similar = method.queue.similarities(teacher)
-        far = seed_loss(student, teacher.raw, method.queue.rows, options.tau_s, options.tau_t, False, similar)
+        similar = queue.similarities(teacher)
+        far = seed_loss(student, teacher.raw, queue.rows, options.tau_s, options.tau_t, False, similar)
         return {"loss": options.lambda_a * near + options.lambda_b * far, "l2": near, "queue": far}
 
 
@@ -77,7 +90,9 @@ class KMeans(Alternative):
         sizes = torch.tensor(counts, dtype=torch.float32)
         self.register_buffer("weights", sizes.sum() / (len(counts) * sizes.clamp(min=1)), persistent=False)
 
-    def forward(self, method: SEED, features: Tensor, teacher: TeacherBatch, batch: Batch) -> dict[str, Tensor]:
+    def forward(
+        self, features: Tensor, projector: Callable[[Tensor], Tensor], teacher: TeacherBatch, queue: Queue, batch: Batch
+    ) -> dict[str, Tensor]:
         assert batch.labels is not None
         return {
             "loss": cross_entropy(batch.gather(self.classifier(features)), batch.gather(batch.labels), self.weights)
@@ -92,16 +107,19 @@ class OnlineClustering(Alternative):
 
     centroids: Tensor
 
-    def __init__(self, clusters: int, width: int) -> None:
+    def __init__(self, clusters: int, width: int, tau: float) -> None:
         super().__init__()
+        self.tau = tau
         self.register_buffer("centroids", F.normalize(torch.randn(clusters, width), dim=1))
         self._moved: Tensor | None = None
 
-    def forward(self, method: SEED, features: Tensor, teacher: TeacherBatch, batch: Batch) -> dict[str, Tensor]:
+    def forward(
+        self, features: Tensor, projector: Callable[[Tensor], Tensor], teacher: TeacherBatch, queue: Queue, batch: Batch
+    ) -> dict[str, Tensor]:
         assigned = (teacher.rows @ self.centroids.T).argmax(1)
         self._moved = self._follow(teacher.rows, assigned)
-        student = batch.gather(method.projector(features))
-        return {"loss": centroid_cross_entropy(student, self.centroids, assigned, method.options.tau_s)}
+        student = batch.gather(projector(features))
+        return {"loss": centroid_cross_entropy(student, self.centroids, assigned, self.tau)}
 
     @torch.no_grad()
     def _follow(self, rows: Tensor, assigned: Tensor) -> Tensor:
@@ -117,15 +135,22 @@ class OnlineClustering(Alternative):
 
 
 def make_alternative(options: SEEDConfig, context: MethodContext, dim: int, width: int) -> Alternative | None:
-    """The loss that stands in for SEED's; None for SEED's own, alone or beside MoCo v2's."""
+    """Make the loss that stands in for SEED's; None for SEED's own, alone or beside MoCo v2's.
+
+    Args:
+        options: of the method.
+        context: what the method is built for.
+        dim: width of the student's features.
+        width: width of the teacher's embeddings.
+    """
     if options.loss == "l2":
         return L2()
     if options.loss == "a5":
-        return A5()
+        return A5(options)
     if options.loss == "binary_contrastive":
-        return BinaryContrastive(context.images)
+        return BinaryContrastive(context.images, options.tau_s)
     if options.loss == "kmeans":
         return KMeans(dim, context.class_counts)
     if options.loss == "online_clustering":
-        return OnlineClustering(options.clusters, width)
+        return OnlineClustering(options.clusters, width, options.tau_s)
     return None

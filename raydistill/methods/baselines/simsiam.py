@@ -5,11 +5,11 @@ from __future__ import annotations
 from torch import Tensor
 
 from raydistill.losses.contrastive import simsiam
+from raydistill.methods._peer import Embedding, Peer
 from raydistill.methods.base import MethodContext
-from raydistill.methods.peer import Embedding, Peer
 from raydistill.models.backbones import Backbone
 from raydistill.models.heads import simsiam_predictor, simsiam_projector
-from raydistill.options.peers import SimSiamConfig
+from raydistill.options.baselines.simsiam import SimSiamConfig
 
 
 class SimSiam(Peer):

@@ -1,0 +1,1 @@
+"""Baselines, a file each."""

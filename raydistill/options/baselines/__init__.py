@@ -1,0 +1,1 @@
+"""Options of the baselines, a file each."""
