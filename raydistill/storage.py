@@ -6,17 +6,16 @@ Credentials and endpoints come from the environment, as Arrow reads them (AWS_AC
 
 from __future__ import annotations
 
-import fcntl
 import fnmatch
 import hashlib
 import logging
 import os
 import posixpath
-import re
+import random
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import timedelta
 from functools import cached_property
 from pathlib import Path
@@ -24,12 +23,15 @@ from types import SimpleNamespace
 from typing import Any, TypeVar
 
 from raydistill.config import ConfigError
+from raydistill.locks import hold_lock
+from raydistill.redaction import HIDDEN, redact
 
 log = logging.getLogger(__name__)
 CACHE = "RAYDISTILL_CACHE"
-PAUSES = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # seconds before an operation that failed is tried again
-# A password before the host, also one with slashes in it; and queries that Arrow takes for credentials.
-_SECRET = re.compile(r":[^@?]*@|[?&][^=&]*(secret|key|token|password|credential|sig)[^=&]*=", re.IGNORECASE)
+PAUSES_S = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)  # at most, before an operation that failed is tried again
+LOCK_TIMEOUT_S = 24 * 3600.0  # what is downloaded, or made from many images, may take hours
+GCS_RETRY_S = 20
+MAX_REASON_LENGTH = 300  # characters
 _FINAL = ("ACCESS_DENIED", "NO_SUCH_BUCKET", "INVALID_ACCESS_KEY", "SIGNATURE_DOES_NOT_MATCH", "PERMISSION_DENIED")
 _HERE = "file://"
 T = TypeVar("T")
@@ -48,7 +50,7 @@ class Remote:
     def __init__(self, uri: str) -> None:
         scheme, colon, rest = uri.partition("://")
         path, mark, self._query = rest.partition("?")
-        if _SECRET.search(rest):
+        if HIDDEN in uri or redact(uri) != uri:
             raise StorageError(f"storage {scheme}://...: give credentials by the environment, not in the address")
         if not (scheme and colon and path.strip("/")):
             raise StorageError(f"storage {uri!r}: expected an address such as s3://bucket/folder")
@@ -203,7 +205,7 @@ class Remote:
         try:
             if self._scheme in ("gs", "gcs") and not self._query:
                 # By itself it goes on trying for a quarter of an hour.
-                return fs.GcsFileSystem(retry_time_limit=timedelta(seconds=20)), self._path
+                return fs.GcsFileSystem(retry_time_limit=timedelta(seconds=GCS_RETRY_S)), self._path
             files, path = fs.FileSystem.from_uri(str(self))
         except (ArrowInvalid, ValueError, OSError, NotImplementedError) as error:
             raise StorageError(f"storage {self}: {_line(error)}") from None
@@ -263,13 +265,13 @@ def sizes(folder: StoragePath, pattern: str) -> dict[str, int]:
 def local_copy(remote: Remote) -> Path:
     """A copy on this machine, made once for each state of the remote; others that want it wait.
 
-    Raises: StorageError when there is nothing, or the storage refuses.
+    Raises: StorageError when there is nothing, or the storage refuses; LockHeldError.
     """
     try:
         if not remote.exists():
             raise StorageError(f"{remote} does not exist")
         target = cache_folder() / "copies" / remote.fingerprint() / remote.name
-        with locked(target.parent.with_suffix(".lock")):
+        with hold_lock(target.parent.with_suffix(".lock"), LOCK_TIMEOUT_S):
             if not target.exists():
                 temporary = target.parent.with_name(f".{target.parent.name}.{os.getpid()}")
                 shutil.rmtree(temporary, ignore_errors=True)
@@ -285,18 +287,15 @@ def reason(error: OSError) -> str:
     return error.strerror or _line(error)
 
 
-@contextmanager
-def locked(path: Path) -> Iterator[None]:
-    """Hold a lock file of this machine. Raises: OSError when it cannot be written."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _retry(action: Callable[[], T], *, draw: Callable[[], float] = random.random) -> T:
+    """Try again for a minute when the storage does not answer; not when it says no.
 
-
-def _retry(action: Callable[[], T]) -> T:
-    """Try again for a minute when the storage does not answer; not when it says no."""
-    for pause in PAUSES:
+    Args:
+        action: what to do.
+        draw: a number between 0 and 1, by which each pause is made shorter, down to half: many workers that were
+            refused at the same moment come back at different ones.
+    """
+    for longest_s in PAUSES_S:
         try:
             return action()
         except (FileNotFoundError, PermissionError):
@@ -304,13 +303,14 @@ def _retry(action: Callable[[], T]) -> T:
         except OSError as error:
             if any(sign in str(error) for sign in _FINAL):
                 raise
-            log.warning("storage does not answer, trying again in %s s (%s)", pause, _line(error))
-        time.sleep(pause)
+            pause_s = longest_s * (1 - draw() / 2)
+            log.warning("storage does not answer, trying again in %.1f s (%s)", pause_s, _line(error))
+        time.sleep(pause_s)
     return action()
 
 
 def _line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:300]
+    return redact(" ".join(str(error).split()))[:MAX_REASON_LENGTH]
 
 
 def _matches(path: str, pattern: str) -> bool:

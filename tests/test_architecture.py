@@ -9,12 +9,14 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "raydistill"
-FOUNDATION = {"errors", "config", "options", "storage"}
+FOUNDATION = {"errors", "config", "options", "redaction", "locks", "storage"}
 MAY_IMPORT = {
     "options": set(),
     "errors": set(),
     "config": {"errors", "options"},
-    "storage": {"errors", "config"},
+    "redaction": set(),
+    "locks": {"errors"},
+    "storage": {"errors", "config", "redaction", "locks"},
     "losses": set(),
     "data": FOUNDATION,
     "models": FOUNDATION,
@@ -26,7 +28,7 @@ MAY_IMPORT = {
     "records": FOUNDATION | {"training"},
     "tracking": FOUNDATION | {"records", "training"},
     "sweep": FOUNDATION | {"methods", "presets", "artifacts", "data", "training", "evaluation", "records", "tracking"},
-    "doctor": {"sweep", "training", "tracking"},
+    "doctor": {"redaction", "sweep", "training", "tracking"},
     "report": FOUNDATION | {"records", "tracking"},
     "export": FOUNDATION | {"artifacts", "data", "methods", "models", "training", "evaluation", "records", "tracking"},
     "cli": FOUNDATION

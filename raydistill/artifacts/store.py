@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from raydistill.errors import RaydistillError
-from raydistill.storage import Remote, StoragePath, cache_folder, locked, reason
+from raydistill.locks import hold_lock
+from raydistill.storage import LOCK_TIMEOUT_S, Remote, StoragePath, cache_folder, reason
 
 log = logging.getLogger(__name__)
 
@@ -161,7 +162,7 @@ class Store:
     def _lock(self, key: str) -> Iterator[None]:
         with ExitStack() as held:
             try:
-                held.enter_context(locked(self.root / ".locks" / key))
+                held.enter_context(hold_lock(self.root / ".locks" / key, LOCK_TIMEOUT_S))
             except OSError as error:
                 raise ArtifactError(f"{self.root} cannot be written ({error.strerror})") from error
             yield
@@ -192,7 +193,7 @@ class RemoteStore(Store):
         with self._refused("read"):
             if not (there / MANIFEST).exists():
                 return None
-            with locked(self.root / ".locks" / f"{key}.fetch"):
+            with hold_lock(self.root / ".locks" / f"{key}.fetch", LOCK_TIMEOUT_S):
                 if (found := super().by_key(kind, key)) is None:
                     temporary = self.root / ".making" / f"{key}-fetch-{os.getpid()}"
                     shutil.rmtree(temporary, ignore_errors=True)

@@ -13,9 +13,9 @@ import typer
 
 from raydistill.config import ConfigError, nearest
 from raydistill.records.layout import is_sweep, named, run_folder
+from raydistill.redaction import redact
 from raydistill.storage import Remote, StoragePath, is_remote, to_path
 from raydistill.sweep.search.space import Space
-from raydistill.tracking.delivery_queue import without_password
 
 if TYPE_CHECKING:
     import torch
@@ -168,9 +168,10 @@ class data_errors:  # noqa: N801 - reads as the statement that it is
 def typed() -> str:
     """The command line, without passwords."""
     program = Path(sys.argv[0]).name
-    return without_password(shlex.join([*(["python"] if program.endswith(".py") else []), program, *sys.argv[1:]]))
+    words = [*(["python"] if program.endswith(".py") else []), program, *sys.argv[1:]]
+    return shlex.join(map(redact, words))
 
 
 def fail(message: object, code: int) -> NoReturn:
-    typer.echo(f"error: {message}", err=True)
+    typer.echo(f"error: {redact(str(message))}", err=True)
     sys.exit(code)

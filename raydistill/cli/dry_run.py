@@ -8,8 +8,8 @@ import yaml
 
 from raydistill import config as configuration
 from raydistill.artifacts.store import open_store
+from raydistill.redaction import redact_values
 from raydistill.sweep.settings import SweepSettings
-from raydistill.tracking.delivery_queue import without_password
 
 
 def describe(plan: SweepSettings) -> str:
@@ -49,7 +49,7 @@ def describe(plan: SweepSettings) -> str:
     work = {
         "sweep": plan.name,
         "directory": str(plan.directory),
-        "tracking_uri": without_password(plan.tracking_uri),
+        "tracking_uri": plan.tracking_uri,
         "images": {
             **{split: len(getattr(dataset, split)) for split in ("train", "val", "test")},
             "classes": len(dataset.classes) if dataset.train.labels is not None else "no labels",
@@ -70,4 +70,4 @@ def describe(plan: SweepSettings) -> str:
         "search_space": plan.space.to_dict(),
         "configuration": configuration.dump(plan.base),
     }
-    return yaml.safe_dump(work, sort_keys=False, width=100)
+    return yaml.safe_dump(redact_values(work), sort_keys=False, width=100)

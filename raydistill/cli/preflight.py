@@ -9,6 +9,7 @@ import typer
 from raydistill.artifacts.store import open_store
 from raydistill.cli.arguments import data_errors
 from raydistill.config import Config, ConfigError
+from raydistill.redaction import redact
 from raydistill.sweep.preflight.checks import check_batch_sizes, check_values
 from raydistill.sweep.search.space import Space
 from raydistill.sweep.settings import SweepSettings
@@ -94,5 +95,5 @@ def _scored(plan: SweepSettings, *, labelled: bool, own_space: bool) -> Space:
         raise ConfigError(
             f"metric.name = {absent!r}: {plan.base.data.source} has {'' if labelled else 'no '}labels; use {wanted!r}"
         )
-    typer.echo(f"{plan.base.data.source} has no labels: trials are scored by {wanted} instead of {absent}")
+    typer.echo(f"{redact(plan.base.data.source)} has no labels: trials are scored by {wanted} instead of {absent}")
     return replace(plan.space, metric=wanted)

@@ -10,7 +10,8 @@ import typer
 
 from raydistill.cli.arguments import shown, target, tracking, working_folder
 from raydistill.config import ConfigError, nearest
-from raydistill.tracking.delivery_queue import one_line, without_password
+from raydistill.redaction import redact
+from raydistill.tracking.delivery_queue import one_line
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -45,7 +46,7 @@ def command(
     from raydistill.report import write
     from raydistill.report.summary import summarize
 
-    option = f" --tracking-uri {shlex.quote(without_password(uri))}" if tracking_uri else ""
+    option = f" --tracking-uri {shlex.quote(redact(uri))}" if tracking_uri else ""
     path = path or _default(sweep, ENDINGS[form])
     try:
         write.write(summarize(found, option=option), form, path, pictures=figures)

@@ -13,10 +13,10 @@ import typer
 from raydistill.cli.arguments import shown, typed
 from raydistill.config import EvalConfig
 from raydistill.records.leaderboard import LeaderboardEntry
+from raydistill.redaction import redact
 from raydistill.storage import Remote
 from raydistill.sweep.run import SweepResult
 from raydistill.sweep.settings import SweepSettings
-from raydistill.tracking.delivery_queue import without_password
 
 
 def conclude(plan: SweepSettings, result: SweepResult, *, artifacts: bool, tracking: bool) -> None:
@@ -26,7 +26,7 @@ def conclude(plan: SweepSettings, result: SweepResult, *, artifacts: bool, track
         typer.echo(line)
     folder, store = shlex.quote(shown(plan.directory)), shlex.quote(shown(plan.artifacts))
     where = f" --artifacts {store}" if artifacts or isinstance(plan.artifacts, Remote) else ""
-    address = without_password(plan.tracking_uri)
+    address = redact(plan.tracking_uri)
     option = f" --tracking-uri {shlex.quote(address)}" if tracking else ""
     server = f"{program('mlflow')} ui --backend-store-uri {shlex.quote(address)}"
     typer.echo("")

@@ -29,11 +29,11 @@ from raydistill.cli.preflight import check_teacher, preflight, say_what_cannot_h
 from raydistill.config import ConfigError
 from raydistill.presets import load_preset
 from raydistill.records.budget import Limits
+from raydistill.redaction import redact
 from raydistill.storage import Remote, to_path
 from raydistill.sweep.search.space import default_space
 from raydistill.sweep.search.space_parser import load_space
 from raydistill.sweep.settings import SweepSettings, with_own_teacher
-from raydistill.tracking.delivery_queue import without_password
 
 
 def command(
@@ -144,4 +144,4 @@ def command(
 
 
 def say_where(plan: SweepSettings) -> None:
-    typer.echo(f"sweep {plan.name} in {shown(plan.directory)}, tracked in {without_password(plan.tracking_uri)}")
+    typer.echo(f"sweep {plan.name} in {shown(plan.directory)}, tracked in {redact(plan.tracking_uri)}")

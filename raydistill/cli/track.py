@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from raydistill.cli.arguments import sweep_folder, working_folder
+from raydistill.redaction import redact
 from raydistill.storage import to_path
-from raydistill.tracking.delivery_queue import without_password
 
 
 def command(
@@ -21,4 +21,4 @@ def command(
     from raydistill.tracking.backfill import backfill
 
     trials = backfill(found, tracking_uri)
-    typer.echo(f"{found.name}, {trials} trials: tracked in {without_password(tracking_uri)}")
+    typer.echo(f"{found.name}, {trials} trials: tracked in {redact(tracking_uri)}")

@@ -2,17 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from raydistill.tracking.delivery_queue import without_password
-
 Status = Literal["ok", "warning", "fault"]
-SECRET_NAME = re.compile(r"TOKEN$|PASSWORD|SECRET|API_KEY|CREDENTIAL", re.IGNORECASE)
-SECRET_FIELD = re.compile(r"([?&;](?:[^=&;\s]*(?:token|password|secret|key|sig|credential)[^=&;\s]*)=)[^&;\s]+", re.I)
 
 
 @dataclass(frozen=True)
@@ -37,12 +31,3 @@ class CheckResult:
 
 
 CheckFunction = Callable[[Setup], Iterable[CheckResult]]
-
-
-def without_secrets(text: str) -> str:
-    """`text` without passwords in addresses, and without what this process's environment keeps secret."""
-    text = SECRET_FIELD.sub(r"\1***", without_password(text))
-    for name, value in os.environ.items():
-        if len(value) >= 6 and SECRET_NAME.search(name):
-            text = text.replace(value, "***")
-    return text

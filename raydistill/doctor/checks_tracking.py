@@ -13,6 +13,7 @@ from packaging.version import InvalidVersion, Version
 from raydistill.doctor.check_result import CheckResult, Setup
 from raydistill.doctor.checks_storage import existing
 from raydistill.doctor.checks_versions import KNOWN
+from raydistill.redaction import redact
 from raydistill.sweep.preflight.security import direct
 from raydistill.tracking import client
 from raydistill.training.checkpoint_files import write_atomically
@@ -49,7 +50,7 @@ def check_tracking(setup: Setup) -> Iterator[CheckResult]:
     try:
         client.connect(uri, client.EXPERIMENT)
     except Exception as error:
-        cause = " ".join(str(error).split())[:300]
+        cause = redact(" ".join(str(error).split()))[:300]
         yield CheckResult(NAME, "fault", f"{uri} cannot be used: {cause}", FIXES.get(kind, FIXES[""]))
         return
     yield (kind == "http" and _old_server(uri)) or CheckResult(NAME, "ok", f"{uri} answers")

@@ -17,8 +17,9 @@ from raydistill.doctor import (
     checks_tracking,
     checks_versions,
 )
-from raydistill.doctor.check_result import CheckFunction, CheckResult, Setup, without_secrets
+from raydistill.doctor.check_result import CheckFunction, CheckResult, Setup
 from raydistill.doctor.subprocess_check import in_subprocess
+from raydistill.redaction import redact, redact_environment
 
 WIDTH = 110
 DISK = "the disk or the server behind it hangs: `mount | grep nfs`, `dmesg | tail`, and what that server says"
@@ -87,7 +88,7 @@ def run_checks(setup: Setup, examinations: Iterable[DiagnosticCheck] | None = No
     began = time.monotonic()
     running = [_Running(each, setup) for each in (CHECKS if examinations is None else examinations)]
     findings = [finding for each in running for finding in each.findings(began)]
-    clean = tuple(replace(f, message=without_secrets(f.message), fix=without_secrets(f.fix)) for f in findings)
+    clean = tuple(replace(f, message=redact_environment(f.message), fix=redact_environment(f.fix)) for f in findings)
     return Diagnosis(clean, any(each.thread.is_alive() for each in running))
 
 
@@ -113,7 +114,7 @@ class _Running:
             for finding in self._examination.check(self._setup):
                 self._found.append(finding)
         except Exception as error:
-            said = " ".join(f"the check itself broke: {type(error).__name__}: {error}".split())[:400]
+            said = redact(" ".join(f"the check itself broke: {type(error).__name__}: {error}".split()))[:400]
             self._found.append(
                 CheckResult(self._examination.name, "fault", said, "report it, with the output of --json")
             )

@@ -11,6 +11,7 @@ from raydistill.artifacts.teachers import teacher_configs
 from raydistill.data.augment import normalization
 from raydistill.export.resolve import ResolvedRun
 from raydistill.records.leaderboard import LeaderboardEntry, baselines, cell
+from raydistill.redaction import redact
 
 SQUEEZED = 96  # pixels; images of up to this size are not cropped
 METRICS = {
@@ -65,7 +66,7 @@ def provenance(found: ResolvedRun) -> dict[str, Any]:
             "stream": config.data.stream_seed,
             "split": config.data.split_seed,
         },
-        "data": {"source": config.data.source, "training_images": found.context["images"]},
+        "data": {"source": redact(config.data.source), "training_images": found.context["images"]},
         "teachers": _teachers(found),
         "scores": scores_of(found),
         "given": found.context,
@@ -84,7 +85,7 @@ def _teachers(found: ResolvedRun) -> list[str]:
         f"{recipe.method.name} on {config.teacher.backbone}, {recipe.train.epochs} epochs on the same images"
         for recipe in teacher_configs(config)
     ]
-    return [*(found.taught.get(source, source) for source in config.teacher.sources), *trained]
+    return [*(redact(found.taught.get(source, source)) for source in config.teacher.sources), *trained]
 
 
 def _versions() -> dict[str, str]:

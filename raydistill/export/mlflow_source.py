@@ -15,8 +15,9 @@ from raydistill.config import ConfigError
 from raydistill.export.resolve import MLFLOW, PROVENANCE, ResolvedRun, from_checkpoint
 from raydistill.records.layout import CONFIG_FILE
 from raydistill.records.names import check_name
+from raydistill.redaction import redact
 from raydistill.tracking.client import EXPERIMENT, ID, OUTCOME, ROLE, SWEEP, TRIAL, connect, database_of
-from raydistill.tracking.delivery_queue import one_line, without_password
+from raydistill.tracking.delivery_queue import one_line
 
 WINNER, COPIES = "raydistill.winner", "raydistill.copies"
 CHECKPOINT, ENCODER = "checkpoint", "encoder"
@@ -111,12 +112,12 @@ def _read(path: Path) -> dict[str, Any]:
 def open_client(uri: str) -> Any:
     """Raises: ConfigError for an address where no MLflow answers."""
     if (database := database_of(uri)) is not None and not database.exists():
-        raise ConfigError(f"--tracking-uri {uri}: there is no such file")
+        raise ConfigError(f"--tracking-uri {redact(uri)}: there is no such file")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     try:
         return connect(uri, EXPERIMENT)
     except Exception as error:
-        raise ConfigError(f"MLflow at {without_password(uri)} cannot be used: {one_line(error)}") from None
+        raise ConfigError(f"MLflow at {redact(uri)} cannot be used: {one_line(error)}") from None
 
 
 def _run(client: Any, run_id: str, uri: str) -> Any:
@@ -125,7 +126,7 @@ def _run(client: Any, run_id: str, uri: str) -> Any:
     try:
         return client.get_run(run_id)
     except MlflowException:
-        raise ConfigError(f"MLflow at {without_password(uri)} has no run {run_id!r}") from None
+        raise ConfigError(f"MLflow at {redact(uri)} has no run {run_id!r}") from None
 
 
 def run_of_sweep(client: Any, sweep: str, identity: str, uri: str) -> Any:
@@ -138,9 +139,9 @@ def run_of_sweep(client: Any, sweep: str, identity: str, uri: str) -> Any:
     found = client.search_runs([experiment.experiment_id], query) if experiment else []
     own = [run for run in found if not identity or run.data.tags.get(ID, identity) == identity]
     if found and not own:
-        raise ConfigError(f"MLflow at {without_password(uri)} holds another sweep called {sweep!r}, not this one")
+        raise ConfigError(f"MLflow at {redact(uri)} holds another sweep called {sweep!r}, not this one")
     if not own:
-        raise ConfigError(f"MLflow at {without_password(uri)} has no run of sweep {sweep}")
+        raise ConfigError(f"MLflow at {redact(uri)} has no run of sweep {sweep}")
     return max(own, key=lambda run: run.data.tags.get(ID) == identity)
 
 
@@ -149,7 +150,7 @@ def run_of_trial(client: Any, parent: Any, trial: str, uri: str) -> Any:
     query = f"tags.`{PARENT_RUN}` = '{parent.info.run_id}' AND tags.`{TRIAL}` = '{check_name('trial', trial)}'"
     found = client.search_runs([parent.info.experiment_id], query, max_results=1)
     if not found:
-        raise ConfigError(f"MLflow at {without_password(uri)} has no run of {parent.data.tags[SWEEP]}/{trial}")
+        raise ConfigError(f"MLflow at {redact(uri)} has no run of {parent.data.tags[SWEEP]}/{trial}")
     return found[0]
 
 

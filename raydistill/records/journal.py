@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from raydistill.config import DEFAULT_OFFSETS
+from raydistill.redaction import redact
 from raydistill.storage import Remote, StoragePath
 
 PART_BYTES = 2**16
@@ -83,7 +84,7 @@ class Journal:
         self._write({"event": "result", "key": key, "epoch": epoch, "metrics": metrics, **news})
 
     def end(self, key: str, outcome: Outcome, message: str = "") -> None:
-        self._write({"event": "end", "key": key, "outcome": outcome, "message": message})
+        self._write({"event": "end", "key": key, "outcome": outcome, "message": redact(message)})
 
     def copy(self, key: str, epoch: int, donor: str, settings: dict[str, Any], config: dict[str, Any]) -> None:
         self._write(

@@ -7,6 +7,7 @@ from typing import Any
 
 import pandas as pd
 
+from raydistill.redaction import redact
 from raydistill.report.formatting import missing, setting
 from raydistill.tracking.client import MESSAGE, OUTCOME, ROLE, SETTINGS
 
@@ -38,7 +39,7 @@ def trials(children: list[Any], keys: pd.Index) -> pd.DataFrame:
         {
             "role": run.data.tags.get(ROLE, ""),
             "outcome": run.data.tags.get(OUTCOME, ""),
-            "message": run.data.tags.get(MESSAGE, ""),
+            "message": redact(run.data.tags.get(MESSAGE, "")),
             "copies": run.data.tags.get("raydistill.copies", ""),
             "started": pd.to_datetime(run.info.start_time, unit="ms"),
             "seconds": seconds(run),

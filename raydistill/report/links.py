@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from urllib.parse import quote
 
+from raydistill.redaction import redact
 from raydistill.report.load import SweepData
-from raydistill.tracking.delivery_queue import without_password
 
 LOCAL = "http://127.0.0.1:5000"  # where `mlflow ui` listens
 MOST = 100  # runs that MLflow's page compares
@@ -14,7 +14,7 @@ MOST = 100  # runs that MLflow's page compares
 
 def links(sweep: SweepData) -> dict[str, str]:
     """Addresses of MLflow's pages of the sweep, by what they show; without a server, those of `mlflow ui`."""
-    server = without_password(sweep.uri).rstrip("/") if sweep.uri.startswith("http") else LOCAL
+    server = redact(sweep.uri).rstrip("/") if sweep.uri.startswith("http") else LOCAL
     experiment = f"{server}/#/experiments/{sweep.experiment_id}"
     found = {
         "the sweep's own run: table, configurations, report": f"{experiment}/runs/{sweep.run_id}",

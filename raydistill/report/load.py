@@ -19,9 +19,10 @@ from raydistill.records.budget import Spent
 from raydistill.records.layout import RESULTS_FILE, SWEEP_FILE
 from raydistill.records.leaderboard import LeaderboardEntry
 from raydistill.records.names import check_name
+from raydistill.redaction import redact
 from raydistill.report import frames
 from raydistill.tracking.client import EXPERIMENT, OUTCOME, ROLE, SWEEP, TRIAL, TrackingError, connect, database_of
-from raydistill.tracking.delivery_queue import one_line, without_password
+from raydistill.tracking.delivery_queue import one_line
 
 THREADS = 8
 PAGE = 1000
@@ -99,12 +100,12 @@ class SweepData:
     @property
     def source(self) -> str:
         """The name of its data; of a folder or a file without those above it."""
-        return str(self.base("data.source", "unknown data")).rstrip("/").rpartition("/")[2]
+        return redact(str(self.base("data.source", "unknown data"))).rstrip("/").rpartition("/")[2]
 
     @property
     def command(self) -> str:
         """Command that started the sweep; empty where an earlier version did not record it."""
-        return self.tags.get("raydistill.command", "")
+        return redact(self.tags.get("raydistill.command", ""))
 
     @property
     def environment(self) -> dict[str, str]:
@@ -213,7 +214,7 @@ def load(uri: str, name: str) -> SweepData:
     if not parents:
         known = [run.data.tags[SWEEP] for run in _runs(client, f"tags.`{ROLE}` = 'sweep'")]
         near = nearest(name, known) if known else ""
-        raise ConfigError(f"there is no sweep {name!r} in {without_password(uri)}{near}")
+        raise ConfigError(f"there is no sweep {name!r} in {redact(uri)}{near}")
     parent = min(parents, key=lambda run: run.info.start_time)
     children = _runs(client, f"tags.`{SWEEP}` = '{name}' AND tags.`{TRIAL}` LIKE '%'")
     children.sort(key=lambda run: run.data.tags[TRIAL])
@@ -255,7 +256,7 @@ def _reader(uri: str) -> Any:
     except TrackingError:
         raise
     except Exception as error:
-        raise TrackingError(f"MLflow at {without_password(uri)} cannot be used: {one_line(error)}") from error
+        raise TrackingError(f"MLflow at {redact(uri)} cannot be used: {one_line(error)}") from error
 
 
 def _runs(client: Any, query: str) -> list[Any]:

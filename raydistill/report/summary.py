@@ -9,6 +9,7 @@ from typing import Any
 
 from raydistill.records.budget import describe_spent
 from raydistill.records.leaderboard import LeaderboardEntry, line, scored
+from raydistill.redaction import redact
 from raydistill.report.caveats import caveats
 from raydistill.report.comparison import baselines, finalists, metrics, paired, sentences
 from raydistill.report.conclusion import conclusion
@@ -17,7 +18,6 @@ from raydistill.report.importance import importances, oob_r2, why_none
 from raydistill.report.links import links
 from raydistill.report.load import SweepData
 from raydistill.report.savings import describe, savings
-from raydistill.tracking.delivery_queue import without_password
 
 LEADERS = 5
 PLACES = {"storage": "runs", "artifacts": "artifacts"}
@@ -202,7 +202,8 @@ def _winner(sweep: SweepData) -> dict[str, str]:
     """All settings of the run that won."""
     if sweep.winner is None:
         return {}
-    return {str(path): setting(value) for path, value in sweep.params.loc[sweep.winner].items() if not missing(value)}
+    params = sweep.params.loc[sweep.winner]
+    return {str(path): redact(setting(value)) for path, value in params.items() if not missing(value)}
 
 
 def _about(sweep: SweepData) -> dict[str, str]:
@@ -222,7 +223,7 @@ def _about(sweep: SweepData) -> dict[str, str]:
         "seeds": setting(sweep.identity.get("seeds", "")),
         "preset": sweep.identity.get("preset", ""),
         "spent": describe_spent(sweep.spent) if sweep.spent else "",
-        "tracked in": without_password(sweep.uri),
+        "tracked in": redact(sweep.uri),
     }
     return {name: value for name, value in found.items() if value and value != MISSING}
 
@@ -235,7 +236,7 @@ def _typed(spec: dict[str, Any]) -> str:
 def _data(sweep: SweepData) -> dict[str, str]:
     fraction = sweep.base("data.validation_fraction")
     found = {
-        "source": sweep.base("data.source"),
+        "source": redact(str(sweep.base("data.source") or "")),
         "images": ", ".join(f"{number} {split}" for split, number in sweep.images.items()),
         "split": fraction
         and f"seed {sweep.base('data.split_seed', 0)}; for validation {percent(fraction)} of train "
@@ -255,7 +256,7 @@ def _commands(sweep: SweepData, option: str) -> dict[str, str]:
         found["train the winner again"] = f"raydistill train {sweep.name}{storage}{artifacts}{option}"
         found["export the winner"] = f"raydistill export {sweep.name} --format timm{storage}{option}"
     found["write this report"] = f"raydistill report {sweep.name}{option}"
-    address = without_password(sweep.uri)
+    address = redact(sweep.uri)
     if not address.startswith("http"):  # a server is there already
         found["compare the trials in MLflow"] = f"mlflow ui --backend-store-uri {shlex.quote(address)}"
     return found
@@ -263,5 +264,5 @@ def _commands(sweep: SweepData, option: str) -> dict[str, str]:
 
 def _elsewhere(sweep: SweepData, name: str, folder: str) -> str:
     """The flag of a place that is not where commands look by themselves."""
-    place = sweep.tags.get(f"raydistill.{name}", "")
+    place = redact(sweep.tags.get(f"raydistill.{name}", ""))
     return "" if place in ("", str(Path.cwd() / folder)) else f" --{name} {shlex.quote(place)}"

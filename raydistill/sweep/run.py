@@ -23,6 +23,7 @@ from raydistill.records.layout import (
     SWEEP_FILE,
 )
 from raydistill.records.leaderboard import LeaderboardEntry
+from raydistill.redaction import redact, redact_values
 from raydistill.storage import StoragePath
 from raydistill.sweep.checkpoint_retention import CheckpointRetention
 from raydistill.sweep.cluster import connected_cluster
@@ -42,7 +43,6 @@ from raydistill.sweep.workers.cleanup import kill_actor_tree
 from raydistill.sweep.workers.local_launcher import Launcher, LocalLauncher, choose_launcher
 from raydistill.sweep.workers.worker_group import WorkerGroupSettings, on_this_node
 from raydistill.tracking.client import EXPERIMENT
-from raydistill.tracking.delivery_queue import without_password
 from raydistill.tracking.sync import (
     log_conclusion,
     log_trials,
@@ -96,7 +96,7 @@ def run_sweep(settings: SweepSettings, *, resume: bool = False, launcher: Launch
     finally:
         undelivered = tracker.close(outcome)
         if undelivered:
-            log.warning("%d events were not delivered to %s", undelivered, without_password(settings.tracking_uri))
+            log.warning("%d events were not delivered to %s", undelivered, redact(settings.tracking_uri))
 
 
 def _origin(settings: SweepSettings, *, resume: bool) -> dict[str, Any]:
@@ -110,13 +110,13 @@ def _origin(settings: SweepSettings, *, resume: bool) -> dict[str, Any]:
             return dict(json.loads(path.read_text()))
     own = {} if resume else {"id": uuid.uuid4().hex}
     return own | {
-        "command": settings.command,
+        "command": redact(settings.command),
         "storage": str(settings.storage),
         "artifacts": str(settings.artifacts),
         "environment": environment(),
         "images": dict(settings.images),
         "image_size": settings.image_size,
-        **({"teachers": dict(settings.teachers)} if settings.teachers else {}),
+        **({"teachers": redact_values(settings.teachers)} if settings.teachers else {}),
     }
 
 

@@ -7,9 +7,9 @@ import json
 from raydistill.config import ConfigError, read_yaml
 from raydistill.records.journal import read_events
 from raydistill.records.layout import JOURNAL_FILE, ORIGIN_FILE, RESULTS_FILE, SCORES_FILE, SWEEP_FILE
+from raydistill.redaction import redact
 from raydistill.storage import StoragePath
 from raydistill.tracking.client import EXPERIMENT
-from raydistill.tracking.delivery_queue import without_password
 from raydistill.tracking.sync import (
     log_conclusion,
     log_scores,
@@ -56,5 +56,5 @@ def backfill(folder: StoragePath, tracking_uri: str) -> int:
         log_conclusion(tracker, folder, ended)
     left = tracker.close("finished" if concluded else "interrupted", DELIVERY_TIMEOUT_S, ended)
     if left:
-        raise TrackingError(f"{without_password(tracking_uri)} did not take {left} events; tell it again")
+        raise TrackingError(f"{redact(tracking_uri)} did not take {left} events; tell it again")
     return len(trials)

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import closing, contextmanager, nullcontext
+from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from raydistill.errors import RaydistillError
+from raydistill.locks import LockHeldError, hold_lock
 from raydistill.records.names import check_name
+from raydistill.redaction import redact, redact_values
 from raydistill.storage import Remote, StoragePath
 from raydistill.tracking.delivery_queue import Point
 
@@ -31,7 +32,7 @@ EXPERIMENT = "raydistill"
 PARAMS_PER_CALL, PARAM_LENGTH, TAG_LENGTH = 100, 6000, 5000
 MAX_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
 PROBE = {MAX_RETRIES: "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
-LOCK_TIMEOUT_S = 120.0  # seconds; creating the tables takes a few of them
+LOCK_TIMEOUT_S = 120.0  # creating the tables takes a few of them
 
 
 class TrackingError(RaydistillError, RuntimeError):
@@ -104,7 +105,7 @@ class MLflowRuns:
         upload(self.run(key).id, str(path), folder or None)
 
     def end(self, key: str, outcome: str, message: str, when: int) -> None:
-        self.tag(key, {OUTCOME: outcome, MESSAGE: message})
+        self.tag(key, {OUTCOME: outcome, MESSAGE: redact(message)})
         run = self.run(key)
         self._client.set_terminated(run.id, STATUS.get(outcome, "FAILED"), when)
         run.running = False
@@ -205,33 +206,19 @@ def _check_database(path: Path) -> None:
 
 @contextmanager
 def locked(database: Path) -> Iterator[None]:
-    """Alone with a SQLite file among the processes of this machine, by a lock file beside it, which stays.
+    """Alone with a SQLite file, by a lock file beside it, which stays.
 
     Raises: TrackingError if the lock cannot be had.
     """
     path = database.with_name(f"{database.name}.lock")
-    try:
-        file = path.open("w")
-    except OSError as error:
-        raise TrackingError(f"{path}: {error.strerror}") from error
-    with file:
-        end = time.monotonic() + LOCK_TIMEOUT_S
-        while not _lock(file):
-            if time.monotonic() > end:
-                raise TrackingError(f"{path}: held by another process for {LOCK_TIMEOUT_S:g} s; end it, or wait for it")
-            time.sleep(0.05)
+    with ExitStack() as held:
+        try:
+            held.enter_context(hold_lock(path, LOCK_TIMEOUT_S))
+        except LockHeldError as error:
+            raise TrackingError(str(error)) from error
+        except OSError as error:
+            raise TrackingError(f"{path}: {error.strerror}") from error
         yield
-
-
-def _lock(file: IO[str]) -> bool:
-    """Whether the lock could be had at once."""
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    except OSError as error:
-        raise TrackingError(f"{file.name}: {error.strerror}") from error
-    return True
 
 
 @contextmanager
@@ -246,7 +233,7 @@ def _environment(values: Mapping[str, str]) -> Iterator[None]:
 
 
 def texts(params: Mapping[str, Any]) -> dict[str, str]:
-    return {name: _text(value)[:PARAM_LENGTH] for name, value in params.items()}
+    return {name: _text(redact_values(value))[:PARAM_LENGTH] for name, value in params.items()}
 
 
 def _text(value: Any) -> str:

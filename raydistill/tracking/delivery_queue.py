@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
+
+from raydistill.redaction import redact
 
 log = logging.getLogger(__name__)
 
@@ -143,10 +144,5 @@ def transient(error: Exception) -> bool:
 
 
 def one_line(error: Exception) -> str:
-    return without_password(" ".join(f"{type(error).__name__}: {error}".split())[:300])
-
-
-def without_password(text: str) -> str:
-    """Text in which passwords of addresses, also those in queries, are replaced by `***`."""
-    text = re.sub(r"//[^/\s]*@", "//***@", text)
-    return re.sub(r"([?&][^=&\s]*(?:secret|key|token|password|credential)[^=&\s]*=)[^&\s]*", r"\1***", text, flags=re.I)
+    """Return the error without secrets; shortened last, since half an address hides nothing."""
+    return redact(" ".join(f"{type(error).__name__}: {error}".split()))[:300]

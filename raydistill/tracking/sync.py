@@ -11,6 +11,7 @@ from raydistill.records.journal import TrialRecord, apply_event, read_events, ro
 from raydistill.records.layout import BUDGET_FILE, RESULTS_FILE, TABLE_FILE, WINNER_CONFIG_FILE
 from raydistill.records.leaderboard import LeaderboardEntry, baselines
 from raydistill.records.scores import read_scores
+from raydistill.redaction import redact_values
 from raydistill.storage import StoragePath
 from raydistill.tracking.client import ROLE, SETTINGS
 from raydistill.tracking.tracker import Tracker
@@ -27,7 +28,7 @@ def sweep_tags(identity: dict[str, Any], origin: dict[str, Any]) -> dict[str, An
     return {
         "params": flatten(identity["base"]) | {"trials": identity["trials"], "seeds": identity["seeds"]},
         "tags": {"raydistill.method": identity["base"]["method"]["name"]}
-        | {f"raydistill.{k}": v if isinstance(v, str) else json.dumps(v) for k, v in origin.items()},
+        | {f"raydistill.{k}": v if isinstance(v, str) else json.dumps(v) for k, v in redact_values(origin).items()},
     }
 
 

@@ -14,6 +14,7 @@ from functools import partial
 from typing import Any, Literal
 
 from raydistill.records.names import check_name
+from raydistill.redaction import redact
 from raydistill.storage import StoragePath
 from raydistill.tracking.client import (
     ID,
@@ -26,7 +27,7 @@ from raydistill.tracking.client import (
     now,
     texts,
 )
-from raydistill.tracking.delivery_queue import METRICS_PER_CALL, DeliveryQueue, Event, Point, without_password
+from raydistill.tracking.delivery_queue import METRICS_PER_CALL, DeliveryQueue, Event, Point, one_line
 
 log = logging.getLogger(__name__)
 
@@ -66,9 +67,9 @@ class Tracker:
                 raise TrackingError(f"it holds another sweep called {sweep!r}; choose another name")
             self._runs.start(PARENT, texts(params), dict(tags or {}), when or now())
         except Exception as error:
-            cause = " ".join(str(error).split())[:400]
+            cause = redact(" ".join(str(error).split()))[:400]
             hint = "give --tracking-uri sqlite:///mlflow.db or http://HOST:PORT"
-            raise TrackingError(without_password(f"MLflow at {uri} cannot be used: {cause}; {hint}")) from error
+            raise TrackingError(f"MLflow at {redact(uri)} cannot be used: {cause}; {hint}") from error
         self.parent_id = self._runs.run(PARENT).id
         self._open: set[str] = set()
         self._queue = DeliveryQueue(self._runs.log)
@@ -151,7 +152,7 @@ class Tracker:
 
             monitor = SystemMetricsMonitor(self.parent_id, sampling_interval=10, tracking_uri=uri)
         except Exception as error:
-            log.warning("system metrics are not tracked: %s", error)
+            log.warning("system metrics are not tracked: %s", one_line(error))
             return
         threading.Thread(target=self._sample, args=(monitor,), name="system-metrics", daemon=True).start()
 
@@ -165,6 +166,6 @@ class Tracker:
                 for part in monitor.monitors:
                     part.clear_metrics()
             except Exception as error:
-                log.warning("system metrics are no longer tracked: %s", error)
+                log.warning("system metrics are no longer tracked: %s", one_line(error))
                 return
             self.log_parent(readings, step=int((now() - start) / 1000 / monitor.sampling_interval))

@@ -22,9 +22,10 @@ from typer.testing import CliRunner
 
 from raydistill.cli import app
 from raydistill.doctor import checks_cluster, checks_machine, checks_storage, checks_torch, checks_versions, diagnostics
-from raydistill.doctor.check_result import CheckResult, Setup, without_secrets
+from raydistill.doctor.check_result import CheckResult, Setup
 from raydistill.doctor.diagnostics import CHECKS, DiagnosticCheck, run_checks
 from raydistill.doctor.subprocess_check import in_subprocess
+from raydistill.redaction import redact_environment
 from raydistill.tracking.client import connect
 
 ROOT = Path(__file__).parents[2]
@@ -495,7 +496,7 @@ def test_a_disk_that_is_full_when_it_comes_to_it(tmp_path, monkeypatch):
 )
 def test_secrets_are_not_printed(monkeypatch, text):
     monkeypatch.setenv("RAY_AUTH_TOKEN", SECRET)
-    assert SECRET not in without_secrets(text)
+    assert SECRET not in redact_environment(text)
 
 
 def test_the_text_names_faults_and_what_mends_them(tmp_path, monkeypatch):

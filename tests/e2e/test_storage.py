@@ -13,6 +13,7 @@ import torch
 from helpers.buckets import BUCKET, s3_server
 from helpers.datafiles import folder
 from helpers.ports import free_ports
+from helpers.secret_addresses import AWKWARD, SECRET
 
 from raydistill import storage
 from raydistill.artifacts.store import ArtifactError, open_store
@@ -108,7 +109,7 @@ class TestRemote:
         assert time.monotonic() - began < 60
 
     def test_what_fails_for_a_moment_is_tried_again(self, bucket, monkeypatch):
-        monkeypatch.setattr(storage, "PAUSES", (0.01, 0.01))
+        monkeypatch.setattr(storage, "PAUSES_S", (0.01, 0.01))
         calls = []
 
         def flaky(error):
@@ -122,6 +123,25 @@ class TestRemote:
         with pytest.raises(OSError, match="ACCESS_DENIED"):
             storage._retry(lambda: flaky(OSError("AWS Error ACCESS_DENIED")))
         assert len(calls) == 1
+
+    def test_pauses_differ_between_workers(self, monkeypatch):
+        slept = []
+        monkeypatch.setattr(storage, "PAUSES_S", (1.0, 2.0, 4.0))
+        monkeypatch.setattr(storage.time, "sleep", slept.append)
+
+        def refuse():
+            raise OSError("connection reset")
+
+        drawn = iter([0.0, 0.5, 1.0])
+        with pytest.raises(OSError, match="connection reset"):
+            storage._retry(refuse, draw=lambda: next(drawn))
+        assert slept == [1.0, 1.5, 2.0]
+
+    @pytest.mark.parametrize("address", AWKWARD.values(), ids=AWKWARD)
+    def test_an_address_with_a_secret_is_refused_without_it(self, address):
+        with pytest.raises(StorageError, match="credentials by the environment") as caught:
+            to_path(address)
+        assert SECRET not in str(caught.value)
 
     def test_an_address_of_this_machine_is_a_path(self, tmp_path):
         assert to_path(f"file://{tmp_path}") == to_path(str(tmp_path)) == tmp_path

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from raydistill.records.names import check_name
+from raydistill.redaction import redact
 from raydistill.tracking import client as mlflow_client
 from raydistill.tracking import delivery_queue
 from raydistill.tracking.tracker import Tracker, TrackingError
@@ -437,4 +438,4 @@ def test_pickles_are_off_by_default(opened: Callable[..., Tracker], monkeypatch:
     ],
 )
 def test_no_password_of_an_address_is_shown(address: str, shown: str) -> None:
-    assert delivery_queue.without_password(f"MLflow at {address} is away") == f"MLflow at {shown} is away"
+    assert redact(f"MLflow at {address} is away") == f"MLflow at {shown} is away"
