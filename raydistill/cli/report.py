@@ -11,6 +11,7 @@ import typer
 from raydistill.cli.arguments import shown, target, tracking, working_folder
 from raydistill.config import ConfigError, nearest
 from raydistill.redaction import redact
+from raydistill.table import Table
 from raydistill.tracking.delivery_queue import one_line
 
 if TYPE_CHECKING:
@@ -62,7 +63,6 @@ def command(
 
 def listing(found: pd.DataFrame) -> str:
     """The sweeps of a store as a table, newest first."""
-    from raydistill.records.leaderboard import markdown
     from raydistill.report.formatting import heading, score
 
     if found.empty:
@@ -79,7 +79,7 @@ def listing(found: pd.DataFrame) -> str:
         ]
         for name, row in found.iterrows()
     ]
-    return markdown(header, body)
+    return Table(header, body).markdown()
 
 
 def _default(sweep: str, ending: str) -> Path:

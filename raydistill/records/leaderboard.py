@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from raydistill.records.journal import TrialRecord
+from raydistill.table import Table
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def render(rows: list[LeaderboardEntry], metrics: Sequence[str]) -> str:
     """
     columns = scored(rows, metrics)
     header = ["configuration", "seeds", "epochs", *columns, "settings"]
-    return markdown(header, [line(row, columns) for row in rows])
+    return Table(header, [line(row, columns) for row in rows]).markdown()
 
 
 def scored(rows: list[LeaderboardEntry], metrics: Sequence[str]) -> list[str]:
@@ -69,17 +70,7 @@ def render_front(records: list[TrialRecord], objectives: Sequence[tuple[str, str
         [record.key, *(shown(name, record.last(name) or 0.0) for name, _ in objectives), short(record.settings)]
         for record in records
     ]
-    return markdown(header, body)
-
-
-def markdown(header: list[str], body: list[list[str]]) -> str:
-    widths = [max(len(line[i]) for line in [header, *body]) for i in range(len(header))]
-
-    def line(cells: list[str]) -> str:
-        return "| " + " | ".join(c.ljust(w) for c, w in zip(cells, widths, strict=True)).rstrip() + " |"
-
-    rule = "|" + "|".join("-" * (width + 2) for width in widths) + "|"
-    return "\n".join([line(header), rule, *map(line, body)])
+    return Table(header, body).markdown()
 
 
 def shown(metric: str, value: float) -> str:

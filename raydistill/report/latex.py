@@ -5,28 +5,9 @@ from __future__ import annotations
 from raydistill.report.comparison import finalists
 from raydistill.report.formatting import MISSING
 from raydistill.report.importance import oob_r2
-from raydistill.report.summary import SweepSummary, Table
+from raydistill.report.summary import SweepSummary
+from raydistill.table import Table
 
-SPECIAL = {
-    "\\": r"\textbackslash{}",
-    "&": r"\&",
-    "%": r"\%",
-    "$": r"\$",
-    "#": r"\#",
-    "_": r"\_",
-    "{": r"\{",
-    "}": r"\}",
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "<": r"\textless{}",
-    ">": r"\textgreater{}",
-    "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
-    "±": r"$\pm$",
-    "−": r"$-$",
-    "–": "--",
-    "…": r"\dots{}",
-}
 SETTINGS = r">{\raggedright\arraybackslash}p{0.45\linewidth}"  # a column that may be long
 
 
@@ -40,16 +21,14 @@ def latex(summary: SweepSummary) -> str:
     space = Table(header, [[*row, *([shares.get(row[0], MISSING)] if shares else [])] for row in summary.space.body])
     what = f"{summary.sweep.method} on {summary.sweep.source}"
     tables = [
-        _table(
-            final,
+        final.latex(
             "l" + "r" * (len(final.header) - 1),
             f"{name}-final",
             f"Winner and baselines of the sweep {name} ({what}): mean ± standard deviation over seeds."
             if summary.sweep.rows
             else f"Best trials so far of the sweep {name} ({what}), validation scores of one seed.",
         ),
-        _table(
-            space,
+        space.latex(
             f"l{SETTINGS}{'l' * (len(header) - 2)}",
             f"{name}-settings",
             f"What the sweep {name} ({what}) searched, and its winner"
@@ -61,32 +40,3 @@ def latex(summary: SweepSummary) -> str:
         ),
     ]
     return "\n".join([r"% \usepackage{array} \usepackage{booktabs} \usepackage[T1]{fontenc}", *filter(None, tables)])
-
-
-def escape(text: str) -> str:
-    """Text as LaTeX shows it, in one line."""
-    return "".join(SPECIAL.get(letter, letter) for letter in " ".join(text.split()))
-
-
-def _table(found: Table, columns: str, label: str, caption: str) -> str:
-    """Empty for one without rows."""
-    if not found.body:
-        return ""
-    head, *body = [" & ".join(map(escape, row)) + r" \\" for row in [found.header, *found.body]]
-    return "\n".join(
-        [
-            r"\begin{table}[t]",
-            r"\centering",
-            f"\\caption{{{escape(caption)}}}",
-            f"\\label{{tab:{label}}}",
-            f"\\begin{{tabular}}{{{columns}}}",
-            r"\toprule",
-            head,
-            r"\midrule",
-            *body,
-            r"\bottomrule",
-            r"\end{tabular}",
-            r"\end{table}",
-            "",
-        ]
-    )

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from raydistill.records.leaderboard import markdown as table
 from raydistill.report.formatting import heading, short_names
-from raydistill.report.summary import SweepSummary, Table
+from raydistill.report.summary import SweepSummary
+from raydistill.table import Table, escape_html, escape_markdown
 
 
 def markdown(summary: SweepSummary, pictures: Mapping[str, str] | None = None) -> str:
@@ -15,21 +15,21 @@ def markdown(summary: SweepSummary, pictures: Mapping[str, str] | None = None) -
 
 
 def _blocks(summary: SweepSummary, pictures: Mapping[str, str]) -> Iterator[str]:
-    yield f"# {_text(summary.title)}"
-    yield _text(summary.conclusion)
-    yield "\n".join(f"- {_text(caveat)}" for caveat in summary.caveats)
+    yield f"# {escape_html(summary.title)}"
+    yield escape_html(summary.conclusion)
+    yield "\n".join(f"- {escape_html(caveat)}" for caveat in summary.caveats)
     yield f"## {'Final' if summary.sweep.rows else 'Best so far'}"
     yield _table(summary.final) or "No trial has been trained to the end yet."
-    yield _text(summary.note)
+    yield escape_html(summary.note)
     yield _table(summary.comparisons)
-    yield _text(summary.compared) if summary.comparisons.body else ""
+    yield escape_html(summary.compared) if summary.comparisons.body else ""
     yield "## Settings"
     yield _table(summary.space)
     yield _table(Table(["setting", "explains by itself"], [list(pair) for pair in summary.shares.items()]))
-    yield _text(summary.worth or summary.no_shares)
+    yield escape_html(summary.worth or summary.no_shares)
     yield "## Training"
-    yield _text(summary.savings)
-    yield from (f"![{_text(caption)}]({address})" for caption, address in pictures.items())
+    yield escape_html(summary.savings)
+    yield from (f"![{escape_html(caption)}]({address})" for caption, address in pictures.items())
     yield "## Trials"
     yield _table(_trials(summary))
     yield "## The winner's settings"
@@ -38,8 +38,8 @@ def _blocks(summary: SweepSummary, pictures: Mapping[str, str]) -> Iterator[str]
     yield _pairs("sweep", summary.about)
     yield _pairs("data", summary.data)
     yield _pairs("environment", summary.environment)
-    yield "\n\n".join(f"{_text(what)}:\n\n```bash\n{command}\n```" for what, command in summary.commands.items())
-    yield "\n".join(f"- [{_text(name)}]({address})" for name, address in summary.links.items())
+    yield "\n\n".join(f"{escape_html(what)}:\n\n```bash\n{command}\n```" for what, command in summary.commands.items())
+    yield "\n".join(f"- [{escape_html(name)}]({address})" for name, address in summary.links.items())
 
 
 def _trials(summary: SweepSummary) -> Table:
@@ -58,15 +58,4 @@ def _pairs(name: str, values: Mapping[str, str]) -> str:
 
 def _table(found: Table) -> str:
     """Empty for one without rows."""
-    if not found.body:
-        return ""
-    return table([_cell(text) for text in found.header], [[_cell(text) for text in row] for row in found.body])
-
-
-def _cell(text: str) -> str:
-    return _text(text).replace("|", "\\|")
-
-
-def _text(text: str) -> str:
-    """One line in which nothing is taken for HTML."""
-    return " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return found.markdown(escape_markdown) if found.body else ""

@@ -18,6 +18,7 @@ from raydistill.report.importance import importances, oob_r2, why_none
 from raydistill.report.links import links
 from raydistill.report.load import SweepData
 from raydistill.report.savings import describe, savings
+from raydistill.table import Table
 
 LEADERS = 5
 PLACES = {"storage": "runs", "artifacts": "artifacts"}
@@ -31,14 +32,6 @@ UNPAIRED = (
     "Student's, paired by seed."
 )
 ROLES = ("search", "final", "teacher")
-
-
-@dataclass(frozen=True)
-class Table:
-    """Cells as they are shown, a list for each row."""
-
-    header: list[str]
-    body: list[list[str]]
 
 
 @dataclass(frozen=True)

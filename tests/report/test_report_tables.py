@@ -5,9 +5,10 @@ import re
 import pytest
 from helpers.sweeps import whole
 
-from raydistill.report.latex import escape, latex
+from raydistill.report.latex import latex
 from raydistill.report.markdown import markdown
 from raydistill.report.summary import summarize
+from raydistill.table import escape_latex
 
 HOSTILE = r"<script> a|b & 100% #1 $x_1$ {y} ~ ^ \end{tabular}"
 
@@ -55,8 +56,8 @@ def test_latex_has_whole_tables(summary):
 
 
 def test_everything_that_latex_reads_is_escaped():
-    assert escape(HOSTILE) == (
+    assert escape_latex(HOSTILE) == (
         r"\textless{}script\textgreater{} a\textbar{}b \& 100\% \#1 \$x\_1\$ \{y\} \textasciitilde{} "
         r"\textasciicircum{} \textbackslash{}end\{tabular\}"
     )
-    assert escape("1 ± 2 − 3 – …\nx") == r"1 $\pm$ 2 $-$ 3 -- \dots{} x"
+    assert escape_latex("1 ± 2 − 3 – …\nx") == r"1 $\pm$ 2 $-$ 3 -- \dots{} x"
