@@ -14,12 +14,12 @@ from __future__ import annotations
 import argparse
 import datetime
 import json
-import statistics
 import time
 from collections.abc import Callable
 
 import kornia.augmentation as kornia
 import torch
+from measure import ratio, spread
 from torch import Tensor
 from torchvision import transforms as v1
 from torchvision.transforms import v2
@@ -130,12 +130,18 @@ def main() -> None:
     print(f"{datetime.date.today()}, torch {torch.__version__}, {len(images)} images. Pixels of each arm:")
     check_parity(arms, images)
     times = measure(arms, images, options.repeats)
-    medians = {name: statistics.median(values) for name, values in times.items()}
+    figures = {name: spread(values) for name, values in times.items()}
     print("\nms per image and view:  median     min     max   ours is faster by")
     for name, values in times.items():
-        spread = f"{medians[name]:7.4f} {min(values):7.4f} {max(values):7.4f}"
-        print(f"  {name:20s} {spread}   {medians[name] / medians['ours']:.1f}")
-    print(json.dumps({"augment_ms_per_view": {name: round(value, 5) for name, value in medians.items()}}))
+        shown = " ".join(f"{number:7.4f}" for number in figures[name])
+        print(f"  {name:20s} {shown}   {ratio(values, times['ours'])}")
+    result = {
+        "augment_ms_per_view": {name: round(figure.value, 5) for name, figure in figures.items()},
+        "augment_ms_per_view_spread": {
+            name: [round(figure.low, 5), round(figure.high, 5)] for name, figure in figures.items()
+        },
+    }
+    print(json.dumps(result))
 
 
 if __name__ == "__main__":

@@ -15,11 +15,11 @@ from __future__ import annotations
 import argparse
 import copy
 import json
-import statistics
-import time
 from collections.abc import Callable
+from typing import Any
 
 import torch
+from measure import MIN_REPEATS, Spread, as_json, in_turn, ratio, spread
 from torch import Tensor, nn
 from torch.func import functional_call, grad, replace_all_batch_norm_modules_, stack_module_state, vmap
 
@@ -148,20 +148,17 @@ def arms_of(work: Work) -> dict[str, Callable[[], None]]:
     return arms
 
 
-def seconds_in_turn(arms: dict[str, Callable[[], None]], repeats: int, steps: int, device: torch.device) -> dict:
-    seconds: dict[str, list[float]] = {name: [] for name in arms}
-    for turn in range(repeats + 1):
-        for name, arm in arms.items():
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            began = time.perf_counter()
-            for _ in range(steps):
-                arm()
-            if device.type == "cuda":
-                torch.cuda.synchronize()
-            if turn:
-                seconds[name].append((time.perf_counter() - began) / steps)
-    return {name: statistics.median(values) for name, values in seconds.items()}
+def seconds_in_turn(
+    arms: dict[str, Callable[[], None]], repeats: int, steps: int, device: torch.device
+) -> dict[str, list[float]]:
+    """Seconds of a step of each arm, in turn."""
+    settle = torch.cuda.synchronize if device.type == "cuda" else lambda: None
+    return in_turn(arms, repeats, steps=steps, settle=settle)
+
+
+def speedups(seconds: dict[str, list[float]]) -> dict[str, Spread]:
+    """Serial time over each other arm's."""
+    return {name: ratio(seconds["serial"], values) for name, values in seconds.items() if name != "serial"}
 
 
 def main() -> None:
@@ -175,18 +172,17 @@ def main() -> None:
     given = parser.parse_args()
     device = torch.device(given.device)
     backbones, counts = (["resnet10_w4"], [2]) if given.quick else (given.backbones, given.counts)
-    repeats, steps = (1, 1) if given.quick else (given.repeats, 20 if device.type == "cuda" else 2)
-    result: dict[str, dict[str, float]] = {}
+    repeats, steps = (MIN_REPEATS, 1) if given.quick else (given.repeats, 20 if device.type == "cuda" else 2)
+    result: dict[str, dict[str, Any]] = {}
     for backbone in backbones:
         for count in counts:
             work = Work(backbone, count, 8 if given.quick else given.batch, device)
             work.check()
             seconds = seconds_in_turn(arms_of(work), repeats, steps, device)
-            shown = ", ".join(f"{name} {1000 * value / count:.1f}" for name, value in seconds.items())
+            shown = ", ".join(f"{name} {spread(values) / (count / 1000)}" for name, values in seconds.items())
             print(f"{backbone}, {count} learners, ms a learner and step: {shown}")
-            for name, value in seconds.items():
-                if name != "serial":
-                    result.setdefault(backbone, {})[f"{name}_{count}"] = round(seconds["serial"] / value, 2)
+            figures = {f"{name}_{count}": figure for name, figure in speedups(seconds).items()}
+            result.setdefault(backbone, {}).update(as_json(figures, 2))
     print(json.dumps(result))
 
 

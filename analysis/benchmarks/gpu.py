@@ -29,7 +29,8 @@ import torch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from fused import Work, arms_of, seconds_in_turn
+from fused import Work, arms_of, seconds_in_turn, speedups
+from measure import MIN_REPEATS, Spread, as_json, in_turn, ratio, spread
 from PIL import Image
 
 from raydistill import config
@@ -114,19 +115,16 @@ def matmul_peak(device: torch.device) -> float:
     """FLOP per second of a large bf16 matrix product."""
     n = 8192 if device.type == "cuda" else 1024
     a, b = (torch.randn(n, n, device=device, dtype=torch.bfloat16) for _ in range(2))
-    for _ in range(3):
-        a @ b
-    settle(device)
-    began = time.perf_counter()
-    for _ in range(10):
-        a @ b
-    settle(device)
-    return 10 * 2 * n**3 / (time.perf_counter() - began)
+    seconds = in_turn({"product": lambda: a @ b}, MIN_REPEATS, steps=10, settle=lambda: settle(device))
+    return 2 * n**3 / spread(seconds["product"]).value
 
 
-def speed(learners: list[Learner], stream: Stream, device: torch.device, epochs: int) -> tuple[float, float]:
-    """Images per second of all learners together, and the share of time spent waiting for the stream."""
-    waited = total = 0.0
+def speed(
+    learners: list[Learner], stream: Stream, device: torch.device, epochs: int
+) -> tuple[list[float], list[float]]:
+    """Images per second of all learners together, and the share of time spent waiting for the stream, by epoch."""
+    rates, waits = [], []
+    images = stream.steps_per_epoch * stream.batch_size * len(learners)
     for epoch in range(epochs + 1):
         for learner in learners:
             learner.start_epoch()
@@ -140,10 +138,10 @@ def speed(learners: list[Learner], stream: Stream, device: torch.device, epochs:
             mark = time.perf_counter()
         settle(device)
         if epoch:
-            total += time.perf_counter() - began
-            waited += idle
-    images = epochs * stream.steps_per_epoch * stream.batch_size * len(learners)
-    return images / total, waited / total
+            seconds = time.perf_counter() - began
+            rates.append(images / seconds)
+            waits.append(idle / seconds)
+    return rates, waits
 
 
 def main() -> None:
@@ -158,38 +156,42 @@ def main() -> None:
     result: dict = {"device": name, "torch": torch.__version__, "parity": parity(device)}
     print(f"parity, relative difference to the CPU after five steps: {result['parity']}")
     student = {"name": "simclr", "backbone": "resnet18" if cuda else "resnet10_w16"}
-    epochs = 1 if options.quick or not cuda else 3
     images = noise(16_384 if cuda else 256)
     peak = matmul_peak(device)
     result["matmul_tflops"] = peak / 1e12
-    result["images_per_second"], result["waiting"], result["utilisation"] = {}, {}, {}
+    measured: dict[str, dict[str, Spread]] = {"images_per_second": {}, "waiting": {}, "utilisation": {}}
     for precision in ("fp32", "bf16"):
         for batch in (256, 1024) if cuda else (64,):
             stream = stream_of(images, batch, device)
             learner = learner_of(student, batch, device, stream.steps_per_epoch, precision=precision)
-            rate, waiting = speed([learner], stream, device, epochs)
-            used = 2 * rate * flops_per_image(learner) / peak
+            rates, waits = speed([learner], stream, device, MIN_REPEATS)
+            rate, waiting, used = spread(rates), spread(waits), spread(rates) / (peak / 2 / flops_per_image(learner))
             key = f"{precision}, batch {batch}"
-            result["images_per_second"][key], result["waiting"][key], result["utilisation"][key] = rate, waiting, used
-            print(f"{key:16} {rate:9.0f} images/s of two views, waiting {waiting:.1%}, {used:.1%} of the matmul rate")
-    result["pack_images_per_second"] = {}
-    batch = 256 if cuda else 64
-    result["pack_vs_serial"] = {}
+            for name, figure in zip(measured, (rate, waiting, used), strict=True):
+                measured[name][key] = figure
+            print(f"{key:16} {rate} images/s of two views, waiting {waiting}, {used} of the matmul rate")
+    measured |= {"pack_images_per_second": {}, "pack_vs_serial": {}}
+    batch, alone = 256 if cuda else 64, []
     for count in (1, 4, 16, 32) if cuda else (1, 2):
         stream = stream_of(images, batch, device)
         pack = [learner_of(student, batch, device, stream.steps_per_epoch, seed=i) for i in range(count)]
-        rate, _ = speed(pack, stream, device, 1)
-        result["pack_images_per_second"][count] = rate
-        result["pack_vs_serial"][count] = rate / result["pack_images_per_second"][1]
-        print(f"pack of {count:2}       {rate:9.0f} trial-images/s, {result['pack_vs_serial'][count]:.2f} times serial")
+        rates, _ = speed(pack, stream, device, MIN_REPEATS)
+        alone = alone or rates
+        rate, gain = spread(rates), ratio(rates, alone)
+        measured["pack_images_per_second"][str(count)], measured["pack_vs_serial"][str(count)] = rate, gain
+        print(f"pack of {count:2}       {rate} trial-images/s, {gain} times serial")
+    for name, figures in measured.items():
+        result[name] = {key: figure.value for key, figure in figures.items()}
+        result[f"{name}_spread"] = {key: [figure.low, figure.high] for key, figure in figures.items()}
     result["fused_vs_serial"] = {}
     for count in (4, 16) if cuda else (2,):
         work = Work(student["backbone"], count, batch if cuda else 8, device)
         work.check()
-        seconds = seconds_in_turn(arms_of(work), 5 if cuda else 1, 20 if cuda else 1, device)
-        ratios = {name: seconds["serial"] / value for name, value in seconds.items() if name != "serial"}
-        result["fused_vs_serial"][count] = ratios
-        print(f"{count} learners in turn {1000 * seconds['serial']:.1f} ms a step; times faster: {ratios}")
+        seconds = seconds_in_turn(arms_of(work), 5 if cuda else MIN_REPEATS, 20 if cuda else 1, device)
+        gains = speedups(seconds)
+        result["fused_vs_serial"][count] = as_json(gains)
+        shown = ", ".join(f"{name} {gain}" for name, gain in gains.items())
+        print(f"{count} learners in turn {spread(seconds['serial']) / 0.001} ms a step; times faster: {shown}")
     print(json.dumps(result))
 
 

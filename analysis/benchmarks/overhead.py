@@ -9,7 +9,7 @@
 A trivial trial trains SimCLR's smallest ResNet on 40 images of 8 px for three epochs. For the sweep the cost of
 a trial is the slope between a small and a large sweep, so that what is paid once (starting Ray Train, MLflow's
 tables, the final) does not count; the whole time of the large one is printed beside it. All in one run, on one
-local Ray of two CPUs.
+local Ray of two CPUs, everything several times. A slope that is lost in the noise of its repeats is an error.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ os.environ |= {
 }
 
 import ray
+from measure import MIN_REPEATS, as_json, difference, ratio, spread
 from ray import train, tune
 
 from raydistill import config
@@ -48,6 +49,7 @@ VALUES: dict[str, Any] = {
 
 def sweep_seconds(folder: Path, trials: int) -> float:
     """Seconds of a whole random sweep of this many trials, one seed."""
+    folder.mkdir()
     space = folder / "space.yaml"
     space.write_text("method: random\nparameters: {train.lr: {min: 0.001, max: 0.01}}\n")
     settings = SweepSettings(
@@ -112,28 +114,33 @@ def tune_seconds(function: Any, folder: Path, trials: int, *, concurrent: int, c
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="fewer trials")
-    quick = parser.parse_args().quick
+    parser.add_argument("--repeats", type=int, default=MIN_REPEATS)
+    given = parser.parse_args()
+    quick, repeats = given.quick, range(given.repeats)
     small, large, trainers, bare = (4, 12, 2, 8) if quick else (8, 72, 4, 64)
     logging.getLogger("ray").setLevel(logging.ERROR)
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        once, whole = sweep_seconds(folder, small), sweep_seconds(folder, large)
-        sweep_s = (whole - once) / (large - small)
-        function_s = tune_seconds(bare_trial, folder, bare, concurrent=LEARNERS, cpus=0.001)
-        trainer_s = tune_seconds(torchtrainer_trial, folder, trainers, concurrent=2, cpus=0.001)
+        pairs = [[sweep_seconds(folder / f"{n}-{r}", n) for n in (small, large)] for r in repeats]
+        once, whole = zip(*pairs, strict=True)
+        slope = difference(whole, once) / (large - small)
+        function = [tune_seconds(bare_trial, folder / f"f{r}", bare, concurrent=LEARNERS, cpus=0.001) for r in repeats]
+        trainer = [
+            tune_seconds(torchtrainer_trial, folder / f"t{r}", trainers, concurrent=2, cpus=0.001) for r in repeats
+        ]
     ray.shutdown()
-    print(f"this sweep            {sweep_s:7.2f} s a trial ({large} trials with everything: {whole:.1f} s)")
-    print(f"a bare Tune function  {function_s:7.2f} s a trial ({bare} trials)")
-    print(f"a TorchTrainer each   {trainer_s:7.2f} s a trial ({trainers} trials)")
+    print(f"this sweep            {slope} s a trial ({large} trials with everything: {spread(whole)} s)")
+    print(f"a bare Tune function  {spread(function)} s a trial ({bare} trials)")
+    print(f"a TorchTrainer each   {spread(trainer)} s a trial ({trainers} trials)")
     result = {
-        "sweep_s": sweep_s,
-        "torchtrainer_s": trainer_s,
-        "tune_function_s": function_s,
-        "beyond_tune_s": sweep_s - function_s,
-        "torchtrainer_over_sweep": trainer_s / sweep_s,
+        "sweep_s": slope,
+        "torchtrainer_s": spread(trainer),
+        "tune_function_s": spread(function),
+        "beyond_tune_s": difference(slope, function),
+        "torchtrainer_over_sweep": ratio(trainer, slope),
     }
-    print(json.dumps({name: round(value, 3) for name, value in result.items()}))
+    print(json.dumps(as_json(result)))
 
 
 if __name__ == "__main__":

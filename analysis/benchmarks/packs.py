@@ -23,7 +23,6 @@ from __future__ import annotations
 import argparse
 import json
 import logging
-import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -31,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from measure import MIN_REPEATS, Spread, as_json, in_turn, ratio, spread
 from teacher_bank import publish_random
 from torch import Tensor
 
@@ -145,18 +145,6 @@ def run(pack: Pack) -> None:
     for report in pack.run_epoch():
         if report.error:
             raise SystemExit(report.error)
-
-
-def seconds_in_turn(arms: dict[str, Callable[[], None]], repeats: int) -> dict[str, list[float]]:
-    """Seconds of each arm, in turn; the first turn warms up and is dropped."""
-    seconds: dict[str, list[float]] = {name: [] for name in arms}
-    for turn in range(repeats + 1):
-        for name, arm in arms.items():
-            began = time.perf_counter()
-            arm()
-            if turn:
-                seconds[name].append(time.perf_counter() - began)
-    return seconds
 
 
 def train_alone(loop: dict[str, Any]) -> None:
@@ -280,7 +268,7 @@ def main() -> None:
     given = parser.parse_args()
     student, teacher = (given.student, "resnet50") if not given.quick else ("resnet10_w4", "resnet10_w8")
     trials, images, repeats, epochs = (
-        (3, 128, 1, 1) if given.quick else (given.trials, given.images, given.repeats, given.epochs)
+        (3, 128, MIN_REPEATS, 1) if given.quick else (given.trials, given.images, given.repeats, given.epochs)
     )
     # A quarter more, since a fifth of the training images is for validation.
     data = {
@@ -294,31 +282,28 @@ def main() -> None:
         key = publish_random(store, teacher, stem="imagenet" if teacher == "resnet50" else "small")
         bench = Bench(load_dataset(configuration.DataConfig(**data)), data, store, key, student, trials)
         bench.check()
-        seconds = seconds_in_turn(bench.arms(scored=given.evaluate), repeats)
+        seconds = in_turn(bench.arms(scored=given.evaluate), repeats)
         steps = len(bench.dataset.train) // data["batch_size"]
         print(
             f"{trials} trials of {student} taught by {teacher}, {steps * data['batch_size']} images an epoch, "
             f"{torch.get_num_threads()} threads"
         )
-        median = {arm: statistics.median(values) for arm, values in seconds.items()}
         for arm, values in seconds.items():
-            rate = trials / median[arm] * 3600
-            print(
-                f"{arm:15} {median[arm]:8.2f} s ({min(values):.2f} to {max(values):.2f}) an epoch of all trials, "
-                f"{rate:,.0f} trial-epochs an hour"
-            )
+            each = spread(values)
+            print(f"{arm:15} {each} s an epoch of all trials, {trials / each.value * 3600:,.0f} trial-epochs an hour")
         result = {
-            "pack_vs_serial": median["serial"] / median["pack"],
-            "pack_vs_students_only": median["students"] / median["pack"],
+            "pack_vs_serial": ratio(seconds["serial"], seconds["pack"]),
+            "pack_vs_students_only": ratio(seconds["students"], seconds["pack"]),
         }
         if given.evaluate:
-            result["scored_pack_vs_serial"] = median["serial, scored"] / median["pack, scored"]
+            result["scored_pack_vs_serial"] = ratio(seconds["serial, scored"], seconds["pack, scored"])
         if given.some:
-            result |= others(bench, Path(name), min(given.some, trials), epochs, teacher, median["pack"] / trials)
-    print(json.dumps({name: round(value, 2) for name, value in result.items()}))
+            pack = [value / trials for value in seconds["pack"]]
+            result |= others(bench, Path(name), min(given.some, trials), epochs, teacher, pack)
+    print(json.dumps(as_json(result, 2)))
 
 
-def others(bench: Bench, folder: Path, trials: int, epochs: int, teacher: str, pack: float) -> dict[str, float]:
+def others(bench: Bench, folder: Path, trials: int, epochs: int, teacher: str, pack: list[float]) -> dict[str, Spread]:
     """Arms 4 and 5, by the trial-epoch; `pack` is the pack's seconds for one."""
     import ray
 
@@ -330,12 +315,15 @@ def others(bench: Bench, folder: Path, trials: int, epochs: int, teacher: str, p
     found = {}
     for name, function in (("torchtrainer", torchtrainer_trial), ("lightly_tune", lightly_trial)):
         extra = {"images": str(pixels), "teacher": teacher}
-        each = tuned_seconds(function, bench, folder, trials, epochs, extra) / epochs
+        each = [
+            tuned_seconds(function, bench, folder / str(repeat), trials, epochs, extra) / epochs
+            for repeat in range(MIN_REPEATS)
+        ]
         print(
-            f"{name:15} {each:8.2f} s a trial-epoch ({trials} trials of {epochs} epochs, {CONCURRENT} at a time); "
-            f"the pack {pack:.2f} s"
+            f"{name:15} {spread(each)} s a trial-epoch ({trials} trials of {epochs} epochs, {CONCURRENT} at a time); "
+            f"the pack {spread(pack)} s"
         )
-        found[f"pack_vs_{name}"] = each / pack
+        found[f"pack_vs_{name}"] = ratio(each, pack)
     ray.shutdown()
     return found
 

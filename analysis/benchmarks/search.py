@@ -8,7 +8,8 @@
 Both run through the same sweep, score validation images after every epoch, and find their teacher ready. The
 clock of each starts when its first learner has ended an epoch (Ray's start is left out of both). Printed: the best
 score so far against time. Last line: {"time_to_grid_best": seconds until the search had reached the grid's best
-final score, as a share of the whole grid's seconds; null if it never did}, and how far it came.
+final score, as a share of the whole grid's seconds; null if it did not in every repeat}, and how far it came. Grid
+and search are repeated, in turn; a share is the median over the repeats, and its spread the least and the most.
 """
 
 from __future__ import annotations
@@ -19,11 +20,12 @@ import logging
 import os
 import random
 import tempfile
-from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import ray
 import yaml
+from measure import MIN_REPEATS, as_json, spread
 
 from raydistill import config as configuration
 from raydistill.config import Config
@@ -38,7 +40,9 @@ FULL = {
     "train.lr": [1e-3, 3e-3, 1e-2],
 }
 QUICK = {"method.tau_t": [0.01, 0.1], "train.lr": [1e-3, 1e-2]}
+MOMENT_S = 1e-3  # the clock starts with the first score, which may be the best
 SHARES = (0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0)
+Curve = list[tuple[float, float, int, str]]
 
 
 def settings(folder: Path, name: str, base: Config, points: dict, stop: dict | None, **values: object) -> SweepSettings:
@@ -59,7 +63,7 @@ def settings(folder: Path, name: str, base: Config, points: dict, stop: dict | N
     )
 
 
-def curve(directory: Path) -> list[tuple[float, float, int, str]]:
+def curve(directory: Path) -> Curve:
     """(seconds, val_knn, epoch, trial) of every scored epoch of the search's trials, in order of time."""
     events = [json.loads(line) for line in (directory / "journal.jsonl").read_text().splitlines()]
     found = [
@@ -71,7 +75,7 @@ def curve(directory: Path) -> list[tuple[float, float, int, str]]:
     return [(when - began, *rest) for when, *rest in found]
 
 
-def best_until(points: list[tuple[float, float, int, str]], seconds: float) -> float:
+def best_until(points: Curve, seconds: float) -> float:
     return max((value for when, value, *_ in points if when <= seconds), default=0.0)
 
 
@@ -82,6 +86,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=9)
     parser.add_argument("--eta", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--repeats", type=int, default=MIN_REPEATS, help="of grid and search")
     parser.add_argument("--quick", action="store_true", help="few points, two epochs: a check that it runs")
     given = parser.parse_args()
     points, epochs = (QUICK, 2) if given.quick else (FULL, given.epochs)
@@ -103,35 +108,50 @@ def main() -> None:
     ray.init(address="local", include_dashboard=False, log_to_driver=False, logging_level=logging.ERROR)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        grid = settings(folder, "grid", base, points, None, learners=1, threads=given.threads)
         stop = {"type": "asha", "min_iter": 1, "eta": given.eta}
-        search = replace(settings(folder, "search", base, shuffled, stop, learners=None), threads=given.threads)
         # The teacher first, for both.
-        run_sweep(replace(settings(folder, "teacher", base, {"train.lr": [1e-3]}, None, threads=given.threads)))
-        for arm in (search, grid):
-            run_sweep(arm)
-        full, found = curve(grid.directory), curve(search.directory)
+        run_sweep(settings(folder, "teacher", base, {"train.lr": [1e-3]}, None, threads=given.threads))
+        pairs = []
+        for repeat in range(given.repeats):
+            search = settings(folder, f"search-{repeat}", base, shuffled, stop, learners=None, threads=given.threads)
+            grid = settings(folder, f"grid-{repeat}", base, points, None, learners=1, threads=given.threads)
+            for arm in (search, grid):
+                run_sweep(arm)
+            pairs.append((curve(grid.directory), curve(search.directory)))
     ray.shutdown()
+    full, found = pairs[0]
     total = full[-1][0]
-    goal = max(value for _, value, epoch, _ in full if epoch == epochs)
-    reached = next((when for when, value, *_ in found if value >= goal), None)
-    near = next((when for when, value, *_ in found if value >= goal - 0.005), None)
-    best = max(value for _, value, epoch, _ in found if epoch == epochs)
     print(
-        f"{grid.trials} points of {epochs} epochs: the grid took {total:.0f} s and {len(full)} trial-epochs, "
+        f"{grid.trials} points of {epochs} epochs: the first grid took {total:.0f} s and {len(full)} trial-epochs, "
         f"the search {found[-1][0]:.0f} s and {len(found)}"
     )
     print("share of the grid's time   " + "".join(f"{share:>9.0%}" for share in SHARES))
     for label, arm in (("grid", full), ("search", found)):
         print(f"best val_knn, {label:12} " + "".join(f"{100 * best_until(arm, s * total):>9.2f}" for s in SHARES))
-    result = {
-        "time_to_grid_best": None if reached is None else round(reached / total, 3),
-        "time_to_within_half_a_point": None if near is None else round(near / total, 3),
-        "search_seconds": round(found[-1][0] / total, 3),
-        "grid_best": round(goal, 4),
-        "search_best": round(best, 4),
-    }
-    print(json.dumps(result))
+    print(json.dumps(conclusion(pairs, epochs)))
+
+
+def conclusion(pairs: list[tuple[Curve, Curve]], epochs: int) -> dict[str, Any]:
+    """The last line, out of the curves of grid and search of each repeat."""
+    goals = [max(value for _, value, epoch, _ in full if epoch == epochs) for full, _ in pairs]
+    bests = [max(value for _, value, epoch, _ in found if epoch == epochs) for _, found in pairs]
+    seconds = [found[-1][0] / full[-1][0] for full, found in pairs]
+    figures = {"search_seconds": spread(seconds)}
+    result: dict[str, Any] = {}
+    for name, below in (("time_to_grid_best", 0.0), ("time_to_within_half_a_point", 0.005)):
+        shares = [share_until(full, found, goal - below) for (full, found), goal in zip(pairs, goals, strict=True)]
+        reached = [share for share in shares if share is not None]
+        if len(reached) < len(shares):
+            result[name] = result[f"{name}_spread"] = None
+        else:
+            figures[name] = spread(reached)
+    return result | as_json(figures) | as_json({"grid_best": spread(goals), "search_best": spread(bests)}, 4)
+
+
+def share_until(full: Curve, found: Curve, goal: float) -> float | None:
+    """When the search had this score, as a share of the grid's seconds; None if it never had."""
+    reached = next((when for when, value, *_ in found if value >= goal), None)
+    return None if reached is None else max(reached, MOMENT_S) / full[-1][0]
 
 
 if __name__ == "__main__":

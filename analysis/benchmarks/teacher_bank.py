@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 
 import torch
+from measure import Spread, as_json, ratio, spread
 
 from raydistill import config as configuration
 from raydistill.artifacts import teachers
@@ -38,7 +39,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", default="digits", help="a data set as `sweep.py --data` takes it, shown at 32 px")
     parser.add_argument("--images", type=int, default=256, help="training images")
-    parser.add_argument("--repeats", type=int, default=3, help="timed epochs of each; the fastest counts")
+    parser.add_argument("--repeats", type=int, default=3, help="timed epochs of each")
     parser.add_argument("--quick", action="store_true", help="tiny networks: a check that it runs, no measurement")
     arguments = parser.parse_args()
     student, teacher = ("resnet10_w4", "resnet10_w8") if arguments.quick else ("resnet18", "resnet50")
@@ -66,7 +67,8 @@ def main() -> None:
                 "train": {"epochs": 100},
                 "teacher": {"sources": [f"artifact:{key}"]},
             }
-            result[f"{name}_speedup"] = compare(name, values, store, dataset, arguments.repeats)
+            speedup = compare(name, values, store, dataset, arguments.repeats)
+            result |= as_json({f"{name}_speedup": speedup}, 2)
         print(json.dumps(result))
 
 
@@ -82,7 +84,7 @@ def publish_random(store: Store, backbone: str, stem: Stem = "small") -> str:
     return store.get("teacher", {"random": backbone, "stem": stem}, make).name
 
 
-def compare(name: str, values: dict, store: Store, dataset: Dataset, repeats: int) -> float:
+def compare(name: str, values: dict, store: Store, dataset: Dataset, repeats: int) -> Spread:
     """The live epoch's time over the bank's; refuses if their losses differ by more than half precision explains."""
     packs = {}
     for bank in (False, True):
@@ -104,11 +106,11 @@ def compare(name: str, values: dict, store: Store, dataset: Dataset, repeats: in
             if epoch >= 2:
                 seconds[bank].append(time.perf_counter() - started)
         worst = max(worst, abs(losses[True] / losses[False] - 1))
-    live, banked = (min(seconds[bank]) for bank in (False, True))
-    print(f"{name}: live {live:.2f} s, bank {banked:.2f} s an epoch; losses differ by at most {worst:.1e} (relative)")
+    live, banked = (spread(seconds[bank]) for bank in (False, True))
+    print(f"{name}: live {live} s, bank {banked} s an epoch; losses differ by at most {worst:.1e} (relative)")
     if worst > 1e-2:
         raise SystemExit(f"{name}: the bank's losses are not the live teacher's")
-    return round(live / banked, 2)
+    return ratio(seconds[False], seconds[True])
 
 
 if __name__ == "__main__":

@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import statistics
 import time
 from collections.abc import Callable
 
@@ -22,6 +21,7 @@ import torch
 from augment import natural_noise
 from lightly.loss import NTXentLoss
 from lightly.transforms import SimCLRTransform
+from measure import MIN_REPEATS, as_json, ratio, spread
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2.functional import to_pil_image
 
@@ -142,18 +142,14 @@ def main() -> None:
     images = natural_noise(4 * BATCH if quick else 12 * BATCH)
     ratios = {}
     for backbone in BACKBONES:
-        speeds = measure(backbone, images, 2 if quick else 5)
-        medians = {arm: statistics.median(values) for arm, values in speeds.items()}
-        for arm, values in speeds.items():
-            print(f"{backbone:13} {arm:19} {medians[arm]:8.1f} images/s  ({min(values):.1f} to {max(values):.1f})")
-        ratios[backbone] = medians["raydistill"] / max(v for arm, v in medians.items() if arm != "raydistill")
+        speeds = measure(backbone, images, MIN_REPEATS if quick else 5)
+        figures = {arm: spread(values) for arm, values in speeds.items()}
+        for arm, figure in figures.items():
+            print(f"{backbone:13} {arm:19} {figure} images/s")
+        fastest = max((arm for arm in speeds if arm != "raydistill"), key=lambda arm: figures[arm].value)
+        ratios[backbone] = ratio(speeds["raydistill"], speeds[fastest])
     print(
-        json.dumps(
-            {
-                "simclr_vs_lightly": round(ratios["resnet18"], 3),
-                "simclr_vs_lightly_tiny": round(ratios["resnet10_w16"], 3),
-            }
-        )
+        json.dumps(as_json({"simclr_vs_lightly": ratios["resnet18"], "simclr_vs_lightly_tiny": ratios["resnet10_w16"]}))
     )
 
 
