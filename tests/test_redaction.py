@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from sqlalchemy import make_url
 from sqlalchemy.exc import ArgumentError
 
-from raydistill.redaction import HIDDEN, redact, redact_environment
+from raydistill.redaction import HIDDEN, redact, redact_environment, redact_values
 
 PIECES = [*"ab:/@?&=#;.1 '*-\n", "http://", "pg://", "s3://", "sig=", "***"]
 PASSWORD = st.text(st.sampled_from("ab1/@:?#=.;,'\"%+-*!$~()"), min_size=1)
@@ -68,6 +68,11 @@ def test_what_sqlalchemy_takes_for_a_password_is_hidden(password, scheme):
     except (ArgumentError, ValueError):  # an @ and then a colon: what follows is no port
         assert "@" in password
     assert redact(address) == f"{scheme}://***@host:5432/db"
+
+
+def test_texts_inside_of_values_are_redacted():
+    values = {"a": ["http://x:y@h", 1, None], "b": {"c": ("http://h/?sig=1", "plain")}}
+    assert redact_values(values) == {"a": ["http://***@h", 1, None], "b": {"c": ["http://h/?sig=***", "plain"]}}
 
 
 def test_the_environments_secrets_are_hidden(monkeypatch):
