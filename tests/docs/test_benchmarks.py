@@ -2,12 +2,10 @@
 
 import importlib.util
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+from helpers.commands import run_script
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "analysis" / "benchmarks"
@@ -18,15 +16,7 @@ NEEDS = {"augment.py": "kornia", "throughput.py": "lightly"}
 def run(path, *arguments):
     if path.name in NEEDS and importlib.util.find_spec(NEEDS[path.name]) is None:
         pytest.skip(f"needs {NEEDS[path.name]}: pip install -e '.[benchmarks]'")
-    done = subprocess.run(
-        [sys.executable, str(path), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=280,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+    return run_script(path, *arguments)
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.name)
