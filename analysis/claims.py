@@ -25,10 +25,11 @@ from raydistill.config import Config
 from raydistill.data.sources import load_dataset
 from raydistill.evaluation.final import score
 from raydistill.evaluation.online import evaluate
+from raydistill.planning.prepare import ensure_teachers
 from raydistill.presets import load_preset
-from raydistill.training.messages import Assignment, EpochResult
+from raydistill.training.messages import EpochResult, JoinRequest
 from raydistill.training.pack import Pack
-from raydistill.training.prepare import ensure_teachers
+from raydistill.trial_spec import TrialSpec
 
 HERE = Path(__file__).parent
 METRICS = ("test_knn", "test_probe")
@@ -81,12 +82,15 @@ def main() -> None:
     results: dict[str, list[dict[str, float]]] = {name: [] for name in ARMS}
     for seed in range(arguments.seeds):
         configs = {name: configured(arm, arguments, seed) for name, arm in ARMS.items()}
-        for config in configs.values():
-            ensure_teachers(config, store, arguments.work / "teachers", evaluate=evaluate, on_epoch=tell("teacher"))
-        train_side_by_side(configs, store, arguments.work / f"seed-{seed}", seed)
+        work = arguments.work / "teachers"
+        specs = {
+            name: ensure_teachers(TrialSpec(config), store, work, evaluate=evaluate, on_epoch=tell("teacher"))
+            for name, config in configs.items()
+        }
+        train_side_by_side(specs, store, arguments.work / f"seed-{seed}", seed)
         for name, config in configs.items():
             directory = arguments.work / f"seed-{seed}" / name
-            results[name].append(score(configuration.dump(config), str(directory), threads=torch.get_num_threads()))
+            results[name].append(score(config, str(directory), threads=torch.get_num_threads()))
     minutes = (time.perf_counter() - started) / 60
     arguments.out.mkdir(parents=True, exist_ok=True)
     (arguments.out / "claims.json").write_text(json.dumps(results, indent=1) + "\n")
@@ -113,14 +117,14 @@ def configured(arm: Arm, arguments: argparse.Namespace, seed: int) -> Config:
     return configuration.load(configuration.assign(load_preset(arm.method, "default"), settings | arm.changes))
 
 
-def train_side_by_side(configs: dict[str, Config], store: Store, work: Path, seed: int) -> None:
+def train_side_by_side(specs: dict[str, TrialSpec], store: Store, work: Path, seed: int) -> None:
     """One pack for all arms; resumes from their checkpoints. Raises SystemExit if an arm fails."""
-    data = next(iter(configs.values())).data
-    if any(config.data != data for config in configs.values()):
+    data = next(iter(specs.values())).data
+    if any(spec.data != data for spec in specs.values()):
         raise SystemExit("the arms' presets disagree about the data; they could not share a stream")
     pack = Pack(load_dataset(data), data, evaluate=evaluate, store=store)
-    for name, config in configs.items():
-        failed = pack.add(Assignment(name, configuration.dump(config), str(work / name)))
+    for name, spec in specs.items():
+        failed = pack.add(JoinRequest(name, spec, str(work / name)))
         if failed is not None and failed.error:
             raise SystemExit(f"{name}: {failed.error}")
     while pack.learners:

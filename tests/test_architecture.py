@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "raydistill"
-FOUNDATION = {"errors", "config", "options", "redaction", "locks", "storage", "table"}
+FOUNDATION = {"errors", "config", "options", "redaction", "locks", "storage", "table", "trial_spec"}
 MAY_IMPORT = {
     "options": set(),
     "errors": set(),
@@ -18,17 +18,20 @@ MAY_IMPORT = {
     "locks": {"errors"},
     "table": set(),
     "storage": {"errors", "config", "redaction", "locks"},
+    "trial_spec": {"config"},
     "losses": set(),
     "data": FOUNDATION,
     "models": FOUNDATION,
     "methods": FOUNDATION | {"losses", "models", "data"},
     "presets": {"config"},
-    "artifacts": FOUNDATION | {"presets", "data", "models", "methods"},
+    "artifacts": FOUNDATION | {"data", "models", "methods"},
     "training": FOUNDATION | {"artifacts", "methods", "models", "data"},
+    "planning": FOUNDATION | {"presets", "artifacts", "methods", "models", "data", "training"},
     "evaluation": FOUNDATION | {"artifacts", "methods", "data", "training"},
     "records": FOUNDATION | {"training"},
     "tracking": FOUNDATION | {"records", "training"},
-    "sweep": FOUNDATION | {"methods", "presets", "artifacts", "data", "training", "evaluation", "records", "tracking"},
+    "sweep": FOUNDATION
+    | {"methods", "presets", "planning", "artifacts", "data", "training", "evaluation", "records", "tracking"},
     "doctor": {"redaction", "sweep", "training", "tracking"},
     "report": FOUNDATION | {"records", "tracking"},
     "export": FOUNDATION | {"artifacts", "data", "methods", "models", "training", "evaluation", "records", "tracking"},
@@ -38,6 +41,7 @@ MAY_IMPORT = {
         "export",
         "report",
         "presets",
+        "planning",
         "artifacts",
         "sweep",
         "evaluation",
@@ -50,7 +54,7 @@ MAY_IMPORT = {
     "__main__": {"cli"},
     "__init__": set(),
 }
-CORE = FOUNDATION | {"losses", "data", "models", "methods", "presets", "artifacts", "training"}
+CORE = FOUNDATION | {"losses", "data", "models", "methods", "presets", "artifacts", "training", "planning"}
 FORBIDDEN = ("ray", "mlflow", "optuna", "faiss", "lightning")
 
 
@@ -95,10 +99,11 @@ for name in {modules()!r}:
     importlib.import_module(name)
 from raydistill import config
 from raydistill.training.single import train
+from raydistill.trial_spec import TrialSpec
 options = {{"name": "dogo", "backbones": ["resnet10_w4", "resnet10_w4"]}}
 data = {{"limit": 40, "batch_size": 16, "image_size": 8}}
 values = {{"method": options, "data": data, "train": {{"epochs": 1}}}}
-print(train(config.load(values), None, evaluate=lambda *_: {{}}).metrics["loss"])
+print(train(TrialSpec(config.load(values)), None, evaluate=lambda *_: {{}}).metrics["loss"])
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=120)
     assert done.returncode == 0, done.stderr
@@ -116,3 +121,15 @@ def test_processes_that_only_pass_messages_start_without_torch(module):
     code = f"import sys, raydistill.sweep.workers.{module}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=120)
     assert done.stdout.strip() == "False", done.stderr
+
+
+def test_a_worker_can_read_no_preset():
+    """What a sweep has decided is passed to its workers; a preset that has changed since would decide otherwise."""
+    code = (
+        "import sys, raydistill.sweep.workers.worker_loop\n"
+        "print(sorted({name.split('.')[1] for name in sys.modules if name.startswith('raydistill.')}))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert "'training'" in done.stdout, done.stderr
+    assert "'presets'" not in done.stdout
+    assert "'planning'" not in done.stdout

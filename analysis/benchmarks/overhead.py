@@ -37,6 +37,7 @@ from raydistill import config
 from raydistill.sweep.run import run_sweep
 from raydistill.sweep.search.space_parser import load_space
 from raydistill.sweep.settings import SweepSettings
+from raydistill.trial_spec import TrialSpec
 
 EPOCHS, LEARNERS = 3, 8
 VALUES: dict[str, Any] = {
@@ -72,7 +73,12 @@ def train_alone(loop_config: dict[str, Any]) -> None:
     """The same trial as the worker of a Ray Train run of its own."""
     from raydistill.training.single import train as train_one
 
-    train_one(config.load(VALUES), None, evaluate=lambda *_: {}, on_epoch=lambda report: train.report(report.metrics))
+    train_one(
+        TrialSpec(config.load(VALUES)),
+        None,
+        evaluate=lambda *_: {},
+        on_epoch=lambda report: train.report(report.metrics),
+    )
 
 
 def torchtrainer_trial(trial_config: dict[str, Any]) -> None:

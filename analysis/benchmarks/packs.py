@@ -38,9 +38,10 @@ from raydistill import config as configuration
 from raydistill.artifacts.store import Store
 from raydistill.data.sources import Dataset, load_dataset
 from raydistill.evaluation.online import evaluate as knn
-from raydistill.training.messages import Assignment
+from raydistill.training.messages import JoinRequest
 from raydistill.training.pack import Evaluate, Pack, Scores
 from raydistill.training.teachers import LoadedTeachers
+from raydistill.trial_spec import TrialSpec
 
 SIZE = 32
 CONCURRENT = 2
@@ -76,7 +77,7 @@ class Bench:
         config = configuration.load(self.values[0])
         pack = Pack(self.dataset, config.data, evaluate=no_scores, store=self.store, prefetch=0, teachers=self.teachers)
         for i in members:
-            report = pack.add(Assignment(str(i), configuration.dump(configuration.load(self.values[i]))))
+            report = pack.add(JoinRequest(str(i), TrialSpec(configuration.load(self.values[i]))))
             if report is not None:
                 raise SystemExit(report.error)
         return pack
@@ -154,9 +155,9 @@ def train_alone(loop: dict[str, Any]) -> None:
     from raydistill.training.single import train as train_one
 
     torch.set_num_threads(1)
-    config = configuration.load(loop["values"])
+    spec = TrialSpec(configuration.load(loop["values"]))
     train_one(
-        config, None, evaluate=no_scores, store=Store(Path(loop["store"])), on_epoch=lambda r: train.report(r.metrics)
+        spec, None, evaluate=no_scores, store=Store(Path(loop["store"])), on_epoch=lambda r: train.report(r.metrics)
     )
 
 

@@ -25,8 +25,9 @@ from raydistill.data.sources import Dataset, load_dataset
 from raydistill.models.backbones import Backbone
 from raydistill.models.teacher import FrozenTeacher, save_teacher
 from raydistill.options.base import Stem
-from raydistill.training.messages import Assignment
+from raydistill.training.messages import JoinRequest
 from raydistill.training.pack import Pack
+from raydistill.trial_spec import TrialSpec
 
 SIZE, BATCH = 32, 64
 METHODS = {
@@ -90,7 +91,7 @@ def compare(name: str, values: dict, store: Store, dataset: Dataset, repeats: in
     for bank in (False, True):
         config = configuration.load(configuration.assign(values, {"teacher.bank": bank}))
         packs[bank] = Pack(dataset, config.data, evaluate=lambda *_: {}, store=store, prefetch=0)
-        report = packs[bank].add(Assignment(name, configuration.dump(config)))
+        report = packs[bank].add(JoinRequest(name, TrialSpec(config)))
         if report is not None:
             raise SystemExit(report.error)
     seconds: dict[bool, list[float]] = {False: [], True: []}

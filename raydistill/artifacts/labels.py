@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,32 +11,58 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from raydistill.artifacts.clusters import cluster, prototypes, random_labels
-from raydistill.artifacts.store import ArtifactError, Store
+from raydistill.artifacts.store import ArtifactError, Store, key_of
 from raydistill.options import LabelSource
 
 FILE = "labels.safetensors"
 
 
+def labels_provenance(source: LabelSource, images: dict[str, Any], teachers: Sequence[str]) -> dict[str, Any]:
+    """What tells one set of pseudo labels from another; the first of the teachers makes them."""
+    return {"source": source.model_dump(), "images": images, "teacher": teachers[0] if teachers else None}
+
+
+def labels_key(source: LabelSource, images: dict[str, Any], teachers: Sequence[str]) -> str:
+    """The key of the pseudo labels in the store."""
+    return key_of("labels", labels_provenance(source, images, teachers))
+
+
 def open_labels(
-    store: Store, source: LabelSource, made_of: dict[str, Any], features: Callable[[], Tensor], images: int
+    store: Store,
+    key: str,
+    made_of: Callable[[], dict[str, Any]],
+    source: LabelSource,
+    features: Callable[[], Tensor],
+    images: int,
 ) -> Tensor:
     """(N,) int64, the class of each training image; made first if there are none.
 
     Args:
-        made_of: the teacher and the images.
+        key: of the labels, as it was decided when the trial was planned.
+        made_of: gives their provenance with the images that are here; asked only where they must be made.
         features: gives the teacher's (N, D) features of the plain images; asked only where they are needed.
+        images: how many training images there are.
 
-    Raises: ValueError for more clusters than images; ArtifactError if the storage refuses.
+    Raises: ValueError for more clusters than images; ArtifactError if the storage refuses, or the images are not
+    those that the labels were planned for.
     """
 
     def make(folder: Path) -> None:
         save_file({"labels": _assign(source, features, images)}, folder / FILE)
 
-    folder = store.get("labels", {"source": source.model_dump(), **made_of}, make)
+    folder = store.by_key("labels", key)
+    if folder is None:
+        here = made_of()
+        if key_of("labels", here) != key:
+            raise ArtifactError(f"labels {key} are not in {store.shown}, and were planned for other images than these")
+        folder = store.get("labels", here, make)
     try:
-        return load_file(folder / FILE)["labels"]
+        labels = load_file(folder / FILE)["labels"]
     except Exception as error:
         raise ArtifactError(f"{folder / FILE} is damaged ({error}); remove it with `raydistill artifacts`") from None
+    if len(labels) != images:
+        raise ArtifactError(f"labels {key} are of {len(labels)} images, and there are {images}")
+    return labels
 
 
 def _assign(source: LabelSource, features: Callable[[], Tensor], images: int) -> Tensor:

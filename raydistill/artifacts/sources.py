@@ -10,8 +10,8 @@ from typing import Any
 from raydistill.artifacts.store import MANIFEST
 from raydistill.config import Config, ConfigError
 from raydistill.storage import StoragePath, to_path
+from raydistill.trial_spec import ARTIFACT_PREFIX as PREFIX
 
-PREFIX = "artifact:"
 PROVENANCE = "provenance.json"  # of an export
 LIBRARY = re.compile(r"(timm|torchvision):\S+")
 

@@ -11,40 +11,14 @@ from raydistill import config as configuration
 from raydistill import methods
 from raydistill.artifacts.identity import images_identity
 from raydistill.artifacts.sources import PREFIX as PREFIX
-from raydistill.artifacts.store import ArtifactError, Store, key_of
-from raydistill.config import Config, ConfigError
+from raydistill.artifacts.store import ArtifactError, Store
+from raydistill.config import Config
 from raydistill.data.augment import Normalization, normalization
 from raydistill.data.sources import Dataset
 from raydistill.models.backbones import Backbone
 from raydistill.models.teacher import FrozenTeacher, load_teacher, save_teacher
-from raydistill.presets import load_preset
 
 FILE = "teacher.safetensors"
-
-
-def teacher_configs(config: Config) -> list[Config]:
-    """The runs that make the teachers of `config`; none if it needs none, or names where they are."""
-    if config.method.teacher_output() is None or config.teacher.sources:
-        return []
-    return [_teacher_config(config, index) for index in range(config.teacher.count)]
-
-
-def _teacher_config(config: Config, index: int) -> Config:
-    teacher = config.teacher
-    preset = load_preset(teacher.method, teacher.preset)
-    preset.pop("teacher", None)
-    settings = {
-        "method.name": teacher.method,
-        "method.backbone": teacher.backbone,
-        "method.stem": teacher.stem,
-        "train.epochs": teacher.epochs or config.train.epochs,
-        "train.seed": teacher.seed + index,
-        "train.precision": config.train.precision,
-    }
-    values = configuration.assign(preset, settings)
-    batch_size = teacher.batch_size or config.data.batch_size
-    data = config.data.model_copy(update={"batch_size": batch_size, "stream_seed": 0, "fixed_views": None})
-    return configuration.load(values | {"data": data.model_dump(mode="json"), "eval": config.eval.model_dump()})
 
 
 def provenance(recipe: Config, dataset: Dataset) -> dict[str, Any]:
@@ -83,18 +57,6 @@ def given_from(state: dict[str, Any]) -> methods.MethodContext:
         tuple(plain["class_counts"]),
         tuple(methods.FeatureDims(*pair) for pair in plain["teachers"]),
     )
-
-
-def keys(config: Config, dataset: Dataset) -> list[str]:
-    """The store's key of each teacher that `config` needs. Raises: ConfigError for a source not yet located."""
-    if config.method.teacher_output() is None:
-        return []
-    if not config.teacher.sources:
-        return [key_of("teacher", provenance(recipe, dataset)) for recipe in teacher_configs(config)]
-    for source in config.teacher.sources:
-        if not source.startswith(PREFIX):
-            raise ConfigError(f"teacher.sources: {source!r} has not been taken into the store")
-    return [source.removeprefix(PREFIX) for source in config.teacher.sources]
 
 
 def load(store: Store, key: str, shown: Normalization, device: torch.device) -> FrozenTeacher:

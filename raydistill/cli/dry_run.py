@@ -19,19 +19,20 @@ def describe(plan: SweepSettings) -> str:
     """
     import torch
 
-    from raydistill.data.sources import load_dataset
     from raydistill.evaluation.online import evaluate
+    from raydistill.sweep.plan import SweepPlan
     from raydistill.sweep.preflight import cost
     from raydistill.sweep.preflight.step_benchmark import MissingTeacher, benchmark_step
     from raydistill.sweep.preflight.teachers import missing_teachers
     from raydistill.sweep.workers.capacity import INITIAL_LEARNERS
 
     store = open_store(plan.artifacts)
-    dataset = load_dataset(plan.base.data)
-    configs = missing_teachers(plan, store, dataset)
+    decided = SweepPlan(plan)
+    dataset = decided.images(plan.base.data)
+    runs = missing_teachers(decided, store)
     benchmark = partial(benchmark_step, store=store, evaluate=evaluate, workers=plan.workers, threads=plan.threads)
     timings = benchmark(plan.base)
-    teachers = [MissingTeacher(key, config.train.epochs, benchmark(config)) for key, config in configs.items()]
+    teachers = [MissingTeacher(key, run.config.train.epochs, benchmark(run.config)) for key, run in runs.items()]
     estimated = cost.estimate(
         timings,
         trials=plan.trials,

@@ -52,8 +52,8 @@ def preflight(plan: SweepSettings, *, own_space: bool = False) -> SweepSettings:
     from raydistill import methods
     from raydistill.data.sources import load_dataset
     from raydistill.data.stream import Stream
+    from raydistill.planning.prepare import located, promised, promised_counts
     from raydistill.sweep.preflight.teachers import required_teachers
-    from raydistill.training.prepare import located, promised, promised_counts
 
     store = open_store(plan.artifacts, plan.artifacts_gib)
     with data_errors():

@@ -9,9 +9,11 @@ import yaml
 from raydistill import config as configuration
 from raydistill.config import Config, ConfigError
 from raydistill.records.layout import CONFIG_FILE, is_sweep
+from raydistill.records.run_keys import read_spec, write_keys
 from raydistill.storage import is_remote
 from raydistill.sweep.settings import with_own_teacher
 from raydistill.training.checkpoint_files import epoch_of, newest
+from raydistill.trial_spec import TrialSpec
 
 
 class RunFolder:
@@ -40,13 +42,21 @@ class RunFolder:
         spelt = {name: value or getattr(self.existing_config.teacher, name) for name, value in given.items()}
         return config.model_copy(update={"teacher": config.teacher.model_copy(update=spelt)})
 
-    def save_config(self, config: Config) -> None:
-        """Write the configuration beside its checkpoints, so that the other commands take the folder for a run.
+    def with_its_keys(self, spec: TrialSpec) -> TrialSpec:
+        """`spec` with the teachers and labels that were decided here, where it needs the same."""
+        if self.existing_config is None:
+            return spec
+        known = read_spec(self.folder, self.existing_config).with_config(spec.config)
+        return known if known.resolved else spec
+
+    def save_spec(self, spec: TrialSpec) -> None:
+        """Write the configuration and the keys beside its checkpoints, so that the other commands take the folder for
+        a run.
 
         Beside those of a longer training it stays as it is. Raises: ConfigError where the folder holds another run,
         or where more epochs would make another of it.
         """
-        before = self.existing_config
+        before, config = self.existing_config, spec.config
         if before is not None and _but_length(before) != _but_length(config):
             raise ConfigError(f"--out {self.folder}: holds a run of other settings; choose another folder")
         if before is not None and self.epoch and before.train.epochs != config.train.epochs:
@@ -57,6 +67,7 @@ class RunFolder:
             self.folder.mkdir(parents=True, exist_ok=True)
             text = yaml.safe_dump(configuration.dump(config), sort_keys=False)
             (self.folder / CONFIG_FILE).write_text(text)
+            write_keys(self.folder, spec)
         except OSError as error:
             raise ConfigError(f"--out {self.folder}: cannot be written ({error.strerror or error})") from None
 

@@ -18,6 +18,7 @@ from raydistill.config import ConfigError
 from raydistill.export.resolve import CheckpointRemovedError
 from raydistill.storage import is_remote, to_path
 from raydistill.sweep.settings import with_own_teacher
+from raydistill.trial_spec import TrialSpec
 
 if TYPE_CHECKING:
     import torch
@@ -49,7 +50,8 @@ def command(
 
     from raydistill.data.sources import load_dataset
     from raydistill.evaluation.online import evaluate
-    from raydistill.training.prepare import ensure_teachers, located
+    from raydistill.planning.prepare import ensure_teachers, located
+    from raydistill.planning.resolve import resolve
     from raydistill.training.single import train as train_alone
 
     if where.type == "cpu" and (wanted := threads or asked.threads):
@@ -64,11 +66,16 @@ def command(
 
     store = open_store(artifact_store(artifacts))
     with data_errors():
-        config = located(config, store, load_dataset(config.data).image_size)
+        dataset = load_dataset(config.data)
+        config = located(config, store, dataset.image_size)
+        spec = TrialSpec(config) if asked.spec is None else asked.spec.with_config(config)
         if run_folder is not None:
-            run_folder.save_config(config)
+            spec = run_folder.with_its_keys(spec)
+        spec = resolve(spec, dataset)
+        if run_folder is not None:
+            run_folder.save_spec(spec)
         ensure_teachers(
-            config,
+            spec,
             store,
             store.root / ".training",
             evaluate=evaluate,
@@ -76,7 +83,7 @@ def command(
             device=where,
         )
         folder = None if run_folder is None else run_folder.folder
-        last = train_alone(config, folder, evaluate=evaluate, on_epoch=show, device=where, store=store)
+        last = train_alone(spec, folder, evaluate=evaluate, on_epoch=show, device=where, store=store)
     if not trained:
         typer.echo(f"{out} is trained already: epoch {last.epoch}  {_scores(last)}")
     typer.echo(f"run_folder in {out}" if out else "nothing is run_folder without --out FOLDER")
@@ -90,12 +97,14 @@ def _scores(report: EpochResult) -> str:
 class _Asked:
     """What to train: `values` of a configuration, of a run with the epochs of the stream that it saw.
 
-    `device` is the kind that trained the run and `threads` are torch's; empty and None where nobody said.
+    `device` is the kind that trained the run and `threads` are torch's; empty and None where nobody said. `spec` has
+    the keys of the run's teachers and labels; a file has none.
     """
 
     values: dict[str, Any]
     device: str = ""
     threads: int | None = None
+    spec: TrialSpec | None = None
 
 
 def _asked(run: str, storage: str | None, tracking_uri: str | None) -> _Asked:
@@ -108,9 +117,11 @@ def _asked(run: str, storage: str | None, tracking_uri: str | None) -> _Asked:
     try:
         found = find_run(run, storage, tracking_uri)
         name, config, copies, state = found.run, found.config, found.copies, found.state
+        spec = found.spec
         metrics = state.get("metrics", {})
     except CheckpointRemovedError as gone:
         name, config, copies = gone.run, gone.config, tuple(map(str, gone.record.copies))
+        spec = gone.record.spec
         metrics = gone.record.latest()
         most = max(result.get("workers", 1.0) for result in gone.record.results.values())
         # Threads are counted on a CPU only.
@@ -120,7 +131,7 @@ def _asked(run: str, storage: str | None, tracking_uri: str | None) -> _Asked:
         typer.echo(f"{name} {'; '.join(copies)}: alone it will not give the same numbers", err=True)
     if workers > 1:
         typer.echo(f"{name} was trained by {workers} workers: one will not give the same numbers", err=True)
-    return _Asked(configuration.dump(config), state.get("device", ""), threads and int(threads))
+    return _Asked(configuration.dump(config), state.get("device", ""), threads and int(threads), spec)
 
 
 def _where(asked: _Asked, given: str | None) -> torch.device:

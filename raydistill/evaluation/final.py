@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import torch
 from torch import Tensor
 
-from raydistill import config as configuration
 from raydistill import methods
 from raydistill.artifacts.teachers import given_from
+from raydistill.config import Config
 from raydistill.data.sources import Dataset, load_dataset
 from raydistill.evaluation.knn import knn_accuracy
 from raydistill.evaluation.online import embed_split, instance_score
@@ -20,7 +18,7 @@ from raydistill.training.checkpoints import latest_checkpoint
 from raydistill.training.pack import scored_encoders
 
 
-def score(config: dict[str, Any], directory: str, *, threads: int, gpu: bool = False) -> dict[str, float]:
+def score(config: Config, directory: str, *, threads: int, gpu: bool = False) -> dict[str, float]:
     """Score the student in the newest checkpoint; with `eval.encoders: all` every encoder.
 
     DoGo's presets: accuracy averaged over `eval.ks` by k-NN against the training split, and a linear probe
@@ -38,22 +36,21 @@ def score(config: dict[str, Any], directory: str, *, threads: int, gpu: bool = F
         CheckpointError: there is no whole checkpoint.
     """
     torch.set_num_threads(threads)
-    settings = configuration.load(config)
     state = latest_checkpoint(to_path(directory))
     if state is None:
         raise CheckpointError(f"{directory}: no checkpoint")
-    dataset = load_dataset(settings.data)
+    dataset = load_dataset(config.data)
     labelled = all(split.labels is not None for split in (dataset.train, dataset.val, dataset.test))
-    method = methods.build(settings.method, given_from(state), seed=0)
+    method = methods.build(config.method, given_from(state), seed=0)
     method.load_state_dict(state["method"])
     device = torch.device("cuda" if gpu else "cpu")
     scores: dict[str, float] = {}
     logits: list[Tensor] = []
     labels = torch.empty(0)
-    for name, encoder in scored_encoders(method, settings.eval.encoders).items():
+    for name, encoder in scored_encoders(method, config.eval.encoders).items():
         encoder.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if labelled:
-            found, test_logits, labels = _score(encoder, dataset, settings, device)
+            found, test_logits, labels = _score(encoder, dataset, config, device)
             logits.append(test_logits)
         else:
             found = {"test_instance": instance_score(encoder, dataset, dataset.test, device)}
@@ -65,7 +62,7 @@ def score(config: dict[str, Any], directory: str, *, threads: int, gpu: bool = F
 
 
 def _score(
-    encoder: torch.nn.Module, dataset: Dataset, settings: configuration.Config, device: torch.device
+    encoder: torch.nn.Module, dataset: Dataset, config: Config, device: torch.device
 ) -> tuple[dict[str, float], Tensor, Tensor]:
     """Scores of one encoder, its probe's logits (M, classes) on the test split, and the labels (M,) of the images used.
 
@@ -74,7 +71,7 @@ def _score(
     train, train_labels = embed_split(encoder, dataset, dataset.train, device)
     val, val_labels = embed_split(encoder, dataset, dataset.val, device)
     test, test_labels = embed_split(encoder, dataset, dataset.test, device)
-    ks = settings.eval.ks
+    ks = config.eval.ks
     nearest = {
         "val_knn": knn_accuracy(train, train_labels, val, val_labels, ks=ks),
         "test_knn": knn_accuracy(train, train_labels, test, test_labels, ks=ks),
@@ -87,8 +84,8 @@ def _score(
         test=test,
         test_labels=test_labels,
         classes=len(dataset.classes),
-        epochs=settings.eval.probe_epochs,
-        seed=settings.train.seed,
+        epochs=config.eval.probe_epochs,
+        seed=config.train.seed,
     )
     scores = {name: sum(values.values()) / len(values) for name, values in nearest.items()}
     assert probe.test is not None and probe.test_logits is not None

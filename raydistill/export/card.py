@@ -7,7 +7,6 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from raydistill import __version__
-from raydistill.artifacts.teachers import teacher_configs
 from raydistill.data.augment import normalization
 from raydistill.export.resolve import ResolvedRun
 from raydistill.records.leaderboard import LeaderboardEntry, baselines, cell
@@ -81,11 +80,11 @@ def _teachers(found: ResolvedRun) -> list[str]:
     config = found.config
     if config.method.teacher_output() is None:
         return []
-    trained = [
-        f"{recipe.method.name} on {config.teacher.backbone}, {recipe.train.epochs} epochs on the same images"
-        for recipe in teacher_configs(config)
-    ]
-    return [*(redact(found.taught.get(source, source)) for source in config.teacher.sources), *trained]
+    if config.teacher.sources:
+        return [redact(found.taught.get(source, source)) for source in config.teacher.sources]
+    epochs = config.teacher.epochs or config.train.epochs
+    trained = f"{config.teacher.method} on {config.teacher.backbone}, {epochs} epochs on the same images"
+    return [trained] * config.teacher.count
 
 
 def _versions() -> dict[str, str]:

@@ -14,9 +14,11 @@ from raydistill.config import DEFAULT_OFFSETS, Config, ConfigError, nearest
 from raydistill.records.journal import Offsets, TrialRecord, read_records
 from raydistill.records.layout import CONFIG_FILE, JOURNAL_FILE, ORIGIN_FILE, RESULTS_FILE, is_sweep, named, run_folder
 from raydistill.records.leaderboard import LeaderboardEntry
+from raydistill.records.run_keys import read_spec
 from raydistill.records.scores import read_scores
 from raydistill.storage import Remote, StoragePath, reason
 from raydistill.training.checkpoint_files import CheckpointError, winner_of
+from raydistill.trial_spec import TrialSpec
 
 MLFLOW = "mlflow:"
 ACCEPTED = f"a sweep's name or folder, SWEEP/TRIAL, a trial's or an export's folder, {MLFLOW}RUN_ID"
@@ -42,7 +44,8 @@ class ResolvedRun:
     checkpoint; an export has none, and is the folder `export`. `outcome` is empty where nobody said; `copies` are
     those of a population's trial. `origin` is what its sweep wrote down of itself (`origin.json`), and `taught` has
     words for each of its teachers in the store. `final` has the rows of its sweep's table if it is the winner, else
-    nothing. `encoder` is the one that an export holds, or that is wanted.
+    nothing. `encoder` is the one that an export holds, or that is wanted. `decided` has the keys of its teachers and
+    labels.
     """
 
     name: str
@@ -61,6 +64,12 @@ class ResolvedRun:
     final: tuple[LeaderboardEntry, ...] = ()
     encoder: str = "student"
     export: Path | None = None
+    decided: TrialSpec | None = None
+
+    @property
+    def spec(self) -> TrialSpec:
+        """What was trained; keys of teachers and labels are open where nobody wrote them down."""
+        return (self.decided or TrialSpec(self.config)).with_config(self.config)
 
     @property
     def complete(self) -> bool:
@@ -152,6 +161,7 @@ def _trial(folder: StoragePath, name: str = "") -> ResolvedRun:
         trial=folder.name if sweep else "",
         origin=_origin(sweep) if sweep else {},
         final=_final(sweep, folder) if sweep else (),
+        decided=record.spec if record else read_spec(folder, config),
     )
 
 

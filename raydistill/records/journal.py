@@ -16,6 +16,7 @@ from typing import Any, Literal
 from raydistill.config import DEFAULT_OFFSETS
 from raydistill.redaction import redact
 from raydistill.storage import Remote, StoragePath
+from raydistill.trial_spec import TrialSpec
 
 PART_BYTES = 2**16
 Offsets = tuple[tuple[int, int], ...]
@@ -39,6 +40,8 @@ class WeightCopy:
 class TrialRecord:
     """One trial: the settings that its search chose, its results by epoch, its end.
 
+    `config` is the configuration as it was written down, for those who show it: they read journals of any version.
+    `keys` are those of its teachers and labels (`TrialSpec.keys_to_dict`), empty where the journal has none.
     `offsets`: which of the stream's epochs it saw (`train.offsets`).
     """
 
@@ -50,6 +53,12 @@ class TrialRecord:
     message: str = ""
     copies: list[WeightCopy] = field(default_factory=list)
     offsets: Offsets = DEFAULT_OFFSETS
+    keys: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def spec(self) -> TrialSpec:
+        """What the trial trains, validated. Raises: ConfigError for a configuration of another version."""
+        return TrialSpec.from_dict({"config": self.config, **self.keys})
 
     @property
     def epochs(self) -> int:
@@ -75,8 +84,8 @@ class Journal:
         self._lines = _Parts(path) if isinstance(path, Remote) else _File(path)
         self.trials = read_records(path) if path.exists() else {}
 
-    def propose(self, key: str, settings: dict[str, Any], config: dict[str, Any]) -> None:
-        self._write({"event": "trial", "key": key, "settings": settings, "config": config})
+    def propose(self, key: str, settings: dict[str, Any], spec: TrialSpec) -> None:
+        self._write({"event": "trial", "key": key, "settings": settings, **spec.to_dict()})
 
     def result(self, key: str, epoch: int, metrics: dict[str, float], offsets: Offsets = ()) -> None:
         """`offsets`, if there are any, are written down where they have changed."""
@@ -86,9 +95,9 @@ class Journal:
     def end(self, key: str, outcome: Outcome, message: str = "") -> None:
         self._write({"event": "end", "key": key, "outcome": outcome, "message": redact(message)})
 
-    def copy(self, key: str, epoch: int, donor: str, settings: dict[str, Any], config: dict[str, Any]) -> None:
+    def copy(self, key: str, epoch: int, donor: str, settings: dict[str, Any], spec: TrialSpec) -> None:
         self._write(
-            {"event": "copy", "key": key, "epoch": epoch, "donor": donor, "settings": settings, "config": config}
+            {"event": "copy", "key": key, "epoch": epoch, "donor": donor, "settings": settings, **spec.to_dict()}
         )
 
     def close(self) -> None:
@@ -149,7 +158,7 @@ def apply_event(trials: dict[str, TrialRecord], event: dict[str, Any]) -> None:
     """Add an event to what the events before it add up to."""
     key = event["key"]
     if event["event"] == "trial":
-        trials[key] = TrialRecord(key, event["settings"], event["config"])
+        trials[key] = TrialRecord(key, event["settings"], event["config"], keys=_keys(event))
         return
     record = trials[key]
     if event["event"] == "result":
@@ -159,9 +168,13 @@ def apply_event(trials: dict[str, TrialRecord], event: dict[str, Any]) -> None:
         old, new = record.settings, event["settings"]
         changes = {p: (old.get(p), new.get(p)) for p in sorted({*old, *new}) if old.get(p) != new.get(p)}
         record.copies.append(WeightCopy(event["epoch"], event["donor"], changes))
-        record.settings, record.config = new, event["config"]
+        record.settings, record.config, record.keys = new, event["config"], _keys(event)
     else:
         record.outcome, record.message = event["outcome"], event["message"]
+
+
+def _keys(event: dict[str, Any]) -> dict[str, Any]:
+    return {name: event[name] for name in ("teachers", "labels") if name in event}
 
 
 def read_records(path: StoragePath) -> dict[str, TrialRecord]:

@@ -8,6 +8,7 @@ from raydistill.config import ConfigError
 from raydistill.storage import Remote, StoragePath, is_remote
 
 SWEEP_FILE = "sweep.yaml"  # what the sweep was asked to do
+PLAN_FILE = "plan.json"  # the teachers and the baseline that it decided on; absent in sweeps of before
 ORIGIN_FILE = "origin.json"  # what was typed, where, and with which versions
 JOURNAL_FILE = "journal.jsonl"  # what the sweep resumes from
 BUDGET_FILE = "budget.json"
@@ -15,6 +16,7 @@ RESULTS_FILE = "results.json"  # the leaderboard, for programs
 TABLE_FILE = "table.md"  # the leaderboard, for people
 WINNER_CONFIG_FILE = "winner.yaml"
 CONFIG_FILE = "config.yaml"  # a trial's complete configuration
+KEYS_FILE = "keys.json"  # of the teachers and labels of a run outside sweeps; a sweep's are in its journal
 SCORES_FILE = "scores.json"  # a trial's final scores
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from raydistill import config as configuration
 from raydistill.records.journal import TrialRecord
 from raydistill.records.layout import RESULTS_FILE, TABLE_FILE, WINNER_CONFIG_FILE
 from raydistill.records.leaderboard import LeaderboardEntry, plain, render, render_front
@@ -38,9 +37,9 @@ def write_conclusion(
     own = [record for (run, _), record in finals.items() if run == name and record.outcome == "finished"]
     winner = own[0] if own else best[0]
     state = latest_checkpoint(directory / "trials" / winner.key) or {}
-    config = configuration.assign(winner.config, {"train.offsets": state.get("offsets") or [[0, 0]]})
+    spec = winner.spec.assign({"train.offsets": state.get("offsets") or [[0, 0]]})
     path = directory / WINNER_CONFIG_FILE
-    write_config(path, config)
+    write_config(path, spec.config)
     table = render(rows, [name for name, _ in space.objectives])
     if space.also:
         table = f"{render_front(best, space.objectives)}\n\n{table}"

@@ -11,15 +11,18 @@ from typing import Any
 from ray.tune.schedulers import TrialScheduler
 
 from raydistill import config as configuration
+from raydistill.config import Config
 from raydistill.records.budget import Budget
 from raydistill.records.journal import Journal, Outcome, TrialRecord, role_of
 from raydistill.records.layout import BUDGET_FILE
 from raydistill.storage import StoragePath
 from raydistill.sweep.checkpoint_retention import CheckpointRetention
+from raydistill.sweep.plan import SweepPlan
 from raydistill.sweep.progress import ProgressReporter
 from raydistill.sweep.search.samplers import Proposer, Settings
 from raydistill.tracking.tracker import Tracker
 from raydistill.training.checkpoint_files import write_atomically
+from raydistill.trial_spec import TrialSpec
 
 BUDGET_INTERVAL_S = 5.0
 TUNE_KEYS = {"time_this_iter_s", "time_total_s", "time_since_restore"}
@@ -37,7 +40,7 @@ class Phase:
         goal: `maximize` or `minimize`.
         proposer: makes each trial's settings.
         key: the key of the trial with an index.
-        resolve: the configuration under some settings.
+        resolve: what a trial with some settings trains.
         scheduler: makes Tune's scheduler, once for each Tune run.
         population: the trials copy each other, so their weights travel in Tune's checkpoints.
         together: all trials are proposed at once, whatever room the packs have, since they wait for each other.
@@ -51,7 +54,7 @@ class Phase:
     goal: str
     proposer: Proposer
     key: Callable[[int], str]
-    resolve: Callable[[Settings], dict[str, Any]]
+    resolve: Callable[[Settings], TrialSpec]
     scheduler: Callable[[], TrialScheduler]
     population: bool = False
     together: bool = False
@@ -70,6 +73,7 @@ class SweepContext:
     progress: ProgressReporter
     budget: Budget
     retention: CheckpointRetention
+    plan: SweepPlan
     _accounted: float = 0.0
 
     def keep(self, record: TrialRecord, *, make_room: bool = True) -> None:
@@ -95,12 +99,12 @@ class SweepContext:
         return self.directory / "trials" / key
 
 
-def write_config(path: StoragePath, config: dict[str, Any]) -> None:
+def write_config(path: StoragePath, config: Config) -> None:
     """Write a resolved configuration as YAML, for `raydistill train`."""
     import yaml
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(yaml.safe_dump(configuration.dump(configuration.load(config)), sort_keys=False))
+    path.write_text(yaml.safe_dump(configuration.dump(config), sort_keys=False))
 
 
 def reported(result: dict[str, Any]) -> dict[str, float]:

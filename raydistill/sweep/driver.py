@@ -5,7 +5,6 @@ from __future__ import annotations
 import ray
 from ray import tune
 
-from raydistill import config as configuration
 from raydistill.errors import RaydistillError
 from raydistill.records.journal import TrialRecord
 from raydistill.sweep.context import Phase, SweepContext
@@ -98,5 +97,5 @@ class Driver(SweepContext):
         found = last_copy(self.trial_directory(record.key))
         if found is not None and not any((c.epoch, c.donor) == found[:2] for c in record.copies):
             epoch, donor, settings = found
-            config = configuration.assign(record.config, settings)
-            self.journal.copy(record.key, epoch, donor, settings, config)
+            spec = self.plan.complete(record.spec.assign(settings))
+            self.journal.copy(record.key, epoch, donor, settings, spec)

@@ -35,7 +35,7 @@ def score_finals(
             final_config.name,
             _searched_settings(settings, final_config.found)
             if final_config.found
-            else _differences(settings, final_config.config),
+            else _differences(settings, configuration.dump(final_config.spec.config)),
             settings.epochs,
             [scores[record.key] for (name, _), record in ended.items() if name == final_config.name],
         )
@@ -66,7 +66,7 @@ def _scored(driver: Driver, records: list[TrialRecord], settings: SweepSettings)
         if known and (None in (checkpoint, known.checkpoint) or checkpoint == known.checkpoint):
             scores[record.key] = known.values
         else:
-            found = task.remote(record.config, str(directory), threads=1, gpu=bool(settings.gpu))
+            found = task.remote(record.spec.config, str(directory), threads=1, gpu=bool(settings.gpu))
             pending[record.key] = (found, checkpoint)
     for record in records:
         if record.key in pending:

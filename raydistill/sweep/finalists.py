@@ -5,13 +5,10 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from raydistill import config as configuration
-from raydistill.config import TrainConfig
-from raydistill.presets import load_preset, preset_names
 from raydistill.records.journal import TrialRecord
-from raydistill.sweep.settings import SweepSettings
+from raydistill.sweep.plan import SweepPlan
+from raydistill.trial_spec import TrialSpec
 
 
 @dataclass(frozen=True)
@@ -19,7 +16,7 @@ class FinalConfig:
     """One configuration that is trained with several seeds; `found` is the search's trial that it comes from."""
 
     name: str
-    config: dict[str, Any]
+    spec: TrialSpec
     found: TrialRecord | None = None
 
 
@@ -52,41 +49,32 @@ def pareto_front(records: list[TrialRecord], objectives: Sequence[tuple[str, str
     return [record for _, record in sorted(kept, key=lambda pair: pair[0], reverse=True)]
 
 
-def make_final_configs(selected: list[TrialRecord], settings: SweepSettings) -> list[FinalConfig]:
+def make_final_configs(selected: list[TrialRecord], plan: SweepPlan) -> list[FinalConfig]:
     """The selected trials, and the first one's baseline twice: with its settings and with the baseline's preset.
 
     The search tuned the distilled method; the better of two baselines on validation keeps the comparison
     from resting on a learning rate that suits the winner alone.
     """
     winner, *others = selected
-    best = configuration.load(winner.config)
+    base, best = plan.settings.base, winner.spec.config
     tuned = best.model_copy(update={"method": best.method.baseline()})
-    default = settings.base.model_copy(
-        update={"method": settings.base.method.baseline(), "train": _own_train(settings)}
-    )
-    final_configs = [FinalConfig(best.method.name, configuration.dump(best), winner)]
-    final_configs += [FinalConfig(f"{best.method.name}-{other.key}", other.config, other) for other in others]
+    default = base.model_copy(update={"method": base.method.baseline(), "train": plan.baseline_train()})
+    final_configs = [
+        FinalConfig(best.method.name if record is winner else f"{best.method.name}-{record.key}", record.spec, record)
+        for record in (winner, *others)
+    ]
     if tuned.method == best.method:
         return final_configs
-    final_configs.append(FinalConfig(f"{tuned.method.name}-tuned", configuration.dump(tuned)))
+    final_configs.append(FinalConfig(f"{tuned.method.name}-tuned", TrialSpec(tuned)))
     if default != tuned:
-        final_configs.append(FinalConfig(f"{default.method.name}-default", configuration.dump(default)))
+        final_configs.append(FinalConfig(f"{default.method.name}-default", TrialSpec(default)))
     return final_configs
 
 
-def _own_train(settings: SweepSettings) -> TrainConfig:
-    """How the baseline's own preset optimises, for as long as the sweep's trials."""
-    method = settings.base.method.baseline().name
-    preset = load_preset(method, settings.preset if settings.preset in preset_names(method) else "default")
-    own = configuration.load({"method": method, "train": preset.get("train", {})}).train
-    kept = {name: getattr(settings.base.train, name) for name in ("epochs", "seed", "precision", "sync_batchnorm")}
-    return own.model_copy(update=kept)
-
-
-def seeded(config: dict[str, Any], seed: int) -> dict[str, Any]:
-    """The configuration with another draw of weights, order and augmentations, on the same split."""
-    base = configuration.load(config)
-    return configuration.dump(
+def seeded(spec: TrialSpec, seed: int) -> TrialSpec:
+    """The trial with another draw of weights, order and augmentations, on the same split."""
+    base = spec.config
+    return spec.with_config(
         base.model_copy(
             update={
                 "train": base.train.model_copy(update={"seed": base.train.seed + seed, "offsets": ((0, 0),)}),
@@ -98,6 +86,6 @@ def seeded(config: dict[str, Any], seed: int) -> dict[str, Any]:
 
 def final_key(final_config: FinalConfig, seed: int, known: Mapping[str, TrialRecord]) -> str:
     """The trial's name; another where an earlier final of the sweep used it for another configuration."""
-    name, config = f"final-{final_config.name}-seed{seed}", seeded(final_config.config, seed)
+    name, config = f"final-{final_config.name}-seed{seed}", seeded(final_config.spec, seed).config
     names = itertools.chain([name], (f"{name}-{again}" for again in itertools.count(2)))
-    return next(key for key in names if key not in known or known[key].config == config)
+    return next(key for key in names if key not in known or known[key].spec.config == config)

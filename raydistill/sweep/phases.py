@@ -49,7 +49,7 @@ def run_search(settings: SweepSettings, driver: Driver) -> list[TrialRecord]:
             goal=space.goal,
             proposer=proposer,
             key=lambda index: f"t{index:04d}",
-            resolve=settings.resolve,
+            resolve=driver.plan.spec,
             scheduler=lambda: make_scheduler(
                 space,
                 settings.base.method.name,
@@ -85,12 +85,12 @@ def run_finals(
         and not final_config.found.copies
         and newest(driver.trial_directory(final_config.found.key))
     }
-    configs = {
-        plan[final_config.name, seed]: seeded(final_config.config, seed)
+    specs = {
+        plan[final_config.name, seed]: driver.plan.complete(seeded(final_config.spec, seed))
         for seed in range(settings.seeds)
         for final_config in final_configs
     }
-    keys = [key for key in configs if key not in own]
+    keys = [key for key in specs if key not in own]
     driver.budget.reserve(0)
     driver.retention.pin(*keys, *(record.key for record in own.values()))
     driver.progress.final(len(keys))
@@ -113,7 +113,7 @@ def run_finals(
             goal=settings.space.goal,
             proposer=proposer,
             key=lambda index: keys[index],
-            resolve=lambda chosen: configs[chosen["final"]],
+            resolve=lambda chosen: specs[chosen["final"]],
             scheduler=FIFOScheduler,
         )
     )

@@ -33,6 +33,7 @@ from raydistill.sweep.environment import environment
 from raydistill.sweep.final_scoring import score_finals
 from raydistill.sweep.finalists import make_final_configs, pareto_front, ranked
 from raydistill.sweep.phases import run_finals, run_search
+from raydistill.sweep.plan import SweepPlan
 from raydistill.sweep.preflight.security import MODE, refuse_open_cluster
 from raydistill.sweep.preflight.teachers import train_missing_teachers
 from raydistill.sweep.progress import ProgressReporter, pluralize
@@ -146,6 +147,7 @@ def _run(settings: SweepSettings, tracker: Tracker, launcher: Launcher) -> Sweep
         progress,
         budget,
         CheckpointRetention(settings.directory, settings.checkpoints_gib, goal=space.goal),
+        SweepPlan(settings, write=True),
     )
     log_trials(tracker, journal.path)
     try:
@@ -157,7 +159,7 @@ def _run(settings: SweepSettings, tracker: Tracker, launcher: Launcher) -> Sweep
         best = pareto_front(records, space.objectives) if space.also else ranked(records, space.metric, space.goal)
         if not best:
             raise SweepError(why_none_finished(records, budget.exhausted()))
-        final_configs = make_final_configs(best[:LEADERBOARD_SIZE] if space.also else best[:1], settings)
+        final_configs = make_final_configs(best[:LEADERBOARD_SIZE] if space.also else best[:1], driver.plan)
         finals = run_finals(settings, driver, final_configs)
         with suppress(ray.exceptions.GetTimeoutError):
             ray.get(broker.close.remote(), timeout=CLOSE_TIMEOUT_S)

@@ -94,9 +94,9 @@ class SweepSettings:
     def epochs(self) -> int:
         return self.base.train.epochs
 
-    def resolve(self, settings: dict[str, Any]) -> dict[str, Any]:
-        """The complete configuration of a trial with these searched settings."""
-        return configuration.dump(configuration.load(configuration.assign(configuration.dump(self.base), settings)))
+    def resolve(self, settings: dict[str, Any]) -> Config:
+        """The complete configuration of a trial with these searched settings. Raises: ConfigError."""
+        return configuration.load(configuration.assign(configuration.dump(self.base), settings))
 
     def without_early_stop(self) -> Space:
         """The space for trials that all run to their end."""

@@ -10,7 +10,6 @@ import ray
 from ray import tune
 from ray.tune.experiment import Trial as TuneTrial
 
-from raydistill import config as configuration
 from raydistill.records.layout import CONFIG_FILE
 from raydistill.sweep.context import Phase, SweepContext, outcome_of, reported, write_config
 from raydistill.sweep.tune_search import TuneSearch, Unstored
@@ -39,7 +38,7 @@ class TuneCallback(Unstored, tune.Callback):
         log_start(self._context.tracker, record)
         config = self._context.trial_directory(record.key) / CONFIG_FILE
         if not config.exists():
-            write_config(config, record.config)
+            write_config(config, record.spec.config)
             self._context.tracker.artifact(record.key, config)
         self._context.progress.started(record.key)
 
@@ -62,9 +61,9 @@ class TuneCallback(Unstored, tune.Callback):
         """Record that a population's trial goes on with another's weights and other settings."""
         donor, _, epoch = source.partition("@")
         record = self._context.journal.trials[trial.config["key"]]
-        config = configuration.assign(trial.config["config"], trial.config["settings"])
-        self._context.journal.copy(record.key, int(epoch), donor, trial.config["settings"], config)
-        write_config(self._context.trial_directory(record.key) / CONFIG_FILE, config)
+        spec = trial.config["spec"].assign(trial.config["settings"])
+        self._context.journal.copy(record.key, int(epoch), donor, trial.config["settings"], spec)
+        write_config(self._context.trial_directory(record.key) / CONFIG_FILE, spec.config)
         log_copy(self._context.tracker, record)
         self._context.progress.note(f"{record.key} {record.copies[-1]}")
 

@@ -62,7 +62,7 @@ class TuneSearch(Unstored, Searcher):
         self.running.add(record.key)
         return {
             "key": record.key,
-            "config": record.config,
+            "spec": self._context.plan.complete(record.spec),
             "settings": record.settings if self._phase.population else {},
             "directory": str(self._context.trial_directory(record.key)),
             "last_delivered_epoch": record.epochs,

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
-from typing import Any
+
+from raydistill.config import DataConfig
+from raydistill.trial_spec import TrialSpec
 
 
 @dataclass(frozen=True)
-class Assignment:
-    """A learner for a pack: its key, its configuration, and the directory of its checkpoints.
+class JoinRequest:
+    """A trial that wants a learner in a pack: its key, what it trains, and the directory of its checkpoints.
 
     `last_delivered_epoch` is the last epoch whose result reached its trial. A checkpoint that is further is
     reported again.
     """
 
     key: str
-    config: dict[str, Any]
+    spec: TrialSpec
     directory: str | None = None
     last_delivered_epoch: int | None = None
 
@@ -55,12 +56,12 @@ class EpochStats:
 class Directive:
     """What a group does next: drop `stop`, take `start` in, train one epoch of the pack on `data`; or `close`."""
 
-    data: dict[str, Any] | None = None
-    start: list[Assignment] = field(default_factory=list)
+    data: DataConfig | None = None
+    start: list[JoinRequest] = field(default_factory=list)
     stop: list[str] = field(default_factory=list)
     close: bool = False
 
 
-def data_key(data: dict[str, Any]) -> str:
+def data_key(data: DataConfig) -> str:
     """Data settings as a name: learners may share a pack when theirs are equal."""
-    return json.dumps(data, sort_keys=True)
+    return data.model_dump_json()

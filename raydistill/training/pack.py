@@ -10,7 +10,6 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from raydistill import config as configuration
 from raydistill.artifacts.store import Store
 from raydistill.config import DataConfig, EvalConfig
 from raydistill.data.augment import normalization
@@ -22,7 +21,7 @@ from raydistill.storage import StoragePath, to_path
 from raydistill.training.checkpoints import latest_checkpoint, to_device, write_checkpoint
 from raydistill.training.distributed import Workers
 from raydistill.training.learner import Learner, NonFiniteError
-from raydistill.training.messages import Assignment, EpochResult, EpochStats
+from raydistill.training.messages import EpochResult, EpochStats, JoinRequest
 from raydistill.training.teachers import LoadedTeachers, TeacherProvider
 
 log = logging.getLogger(__name__)
@@ -102,7 +101,7 @@ class Pack:
     def _prefetch(self) -> int:
         return 2 if self.device.type == "cuda" else 0
 
-    def add(self, assignment: Assignment) -> EpochResult | None:
+    def add(self, request: JoinRequest) -> EpochResult | None:
         """Take a learner in, from its newest checkpoint if it has one.
 
         Returns: a report if it was already done, cannot be built, or is further than its trial knows.
@@ -110,15 +109,15 @@ class Pack:
         if not self.learners:
             self._next_epoch = None
         try:
-            learner = self._build(assignment)
+            learner = self._build(request)
         except Exception as error:
-            return self._failed(assignment.key, 0, error)
+            return self._failed(request.key, 0, error)
         if learner.done:
-            return _told(assignment.key, learner)
-        self.learners[assignment.key] = learner
-        self._directories[assignment.key] = to_path(assignment.directory) if assignment.directory else None
-        if assignment.last_delivered_epoch is not None and learner.epoch > assignment.last_delivered_epoch:
-            return _told(assignment.key, learner)
+            return _told(request.key, learner)
+        self.learners[request.key] = learner
+        self._directories[request.key] = to_path(request.directory) if request.directory else None
+        if request.last_delivered_epoch is not None and learner.epoch > request.last_delivered_epoch:
+            return _told(request.key, learner)
         return None
 
     def remove(self, key: str) -> None:
@@ -151,16 +150,15 @@ class Pack:
                 self.remove(report.key)
         return reports
 
-    def _build(self, assignment: Assignment) -> Learner:
-        config = configuration.load(assignment.config)
+    def _build(self, request: JoinRequest) -> Learner:
         learner = Learner(
-            config,
-            self.provider.inputs_for(config),
+            request.spec.config,
+            self.provider.inputs_for(request.spec),
             steps_per_epoch=self.stream.steps_per_epoch,
             device=self.device,
             workers=self.workers,
         )
-        state = latest_checkpoint(to_path(assignment.directory)) if assignment.directory else None
+        state = latest_checkpoint(to_path(request.directory)) if request.directory else None
         if state is not None:
             learner.load_state_dict(to_device(state, self.device))
         return learner

@@ -7,13 +7,12 @@ from pathlib import Path
 
 import torch
 
-from raydistill import config as configuration
 from raydistill.artifacts.store import Store
-from raydistill.config import Config
 from raydistill.data.sources import load_dataset
 from raydistill.errors import RaydistillError
-from raydistill.training.messages import Assignment, EpochResult
+from raydistill.training.messages import EpochResult, JoinRequest
 from raydistill.training.pack import Evaluate, Pack
+from raydistill.trial_spec import TrialSpec
 
 
 class TrainingError(RaydistillError, RuntimeError):
@@ -21,7 +20,7 @@ class TrainingError(RaydistillError, RuntimeError):
 
 
 def train(
-    config: Config,
+    spec: TrialSpec,
     directory: Path | None,
     *,
     evaluate: Evaluate,
@@ -29,15 +28,14 @@ def train(
     device: torch.device | str | None = None,
     store: Store | None = None,
 ) -> EpochResult:
-    """Train one configuration, from its newest checkpoint in `directory` if there is one.
+    """Train one trial, from its newest checkpoint in `directory` if there is one.
 
-    Its teachers must be in `store` already (`prepare.ensure_teachers`). Returns: the report of the last epoch.
-    Raises: TrainingFailed, DataError.
+    Its teachers must be in `store` already (`planning.prepare.ensure_teachers`). Returns: the report of the last
+    epoch. Raises: TrainingError, DataError.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
-    pack = Pack(load_dataset(config.data), config.data, evaluate=evaluate, device=device, store=store)
-    assignment = Assignment("train", configuration.dump(config), str(directory) if directory else None)
-    report = pack.add(assignment)
+    pack = Pack(load_dataset(spec.data), spec.data, evaluate=evaluate, device=device, store=store)
+    report = pack.add(JoinRequest("train", spec, str(directory) if directory else None))
     while report is None or not (report.done or report.error):
         (report,) = pack.run_epoch()
         if not report.error:

@@ -16,9 +16,9 @@ from torch import Tensor
 from raydistill.artifacts import teachers
 from raydistill.artifacts.bank import BankPage, open_page
 from raydistill.artifacts.identity import images_identity
-from raydistill.artifacts.labels import class_counts, open_labels
+from raydistill.artifacts.labels import class_counts, labels_provenance, open_labels
 from raydistill.artifacts.store import Store
-from raydistill.config import Config, DataConfig
+from raydistill.config import ConfigError, DataConfig
 from raydistill.data.augment import RECIPES, View, normalization
 from raydistill.data.sources import Dataset
 from raydistill.methods import FeatureDims, MethodContext
@@ -27,6 +27,7 @@ from raydistill.models.queue import EmbeddingLog, TeacherBatch
 from raydistill.models.teacher import FrozenTeacher
 from raydistill.options import LabelSource, Output
 from raydistill.training.distributed import Workers
+from raydistill.trial_spec import TrialSpec
 
 PLAIN = View("eval", 0)
 LoadedTeachers = dict[tuple[str, Any], FrozenTeacher]
@@ -74,16 +75,17 @@ class TeacherProvider:
         self._identity: dict[str, Any] | None = None
         self.seconds = 0.0
 
-    def inputs_for(self, config: Config) -> LearnerInputs:
-        """Everything that a learner with this configuration needs.
+    def inputs_for(self, spec: TrialSpec) -> LearnerInputs:
+        """Everything that a learner of this trial needs; its teachers and labels are looked up, never decided here.
 
         Raises: ValueError (ConfigError, ArtifactError) naming what is missing.
         """
-        keys = tuple(teachers.keys(config, self.dataset))
-        widths = tuple(FeatureDims(*self._teacher(key).widths) for key in keys)
-        labels, counts = self._labels(config.method.label_source(), keys)
+        if spec.teachers is None or not spec.resolved:
+            raise ConfigError(f"the teachers and labels of this {spec.config.method.name} trial were never decided")
+        widths = tuple(FeatureDims(*self._teacher(key).widths) for key in spec.teachers)
+        labels, counts = self._labels(spec.config.method.label_source(), spec)
         context = MethodContext(self.dataset.image_size, len(self.dataset.train), counts, widths)
-        return LearnerInputs(context, keys, config.teacher.bank, labels)
+        return LearnerInputs(context, spec.teachers, spec.config.teacher.bank, labels)
 
     def step(self, views: Mapping[View, Tensor], indices: Tensor, epoch: int) -> StepInputs:
         """The frozen side of one step, shared by all learners."""
@@ -128,7 +130,7 @@ class TeacherProvider:
             self._teachers[name] = teachers.load(self._kept(), key, self.normalize, self.device)
         return self._teachers[name]
 
-    def _labels(self, source: LabelSource | None, keys: tuple[str, ...]) -> tuple[Tensor | None, tuple[int, ...]]:
+    def _labels(self, source: LabelSource | None, spec: TrialSpec) -> tuple[Tensor | None, tuple[int, ...]]:
         if source is None:
             return None, ()
         train = self.dataset.train
@@ -136,8 +138,16 @@ class TeacherProvider:
             if train.labels is None:
                 raise ValueError(f"{self.data.source} has no labels, and this method learns from labels")
             return train.labels, class_counts(train.labels, len(self.dataset.classes))
-        made = {"images": self._images(), "teacher": keys[0] if keys else None}
-        open_it = partial(open_labels, self._kept(), source, made, partial(self._plain_features, keys), len(train))
+        keys = spec.teachers or ()
+        open_it = partial(
+            open_labels,
+            self._kept(),
+            spec.labels or "",
+            lambda: labels_provenance(source, self._images(), keys),
+            source,
+            partial(self._plain_features, keys),
+            len(train),
+        )
         labels = self.workers.first_alone(open_it)
         return labels, class_counts(labels, source.clusters)
 

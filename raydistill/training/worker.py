@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 
@@ -88,18 +88,18 @@ class _PackSet:
             for key in directive.stop:
                 pack.remove(key)
         reports = []
-        for assignment in directive.start:
+        for request in directive.start:
             try:
-                report = self._pack(assignment.config["data"]).add(assignment)
+                report = self._pack(request.spec.data).add(request)
             except (ValueError, OSError) as error:
-                report = EpochResult(assignment.key, error=str(error))
+                report = EpochResult(request.key, error=str(error))
                 self._all_or_none([report], error)
             if report is not None:
                 reports.append(report)
         self.packs = {name: pack for name, pack in self.packs.items() if pack.learners}
         return reports
 
-    def train(self, data: dict[str, Any], tick: Callable[[float], None]) -> tuple[list[EpochResult], EpochStats | None]:
+    def train(self, data: DataConfig, tick: Callable[[float], None]) -> tuple[list[EpochResult], EpochStats | None]:
         """One epoch of the pack on `data`; images that cannot be read end all its learners."""
         pack = self.packs.get(data_key(data))
         if pack is None:
@@ -119,13 +119,12 @@ class _PackSet:
         if self.workers.world > 1:
             raise LearnerError(*failed)
 
-    def _pack(self, data: dict[str, Any]) -> Pack:
+    def _pack(self, data: DataConfig) -> Pack:
         name = data_key(data)
         if name not in self.packs:
-            settings = DataConfig.model_validate(data)
             self.packs[name] = Pack(
-                self._dataset(settings),
-                settings,
+                self._dataset(data),
+                data,
                 evaluate=self.evaluate,
                 device=self.device,
                 workers=self.workers,
@@ -137,7 +136,7 @@ class _PackSet:
     def _dataset(self, settings: DataConfig) -> Dataset:
         """The images, decoded once per worker whatever the batch size or the order."""
         same = settings.model_copy(update={"batch_size": 2, "stream_seed": 0, "fixed_views": None})
-        name = data_key(same.model_dump(mode="json"))
+        name = data_key(same)
         if name not in self.datasets:
             self.datasets[name] = self.load(settings)
         return self.datasets[name]

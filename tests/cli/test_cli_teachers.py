@@ -13,8 +13,8 @@ from raydistill.artifacts.store import Store
 from raydistill.cli import main
 from raydistill.cli.arguments import teacher_of
 from raydistill.config import TeacherConfig
+from raydistill.planning.prepare import locate
 from raydistill.sweep import run as sweep_run
-from raydistill.training.prepare import locate
 
 TINY = [
     "data.limit=40",

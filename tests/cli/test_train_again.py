@@ -3,6 +3,7 @@
 import pytest
 import torch
 import yaml
+from helpers.requests import request
 from helpers.runs import DATA, TINY, journal, trial
 from helpers.states import same, weights
 
@@ -13,7 +14,6 @@ from raydistill.data.sources import load_dataset
 from raydistill.export.resolve import resolve_run
 from raydistill.records.journal import Journal
 from raydistill.training.checkpoints import latest_checkpoint, write_checkpoint
-from raydistill.training.messages import Assignment
 from raydistill.training.pack import Pack
 
 
@@ -34,7 +34,7 @@ def home(tmp_path, monkeypatch):
         folder.mkdir(parents=True)
         plain = config.dump(config.load(values))
         (folder / "config.yaml").write_text(yaml.safe_dump(plain))
-        pack.add(Assignment(key, plain, str(folder)))
+        pack.add(request(key, plain, str(folder)))
         pack.run_epoch()
         pack.run_epoch()
     while pack.learners:
@@ -163,7 +163,7 @@ class TestWhatTrainedIt:
         folder = home / "late-1" / "trials" / "t0001"
         for file in folder.glob("epoch-*"):
             file.unlink()
-        pack.add(Assignment("t0001", config.dump(config.read(folder / "config.yaml")), str(folder)))
+        pack.add(request("t0001", config.read(folder / "config.yaml"), str(folder)))
         pack.run_epoch(), pack.run_epoch()
         torch.set_num_threads(1)
         command("train", "late-1", "--device", "cpu", "--out", "again")
@@ -215,7 +215,7 @@ def test_settings_still_change_what_is_trained(home, capsys):
 
 def test_a_trial_that_copied_others_is_said_not_to_give_the_same_numbers(home, capsys):
     book = Journal(home / "late-1" / "journal.jsonl")
-    book.copy("t0001", 1, "t0000", {}, book.trials["t0001"].config)
+    book.copy("t0001", 1, "t0000", {}, book.trials["t0001"].spec)
     book.close()
     command("train", "late-1", "--set", "train.epochs=1")
     assert "late-1/t0001 copied t0000 at epoch 1: alone it will not give" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 import mlflow
 import pytest
 import yaml
+from helpers.requests import decided, request
 from helpers.rows import ROWS
 from helpers.states import same, weights
 
@@ -11,13 +12,13 @@ from raydistill.artifacts.store import Store
 from raydistill.cli import main
 from raydistill.config import DataConfig
 from raydistill.data.sources import load_dataset
+from raydistill.planning.prepare import ensure_teachers
 from raydistill.records.journal import Journal
 from raydistill.tracking.tracker import Tracker
 from raydistill.training.checkpoint_files import newest
 from raydistill.training.checkpoints import latest_checkpoint
-from raydistill.training.messages import Assignment
 from raydistill.training.pack import Pack
-from raydistill.training.prepare import ensure_teachers
+from raydistill.trial_spec import TrialSpec
 
 DATA = {"source": "digits", "limit": 60, "image_size": 8, "batch_size": 16}
 FIXED = {**DATA, "fixed_views": 2}
@@ -40,18 +41,18 @@ def here(tmp_path_factory):
     """A folder with a sweep of three trials that joined their packs an epoch late, and what they learnt from."""
     here = tmp_path_factory.mktemp("again")
     store = Store(here / "artifacts")
-    ensure_teachers(config.load(settings("seed", DATA)), store, here / "scratch", evaluate=no_evaluation)
+    ensure_teachers(TrialSpec(config.load(settings("seed", DATA))), store, here / "scratch", evaluate=no_evaluation)
     journal = Journal(here / "runs" / "demo-1" / "journal.jsonl")
     for data in (DATA, FIXED):
         pack = Pack(load_dataset(DataConfig(**data)), DataConfig(**data), evaluate=no_evaluation, store=store)
-        pack.add(Assignment("neighbour", settings("simclr", data, 3)))
+        pack.add(request("neighbour", settings("simclr", data, 3)))
         pack.run_epoch()
         for key in (key for key, (_, wanted) in TRIALS.items() if wanted is data):
             folder, values = here / "runs" / "demo-1" / "trials" / key, settings(TRIALS[key][0], data)
             folder.mkdir(parents=True)
             (folder / "config.yaml").write_text(yaml.safe_dump(values))
-            journal.propose(key, {}, values)
-            assert pack.add(Assignment(key, values, str(folder))) is None
+            journal.propose(key, {}, decided(values))
+            assert pack.add(request(key, values, str(folder))) is None
         while pack.learners:
             assert not [report.error for report in pack.run_epoch() if report.error]
     journal.close()

@@ -17,7 +17,7 @@ from helpers.secret_addresses import AWKWARD, SECRET
 
 from raydistill import storage
 from raydistill.artifacts.store import ArtifactError, open_store
-from raydistill.config import ConfigError, DataConfig
+from raydistill.config import ConfigError, DataConfig, load
 from raydistill.data.sources import load_dataset
 from raydistill.records import journal as journals
 from raydistill.records.journal import Journal, read_records
@@ -26,6 +26,7 @@ from raydistill.sweep.checkpoint_retention import CheckpointRetention
 from raydistill.sweep.workers.local_launcher import LAUNCHER
 from raydistill.training.checkpoint_files import finished
 from raydistill.training.checkpoints import latest_checkpoint, write_checkpoint
+from raydistill.trial_spec import TrialSpec
 
 ROOT = Path(__file__).parents[2]
 
@@ -181,7 +182,7 @@ def test_a_journal_grows_in_parts_and_is_found_again(bucket, monkeypatch):
     monkeypatch.setattr(journals, "PART_BYTES", 500)
     first = Journal(bucket / "journal.jsonl")
     for number in range(6):
-        first.propose(f"t{number:04d}", {"lr": 0.1}, {"train": {"epochs": 1}})
+        first.propose(f"t{number:04d}", {"lr": 0.1}, TrialSpec(load({"method": "simclr"})))
         first.result(f"t{number:04d}", 1, {"loss": float(number)})
     first.close()
     assert len(bucket.glob("journal.jsonl*")) > 2

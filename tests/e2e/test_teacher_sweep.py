@@ -98,7 +98,7 @@ def test_a_searched_teacher_setting_trains_one_teacher_for_each_value(first, fol
 
 
 def test_a_sweeps_winner_can_teach(first, folder):
-    from raydistill.training.prepare import locate
+    from raydistill.planning.prepare import locate
 
     settings, _ = first
     store = Store(folder / "artifacts")

@@ -17,7 +17,6 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
-from raydistill import config
 from raydistill.evaluation import final
 from raydistill.evaluation.features import embed
 from raydistill.evaluation.knn import KNN_PRESETS, instance_accuracy, knn_accuracy, neighbours, vote
@@ -250,7 +249,7 @@ def test_the_ensemble_is_scored_on_the_images_that_were_read(tmp_path, monkeypat
     for broken in (False, True):
         if broken:  # the last cat, for which the first dog stands in
             (tmp_path / "images" / "test" / "cat" / "7.png").write_bytes(b"no image")
-        scores = final.score(config.dump(settings_of(**data)), str(tmp_path / "run"), threads=1)
+        scores = final.score(settings_of(**data), str(tmp_path / "run"), threads=1)
         assert scores["test_probe_ensemble"] == scores["test_probe"] == scores["test_probe_again"]
 
 
@@ -262,7 +261,7 @@ def test_images_without_labels_have_a_test_score_too(tmp_path):
         save_png(place / f"{i}.png", torch.randint(0, 256, (8, 8, 3), generator=generator, dtype=torch.uint8))
     data = {"source": str(place), "limit": None}
     trial(tmp_path / "run", **data)
-    scores = final.score(config.dump(settings_of(**data)), str(tmp_path / "run"), threads=1)
+    scores = final.score(settings_of(**data), str(tmp_path / "run"), threads=1)
     assert list(scores) == ["test_instance"]
     assert 1 / 6 <= scores["test_instance"] <= 1, "six images are held out; an untrained network beats chance"
 

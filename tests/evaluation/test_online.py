@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from helpers.requests import request
 from torch import nn
 
 from raydistill.config import DataConfig, EvalConfig
@@ -10,7 +11,6 @@ from raydistill.data.sources import load_dataset
 from raydistill.evaluation import online
 from raydistill.evaluation.online import evaluate
 from raydistill.models.backbones import Backbone
-from raydistill.training.messages import Assignment
 from raydistill.training.pack import Candidate, Pack
 
 CPU = torch.device("cpu")
@@ -121,7 +121,7 @@ def test_a_pack_scores_its_learners_in_one_call_and_a_failure_ends_one(dataset):
 
     pack = Pack(dataset, DataConfig(**settings()["data"]), evaluate=score)
     for key in "abc":
-        assert pack.add(Assignment(key, settings(seed=ord(key)), None)) is None
+        assert pack.add(request(key, settings(seed=ord(key)), None)) is None
     reports = {report.key: report for report in pack.run_epoch()}
     assert calls == [["a", "b", "c"]]
     assert reports["b"].error == "no score"
@@ -136,7 +136,7 @@ def test_images_that_cannot_be_read_while_scoring_end_all_that_look_at_them(data
 
     pack = Pack(dataset, DataConfig(**settings()["data"]), evaluate=score)
     for key in "ab":
-        pack.add(Assignment(key, settings(seed=ord(key)), None))
+        pack.add(request(key, settings(seed=ord(key)), None))
     assert {report.error for report in pack.run_epoch()} == {"photos/7.jpg: unreadable image"}
     assert not pack.learners
 
@@ -146,8 +146,8 @@ def test_learners_that_are_not_due_are_not_scored(dataset):
     pack = Pack(
         dataset, DataConfig(**settings()["data"]), evaluate=lambda learners, *_: calls.append(list(learners)) or {}
     )
-    pack.add(Assignment("a", {**settings(), "eval": {"every": 2}}, None))
-    pack.add(Assignment("b", settings(), None))
+    pack.add(request("a", {**settings(), "eval": {"every": 2}}, None))
+    pack.add(request("b", settings(), None))
     pack.run_epoch()
     pack.run_epoch()
     assert calls == [["b"], ["a", "b"]]

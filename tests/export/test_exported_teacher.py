@@ -18,7 +18,7 @@ from raydistill.export.formats import open_format
 from raydistill.export.resolve import resolve_run
 from raydistill.export.write import export
 from raydistill.methods import MethodContext
-from raydistill.training.prepare import locate
+from raydistill.planning.prepare import locate
 
 SEED = [
     "method.backbone=resnet10_w4",

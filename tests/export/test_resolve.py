@@ -4,11 +4,11 @@ import pytest
 from helpers.buckets import BUCKET, s3_server
 from helpers.runs import settings, sweep, trial
 
-from raydistill import config
 from raydistill.config import ConfigError
 from raydistill.export.resolve import resolve_run
 from raydistill.records.journal import Journal
 from raydistill.storage import Remote
+from raydistill.trial_spec import TrialSpec
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_what_cannot_be_found_is_said(home, given, said):
     trial(home / "young-1" / "trials" / "t0000")
     for file in (home / "young-1" / "trials" / "t0000").glob("epoch-*"):
         file.unlink()
-    Journal(home / "young-1" / "journal.jsonl").propose("t0000", {}, config.dump(settings()))
+    Journal(home / "young-1" / "journal.jsonl").propose("t0000", {}, TrialSpec(settings()))
     with pytest.raises(ConfigError, match=said):
         resolve_run(given.format(home=home), home, "")
 

@@ -5,14 +5,15 @@ import json
 import torch
 import yaml
 
+from helpers.requests import request
 from raydistill import config, methods
 from raydistill.data.sources import load_dataset
 from raydistill.methods import MethodContext
 from raydistill.records.journal import Journal
 from raydistill.training.checkpoints import write_checkpoint
-from raydistill.training.messages import Assignment
 from raydistill.training.pack import Pack
 from raydistill.training.teachers import plain_context
+from raydistill.trial_spec import TrialSpec
 
 TINY = {"name": "simclr", "backbone": "resnet10_w4", "hidden_dim": 8, "projection_dim": 8}
 DATA = {"source": "digits", "limit": 40, "batch_size": 16, "image_size": 8}
@@ -53,7 +54,7 @@ def journal(sweep, **outcomes):
     """A sweep's journal: its trials, and how each ended; None: it has not."""
     book = Journal(sweep / "journal.jsonl")
     for key, outcome in outcomes.items():
-        book.propose(key, {}, config.dump(settings()))
+        book.propose(key, {}, TrialSpec(settings()))
         book.result(key, 1, {"val_knn": 0.5})
         if outcome:
             book.end(key, outcome)
@@ -89,7 +90,7 @@ def searched(plan, trials):
 def checkpoint_bytes(base, folder):
     """Size of a checkpoint of `base`, trained for one epoch."""
     pack = Pack(load_dataset(base.data), base.data, evaluate=lambda *_: {})
-    pack.add(Assignment("one", config.dump(base), str(folder)))
+    pack.add(request("one", base, str(folder)))
     pack.run_epoch()
     (file,) = folder.glob("*.safetensors")
     return file.stat().st_size

@@ -6,12 +6,12 @@ from raydistill import config, methods
 from raydistill.artifacts.store import Store
 from raydistill.data.sources import load_dataset
 from raydistill.options import METHODS
+from raydistill.planning.prepare import ensure_teachers
 from raydistill.presets import load_preset, preset_names
 from raydistill.sweep.search.space import default_space
 from raydistill.sweep.search.space_parser import load_space
-from raydistill.training.messages import Assignment
 from raydistill.training.pack import Pack
-from raydistill.training.prepare import ensure_teachers
+from raydistill.trial_spec import TrialSpec
 
 PRESETS = [(method, name) for method in METHODS for name in preset_names(method)]
 
@@ -101,11 +101,11 @@ def test_default_presets_of_all_methods_train_side_by_side(source, request, tmp_
         known = config.paths(method)
         mine = {path: setting for path, setting in changes.items() if path in known}
         configs[method] = config.load(config.assign(load_preset(method, "default"), mine))
-    ensure_teachers(configs["seed"], store, tmp_path / "runs", evaluate=lambda *_: {})
+    ensure_teachers(TrialSpec(configs["seed"]), store, tmp_path / "runs", evaluate=lambda *_: {})
     data = configs["seed"].data
     pack = Pack(load_dataset(data), data, evaluate=lambda *_: {}, store=store)
     for method, chosen in configs.items():
-        assert pack.add(Assignment(method, config.dump(chosen))) is None
+        assert pack.add(request(method, chosen)) is None
     reports = {report.key: report for report in pack.run_epoch()}
     assert {key: report.error for key, report in reports.items()} == dict.fromkeys(METHODS, "")
     assert len(store.entries()) == 4  # a teacher, its features of the plain images, clusters by 20 and 50 iterations

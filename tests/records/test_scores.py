@@ -4,8 +4,9 @@ import json
 from types import SimpleNamespace
 
 import pytest
-from helpers.runs import sweep, trial
+from helpers.runs import settings, sweep, trial
 
+from raydistill.config import dump
 from raydistill.export.resolve import resolve_run
 from raydistill.records.journal import TrialRecord
 from raydistill.records.layout import SCORES_FILE
@@ -81,7 +82,7 @@ def test_a_resumed_sweep_scores_again_what_was_trained_on_or_torn(tmp_path, monk
     for path in trials["cleaned"].glob("epoch-*"):
         path.unlink()
     driver = SimpleNamespace(trial_directory=lambda key: trials[key], tracker=None)
-    records = [TrialRecord(key, {}, {}) for key in trials]
+    records = [TrialRecord(key, {}, dump(settings())) for key in trials]
     for _ in range(2):
         scores = final_scoring._scored(driver, records, SimpleNamespace(gpu=False))
         assert {key for key, values in scores.items() if values == {"test_knn": 0.5}} == {"longer", "torn", "new"}

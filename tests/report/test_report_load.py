@@ -6,11 +6,12 @@ import pandas as pd
 import pytest
 import yaml
 
-from raydistill.config import ConfigError, assign
+from raydistill.config import ConfigError
 from raydistill.records.journal import Journal
 from raydistill.report import frames, load, sweeps
 from raydistill.tracking.sync import log_trials
 from raydistill.tracking.tracker import Tracker
+from raydistill.trial_spec import TrialSpec
 
 SPACE = {
     "method": "random",
@@ -107,9 +108,9 @@ def test_settings_are_as_a_population_left_them(tmp_path):
     last = {"train.lr": 0.012, "train.optimizer": "sgd", "train.clip_norm": None, "method.objectives": ["simsiam"]}
     journal = Journal(tmp_path / "journal.jsonl")
     for key in ("t0000", "t0001"):
-        journal.propose(key, first, config := assign({"method": "dogo"}, first))
+        journal.propose(key, first, spec := TrialSpec(load({"method": "dogo"})).assign(first))
     journal.result("t0001", 1, {"val_knn": 0.5, "loss": 1.0})
-    journal.copy("t0001", 1, "t0000", last, assign(config, last))
+    journal.copy("t0001", 1, "t0000", last, spec.assign(last))
     journal.close()
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     space = {path: {"values": [first[path], last[path]]} for path in first}

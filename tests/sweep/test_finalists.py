@@ -8,8 +8,10 @@ import pytest
 from raydistill import config
 from raydistill.records.journal import TrialRecord
 from raydistill.sweep.finalists import FinalConfig, final_key, make_final_configs, seeded
+from raydistill.sweep.plan import SweepPlan
 from raydistill.sweep.search.space_parser import load_space
 from raydistill.sweep.settings import SweepSettings
+from raydistill.trial_spec import TrialSpec
 
 
 def plan(folder, text, seeds):
@@ -27,15 +29,19 @@ def plan(folder, text, seeds):
 
 
 def final_config(rate):
-    return FinalConfig("dogo", config.dump(config.load({"method": "dogo", "train": {"lr": rate}})))
+    return FinalConfig("dogo", TrialSpec(config.load({"method": "dogo", "train": {"lr": rate}})))
+
+
+def planned(final_config):
+    return config.dump(seeded(final_config.spec, 1).config)
 
 
 def test_a_final_of_another_configuration_is_not_taken_for_this_one():
     before, now = final_config(0.1), final_config(0.2)
-    known = {"final-dogo-seed1": TrialRecord("final-dogo-seed1", {}, seeded(before.config, 1))}
+    known = {"final-dogo-seed1": TrialRecord("final-dogo-seed1", {}, planned(before))}
     assert final_key(before, 1, known) == "final-dogo-seed1"
     assert final_key(now, 1, known) == "final-dogo-seed1-2"
-    known["final-dogo-seed1-2"] = TrialRecord("final-dogo-seed1-2", {}, seeded(now.config, 1))
+    known["final-dogo-seed1-2"] = TrialRecord("final-dogo-seed1-2", {}, planned(now))
     assert final_key(now, 1, known) == "final-dogo-seed1-2"
     assert final_key(final_config(0.3), 1, known) == "final-dogo-seed1-3"
 
@@ -61,7 +67,7 @@ def test_a_final_of_another_configuration_is_not_taken_for_this_one():
 def test_what_is_kept_back_is_what_the_final_runs_at_most(tmp_path, text, fronts, own, seeds):
     settings = plan(tmp_path, text, seeds)
     record = TrialRecord("t0000", {}, config.dump(settings.base.model_copy(update={"train": replace_lr(settings)})))
-    final_configs = make_final_configs([replace(record, key=f"t{i:04d}") for i in range(fronts)], settings)
+    final_configs = make_final_configs([replace(record, key=f"t{i:04d}") for i in range(fronts)], SweepPlan(settings))
     assert settings.finalists == len(final_configs) * seeds - (fronts if own else 0)
 
 

@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from helpers.requests import request
 from helpers.rows import ROWS
 from torch import nn
 
@@ -19,14 +20,14 @@ from raydistill import config
 from raydistill.artifacts.store import Store
 from raydistill.config import DataConfig
 from raydistill.data.sources import load_dataset
+from raydistill.planning.prepare import ensure_teachers
 from raydistill.training.distributed import Workers
-from raydistill.training.messages import Assignment
 from raydistill.training.pack import Pack
-from raydistill.training.prepare import ensure_teachers
+from raydistill.trial_spec import TrialSpec
 
 DATA = {"source": "digits", "limit": 48, "image_size": 8, "batch_size": 16}
 TEACHER = {"backbone": "resnet10_w4", "epochs": 1, "batch_size": 16}
-PRELOADED = ["torch", "raydistill.training.pack", "raydistill.training.prepare"]  # once for all processes
+PRELOADED = ["torch", "raydistill.training.pack", "raydistill.planning.prepare"]  # once for all processes
 DOGO = {"objectives": ["simclr", "simsiam"]}
 
 
@@ -62,7 +63,7 @@ def train(rank, world, port, root):
         pack = Pack(
             load_dataset(DataConfig(**DATA)), DataConfig(**DATA), evaluate=no_evaluation, workers=workers, store=store
         )
-        assert pack.add(Assignment(name, config.dump(settings(name)))) is None
+        assert pack.add(request(name, settings(name))) is None
         learner = pack.learners[name]
         without_batch_norm(learner.method)
         learner.parameters = [p for p in learner.method.parameters() if p.requires_grad]
@@ -104,7 +105,7 @@ def run(world, root):
 def groups(tmp_path_factory):
     """Results by the number of workers; a batch of 16 does not divide among three."""
     root = tmp_path_factory.mktemp("artifacts")
-    ensure_teachers(settings("seed"), Store(root), root / "runs", evaluate=no_evaluation)
+    ensure_teachers(TrialSpec(settings("seed")), Store(root), root / "runs", evaluate=no_evaluation)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     alone = {0: train(0, 1, None, root)}

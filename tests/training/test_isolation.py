@@ -5,6 +5,7 @@ import threading
 
 import pytest
 import torch
+from helpers.requests import request
 from helpers.states import same, weights
 
 from raydistill import config
@@ -15,7 +16,7 @@ from raydistill.sweep.workers.broker import Broker
 from raydistill.training.checkpoints import latest_checkpoint
 from raydistill.training.distributed import Workers
 from raydistill.training.learner import NonFiniteError
-from raydistill.training.messages import Assignment, Directive
+from raydistill.training.messages import Directive
 from raydistill.training.pack import LearnerError, Pack
 from raydistill.training.worker import serve
 
@@ -67,7 +68,7 @@ def play(broker, trials, dataset, folder):
 
     async def life(key, values):
         reports = []
-        await broker.join(Assignment(key, values, str(folder / key)))
+        await broker.join(request(key, values, str(folder / key)))
         while not reports or not (reports[-1].done or reports[-1].error):
             reports.append(await broker.next(key))
         await broker.leave(key)
@@ -91,7 +92,7 @@ def play(broker, trials, dataset, folder):
 def alone(dataset, values, folder, offsets):
     replay = config.assign(values, {"train.offsets": offsets})
     pack = Pack(dataset, config.load(replay).data, evaluate=no_evaluation)
-    pack.add(Assignment("x", replay, str(folder)))
+    pack.add(request("x", replay, str(folder)))
     while pack.learners:
         pack.run_epoch()
     return weights(folder)
@@ -215,7 +216,7 @@ def test_a_learner_that_one_of_two_workers_cannot_train_brings_the_group_down_an
 
     monkeypatch.setattr("raydistill.methods.baselines.simclr.SimCLR.loss", broken)
     value = settings()
-    control = Script(Directive(value["data"], [Assignment("a", value)]))
+    control = Script(Directive(DataConfig(**value["data"]), [request("a", value)]))
     with pytest.raises(LearnerError, match="a: device-side assert"):
         serve(control, evaluate=no_evaluation, load=lambda _: dataset, workers=TwoWorkers())
     assert [(report.key, report.error) for report in control.told] == [("a", "device-side assert")]
@@ -227,7 +228,7 @@ def test_an_image_that_one_of_two_workers_cannot_read_names_every_learner_of_its
 
     monkeypatch.setattr("raydistill.training.pack.Pack.run_epoch", unreadable)
     value = settings()
-    control = Script(Directive(value["data"], [Assignment("a", value), Assignment("b", value)]))
+    control = Script(Directive(DataConfig(**value["data"]), [request("a", value), request("b", value)]))
     with pytest.raises(LearnerError, match="cat"):
         serve(control, evaluate=no_evaluation, load=lambda _: dataset, workers=TwoWorkers())
     assert [report.key for report in control.told] == ["a", "b"]
@@ -240,7 +241,7 @@ def test_a_worker_that_is_gone_is_no_fault_of_the_learner_that_noticed(dataset, 
 
     monkeypatch.setattr("raydistill.methods.baselines.simclr.SimCLR.loss", cut)
     value = settings()
-    control = Script(Directive(value["data"], [Assignment("a", value)]))
+    control = Script(Directive(DataConfig(**value["data"]), [request("a", value)]))
     with pytest.raises(RuntimeError, match="closed by peer") as caught:
         serve(control, evaluate=no_evaluation, load=lambda _: dataset, workers=TwoWorkers())
     assert not isinstance(caught.value, LearnerError)
@@ -259,7 +260,7 @@ def test_a_group_that_ends_under_its_loops_is_no_fault_of_the_learners(dataset, 
 
     monkeypatch.setattr(where, ended)
     value = settings()
-    control = Script(Directive(value["data"], [Assignment("a", value)]))
+    control = Script(Directive(DataConfig(**value["data"]), [request("a", value)]))
     with pytest.raises(ValueError, match="process group"):
         serve(control, evaluate=no_evaluation, load=lambda _: dataset, workers=TwoWorkers(ended=True))
     assert control.told == []
@@ -270,7 +271,7 @@ def test_what_all_workers_see_alike_brings_no_group_down(dataset, monkeypatch):
         raise NonFiniteError("loss = nan at epoch 0, step 0")
 
     pack = Pack(dataset, DataConfig(**DATA), evaluate=no_evaluation, workers=TwoWorkers())
-    pack.add(Assignment("a", settings()))
+    pack.add(request("a", settings()))
     monkeypatch.setattr(pack.learners["a"].method, "loss", lambda *_: infinite(None, *_))
     (report,) = pack.run_epoch()
     assert "loss = nan" in report.error
@@ -279,15 +280,15 @@ def test_what_all_workers_see_alike_brings_no_group_down(dataset, monkeypatch):
 def test_what_was_trained_but_never_heard_of_is_reported_again(dataset, tmp_path):
     value = settings(3)
     pack = Pack(dataset, DataConfig(**DATA), evaluate=no_evaluation)
-    pack.add(Assignment("a", value, str(tmp_path / "a")))
+    pack.add(request("a", value, str(tmp_path / "a")))
     (lost,) = pack.run_epoch()
     again = Pack(dataset, DataConfig(**DATA), evaluate=no_evaluation)
-    told = again.add(Assignment("a", value, str(tmp_path / "a"), last_delivered_epoch=0))
+    told = again.add(request("a", value, str(tmp_path / "a"), last_delivered_epoch=0))
     assert (told.epoch, told.metrics, told.done) == (1, lost.metrics, False)
     assert "a" in again.learners
     assert (
         Pack(dataset, DataConfig(**DATA), evaluate=no_evaluation).add(
-            Assignment("a", value, str(tmp_path / "a"), last_delivered_epoch=1)
+            request("a", value, str(tmp_path / "a"), last_delivered_epoch=1)
         )
         is None
     )

@@ -4,21 +4,22 @@ import time
 
 import pytest
 import torch
+from helpers.requests import request
 from helpers.rows import ROWS
 from helpers.states import same, weights
 
 from raydistill import config
-from raydistill.artifacts import teachers
 from raydistill.artifacts.store import Store
 from raydistill.config import DataConfig
 from raydistill.data.augment import View
 from raydistill.data.sources import load_dataset
 from raydistill.models import queue as queues
+from raydistill.planning.prepare import ensure_teachers, promised
+from raydistill.planning.resolve import teacher_keys
 from raydistill.training.checkpoints import latest_checkpoint
-from raydistill.training.messages import Assignment
 from raydistill.training.pack import Pack
-from raydistill.training.prepare import ensure_teachers, promised
 from raydistill.training.teachers import TeacherProvider
+from raydistill.trial_spec import TrialSpec
 
 DATA = {"source": "digits", "limit": 48, "image_size": 8, "batch_size": 16}
 TEACHER = {"backbone": "resnet10_w4", "epochs": 1, "batch_size": 16}
@@ -49,7 +50,7 @@ def store(tmp_path_factory):
     """A store that holds the teachers (two, with seeds of their own) of every test here."""
     root = tmp_path_factory.mktemp("artifacts")
     store = Store(root)
-    ensure_teachers(settings("simreg", teacher={"count": 2}), store, root / "runs", evaluate=no_evaluation)
+    ensure_teachers(TrialSpec(settings("simreg", teacher={"count": 2})), store, root / "runs", evaluate=no_evaluation)
     return store
 
 
@@ -80,7 +81,7 @@ def run(pack, limit=20):
 
 
 def join(pack, key, configuration, directory=None):
-    failed = pack.add(Assignment(key, config.dump(configuration), str(directory) if directory else None))
+    failed = pack.add(request(key, configuration, str(directory) if directory else None))
     assert failed is None, failed
 
 
@@ -185,15 +186,15 @@ class TestTeachers:
         assert not teacher.training
 
     def test_found_again_whatever_the_students_settings(self, dataset, store, tmp_path):
-        keys = teachers.keys(settings("seed"), dataset)
-        assert keys == teachers.keys(settings("simreg", train={"seed": 9}, data={"stream_seed": 3}), dataset)
-        assert keys != teachers.keys(settings("seed", teacher={"seed": 1}), dataset)
-        assert keys != teachers.keys(settings("seed", teacher={"backbone": "resnet10_w8"}), dataset)
+        keys = teacher_keys(settings("seed"), dataset)
+        assert keys == teacher_keys(settings("simreg", train={"seed": 9}, data={"stream_seed": 3}), dataset)
+        assert keys != teacher_keys(settings("seed", teacher={"seed": 1}), dataset)
+        assert keys != teacher_keys(settings("seed", teacher={"backbone": "resnet10_w8"}), dataset)
 
         def refuse(*_):
             raise AssertionError("trained again")
 
-        assert ensure_teachers(settings("seed"), store, tmp_path, evaluate=refuse) == keys
+        assert ensure_teachers(TrialSpec(settings("seed")), store, tmp_path, evaluate=refuse).teachers == keys
 
     def test_several_teachers_have_a_head_each(self, dataset, store):
         pack = make_pack(dataset, store)
@@ -202,7 +203,7 @@ class TestTeachers:
         run(pack)
 
     def test_a_teacher_that_is_not_there_is_named(self, dataset, tmp_path):
-        report = make_pack(dataset, Store(tmp_path)).add(Assignment("x", config.dump(settings("seed"))))
+        report = make_pack(dataset, Store(tmp_path)).add(request("x", settings("seed")))
         assert "is not in" in report.error
         assert "raydistill train" in report.error
 
@@ -374,6 +375,6 @@ class TestLabels:
 
     @pytest.mark.fault(17)
     def test_more_clusters_than_images(self, dataset, store):
-        report = make_pack(dataset, store).add(Assignment("x", config.dump(settings("sssd", clusters=4000))))
+        report = make_pack(dataset, store).add(request("x", settings("sssd", clusters=4000)))
         assert "4000" in report.error
         assert str(len(dataset.train)) in report.error

@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from helpers.requests import request
 from helpers.states import same, weights
 
 from raydistill import config
@@ -13,12 +14,13 @@ from raydistill.methods import MethodContext
 from raydistill.methods.baselines.simclr import SimCLR
 from raydistill.training.checkpoints import latest_checkpoint
 from raydistill.training.learner import Learner
-from raydistill.training.messages import Assignment, Directive
+from raydistill.training.messages import Directive
 from raydistill.training.pack import Pack
 from raydistill.training.schedules import learning_rate
 from raydistill.training.single import TrainingError, train
 from raydistill.training.teachers import LearnerInputs
 from raydistill.training.worker import serve
+from raydistill.trial_spec import TrialSpec
 
 DATA = {"source": "digits", "limit": 48, "image_size": 8, "batch_size": 16}
 METHODS = {
@@ -66,7 +68,7 @@ def finish(pack, limit=20):
 
 def alone(dataset, configuration, directory):
     pack = make_pack(dataset)
-    assert pack.add(Assignment("alone", configuration, str(directory))) is None
+    assert pack.add(request("alone", configuration, str(directory))) is None
     finish(pack)
     return weights(directory)
 
@@ -81,53 +83,53 @@ class TestInCompany:
         }
         pack = make_pack(dataset)
         for key, value in company.items():
-            pack.add(Assignment(key, value, str(tmp_path / key)))
+            pack.add(request(key, value, str(tmp_path / key)))
         finish(pack)
         for key, value in company.items():
             assert same(weights(tmp_path / key), alone(dataset, value, tmp_path / f"{key}-alone")), key
 
     def test_a_late_joiner_can_be_replayed_alone_from_its_recorded_offset(self, dataset, tmp_path):
         pack = make_pack(dataset)
-        pack.add(Assignment("first", settings("simclr", 4)))
+        pack.add(request("first", settings("simclr", 4)))
         pack.run_epoch()
         pack.run_epoch()
-        pack.add(Assignment("late", settings("dogo", 2), str(tmp_path / "late")))
+        pack.add(request("late", settings("dogo", 2), str(tmp_path / "late")))
         finish(pack)
         state = latest_checkpoint(tmp_path / "late")
         assert state["offsets"] == [[0, 2]]
-        assert pack.add(Assignment("late", settings("dogo", 2), str(tmp_path / "late"))).offsets == ((0, 2),)
+        assert pack.add(request("late", settings("dogo", 2), str(tmp_path / "late"))).offsets == ((0, 2),)
         replay = settings("dogo", 2, train={"offsets": state["offsets"]})
         assert same(weights(tmp_path / "late"), alone(dataset, replay, tmp_path / "replayed"))
         assert not same(weights(tmp_path / "late"), alone(dataset, settings("dogo", 2), tmp_path / "other"))
 
     def test_one_that_began_on_time_and_came_back_later_is_replayed_epoch_by_epoch(self, dataset, tmp_path):
         pack = make_pack(dataset)
-        pack.add(Assignment("first", settings("simclr", 6)))
-        pack.add(Assignment("x", settings("dogo", 4), str(tmp_path / "x")))
+        pack.add(request("first", settings("simclr", 6)))
+        pack.add(request("x", settings("dogo", 4), str(tmp_path / "x")))
         pack.run_epoch()
         pack.run_epoch()
         pack.remove("x")
         pack.run_epoch()
         pack.run_epoch()
-        pack.add(Assignment("x", settings("dogo", 4), str(tmp_path / "x")))
+        pack.add(request("x", settings("dogo", 4), str(tmp_path / "x")))
         finish(pack)
         self.is_replayed(dataset, tmp_path, [[0, 0], [2, 2]])
 
     def test_one_that_went_over_to_a_pack_that_was_behind_is_replayed_too(self, dataset, tmp_path):
         ahead, behind = make_pack(dataset), make_pack(dataset)
-        ahead.add(Assignment("x", settings("dogo", 4), str(tmp_path / "x")))
+        ahead.add(request("x", settings("dogo", 4), str(tmp_path / "x")))
         for _ in range(3):
             ahead.run_epoch()
-        behind.add(Assignment("other", settings("simclr", 3)))
+        behind.add(request("other", settings("simclr", 3)))
         behind.run_epoch()
-        behind.add(Assignment("x", settings("dogo", 4), str(tmp_path / "x")))
+        behind.add(request("x", settings("dogo", 4), str(tmp_path / "x")))
         finish(behind)
         self.is_replayed(dataset, tmp_path, [[0, 0], [3, -2]])
 
     def test_what_is_replayed_longer_than_it_was_trained_goes_on(self, dataset, tmp_path):
         pack = make_pack(dataset)
         replay = settings("dogo", 3, train={"offsets": [[0, 0], [1, 2]]})
-        pack.add(Assignment("x", replay, str(tmp_path / "x")))
+        pack.add(request("x", replay, str(tmp_path / "x")))
         assert [r.epoch for r in finish(pack)["x"]] == [1, 2, 3]
         assert latest_checkpoint(tmp_path / "x")["offsets"] == [[0, 0], [1, 2]]
 
@@ -135,7 +137,7 @@ class TestInCompany:
         values = {key: settings("dogo", 2, train={"offsets": [[0, first]]}) for key, first in (("a", 1), ("b", 3))}
         pack = make_pack(dataset)
         for key, value in values.items():
-            pack.add(Assignment(key, value, str(tmp_path / key)))
+            pack.add(request(key, value, str(tmp_path / key)))
         finish(pack)
         assert latest_checkpoint(tmp_path / "b")["offsets"] == [[0, 3]]
         assert same(weights(tmp_path / "b"), alone(dataset, values["b"], tmp_path / "alone"))
@@ -146,7 +148,7 @@ class TestInCompany:
         replay = settings("dogo", 4, train={"offsets": offsets})
         assert same(weights(folder / "x"), alone(dataset, replay, folder / "replayed"))
         cut = make_pack(dataset)
-        cut.add(Assignment("x", replay, str(folder / "cut")))
+        cut.add(request("x", replay, str(folder / "cut")))
         cut.run_epoch()
         assert same(weights(folder / "x"), alone(dataset, replay, folder / "cut"))
         assert latest_checkpoint(folder / "cut")["offsets"] == offsets
@@ -155,8 +157,8 @@ class TestInCompany:
     @pytest.mark.parametrize("term", ["ssl_1", "loss"])
     def test_a_nan_ends_that_learner_before_its_update_and_no_other(self, dataset, tmp_path, monkeypatch, term):
         pack = make_pack(dataset)
-        pack.add(Assignment("good", settings("simclr", 2), str(tmp_path / "good")))
-        pack.add(Assignment("bad", settings("dogo", 2), str(tmp_path / "bad")))
+        pack.add(request("good", settings("simclr", 2), str(tmp_path / "good")))
+        pack.add(request("bad", settings("dogo", 2), str(tmp_path / "bad")))
         bad = pack.learners["bad"]
         honest = bad.method.loss
         steps = []
@@ -181,7 +183,7 @@ class TestInCompany:
 
     def test_an_infinite_gradient_is_named_too(self, dataset, monkeypatch):
         pack = make_pack(dataset)
-        pack.add(Assignment("bad", settings("simclr", 1)))
+        pack.add(request("bad", settings("simclr", 1)))
         honest = pack.learners["bad"].method.loss
 
         def steep(batch, progress):
@@ -195,8 +197,8 @@ class TestInCompany:
     @pytest.mark.fault(9)
     def test_out_of_memory_ends_one_learner(self, dataset, monkeypatch):
         pack = make_pack(dataset)
-        pack.add(Assignment("good", settings("simclr", 1)))
-        pack.add(Assignment("big", settings("simclr", 1)))
+        pack.add(request("good", settings("simclr", 1)))
+        pack.add(request("big", settings("simclr", 1)))
 
         def too_much(batch, progress):
             raise torch.OutOfMemoryError("CUDA out of memory (simulated)")
@@ -208,7 +210,7 @@ class TestInCompany:
 
     def test_a_learner_that_cannot_be_built_is_reported(self, dataset):
         pack = make_pack(dataset)
-        report = pack.add(Assignment("x", settings("simclr", 1, backbone="resnet81")))
+        report = pack.add(request("x", settings("simclr", 1, backbone="resnet81")))
         assert "resnet81" in report.error
         assert pack.learners == {}
 
@@ -218,10 +220,10 @@ class TestResume:
     def test_resumed_is_bit_identical_to_uninterrupted(self, dataset, tmp_path):
         value = settings("dogo", 3, train={"schedule": "cosine", "warmup_epochs": 1, "optimizer": "sgd"})
         pack = make_pack(dataset)
-        pack.add(Assignment("x", value, str(tmp_path / "cut")))
+        pack.add(request("x", value, str(tmp_path / "cut")))
         pack.run_epoch()
         again = make_pack(dataset)
-        assert again.add(Assignment("x", value, str(tmp_path / "cut"))) is None
+        assert again.add(request("x", value, str(tmp_path / "cut"))) is None
         finish(again)
         assert same(weights(tmp_path / "cut"), alone(dataset, value, tmp_path / "whole"))
 
@@ -230,13 +232,13 @@ class TestResume:
         values = {"a": settings("simclr", 3), "b": settings("dogo", 3)}
         pack = make_pack(dataset)
         for key, value in values.items():
-            pack.add(Assignment(key, value, str(tmp_path / key)))
+            pack.add(request(key, value, str(tmp_path / key)))
         pack.run_epoch()
         pack.remove("b")
         pack.run_epoch()
         again = make_pack(dataset)
         for key, value in values.items():
-            again.add(Assignment(key, value, str(tmp_path / key)))
+            again.add(request(key, value, str(tmp_path / key)))
         assert [report.key for report in again.run_epoch()] == ["b"]
         finish(again)
         for key, value in values.items():
@@ -245,9 +247,9 @@ class TestResume:
     def test_a_finished_learner_reports_its_last_metrics_at_once(self, dataset, tmp_path):
         value = settings("simclr", 1)
         pack = make_pack(dataset)
-        pack.add(Assignment("x", value, str(tmp_path)))
+        pack.add(request("x", value, str(tmp_path)))
         (report,) = pack.run_epoch()
-        again = make_pack(dataset).add(Assignment("x", value, str(tmp_path)))
+        again = make_pack(dataset).add(request("x", value, str(tmp_path)))
         assert again.done
         assert again.metrics == report.metrics
 
@@ -266,7 +268,7 @@ class TestLearner:
         for order in (("x",), ("y", "x"), ("x", "y")):
             pack = make_pack(dataset)
             for key in order:
-                pack.add(Assignment(key, settings("simclr", 1, train={"seed": ord(key)})))
+                pack.add(request(key, settings("simclr", 1, train={"seed": ord(key)})))
             drawn.append(order)
             pack.run_epoch()
         assert torch.equal(torch.get_rng_state(), outside)
@@ -303,11 +305,13 @@ class TestLearner:
 
     def test_bf16_autocast_trains_with_float32_weights(self, dataset):
         report = train(
-            config.load(settings("dogo", 1, data={"image_size": 16}, train={"precision": "bf16"})),
+            TrialSpec(config.load(settings("dogo", 1, data={"image_size": 16}, train={"precision": "bf16"}))),
             None,
             evaluate=no_evaluation,
         )
-        exact = train(config.load(settings("dogo", 1, data={"image_size": 16})), None, evaluate=no_evaluation)
+        exact = train(
+            TrialSpec(config.load(settings("dogo", 1, data={"image_size": 16}))), None, evaluate=no_evaluation
+        )
         assert report.metrics["loss"] != exact.metrics["loss"]
         assert report.metrics["loss"] == pytest.approx(exact.metrics["loss"], rel=0.1)
 
@@ -329,7 +333,7 @@ class TestLearner:
             SimCLR, "loss", lambda self, batch, progress: {"loss": torch.tensor(math.nan).requires_grad_()}
         )
         with pytest.raises(TrainingError, match="loss = nan"):
-            train(config.load(settings("simclr", 1)), None, evaluate=no_evaluation)
+            train(TrialSpec(config.load(settings("simclr", 1))), None, evaluate=no_evaluation)
 
 
 class Script:
@@ -354,12 +358,12 @@ class Script:
 
 class TestWorker:
     def test_starts_stops_and_changes_data_between_epochs(self, dataset):
-        data, other = settings()["data"], {**settings()["data"], "batch_size": 8}
+        data, other = DataConfig(**DATA), DataConfig(**{**DATA, "batch_size": 8})
         small = settings("simclr", 2, data={"batch_size": 8})
         control = Script(
-            Directive(data, [Assignment("a", settings("simclr", 3)), Assignment("b", settings("simclr", 3))]),
+            Directive(data, [request("a", settings("simclr", 3)), request("b", settings("simclr", 3))]),
             Directive(data, stop=["a"]),
-            Directive(other, [Assignment("c", small)], stop=["b"]),
+            Directive(other, [request("c", small)], stop=["b"]),
             Directive(close=True),
         )
         serve(control, evaluate=no_evaluation, load=lambda _: dataset)
@@ -370,7 +374,7 @@ class TestWorker:
     @pytest.mark.fault(17)
     def test_a_batch_larger_than_the_data_is_reported_to_its_trial(self, dataset):
         value = settings("simclr", 1, data={"batch_size": 4096})
-        control = Script(Directive(value["data"], [Assignment("a", value)]), Directive(close=True))
+        control = Script(Directive(DataConfig(**value["data"]), [request("a", value)]), Directive(close=True))
         serve(control, evaluate=no_evaluation, load=lambda _: dataset)
         (report,) = control.reports[1]
         assert "data.batch_size = 4096 is larger than the" in report.error

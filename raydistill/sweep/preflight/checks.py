@@ -7,7 +7,6 @@ from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
-from raydistill import config as configuration
 from raydistill.config import Config, ConfigError, is_real, paths
 from raydistill.sweep.search.space import Parameter, Space
 from raydistill.sweep.settings import SweepSettings
@@ -64,7 +63,7 @@ def _problem(
         chosen = plan.space.propose(suggest)
         if parameter.path in chosen:
             try:
-                build(configuration.load(plan.resolve(chosen)))
+                build(plan.resolve(chosen))
             except ValueError as error:
                 problem = error
             else:

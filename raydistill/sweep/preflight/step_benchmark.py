@@ -21,18 +21,19 @@ from torch import Tensor
 
 from raydistill import methods
 from raydistill.artifacts import teachers
-from raydistill.artifacts.store import MANIFEST, Store, key_of
+from raydistill.artifacts.store import MANIFEST, Store
 from raydistill.config import Config, DataConfig
 from raydistill.data.augment import View, normalization
 from raydistill.data.images import Images
 from raydistill.data.sources import Dataset, load_dataset
 from raydistill.data.stream import Stream
 from raydistill.options import Output
+from raydistill.planning.prepare import promised
+from raydistill.planning.resolve import teacher_keys, teacher_runs
 from raydistill.training.checkpoints import write_checkpoint
 from raydistill.training.distributed import Workers
 from raydistill.training.learner import Learner, NonFiniteError
 from raydistill.training.pack import Candidate, Evaluate, scored_encoders
-from raydistill.training.prepare import promised
 from raydistill.training.teachers import PLAIN, LearnerInputs, TeacherProvider, plain_context
 
 SAMPLE = 256  # images of each split that are decoded
@@ -189,7 +190,7 @@ class _StepBenchmark:
         source = config.method.label_source()
         if source is not None and source.kind != "true":
             labels = torch.arange(len(self.dataset.train)) % source.clusters
-        keys = tuple(teachers.keys(config, self.dataset))
+        keys = teacher_keys(config, self.dataset)
         return LearnerInputs(context, keys, config.teacher.bank, None if source is None else labels)
 
     def _page_seconds(self, provider: _TimedTeacherProvider, stream: Stream, page: tuple[str, View, Output]) -> float:
@@ -329,16 +330,16 @@ def _stock(config: Config, store: Store, probe: _StepBenchmark) -> dict[str, Con
     Returns: the runs that will make the others, by key.
     """
     absent: dict[str, Config] = {}
-    for recipe in teachers.teacher_configs(config):
-        made = teachers.provenance(recipe, probe.dataset)
-        key = key_of("teacher", made)
-        if not _borrow(store, key, probe.store):
-            context = promised(recipe, probe.dataset, probe.store)
-            weights = methods.build(recipe.method, context, seed=0).state_dict()
-            teachers.publish(probe.store, made, recipe, {"given": plain_context(context), "method": weights})
-            absent[key] = recipe
+    for run in teacher_runs(config, probe.dataset):
+        if not _borrow(store, run.key, probe.store):
+            context = promised(run.config, probe.dataset, probe.store)
+            weights = methods.build(run.config.method, context, seed=0).state_dict()
+            teachers.publish(
+                probe.store, run.provenance, run.config, {"given": plain_context(context), "method": weights}
+            )
+            absent[run.key] = run.config
     if config.method.teacher_output() is not None and config.teacher.sources:
-        for key in teachers.keys(config, probe.dataset):
+        for key in teacher_keys(config, probe.dataset):
             _borrow(store, key, probe.store)
     return absent
 

@@ -6,18 +6,21 @@ import itertools
 from typing import Any
 
 from raydistill import config as configuration
-from raydistill.artifacts import teachers
-from raydistill.artifacts.store import Store, key_of
+from raydistill.artifacts.identity import fingerprint
+from raydistill.artifacts.store import Store
+from raydistill.artifacts.teachers import publish
 from raydistill.config import Config, ConfigError
-from raydistill.data.sources import Dataset, load_dataset
+from raydistill.planning.resolve import TeacherRun
 from raydistill.sweep.context import Phase
 from raydistill.sweep.driver import Driver, SweepError
+from raydistill.sweep.plan import SweepPlan
 from raydistill.sweep.progress import pluralize
 from raydistill.sweep.search.samplers import FixedProposer
 from raydistill.sweep.search.schedulers import make_scheduler
 from raydistill.sweep.search.space import CONTINUOUS
 from raydistill.sweep.settings import SweepSettings
 from raydistill.training.checkpoints import latest_checkpoint
+from raydistill.trial_spec import TrialSpec
 
 PREFIX = "teacher-"
 
@@ -37,32 +40,30 @@ def required_teachers(settings: SweepSettings) -> list[Config]:
     return [configuration.load(configuration.assign(base, dict(zip(paths, c, strict=True)))) for c in combinations]
 
 
-def missing_teachers(settings: SweepSettings, store: Store, dataset: Dataset) -> dict[str, Config]:
+def missing_teachers(plan: SweepPlan, store: Store) -> dict[str, TeacherRun]:
     """The runs that the sweep's teachers still need, by the name of their trial."""
-    found: dict[str, Config] = {}
-    for config in required_teachers(settings):
-        for recipe in teachers.teacher_configs(config):
-            made = teachers.provenance(recipe, dataset)
-            if store.find("teacher", made) is None:
-                found[PREFIX + key_of("teacher", made)] = recipe
-    return found
+    runs = [run for config in required_teachers(plan.settings) for run in plan.teacher_runs(config)]
+    return {PREFIX + run.key: run for run in runs if store.by_key("teacher", run.key) is None}
 
 
 def train_missing_teachers(settings: SweepSettings, driver: Driver, store: Store) -> None:
     """Train what is missing, as trials that MLflow shows like any other, and keep it as artifacts.
 
-    Raises: SweepError.
+    Raises: SweepError; ConfigError where the images are no longer those that the teachers were planned for.
     """
-    dataset = load_dataset(settings.base.data)
-    recipes = missing_teachers(settings, store, dataset)
-    if not recipes:
+    dataset = driver.plan.images(settings.base.data)
+    runs = missing_teachers(driver.plan, store)
+    if not runs:
         return
-    keys = list(recipes)
+    seen = fingerprint(dataset.train)
+    if any(run.provenance["images"]["fingerprint"] != seen for run in runs.values()):
+        raise ConfigError(f"{settings.base.data.source}: the images have changed since the sweep was started")
+    keys = list(runs)
     driver.progress.trials += len(keys)
-    described = ", ".join(map(_described, recipes.values()))
+    described = ", ".join(_described(run.config) for run in runs.values())
     driver.progress.note(f"training {pluralize(len(keys), 'teacher')} first: {described}")
     proposer = FixedProposer([{"teacher": key} for key in keys if key not in driver.journal.trials])
-    epochs = max(recipe.train.epochs for recipe in recipes.values())
+    epochs = max(run.config.train.epochs for run in runs.values())
     records = driver.run(
         Phase(
             role="teacher",
@@ -72,7 +73,7 @@ def train_missing_teachers(settings: SweepSettings, driver: Driver, store: Store
             goal=settings.space.goal,
             proposer=proposer,
             key=lambda index: keys[index],
-            resolve=lambda chosen: configuration.dump(recipes[chosen["teacher"]]),
+            resolve=lambda chosen: TrialSpec(runs[chosen["teacher"]].config),
             scheduler=lambda: make_scheduler(settings.without_early_stop(), settings.base.method.name, epochs, []),
         )
     )
@@ -80,8 +81,8 @@ def train_missing_teachers(settings: SweepSettings, driver: Driver, store: Store
         state = latest_checkpoint(driver.trial_directory(record.key)) if record.outcome == "finished" else None
         if state is None:
             raise SweepError(f"the teacher {record.key} failed: {record.message or record.outcome}")
-        recipe = recipes[record.key]
-        teachers.publish(store, teachers.provenance(recipe, dataset), recipe, state)
+        run = runs[record.key]
+        publish(store, run.provenance, run.config, state)
 
 
 def _described(recipe: Config) -> str:

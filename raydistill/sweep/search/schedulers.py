@@ -112,7 +112,7 @@ class _Replacing:
         config, operations = self._explored(trial, trial_to_clone)
         own = {name: trial.config[name] for name in OWN}
         own["as_of"] = self._trial_state[trial_to_clone].last_train_time
-        return {**config, **own, "config": _with(config["config"], config["settings"])}, operations
+        return {**config, **own, "spec": config["spec"].assign(config["settings"])}, operations
 
     def _explored(self, trial: Any, trial_to_clone: Any) -> tuple[dict[str, Any], dict[str, Any]]:
         return super()._get_new_config(trial, trial_to_clone)  # type: ignore[misc]
@@ -209,10 +209,6 @@ def make_scheduler(space: Space, method: str, epochs: int, past: list[TrialRecor
     if stop.type == "bohb":
         return SweepBOHB(time_attr="epoch", max_t=epochs, reduction_factor=stop.eta, stop_last_trials=False)
     return SweepASHA(past, max_t=epochs, grace_period=stop.min_iter, reduction_factor=stop.eta)
-
-
-def _with(config: dict[str, Any], settings: dict[str, Any]) -> dict[str, Any]:
-    return configuration.dump(configuration.load(configuration.assign(config, settings)))
 
 
 def _by_key(trial: Any) -> SimpleNamespace:

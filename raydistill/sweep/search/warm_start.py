@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from raydistill import config as configuration
 from raydistill.config import ConfigError
 from raydistill.records.journal import TrialRecord, read_records, role_of
 from raydistill.records.layout import JOURNAL_FILE
@@ -31,7 +32,8 @@ def load_prior_trials(settings: SweepSettings) -> PriorTrials:
             metrics = record.latest()
             if chosen is None:
                 continue
-            if settings.resolve(chosen) == record.config and all(n in metrics for n, _ in settings.space.objectives):
+            same = configuration.dump(settings.resolve(chosen)) == record.config
+            if same and all(name in metrics for name, _ in settings.space.objectives):
                 found.results.append((chosen, metrics))
             elif settings.space.metric in metrics:
                 others.append((sign * metrics[settings.space.metric], chosen))

@@ -22,7 +22,7 @@ from raydistill.sweep.workers.capacity import MAX_LEARNERS, CapacityController
 from raydistill.sweep.workers.group_state import GroupState
 from raydistill.sweep.workers.placement import Placement
 from raydistill.sweep.workers.registry import TrialRegistry
-from raydistill.training.messages import Assignment, Directive, EpochResult, EpochStats, data_key
+from raydistill.training.messages import Directive, EpochResult, EpochStats, JoinRequest, data_key
 
 CLOSE_TIMEOUT_S = 10.0
 POLL_INTERVAL_S = 0.25
@@ -72,11 +72,11 @@ class Broker:
             if not self._groups:
                 self._launch_group()
 
-    async def join(self, assignment: Assignment) -> None:
+    async def join(self, request: JoinRequest) -> None:
         """Add a trial. Joining again replaces an earlier life of the same trial."""
         async with self._changed:
-            self._forget(assignment.key)
-            self._trials.join(assignment, time.monotonic())
+            self._forget(request.key)
+            self._trials.join(request, time.monotonic())
             self._changed.notify_all()
 
     async def next(self, key: str) -> EpochResult:
@@ -143,7 +143,7 @@ class Broker:
                 group.size.observe(load)
             for report in reports:
                 group.deliver(report)
-            started: list[Assignment] = []
+            started: list[JoinRequest] = []
             stopped: list[str] = []
             while True:
                 if generation != group.generation or self._groups.get(name) is not group:
@@ -235,9 +235,9 @@ class Broker:
             self._trials.forget(key)
         return group.dismiss()
 
-    def _assign(self, group: GroupState) -> list[Assignment]:
+    def _assign(self, group: GroupState) -> list[JoinRequest]:
         taken = self.placement.assign(group, self._groups.values(), self._trials.waiting(), time.monotonic())
-        return [trial.assignment for trial in taken]
+        return [trial.request for trial in taken]
 
     def _launch_group(self) -> None:
         if self.launch is None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
+from raydistill.config import DataConfig
 from raydistill.sweep.workers.capacity import CapacityController
 from raydistill.sweep.workers.fault_isolation import FaultIsolation
 from raydistill.sweep.workers.registry import JoinedTrial
@@ -46,7 +46,7 @@ class GroupState:
         """How many more members it may have; below zero after memory ran out."""
         return self.size.capacity - len(self.members)
 
-    def holds(self, data: dict[str, Any]) -> bool:
+    def holds(self, data: DataConfig) -> bool:
         """Whether a member has these data settings."""
         return any(trial.data == data for trial in self.members.values())
 
@@ -92,7 +92,7 @@ class GroupState:
         if result.done or result.error:
             self.remove(result.key)
 
-    def next_pack(self) -> dict[str, Any] | None:
+    def next_pack(self) -> DataConfig | None:
         """Return the data settings of the pack whose turn it is, among those whose members all want an epoch."""
         packs: dict[str, list[JoinedTrial]] = {}
         for trial in self.members.values():

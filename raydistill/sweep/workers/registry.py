@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any
 
-from raydistill.training.messages import Assignment, EpochResult
+from raydistill.config import DataConfig
+from raydistill.training.messages import EpochResult, JoinRequest
 
 
 def _ignore() -> None:
@@ -19,7 +19,7 @@ class JoinedTrial:
     """One trial, from when it joins until it leaves or joins again.
 
     Attributes:
-        assignment: what a worker needs to train it.
+        request: what a worker needs to train it.
         joined_at_s: when it joined, by the broker's clock.
         group: the name of the group that holds it, or None.
         wants_epoch: it has asked for an epoch and has no result of it yet.
@@ -28,7 +28,7 @@ class JoinedTrial:
         on_result: called after each delivery.
     """
 
-    assignment: Assignment
+    request: JoinRequest
     joined_at_s: float
     group: str | None = None
     wants_epoch: bool = False
@@ -38,12 +38,12 @@ class JoinedTrial:
 
     @property
     def key(self) -> str:
-        return self.assignment.key
+        return self.request.key
 
     @property
-    def data(self) -> dict[str, Any]:
+    def data(self) -> DataConfig:
         """The data settings; only trials of equal ones share a pack."""
-        return self.assignment.config["data"]
+        return self.request.spec.data
 
     @property
     def waits(self) -> bool:
@@ -58,8 +58,8 @@ class JoinedTrial:
     def deliver(self, result: EpochResult) -> None:
         """Send the result of the epoch that the trial asked for."""
         self.wants_epoch = False
-        last = max(result.epoch, self.assignment.last_delivered_epoch or 0)
-        self.assignment = replace(self.assignment, last_delivered_epoch=last)
+        last = max(result.epoch, self.request.last_delivered_epoch or 0)
+        self.request = replace(self.request, last_delivered_epoch=last)
         self.send(result)
 
 
@@ -69,10 +69,10 @@ class TrialRegistry:
     def __init__(self) -> None:
         self._trials: dict[str, JoinedTrial] = {}
 
-    def join(self, assignment: Assignment, now_s: float) -> JoinedTrial:
+    def join(self, request: JoinRequest, now_s: float) -> JoinedTrial:
         """Add a trial. It replaces an earlier life of the same trial, and is then the last in the order."""
-        self.forget(assignment.key)
-        trial = self._trials[assignment.key] = JoinedTrial(assignment, now_s)
+        self.forget(request.key)
+        trial = self._trials[request.key] = JoinedTrial(request, now_s)
         return trial
 
     def get(self, key: str) -> JoinedTrial | None:

@@ -9,10 +9,9 @@ from typing import Any
 import ray
 from ray import tune
 
-from raydistill import config as configuration
 from raydistill.storage import StoragePath, to_path
 from raydistill.training.checkpoint_files import adopt, finished, newest, of_epoch, write_atomically
-from raydistill.training.messages import Assignment
+from raydistill.training.messages import JoinRequest
 
 POINTER = "trial.json"
 COPY = "copy.json"
@@ -21,7 +20,7 @@ COPY = "copy.json"
 class SweepTrainable(tune.Trainable):
     """One trial, which hands its configuration to the broker and waits for each epoch.
 
-    Its Tune config holds `key`; `config`, resolved, under the `settings` by dotted path that a population changes;
+    Its Tune config holds `key`; `spec`, under the `settings` by dotted path that a population changes;
     `as_of`, the epoch of another trial that it copies; `directory` of its checkpoints; `last_delivered_epoch`;
     `broker`, the actor's name; `carry`, whether Tune's own checkpoints hold the weights, so that others can copy them.
 
@@ -36,7 +35,7 @@ class SweepTrainable(tune.Trainable):
         self.copied_from = ""
         self.settings = config["settings"]
         self.as_of = config.get("as_of", 0)
-        self.resolved = configuration.assign(config["config"], config["settings"])
+        self.spec = config["spec"].assign(config["settings"]) if config["settings"] else config["spec"]
         self.broker = ray.get_actor(config["broker"])
         self.joined = False
 
@@ -44,8 +43,8 @@ class SweepTrainable(tune.Trainable):
         """One epoch. A failed learner ends its trial in order, with the cause as `failure`: after an
         exception Tune 2.60 may hand the actor to the next trial and never step it."""
         if not self.joined:
-            assignment = Assignment(self.key, self.resolved, str(self.directory), last_delivered_epoch=self.epoch)
-            ray.get(self.broker.join.remote(assignment))
+            request = JoinRequest(self.key, self.spec, str(self.directory), last_delivered_epoch=self.epoch)
+            ray.get(self.broker.join.remote(request))
             self.joined = True
         report = ray.get(self.broker.next.remote(self.key))
         if report.error:

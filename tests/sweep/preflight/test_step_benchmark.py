@@ -5,6 +5,7 @@ import time
 
 import pytest
 import torch
+from helpers.requests import request
 from helpers.rows import ROWS
 
 from raydistill import config
@@ -13,11 +14,12 @@ from raydistill.artifacts.store import Store, key_of
 from raydistill.data import images
 from raydistill.data.sources import load_dataset
 from raydistill.evaluation.online import evaluate
+from raydistill.planning.prepare import ensure_teachers
+from raydistill.planning.resolve import teacher_configs, teacher_keys
 from raydistill.sweep.preflight import step_benchmark as module
 from raydistill.sweep.preflight.step_benchmark import affordable, benchmark_step, settled
-from raydistill.training.messages import Assignment
 from raydistill.training.pack import Pack
-from raydistill.training.prepare import ensure_teachers
+from raydistill.trial_spec import TrialSpec
 
 DATA = {"source": "digits", "limit": 100, "image_size": 8, "batch_size": 32}
 TEACHER = {"backbone": "resnet10_w4", "epochs": 3, "batch_size": 16}
@@ -46,7 +48,7 @@ def test_every_method_is_measured_without_a_trained_teacher(name, tmp_path):
     assert pace.shared_seconds > 0 and pace.learner_seconds > 0 and pace.evaluation_seconds > 0
     assert pace.start_seconds > 0 and pace.checkpoint_seconds > 0
     assert pace.steps_per_epoch == 100 // 32
-    needed = teachers.teacher_configs(run)
+    needed = teacher_configs(run)
     dataset = load_dataset(run.data)
     keys = [key_of("teacher", teachers.provenance(recipe, dataset)) for recipe in needed]
     assert [(t.key, t.epochs) for t in pace.teachers_missing] == [(key, 3) for key in keys]
@@ -58,7 +60,7 @@ def test_a_pack_that_trains_agrees_on_sizes(tmp_path):
     run = settings("dogo")
     pace = benchmark_step(run, Store(tmp_path / "artifacts"), evaluate=evaluate, seconds=0.2)
     pack = Pack(load_dataset(run.data), run.data, evaluate=evaluate)
-    pack.add(Assignment("a", config.dump(run), str(tmp_path / "a")))
+    pack.add(request("a", run, str(tmp_path / "a")))
     pack.run_epoch()
     assert pace.checkpoint_bytes == pytest.approx(sum(p.stat().st_size for p in (tmp_path / "a").iterdir()), rel=0.05)
     assert pace.steps_per_epoch == pack.stream.steps_per_epoch
@@ -69,11 +71,11 @@ def test_a_pack_that_trains_agrees_on_sizes(tmp_path):
 def test_teachers_in_the_store_are_used_and_left_as_they_are(tmp_path):
     run, store = settings("simreg", teacher={"count": 2, "epochs": 1}), Store(tmp_path / "artifacts")
     one = run.model_copy(update={"teacher": run.teacher.model_copy(update={"count": 1})})
-    ensure_teachers(one, store, tmp_path / "runs", evaluate=lambda *_: {})
+    ensure_teachers(TrialSpec(one), store, tmp_path / "runs", evaluate=lambda *_: {})
     before = listing(tmp_path)
     time.sleep(0.02)
     (missing,) = benchmark_step(run, store, evaluate=evaluate, seconds=0.2).teachers_missing
-    (there,) = teachers.keys(one, load_dataset(run.data))
+    (there,) = teacher_keys(one, load_dataset(run.data))
     assert missing.key != there and missing.epochs == 1
     given = one.model_copy(update={"teacher": one.teacher.model_copy(update={"sources": (f"artifact:{there}",)})})
     assert benchmark_step(given, store, evaluate=evaluate, seconds=0.2).teachers_missing == ()

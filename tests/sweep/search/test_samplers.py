@@ -12,6 +12,7 @@ from raydistill.sweep.search.samplers import PriorTrials, make_proposer
 from raydistill.sweep.search.space_parser import load_space
 from raydistill.sweep.search.warm_start import load_prior_trials
 from raydistill.sweep.settings import SweepSettings
+from raydistill.trial_spec import TrialSpec
 
 ONE = "method: bayes\nmetric: {name: val_knn}\nparameters: {train.lr: {min: 0.001, max: 0.1}}\n"
 TWO = (
@@ -95,7 +96,7 @@ def test_an_earlier_sweeps_finals_are_no_hints_and_a_hint_comes_once(tmp_path):
         ("final-simclr-seed1", 0.05, 0.9),
     ):
         settings = {"train.lr": lr}
-        journal.propose(key, settings, config.assign(longer, settings))
+        journal.propose(key, settings, TrialSpec(config.load(longer)).assign(settings))
         journal.result(key, 5, {"val_knn": score})
         journal.end(key, "finished")
     assert [hint["train.lr"] for hint in load_prior_trials(plan).hints] == [0.01, 0.02, 0.03]

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from helpers.brokers import A, B, arrive, keys, play
+from helpers.brokers import A, B, arrive, batches_of, keys, play
 
 from raydistill.sweep.workers.broker import Broker
 from raydistill.training.messages import EpochResult, EpochStats
@@ -16,7 +16,7 @@ def test_trials_share_a_pack_and_get_their_reports():
         asks = await arrive(broker, "a", "b", "c")
         orders = await broker.boundary("p", [])
         assert keys(orders) == ["a", "b"]
-        assert orders.data == A["data"]
+        assert orders.data == A.data
         again = asyncio.create_task(broker.boundary("p", [EpochResult("a", 1), EpochResult("b", 1, done=True)]))
         assert (await asks[0]).epoch == 1
         assert (await asks[1]).done
@@ -73,19 +73,19 @@ def test_a_trial_that_leaves_is_stopped_at_the_boundary():
 def test_a_single_group_trains_packs_of_different_data_in_turn():
     async def scenario():
         broker = Broker(1, 4, gather_seconds=0)
-        asks = await arrive(broker, "a") + await arrive(broker, "b", config=B)
+        asks = await arrive(broker, "a") + await arrive(broker, "b", wanted=B)
         orders = await broker.boundary("p", [])
         assert keys(orders) == ["a", "b"]
-        assert orders.data == A["data"]
+        assert orders.data == A.data
         orders = asyncio.create_task(broker.boundary("p", [EpochResult("a", 1)]))
         assert (await asks[0]).epoch == 1
         after = await orders
-        assert after.data == B["data"], "b's pack trains while the scheduler thinks about a"
+        assert after.data == B.data, "b's pack trains while the scheduler thinks about a"
         assert keys(after) == []
         third = asyncio.create_task(broker.boundary("p", [EpochResult("b", 1, done=True)]))
         assert (await asks[1]).done
         more = asyncio.create_task(broker.next("a"))
-        assert (await third).data == A["data"]
+        assert (await third).data == A.data
         more.cancel()
 
     play(scenario)
@@ -121,9 +121,9 @@ def test_other_data_ask_for_a_group_of_their_own_while_the_limit_allows():
         broker = Broker(2, 4, launch=launched, gather_seconds=0)
         await arrive(broker, "a")
         assert keys(await broker.boundary("pack-0", [])) == ["a"]
-        await arrive(broker, "b", config=B)
+        await arrive(broker, "b", wanted=B)
         assert launched == ["pack-0", "pack-1"]
-        await arrive(broker, "c", config={"data": {"batch_size": 64}})
+        await arrive(broker, "c", wanted=batches_of(64))
         assert len(launched) == 2
         assert keys(await broker.boundary("pack-1", [])) == ["b", "c"]
 
@@ -208,7 +208,7 @@ def test_a_trial_that_leaves_and_joins_again_is_stopped_where_it_trained_before_
     async def scenario():
         broker = Broker(GROUPS, 2, gather_seconds=0)
         asks = await arrive(broker, "a", "c")
-        asks += await arrive(broker, "b", config=B)
+        asks += await arrive(broker, "b", wanted=B)
         first = await broker.boundary("p", [], None, True)
         assert keys(first) == ["a", "c"]
         other = asyncio.create_task(broker.boundary("q", [], None, True))

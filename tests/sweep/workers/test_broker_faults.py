@@ -4,9 +4,10 @@ import asyncio
 
 import pytest
 from helpers.brokers import A, arrive, keys, play
+from helpers.requests import request
 
 from raydistill.sweep.workers.broker import Broker
-from raydistill.training.messages import Assignment, EpochResult
+from raydistill.training.messages import EpochResult
 
 GROUPS = 2
 
@@ -52,7 +53,7 @@ def test_the_learner_that_kills_its_workers_is_found_and_fails_alone():
 
         tasks = []
         for key in "abcdefgh":
-            await broker.join(Assignment(key, A, f"/tmp/{key}"))
+            await broker.join(request(key, A, f"/tmp/{key}"))
             tasks.append(asyncio.create_task(live(key)))
         await asyncio.sleep(0)
         lives, training, fresh = 0, set(), True
@@ -112,7 +113,7 @@ def test_when_a_group_is_gone_for_good_no_trial_hangs(others):
         assert "is gone" in (await asks[0]).error
         if other is None:
             assert "is gone" in (await asks[1]).error
-            await broker.join(Assignment("c", A, "/tmp/c"))
+            await broker.join(request("c", A, "/tmp/c"))
             assert "is gone" in (await broker.next("c")).error
         else:
             assert keys(await other) == ["b"]

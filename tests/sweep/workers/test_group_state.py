@@ -1,25 +1,28 @@
 """The members of a worker group and the packs that they form."""
 
+from helpers.brokers import batches_of
+from helpers.requests import request
+
 from raydistill.sweep.workers.capacity import CapacityController
 from raydistill.sweep.workers.group_state import GroupState
 from raydistill.sweep.workers.registry import JoinedTrial
-from raydistill.training.messages import Assignment, EpochResult
+from raydistill.training.messages import EpochResult
 
-A, B = {"batch_size": 16}, {"batch_size": 32}
+A, B = batches_of(16), batches_of(32)
 
 
 def group(**members):
     made = GroupState("p", CapacityController(4))
     for key, data in members.items():
-        made.add(JoinedTrial(Assignment(key, {"data": data}), 0.0, wants_epoch=True))
+        made.add(JoinedTrial(request(key, data), 0.0, wants_epoch=True))
     return made
 
 
 def test_packs_train_in_turn_when_all_their_members_want_an_epoch():
     made = group(a=A, b=B, c=A)
-    assert [made.next_pack() for _ in range(3)] == [A, B, A]
+    assert [made.next_pack() for _ in range(3)] == [A.data, B.data, A.data]
     made.members["c"].wants_epoch = False
-    assert [made.next_pack() for _ in range(2)] == [B, B]
+    assert [made.next_pack() for _ in range(2)] == [B.data, B.data]
     made.members["b"].wants_epoch = False
     assert made.next_pack() is None
 

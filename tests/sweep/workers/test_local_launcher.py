@@ -5,6 +5,8 @@ from types import SimpleNamespace
 
 import psutil
 import pytest
+from helpers.brokers import A
+from helpers.requests import request
 from helpers.states import same, weights
 
 from raydistill import config
@@ -15,7 +17,6 @@ from raydistill.sweep.settings import SweepSettings
 from raydistill.sweep.workers import worker_loop
 from raydistill.sweep.workers.local_launcher import LAUNCHER, LocalLauncher, choose_launcher
 from raydistill.sweep.workers.worker_group import RayLauncher, WorkerGroupSettings
-from raydistill.training.messages import Assignment
 
 CLOCK = {"epoch_seconds", "images_per_second", "step_seconds", "shared_seconds"}
 
@@ -88,7 +89,7 @@ def test_a_worker_that_cannot_start_fails_its_trials_and_ends_with_the_broker(ra
     launcher = LocalLauncher(WorkerGroupSettings(), str(tmp_path / "ray" / "train"))
     broker = ray.remote(num_cpus=0, max_concurrency=100)(Known).remote(launch=launcher)
     process = psutil.Process(ray.get(broker.process.remote()))
-    ray.get(broker.join.remote(Assignment("t0000", {"data": {}}, str(tmp_path))))
+    ray.get(broker.join.remote(request("t0000", A, str(tmp_path))))
     report = ray.get(broker.next.remote("t0000"), timeout=60)
     assert report.error.startswith("worker group pack-0 cannot start: --storage is not reached from node")
     kill_actor_tree(broker)

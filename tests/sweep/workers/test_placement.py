@@ -1,6 +1,8 @@
 """Which group takes which trial, and when another group is needed."""
 
 import pytest
+from helpers.brokers import batches_of
+from helpers.requests import request
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -8,13 +10,13 @@ from raydistill.sweep.workers.capacity import CapacityController
 from raydistill.sweep.workers.group_state import GroupState
 from raydistill.sweep.workers.placement import PLACEMENT_TIMEOUT_S, Placement
 from raydistill.sweep.workers.registry import JoinedTrial
-from raydistill.training.messages import Assignment, EpochResult
+from raydistill.training.messages import EpochResult
 
-A, B, C = {"batch_size": 16}, {"batch_size": 32}, {"batch_size": 64}
+A, B, C = batches_of(16), batches_of(32), batches_of(64)
 
 
 def trial(key, data=A, joined_at_s=0.0):
-    return JoinedTrial(Assignment(key, {"data": data}), joined_at_s, wants_epoch=True)
+    return JoinedTrial(request(key, data), joined_at_s, wants_epoch=True)
 
 
 def group(name, *members, capacity=2):

@@ -1,20 +1,22 @@
 """The trials that joined: who waits, who left, what is delivered."""
 
+from helpers.brokers import A
+from helpers.requests import request
 from hypothesis import given
 from hypothesis import strategies as st
 
 from raydistill.sweep.workers.registry import JoinedTrial, TrialRegistry
-from raydistill.training.messages import Assignment, EpochResult
+from raydistill.training.messages import EpochResult
 
 KEYS = st.sampled_from("abcd")
 
 
-def assignment(key, **values):
-    return Assignment(key, {"data": {}}, **values)
+def joining(key, **values):
+    return request(key, A, **values)
 
 
 def joined(registry, *keys):
-    trials = [registry.join(assignment(key), 0.0) for key in keys]
+    trials = [registry.join(joining(key), 0.0) for key in keys]
     for trial in trials:
         trial.wants_epoch = True
     return trials
@@ -26,7 +28,7 @@ def keys(trials):
 
 def test_a_trial_waits_once_it_wants_an_epoch_and_until_a_group_holds_it():
     registry = TrialRegistry()
-    trial = registry.join(assignment("a"), 5.0)
+    trial = registry.join(joining("a"), 5.0)
     assert trial.joined_at_s == 5.0
     assert registry.waiting() == []
     trial.wants_epoch = True
@@ -47,7 +49,7 @@ def test_joining_again_replaces_the_earlier_life():
     registry = TrialRegistry()
     (old,) = joined(registry, "a")
     old.send(EpochResult("a", 1))
-    new = registry.join(assignment("a", last_delivered_epoch=1), 0.0)
+    new = registry.join(joining("a", last_delivered_epoch=1), 0.0)
     assert registry.get("a") is new is not old
     assert not new.results and not new.wants_epoch
 
@@ -63,23 +65,23 @@ def test_a_trial_that_leaves_neither_waits_nor_stays():
     registry.forget("a")
 
 
-def test_a_delivered_result_ends_the_wish_for_an_epoch_and_moves_the_assignment_on():
+def test_a_delivered_result_ends_the_wish_for_an_epoch_and_moves_the_request_on():
     calls = []
-    trial = JoinedTrial(assignment("a", last_delivered_epoch=2), 0.0, wants_epoch=True)
+    trial = JoinedTrial(joining("a", last_delivered_epoch=2), 0.0, wants_epoch=True)
     trial.on_result = lambda: calls.append(len(trial.results))
     trial.deliver(EpochResult("a", 3))
     assert not trial.wants_epoch
-    assert trial.assignment.last_delivered_epoch == 3
+    assert trial.request.last_delivered_epoch == 3
     assert calls == [1], "called when the result can be taken"
     assert trial.results.popleft() == EpochResult("a", 3)
 
 
 @given(st.lists(st.integers(0, 9), min_size=1))
 def test_results_come_in_order_and_the_last_delivered_epoch_never_falls(epochs):
-    trial = JoinedTrial(assignment("a"), 0.0)
+    trial = JoinedTrial(joining("a"), 0.0)
     for index, epoch in enumerate(epochs):
         trial.deliver(EpochResult("a", epoch))
-        assert trial.assignment.last_delivered_epoch == max(epochs[: index + 1])
+        assert trial.request.last_delivered_epoch == max(epochs[: index + 1])
     assert [result.epoch for result in trial.results] == epochs
 
 
@@ -89,7 +91,7 @@ def test_a_key_stands_once_and_who_waits_is_here_wants_an_epoch_and_has_no_group
     for action, key in steps:
         trial = registry.get(key)
         if action == "join":
-            registry.join(assignment(key), 0.0)
+            registry.join(joining(key), 0.0)
         elif action == "forget":
             registry.forget(key)
         elif trial is not None:

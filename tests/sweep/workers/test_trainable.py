@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from raydistill import config
 from raydistill.records.journal import Journal
 from raydistill.sweep.tune_callback import TuneCallback
 from raydistill.sweep.workers import trainable as module
@@ -12,6 +13,9 @@ from raydistill.sweep.workers.trainable import SweepTrainable, last_copy
 from raydistill.training.checkpoint_files import finished
 from raydistill.training.checkpoints import latest_checkpoint, write_checkpoint
 from raydistill.training.messages import EpochResult
+from raydistill.trial_spec import TrialSpec
+
+SPEC = TrialSpec(config.load({"method": "simclr", "train": {"lr": 0.1}}))
 
 
 class Calls:
@@ -39,7 +43,7 @@ def broker(monkeypatch):
 def settings(folder, **values):
     return {
         "key": "t0001",
-        "config": {"train": {"lr": 0.1}},
+        "spec": SPEC,
         "settings": {},
         "directory": str(folder),
         "last_delivered_epoch": 2,
@@ -69,7 +73,7 @@ def test_the_driver_hears_which_epochs_of_the_stream_it_saw(broker, tmp_path):
     broker.report = EpochResult("t0001", 3, {"loss": 1.0}, offsets=((0, 2),))
     result = made(tmp_path).step() | {"time_total_s": 1.0}
     journal = Journal(tmp_path / "journal.jsonl")
-    journal.propose("t0001", {}, {})
+    journal.propose("t0001", {}, SPEC)
     told = SimpleNamespace(trained=lambda: None, log=lambda *_: None, result=lambda *_: None)
     driver = SimpleNamespace(journal=journal, budget=told, tracker=told, progress=told)
     callback = TuneCallback(driver, SimpleNamespace(metric="val_knn", role="search"), None)
@@ -80,7 +84,8 @@ def test_the_driver_hears_which_epochs_of_the_stream_it_saw(broker, tmp_path):
 
 def test_a_populations_settings_go_over_the_configuration(broker, tmp_path):
     made(tmp_path, settings={"train.lr": 0.5}).step()
-    assert broker.made[0][1].config["train"]["lr"] == 0.5
+    assert broker.made[0][1].spec == SPEC.assign({"train.lr": 0.5})
+    assert broker.made[0][1].spec.config.train.lr == 0.5
 
 
 def test_a_copy_takes_the_donors_weights_and_says_so_once(broker, tmp_path):

@@ -16,7 +16,7 @@ from raydistill import methods
 from raydistill.artifacts import encoders, teachers
 from raydistill.artifacts.labels import class_counts
 from raydistill.artifacts.sources import PROVENANCE
-from raydistill.artifacts.store import Store, key_of
+from raydistill.artifacts.store import ArtifactError, Store
 from raydistill.config import Config, ConfigError, TeacherConfig
 from raydistill.data.augment import normalization
 from raydistill.data.sources import Dataset, load_dataset
@@ -24,12 +24,14 @@ from raydistill.methods import FeatureDims, Method, MethodContext
 from raydistill.models.backbones import Backbone
 from raydistill.models.released import load_released
 from raydistill.models.teacher import FrozenTeacher, save_teacher
+from raydistill.planning.resolve import resolve, teacher_configs, teacher_keys, teacher_runs
 from raydistill.storage import Remote, is_remote, local_copy
 from raydistill.training.checkpoint_files import CheckpointError, winner_of
 from raydistill.training.checkpoints import latest_checkpoint
 from raydistill.training.messages import EpochResult
 from raydistill.training.pack import Evaluate
 from raydistill.training.single import train
+from raydistill.trial_spec import TrialSpec
 
 IMAGENET = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _LIBRARY = re.compile(r"(timm|torchvision):\S+")
@@ -147,11 +149,11 @@ def promised(config: Config, dataset: Dataset, store: Store) -> MethodContext:
         widths = []
     elif config.teacher.sources:
         shown = normalization(dataset.name, dataset.image_size)
-        loaded = [teachers.load(store, key, shown, torch.device("cpu")) for key in teachers.keys(config, dataset)]
+        loaded = [teachers.load(store, key, shown, torch.device("cpu")) for key in teacher_keys(config, dataset)]
         widths = [FeatureDims(*teacher.widths) for teacher in loaded]
     else:
         context = MethodContext(dataset.image_size, len(dataset.train))
-        widths = [_widths(methods.build(recipe.method, context, seed=0)) for recipe in teachers.teacher_configs(config)]
+        widths = [_widths(methods.build(recipe.method, context, seed=0)) for recipe in teacher_configs(config)]
     return MethodContext(dataset.image_size, len(dataset.train), counts, tuple(widths))
 
 
@@ -176,28 +178,42 @@ def _widths(method: Method) -> FeatureDims:
 
 
 def ensure_teachers(
-    config: Config,
+    spec: TrialSpec,
     store: Store,
     scratch: Path,
     *,
     evaluate: Evaluate,
     on_epoch: Callable[[EpochResult], None] = lambda report: None,
     device: torch.device | str | None = None,
-) -> list[str]:
-    """Train the teachers that `config` needs and the store lacks, here and now. Returns: their keys.
+) -> TrialSpec:
+    """Decide what `spec` leaves open, and train the teachers that the store lacks, here and now.
 
-    Checkpoints of an unfinished one are kept under `scratch`, and resumed. Raises: TrainingFailed.
+    Args:
+        scratch: where checkpoints of an unfinished teacher are kept, and resumed from.
+
+    Returns: the spec with all its keys.
+    Raises: TrainingError; ArtifactError for a teacher that was decided before, is not in the store, and would be
+    another one today.
     """
-    if config.method.teacher_output() is None:
-        return []
+    config = spec.config
+    if spec.resolved and all(store.by_key("teacher", key) for key in spec.teachers or ()):
+        return spec
     dataset = load_dataset(config.data)
-    for recipe in teachers.teacher_configs(config):
-        made = teachers.provenance(recipe, dataset)
-        if store.find("teacher", made) is None:
-            directory = scratch / key_of("teacher", made)
-            train(recipe, directory, evaluate=evaluate, on_epoch=on_epoch, device=device)
-            state = latest_checkpoint(directory)
-            assert state is not None
-            teachers.publish(store, made, recipe, state)
-            shutil.rmtree(directory, ignore_errors=True)
-    return teachers.keys(config, dataset)
+    spec = resolve(spec, dataset)
+    runs = {run.key: run for run in teacher_runs(config, dataset)}
+    for key in (key for key in spec.teachers or () if store.by_key("teacher", key) is None):
+        if config.teacher.sources:
+            continue  # The pack names what is missing.
+        if key not in runs:
+            raise ArtifactError(
+                f"teacher {key} is not in {store.shown}, and cannot be trained again: the images, or the preset "
+                f"{config.teacher.preset!r} of {config.teacher.method}, have changed since; given the file "
+                "config.yaml of the run, `raydistill train` decides on a teacher anew"
+            )
+        run, directory = runs[key], scratch / key
+        train(TrialSpec(run.config), directory, evaluate=evaluate, on_epoch=on_epoch, device=device)
+        state = latest_checkpoint(directory)
+        assert state is not None
+        teachers.publish(store, run.provenance, run.config, state)
+        shutil.rmtree(directory, ignore_errors=True)
+    return spec

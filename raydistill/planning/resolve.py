@@ -1,0 +1,82 @@
+"""Which teachers and labels a configuration needs, decided from its settings, the presets and the images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from raydistill import config as configuration
+from raydistill.artifacts.identity import images_identity
+from raydistill.artifacts.labels import labels_key
+from raydistill.artifacts.store import key_of
+from raydistill.artifacts.teachers import provenance
+from raydistill.config import Config, ConfigError
+from raydistill.data.sources import Dataset
+from raydistill.presets import load_preset
+from raydistill.trial_spec import ARTIFACT_PREFIX, TrialSpec
+
+
+@dataclass(frozen=True)
+class TeacherRun:
+    """A run that makes a teacher, and the provenance that the store knows the teacher by."""
+
+    config: Config
+    provenance: dict[str, Any]
+
+    @property
+    def key(self) -> str:
+        """The teacher's key in the store."""
+        return key_of("teacher", self.provenance)
+
+
+def teacher_configs(config: Config) -> list[Config]:
+    """The runs that make the teachers of `config`; none if it needs none, or names where they are."""
+    if config.method.teacher_output() is None or config.teacher.sources:
+        return []
+    return [_teacher_config(config, index) for index in range(config.teacher.count)]
+
+
+def _teacher_config(config: Config, index: int) -> Config:
+    teacher = config.teacher
+    preset = load_preset(teacher.method, teacher.preset)
+    preset.pop("teacher", None)
+    settings = {
+        "method.name": teacher.method,
+        "method.backbone": teacher.backbone,
+        "method.stem": teacher.stem,
+        "train.epochs": teacher.epochs or config.train.epochs,
+        "train.seed": teacher.seed + index,
+        "train.precision": config.train.precision,
+    }
+    values = configuration.assign(preset, settings)
+    batch_size = teacher.batch_size or config.data.batch_size
+    data = config.data.model_copy(update={"batch_size": batch_size, "stream_seed": 0, "fixed_views": None})
+    return configuration.load(values | {"data": data.model_dump(mode="json"), "eval": config.eval.model_dump()})
+
+
+def teacher_runs(config: Config, dataset: Dataset) -> list[TeacherRun]:
+    """The runs that make the teachers of `config` on these images."""
+    return [TeacherRun(made, provenance(made, dataset)) for made in teacher_configs(config)]
+
+
+def teacher_keys(config: Config, dataset: Dataset) -> tuple[str, ...]:
+    """The store's key of each teacher that `config` needs. Raises: ConfigError for a source not yet located."""
+    spec = TrialSpec(config)
+    if spec.teachers is not None:
+        return spec.teachers
+    for source in config.teacher.sources:
+        if not source.startswith(ARTIFACT_PREFIX):
+            raise ConfigError(f"teacher.sources: {source!r} has not been taken into the store")
+    return tuple(run.key for run in teacher_runs(config, dataset))
+
+
+def resolve(spec: TrialSpec, dataset: Dataset) -> TrialSpec:
+    """Decide the keys that `spec` leaves open; those that it has stay. Raises: ConfigError."""
+    if spec.resolved:
+        return spec
+    teachers = teacher_keys(spec.config, dataset) if spec.teachers is None else spec.teachers
+    source = spec.config.method.label_source()
+    labels = spec.labels
+    if source is not None and source.kind != "true":
+        labels = labels or labels_key(source, images_identity(dataset, spec.config.data), teachers)
+    return replace(spec, teachers=teachers, labels=labels)

@@ -1,0 +1,100 @@
+"""What a sweep decides before its first trial: its teachers, and how its baseline is trained.
+
+Both depend on preset files, which may change between start and resume. So they are written beside the sweep once,
+and only looked up from then on.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from raydistill import config as configuration
+from raydistill.config import Config, ConfigError, DataConfig, TrainConfig
+from raydistill.data.sources import Dataset, load_dataset
+from raydistill.planning.resolve import TeacherRun, resolve, teacher_runs
+from raydistill.presets import load_preset, preset_names
+from raydistill.records.layout import PLAN_FILE
+from raydistill.sweep.settings import SweepSettings
+from raydistill.training.checkpoint_files import write_atomically
+from raydistill.trial_spec import TrialSpec, teacher_inputs
+
+
+class SweepPlan:
+    """The decisions of one sweep: those in its folder, and new ones where it has none.
+
+    Args:
+        write: whether new decisions are written into the sweep's folder.
+
+    Raises: ConfigError where the folder's file is damaged.
+    """
+
+    def __init__(self, settings: SweepSettings, *, write: bool = False) -> None:
+        self.settings, self.write = settings, write
+        self.path = settings.directory / PLAN_FILE
+        self._datasets: dict[DataConfig, Dataset] = {}
+        values = self._read()
+        self._teachers: list[dict[str, Any]] = values.get("teachers", [])
+        self._baseline: dict[str, Any] = values.get("baseline") or configuration.dump(_baseline(settings))["train"]
+        self._write()
+
+    def images(self, data: DataConfig) -> Dataset:
+        """The images of these settings, opened once. Raises: DataError."""
+        plain = {name: DataConfig.model_fields[name].get_default() for name in ("batch_size", "stream_seed")}
+        same = data.model_copy(update={**plain, "fixed_views": None})
+        if same not in self._datasets:
+            self._datasets[same] = load_dataset(data)
+        return self._datasets[same]
+
+    def teacher_runs(self, config: Config) -> list[TeacherRun]:
+        """The runs that make the teachers of `config`; none if it needs none, or names where they are."""
+        wanted = teacher_inputs(config)
+        if wanted is None or config.teacher.sources:
+            return []
+        for known in self._teachers:
+            if known["wanted"] == wanted:
+                return [TeacherRun(configuration.load(run["config"]), run["provenance"]) for run in known["runs"]]
+        runs = teacher_runs(config, self.images(config.data))
+        described = [{"config": configuration.dump(run.config), "provenance": run.provenance} for run in runs]
+        self._teachers.append({"wanted": wanted, "runs": described})
+        self._write()
+        return runs
+
+    def complete(self, spec: TrialSpec) -> TrialSpec:
+        """Decide the keys that `spec` leaves open, as the sweep decided them. Raises: ConfigError."""
+        if spec.resolved:
+            return spec
+        teachers = spec.teachers
+        if teachers is None and not spec.config.teacher.sources:
+            teachers = tuple(run.key for run in self.teacher_runs(spec.config))
+        return resolve(TrialSpec(spec.config, teachers, spec.labels), self.images(spec.config.data))
+
+    def spec(self, settings: dict[str, Any]) -> TrialSpec:
+        """What a trial with these searched settings trains. Raises: ConfigError."""
+        return self.complete(TrialSpec(self.settings.resolve(settings)))
+
+    def baseline_train(self) -> TrainConfig:
+        """How the baseline's own preset optimises, for as long as the sweep's trials."""
+        base = self.settings.base.train
+        kept = {name: getattr(base, name) for name in ("epochs", "seed", "precision", "sync_batchnorm")}
+        return TrainConfig.model_validate(self._baseline).model_copy(update=kept)
+
+    def _read(self) -> dict[str, Any]:
+        if not self.path.exists():
+            return {}
+        try:
+            return dict(json.loads(self.path.read_text()))
+        except (ValueError, TypeError):
+            raise ConfigError(f"{self.path} is damaged; it should hold the sweep's decisions") from None
+
+    def _write(self) -> None:
+        if self.write:
+            text = json.dumps({"baseline": self._baseline, "teachers": self._teachers}, indent=1)
+            write_atomically(self.path, text.encode())
+
+
+def _baseline(settings: SweepSettings) -> Config:
+    """The baseline's method, optimised as its own preset says."""
+    method = settings.base.method.baseline().name
+    preset = load_preset(method, settings.preset if settings.preset in preset_names(method) else "default")
+    return configuration.load({"method": method, "train": preset.get("train", {})})
