@@ -119,10 +119,10 @@ def test_every_exit_is_scored_and_their_ensemble(first, folder):
 
 
 def test_a_teacher_that_fails_stops_the_sweep_with_its_cause(ray_cluster, folder, monkeypatch):
-    from raydistill.artifacts import teachers
+    from raydistill.planning import resolve
     from raydistill.sweep.driver import SweepError
 
     fatal = {"method": {"name": "simclr"}, "train": {"lr": 1e30}}
-    monkeypatch.setattr(teachers, "load_preset", lambda method, name: fatal)
+    monkeypatch.setattr(resolve, "load_preset", lambda method, name: fatal)
     with pytest.raises(SweepError, match=r"the teacher teacher-\w+ failed: .*nan"):
         sweep(folder, "failing", "seed", TEMPERATURES, seed=7)

@@ -1,0 +1,166 @@
+"""What a sweep has decided stays decided: a preset file that changes between start and resume changes nothing."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+
+from raydistill import config, presets
+from raydistill.artifacts.store import Store
+from raydistill.config import ConfigError, read_yaml
+from raydistill.records.journal import Journal, read_records
+from raydistill.sweep.finalists import make_final_configs
+from raydistill.sweep.plan import SweepPlan
+from raydistill.sweep.preflight.teachers import missing_teachers
+from raydistill.sweep.search.space_parser import load_space
+from raydistill.sweep.settings import SweepSettings, with_own_teacher
+from raydistill.trial_spec import TrialSpec
+
+STORED = Path(__file__).parents[2] / "analysis" / "sweeps"
+BASE = {
+    "method": {"name": "seed", "backbone": "resnet10_w4", "hidden_dim": 8, "queue_size": 16},
+    "data": {"source": "digits", "limit": 60, "batch_size": 16, "image_size": 8},
+    "teacher": {"backbone": "resnet10_w4", "epochs": 1},
+    "train": {"epochs": 1, "lr": 0.01},
+}
+
+
+@pytest.fixture
+def preset_folder(tmp_path, monkeypatch):
+    """A copy of the presets, which a test may change."""
+    folder = tmp_path / "presets"
+    shutil.copytree(presets.HERE, folder, ignore=shutil.ignore_patterns("*.py", "__pycache__"))
+    monkeypatch.setattr(presets, "HERE", folder)
+    return folder
+
+
+def change(folder):
+    """Another learning rate and another head in the preset that trains the teacher, and the baseline."""
+    path = folder / "simclr.yaml"
+    values = read_yaml(path) if path.exists() else {"default": {}}
+    for preset in values.values():
+        preset["train"] = {**preset.get("train", {}), "lr": 0.125}
+        preset["method"] = {**preset.get("method", {}), "hidden_dim": 24}
+    path.write_text(yaml.safe_dump(values))
+
+
+def settings_in(folder, base=BASE, parameters=None):
+    file = folder / "space.yaml"
+    file.write_text(
+        yaml.safe_dump({"method": "random", "parameters": parameters or {"train.lr": {"values": [0.1, 0.2]}}})
+    )
+    method = base["method"]["name"]
+    return SweepSettings(
+        name="once",
+        storage=folder / "runs",
+        tracking_uri="",
+        base=with_own_teacher(config.load(base)),
+        space=load_space(file, method, {}, base),
+        trials=2,
+        seeds=1,
+    )
+
+
+def start(settings):
+    """A sweep's folder with its decisions. Returns: the plan, and the search's first trial."""
+    settings.store()
+    plan = SweepPlan(settings, write=True)
+    journal = Journal(settings.directory / "journal.jsonl")
+    journal.propose("t0000", {"train.lr": 0.1}, plan.spec({"train.lr": 0.1}))
+    journal.close()
+    return plan, read_records(journal.path)["t0000"]
+
+
+def test_a_preset_that_changes_between_start_and_resume_changes_nothing(tmp_path, preset_folder):
+    settings = settings_in(tmp_path)
+    plan, record = start(settings)
+    runs, finals = missing_teachers(plan, Store(tmp_path / "none")), make_final_configs([record], plan)
+    assert record.spec.resolved
+    change(preset_folder)
+    again = SweepPlan(settings, write=True)
+    assert missing_teachers(again, Store(tmp_path / "none")) == runs
+    assert again.spec({"train.lr": 0.2}).teachers == record.spec.teachers
+    assert make_final_configs([record], again) == finals
+    assert [final.name for final in finals] == ["seed", "simclr-tuned", "simclr-default"]
+
+
+def test_a_sweep_that_starts_then_follows_the_changed_preset(tmp_path, preset_folder):
+    """Else the test above would say nothing."""
+    plan, record = start(settings_in(tmp_path))
+    change(preset_folder)
+    (tmp_path / "new").mkdir()
+    other = SweepPlan(settings_in(tmp_path / "new"))
+    assert other.spec({"train.lr": 0.1}).teachers != record.spec.teachers
+    assert other.baseline_train().lr == 0.125 != plan.baseline_train().lr
+    assert not other.path.exists(), "only a sweep that runs writes its decisions"
+
+
+@pytest.mark.parametrize("labels", ["kmeans", "random"])
+def test_labels_are_decided_with_their_teacher(tmp_path, preset_folder, labels):
+    method = {"name": "sssd", "backbone": "resnet10_w4", "clusters": 4, "labels": labels}
+    settings = settings_in(tmp_path, BASE | {"method": method})
+    _, record = start(settings)
+    assert record.spec.labels
+    change(preset_folder)
+    assert SweepPlan(settings).spec({"train.lr": 0.1}) == record.spec
+
+
+def test_every_searched_teacher_is_decided_before_the_first_trial(tmp_path, preset_folder):
+    settings = settings_in(tmp_path, parameters={"teacher.seed": {"values": [0, 1]}})
+    settings.store()
+    runs = missing_teachers(SweepPlan(settings, write=True), Store(tmp_path / "none"))
+    change(preset_folder)
+    again = SweepPlan(settings)
+    keys = [again.spec({"teacher.seed": seed}).teachers for seed in (0, 1)]
+    assert [f"teacher-{key}" for (key,) in keys] == list(runs)
+
+
+def test_a_copy_asks_for_teachers_again_only_where_its_settings_touch_them(tmp_path):
+    settings = settings_in(tmp_path, parameters={"teacher.seed": {"values": [0, 1]}})
+    plan = SweepPlan(settings)
+    spec = plan.spec({"teacher.seed": 0})
+    assert spec.assign({"train.lr": 0.5, "teacher.seed": 0}).teachers == spec.teachers
+    touched = spec.assign({"teacher.seed": 1})
+    assert touched.teachers is None
+    assert plan.complete(touched) == plan.spec({"teacher.seed": 1})
+
+
+@pytest.mark.parametrize("name", sorted(path.name for path in STORED.iterdir()))
+def test_a_sweep_of_before_is_resolved_as_it_was(tmp_path, name):
+    """Stored sweeps have neither `plan.json` nor keys; their journals name the teachers that they trained."""
+    folder = tmp_path / "runs" / "once"
+    folder.mkdir(parents=True)
+    for file in ("journal.jsonl", "sweep.yaml"):
+        shutil.copy(STORED / name / file, folder)
+    identity = read_yaml(folder / "sweep.yaml")
+    settings = settings_in(tmp_path, identity["base"])
+    records = Journal(folder / "journal.jsonl").trials
+    trained = {key.removeprefix("teacher-") for key in records if key.startswith("teacher-")}
+    plan = SweepPlan(settings, write=True)
+    specs = {key: plan.complete(record.spec) for key, record in records.items()}
+    assert all(spec.resolved for spec in specs.values())
+    assert {key for spec in specs.values() for key in spec.teachers} == trained
+    assert {key: config.dump(spec.config) for key, spec in specs.items()} == {k: r.config for k, r in records.items()}
+
+
+def test_a_damaged_plan_is_named(tmp_path):
+    settings = settings_in(tmp_path)
+    start(settings)
+    (settings.directory / "plan.json").write_text("[")
+    with pytest.raises(ConfigError, match=r"plan\.json is damaged"):
+        SweepPlan(settings)
+
+
+def test_the_journal_says_what_was_decided(tmp_path):
+    settings = settings_in(tmp_path)
+    plan, record = start(settings)
+    (line,) = (settings.directory / "journal.jsonl").read_text().splitlines()
+    event = json.loads(line)
+    assert event["config"] == config.dump(settings.resolve({"train.lr": 0.1}))
+    assert event["teachers"] == list(record.spec.teachers) == [run.key for run in plan.teacher_runs(record.spec.config)]
+    journal = Journal(settings.directory / "journal.jsonl")
+    journal.propose("t0001", {}, TrialSpec(config.load({"method": "simclr"})))
+    journal.copy("t0001", 1, "t0000", {"train.lr": 0.1}, record.spec)
+    assert read_records(journal.path)["t0001"].spec == record.spec
