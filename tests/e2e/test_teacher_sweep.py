@@ -1,5 +1,9 @@
 """A sweep without a teacher makes one, once; the next finds it. Exits are scored; teacher settings are searched."""
 
+import json
+import shutil
+from dataclasses import replace
+
 import pytest
 import yaml
 from mlflow import MlflowClient
@@ -25,9 +29,7 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("teacher-sweeps")
 
 
-def sweep(folder, name, method, parameters, *, evaluation=(), **teacher):
-    from raydistill.sweep.run import run_sweep
-
+def planned(folder, name, method, parameters, *, evaluation=(), **teacher):
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump({"method": "grid", "parameters": parameters}))
     base = {
@@ -38,7 +40,7 @@ def sweep(folder, name, method, parameters, *, evaluation=(), **teacher):
         "eval": {"probe_epochs": 3, **dict(evaluation)},
     }
     space = load_space(path, method, {}, base)
-    settings = SweepSettings(
+    return SweepSettings(
         name=name,
         storage=folder / "runs",
         tracking_uri=f"sqlite:///{folder}/mlflow.db",
@@ -49,6 +51,12 @@ def sweep(folder, name, method, parameters, *, evaluation=(), **teacher):
         threads=1,
         artifacts=folder / "artifacts",
     )
+
+
+def sweep(folder, name, method, parameters, **wanted):
+    from raydistill.sweep.run import run_sweep
+
+    settings = planned(folder, name, method, parameters, **wanted)
     return settings, run_sweep(settings, launcher=LocalLauncher)
 
 
@@ -126,3 +134,66 @@ def test_a_teacher_that_fails_stops_the_sweep_with_its_cause(ray_cluster, folder
     monkeypatch.setattr(resolve, "load_preset", lambda method, name: fatal)
     with pytest.raises(SweepError, match=r"the teacher teacher-\w+ failed: .*nan"):
         sweep(folder, "failing", "seed", TEMPERATURES, seed=7)
+
+
+@pytest.fixture(scope="module")
+def interrupted(ray_cluster, folder):
+    """A sweep that was interrupted after its search: its teacher is trained, its final is not."""
+    from raydistill.sweep import run as module
+
+    settings = planned(folder, "interrupted", "seed", TEMPERATURES, seed=11)
+
+    def interrupt(*_):
+        raise KeyboardInterrupt
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(module, "make_final_configs", interrupt)
+        module.run_sweep(settings, launcher=LocalLauncher)
+    return settings
+
+
+def resumed(settings, home):
+    """A copy of the sweep, resumed. Returns: what its trials and its final were."""
+    from raydistill.sweep.run import run_sweep
+
+    settings = replace(settings, storage=home, tracking_uri=f"sqlite:///{home}/mlflow.db")
+    run_sweep(settings, resume=True, launcher=LocalLauncher)
+    return trials(settings)
+
+
+def copied(settings, home):
+    shutil.copytree(settings.directory, home / settings.name, symlinks=True)
+    return home / settings.name
+
+
+def test_a_preset_that_changes_before_a_resume_changes_nothing(interrupted, folder, tmp_path, monkeypatch):
+    from raydistill import presets
+
+    copied(interrupted, tmp_path)
+    before, there = trials(interrupted), len(kept(folder, "teacher"))
+    known = presets.load_preset("simclr", "default").get("train", {}).get("lr", config.TrainConfig().lr)
+    (tmp_path / "presets").mkdir()
+    (tmp_path / "presets" / "simclr.yaml").write_text("default: {train: {lr: 0.123}}")
+    monkeypatch.setattr(presets, "HERE", tmp_path / "presets")
+    after = resumed(interrupted, tmp_path)
+    assert len(kept(folder, "teacher")) == there, "no other teacher was trained"
+    taught = {record.spec.teachers for record in [*before.values(), *after.values()]} - {()}
+    assert len(taught) == 1
+    assert {key: after[key].config for key in before} == {key: record.config for key, record in before.items()}
+    assert after["final-simclr-default-seed0"].config["train"]["lr"] == known
+
+
+def test_a_sweep_of_before_goes_on(interrupted, folder, tmp_path):
+    """Without written decisions, and with a trial that was never ended."""
+    place, there = copied(interrupted, tmp_path), len(kept(folder, "teacher"))
+    (place / "plan.json").unlink()
+    events = [json.loads(line) for line in (place / "journal.jsonl").read_text().splitlines()]
+    last = max(event["key"] for event in events if event["key"].startswith("t0"))
+    kept_events = [event for event in events if event["key"] != last or event["event"] == "trial"]
+    plain = [{k: v for k, v in event.items() if k not in ("teachers", "labels")} for event in kept_events]
+    assert len(plain) < len(events)
+    (place / "journal.jsonl").write_text("".join(json.dumps(event) + "\n" for event in plain))
+    after = resumed(interrupted, tmp_path)
+    assert {record.outcome for record in after.values()} == {"finished"}
+    assert len(kept(folder, "teacher")) == there
+    assert (place / "plan.json").exists()
