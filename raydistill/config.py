@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 import types
 import typing
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
 import yaml
@@ -20,6 +22,20 @@ class ConfigError(RaydistillError, ValueError):
     """A setting is wrong; the message names the key, the value and what would be accepted."""
 
     exit_code = 2
+
+
+@contextmanager
+def data_errors() -> Iterator[None]:
+    """Turn what is found wrong with data or method before training into a wrong setting.
+
+    Raises: ConfigError in place of any other ValueError.
+    """
+    try:
+        yield
+    except ConfigError:
+        raise
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
 
 
 SEEDS = 2**32 - 1  # the greatest seed

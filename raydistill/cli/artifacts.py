@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from raydistill.artifacts.store import MANIFEST, ArtifactError, listing, open_store
-from raydistill.cli.arguments import artifact_store
 from raydistill.config import ConfigError
+from raydistill.records.locations import artifact_store
 
 
 def command(

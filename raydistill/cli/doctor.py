@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from raydistill.cli.arguments import artifact_store, tracking, working_folder
+from raydistill.records.locations import artifact_store, tracking, working_folder
 from raydistill.storage import to_path
 
 

@@ -9,9 +9,12 @@ from typing import Annotated, Any
 import typer
 
 from raydistill import config as configuration
-from raydistill.cli.arguments import Device, Set, data_errors, device_of, shown, source_of, target
-from raydistill.cli.runs import Encoder, Run, Storage, Tracking, find_run
-from raydistill.config import Config, ConfigError, DataConfig, nearest
+from raydistill.cli.arguments import Device, Set, shown, target
+from raydistill.cli.runs import Encoder, Run, Storage, Tracking
+from raydistill.config import Config, ConfigError, DataConfig, data_errors, nearest
+from raydistill.export.resolve import find_run
+from raydistill.records.locations import source_of
+from raydistill.training.devices import device_of
 
 SECONDS_BETWEEN_LINES = 10.0
 FIXED = {

@@ -6,9 +6,11 @@ from typing import Annotated
 
 import typer
 
-from raydistill.cli.arguments import expanded, shown, tracking, working_folder
-from raydistill.cli.runs import Encoder, Run, Storage, Tracking, find_run
+from raydistill.cli.arguments import shown
+from raydistill.cli.runs import Encoder, Run, Storage, Tracking
 from raydistill.config import ConfigError
+from raydistill.export.resolve import find_run
+from raydistill.records.locations import expanded, tracking, working_folder
 from raydistill.storage import is_remote
 
 

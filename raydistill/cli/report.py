@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from raydistill.cli.arguments import shown, target, tracking, working_folder
+from raydistill.cli.arguments import shown, target
 from raydistill.config import ConfigError, nearest
+from raydistill.records.locations import tracking, working_folder
 from raydistill.redaction import redact
 from raydistill.table import Table
 from raydistill.tracking.delivery_queue import one_line

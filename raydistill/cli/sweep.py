@@ -8,32 +8,11 @@ from typing import Annotated
 import typer
 
 from raydistill import config as configuration
-from raydistill.cli.arguments import (
-    Set,
-    artifact_store,
-    data_errors,
-    fail,
-    learners_of,
-    next_name,
-    shown,
-    source_of,
-    sweep_folder,
-    teacher_of,
-    tracking,
-    trial_count,
-    typed,
-    workers_of,
-    working_folder,
-)
-from raydistill.cli.preflight import check_teacher, preflight, say_what_cannot_happen
-from raydistill.config import ConfigError
-from raydistill.presets import load_preset
-from raydistill.records.budget import Limits
+from raydistill.cli.arguments import Set, fail, shown, typed
+from raydistill.config import data_errors
 from raydistill.redaction import redact
-from raydistill.storage import Remote, to_path
-from raydistill.sweep.search.space import default_space
-from raydistill.sweep.search.space_parser import load_space
-from raydistill.sweep.settings import SweepSettings, with_own_teacher
+from raydistill.sweep.options import prepare_settings
+from raydistill.sweep.settings import SweepSettings
 
 
 def command(
@@ -78,54 +57,37 @@ def command(
     resume: Annotated[bool, typer.Option("--resume", help="go on with an interrupted sweep")] = False,
 ) -> None:
     """Explore a method's hyperparameters, then compare the winner with its un-distilled baseline."""
-    chosen = dict(map(configuration.parse_setting, settings or []))
-    if data is not None:
-        chosen["data.source"] = source_of("--data", data)
-    if epochs is not None:
-        chosen["train.epochs"] = epochs
-    if storage == "":
-        raise ConfigError("--storage '': give a folder, or an address such as s3://bucket/folder")
-    home = to_path(storage or working_folder() / "runs").absolute()
-    if isinstance(home, Remote):
-        home.probe()
-    if "method.name" in chosen:
-        raise ConfigError("method.name: choose the method with --method")
-    if teacher:
-        chosen["teacher.sources"] = [teacher_of(home, given) for given in teacher]
-    configuration.options_class(method)
-    values = load_preset(method, preset)
-    base = with_own_teacher(configuration.load(configuration.assign(values, {"method.name": method} | chosen)))
-    space = load_space(search_space or default_space(method), method, chosen, values)
-    check_teacher(base, [*chosen, *(p.path for p in space.parameters)])
-    least, most = workers_of(workers)
-    plan = SweepSettings(
-        name=next_name(home, method, resume) if name is None else name,
-        storage=home,
-        tracking_uri=tracking(tracking_uri),
-        base=base,
-        space=space,
-        trials=trial_count(space, trials),
+    plan = prepare_settings(
+        method,
+        resume=resume,
+        command=typed(),
+        notify=typer.echo,
+        data=data,
+        trials=trials,
+        epochs=epochs,
+        preset=preset,
+        teacher=teacher,
+        set=dict(map(configuration.parse_setting, settings or [])),
+        search_space=search_space,
+        name=name,
+        storage=storage,
+        tracking_uri=tracking_uri,
         seeds=seeds,
         search_seed=search_seed,
         packs=packs,
-        learners=learners_of(learners),
-        workers=least,
-        most_workers=most,
+        learners=learners,
+        workers=workers,
         threads=threads,
         gpu=gpu,
-        preset=preset,
-        artifacts=artifact_store(artifacts, home),
+        artifacts=artifacts,
         artifacts_gib=artifacts_gib,
-        limits=Limits(max_hours, max_worker_hours, max_epochs, price),
         checkpoints_gib=checkpoints_gib,
-        warm_start=tuple(sweep_folder(home, given) for given in warm_start or []),
-        command=typed(),
+        max_hours=max_hours,
+        max_worker_hours=max_worker_hours,
+        max_epochs=max_epochs,
+        price=price,
+        warm_start=warm_start,
     )
-    say_what_cannot_happen(plan)
-    plan.check_name(resume=resume)
-    plan = preflight(plan, own_space=search_space is not None)
-    if resume:
-        plan.check_unchanged()
     if dry_run:
         from raydistill.cli.dry_run import describe
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from raydistill.cli.arguments import sweep_folder, working_folder
+from raydistill.records.locations import sweep_folder, working_folder
 from raydistill.redaction import redact
 from raydistill.storage import to_path
 

@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from raydistill import config as configuration
-from raydistill.artifacts.store import open_store
-from raydistill.cli.arguments import Device, Set, artifact_store, data_errors, device_of
-from raydistill.cli.run_folder import RunFolder
-from raydistill.cli.runs import Storage, Tracking, find_run
+from raydistill.cli.arguments import Device, Set
+from raydistill.cli.runs import Storage, Tracking
 from raydistill.config import ConfigError
-from raydistill.export.resolve import CheckpointRemovedError
+from raydistill.export.resolve import CheckpointRemovedError, find_run
+from raydistill.records.locations import artifact_store
 from raydistill.storage import is_remote, to_path
+from raydistill.sweep.run_folder import RunFolder
 from raydistill.sweep.settings import with_own_teacher
+from raydistill.training.devices import device_of
 from raydistill.trial_spec import TrialSpec
 
 if TYPE_CHECKING:
@@ -48,11 +49,7 @@ def command(
     where = _where(asked, device)
     import torch
 
-    from raydistill.data.sources import load_dataset
-    from raydistill.evaluation.online import evaluate
-    from raydistill.planning.prepare import ensure_teachers, located
-    from raydistill.planning.resolve import resolve
-    from raydistill.training.single import train as train_alone
+    from raydistill.sweep.single_run import train_alone
 
     if where.type == "cpu" and (wanted := threads or asked.threads):
         torch.set_num_threads(wanted)
@@ -64,29 +61,17 @@ def command(
         of = "" if what else f"/{config.train.epochs}"
         typer.echo(f"{what}epoch {report.epoch}{of}  {_scores(report)}")
 
-    store = open_store(artifact_store(artifacts))
-    with data_errors():
-        dataset = load_dataset(config.data)
-        config = located(config, store, dataset.image_size)
-        spec = TrialSpec(config) if asked.spec is None else asked.spec.with_config(config)
-        if run_folder is not None:
-            spec = run_folder.with_its_keys(spec)
-        spec = resolve(spec, dataset)
-        if run_folder is not None:
-            run_folder.save_spec(spec)
-        ensure_teachers(
-            spec,
-            store,
-            store.root / ".training",
-            evaluate=evaluate,
-            on_epoch=partial(show, what="teacher "),
-            device=where,
-        )
-        folder = None if run_folder is None else run_folder.folder
-        last = train_alone(spec, folder, evaluate=evaluate, on_epoch=show, device=where, store=store)
+    last = train_alone(
+        TrialSpec(config) if asked.spec is None else asked.spec.with_config(config),
+        run_folder,
+        artifacts=artifact_store(artifacts),
+        device=where,
+        on_epoch=show,
+        on_teacher_epoch=partial(show, what="teacher "),
+    )
     if not trained:
         typer.echo(f"{out} is trained already: epoch {last.epoch}  {_scores(last)}")
-    typer.echo(f"run_folder in {out}" if out else "nothing is run_folder without --out FOLDER")
+    typer.echo(f"kept in {out}" if out else "nothing is kept without --out FOLDER")
 
 
 def _scores(report: EpochResult) -> str:

@@ -61,6 +61,25 @@ def score(config: Config, directory: str, *, threads: int, gpu: bool = False) ->
     return scores
 
 
+def score_encoder(
+    encoder: torch.nn.Module, dataset: Dataset, settings: Config, device: torch.device
+) -> dict[str, float]:
+    """Scores of any encoder of images (N, 3, S, S) on all splits, as those of a finished configuration.
+
+    Args:
+        encoder: gives (N, D); it is left in eval mode on `device`.
+        dataset: where it is scored.
+        settings: of the scores (`eval`), and of the probe's seed (`train.seed`).
+        device: where it runs.
+
+    Returns: `val_knn`, `test_knn`, `val_probe`, `test_probe`; without labels `test_instance`.
+    """
+    encoder.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if all(split.labels is not None for split in (dataset.train, dataset.val, dataset.test)):
+        return _score(encoder, dataset, settings, device)[0]
+    return {"test_instance": instance_score(encoder, dataset, dataset.test, device)}
+
+
 def _score(
     encoder: torch.nn.Module, dataset: Dataset, config: Config, device: torch.device
 ) -> tuple[dict[str, float], Tensor, Tensor]:

@@ -14,9 +14,10 @@ from raydistill.config import DEFAULT_OFFSETS, Config, ConfigError, nearest
 from raydistill.records.journal import Offsets, TrialRecord, read_records
 from raydistill.records.layout import CONFIG_FILE, JOURNAL_FILE, ORIGIN_FILE, RESULTS_FILE, is_sweep, named, run_folder
 from raydistill.records.leaderboard import LeaderboardEntry
+from raydistill.records.locations import artifact_store, tracking, working_folder
 from raydistill.records.run_keys import read_spec
 from raydistill.records.scores import read_scores
-from raydistill.storage import Remote, StoragePath, reason
+from raydistill.storage import Remote, StoragePath, reason, to_path
 from raydistill.training.checkpoint_files import CheckpointError, winner_of
 from raydistill.trial_spec import TrialSpec
 
@@ -83,6 +84,12 @@ class ResolvedRun:
 
 def suffix_of(encoder: str) -> str:
     return "" if encoder == "student" else f"_{encoder}"
+
+
+def find_run(given: str, storage: str | None = None, tracking_uri: str | None = None) -> ResolvedRun:
+    """The run that `given` names, as `resolve_run`; by default sweeps are in `runs`, as the commands have it."""
+    home = to_path(storage or working_folder() / "runs").absolute()
+    return resolve_run(given, home, tracking(tracking_uri), artifact_store(None, home))
 
 
 def resolve_run(given: str, home: StoragePath, tracking_uri: str, artifacts: StoragePath | None = None) -> ResolvedRun:

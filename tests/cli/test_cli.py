@@ -224,7 +224,7 @@ def test_train_runs_a_configuration_file_and_resumes_it(tmp_path):
 
 
 def test_a_file_is_no_store_of_artifacts(tmp_path):
-    from raydistill.cli.arguments import artifact_store
+    from raydistill.records.locations import artifact_store
 
     (tmp_path / "file").touch()
     with pytest.raises(config.ConfigError, match="is a file"):

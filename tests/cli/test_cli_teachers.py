@@ -11,9 +11,9 @@ from helpers.runs import sweep, trial
 from raydistill.artifacts.sources import words_for
 from raydistill.artifacts.store import Store
 from raydistill.cli import main
-from raydistill.cli.arguments import teacher_of
 from raydistill.config import TeacherConfig
 from raydistill.planning.prepare import locate
+from raydistill.records.locations import teacher_of
 from raydistill.sweep import run as sweep_run
 
 TINY = [

@@ -13,9 +13,9 @@ import nbformat
 import pytest
 import yaml
 
-from raydistill.cli.arguments import trial_count
 from raydistill.presets import load_preset
 from raydistill.records.journal import read_records, role_of
+from raydistill.sweep.options import trial_count
 from raydistill.sweep.search.space import default_space
 from raydistill.sweep.search.space_parser import load_space
 

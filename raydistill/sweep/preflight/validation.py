@@ -2,29 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
-import typer
-
 from raydistill.artifacts.store import open_store
-from raydistill.cli.arguments import data_errors
-from raydistill.config import Config, ConfigError
+from raydistill.config import Config, ConfigError, data_errors
 from raydistill.redaction import redact
 from raydistill.sweep.preflight.checks import check_batch_sizes, check_values
 from raydistill.sweep.search.space import Space
 from raydistill.sweep.settings import SweepSettings
 
 
-def say_what_cannot_happen(plan: SweepSettings) -> None:
+def say_what_cannot_happen(plan: SweepSettings, notify: Callable[[str], None]) -> None:
     """Refuse a population that never copies; say so where early stopping never stops, or a warm-up never ends."""
     if (population := plan.space.population) and population.interval >= plan.epochs:
         raise ConfigError(f"population.interval = {population.interval}: trials of {plan.epochs} epochs never copy")
     if (stop := plan.space.early_terminate) and stop.min_iter >= plan.epochs:
-        typer.echo(
-            f"early_terminate.min_iter = {stop.min_iter}: trials of {plan.epochs} epochs are never stopped early"
-        )
+        notify(f"early_terminate.min_iter = {stop.min_iter}: trials of {plan.epochs} epochs are never stopped early")
     if (warmup := plan.base.train.warmup_epochs) >= plan.epochs:
-        typer.echo(f"train.warmup_epochs = {warmup:g}: trials of {plan.epochs} epochs never reach their learning rate")
+        notify(f"train.warmup_epochs = {warmup:g}: trials of {plan.epochs} epochs never reach their learning rate")
 
 
 def check_teacher(base: Config, paths: list[str]) -> None:
@@ -37,11 +33,13 @@ def check_teacher(base: Config, paths: list[str]) -> None:
         )
 
 
-def preflight(plan: SweepSettings, *, own_space: bool = False) -> SweepSettings:
+def preflight(plan: SweepSettings, notify: Callable[[str], None], *, own_space: bool = False) -> SweepSettings:
     """Open the data, take the teachers in and build the method once, so that what cannot work is said before
     Ray starts.
 
     Args:
+        plan: what is to run.
+        notify: gets a line where the plan is changed.
         own_space: whether the search space was given, rather than the method's own.
 
     Returns: the plan with what its images are, its teachers named by their keys in the store, and a metric that
@@ -80,10 +78,10 @@ def preflight(plan: SweepSettings, *, own_space: bool = False) -> SweepSettings:
             methods.build(config.method, replace(given, class_counts=counts), seed=0)
 
         check_values(plan, build)
-    return replace(plan, space=_scored(plan, labelled=dataset.train.labels is not None, own_space=own_space))
+    return replace(plan, space=_scored(plan, notify, labelled=dataset.train.labels is not None, own_space=own_space))
 
 
-def _scored(plan: SweepSettings, *, labelled: bool, own_space: bool) -> Space:
+def _scored(plan: SweepSettings, notify: Callable[[str], None], *, labelled: bool, own_space: bool) -> Space:
     """The space with a metric that there is: of a space that ships, the one that goes without labels where none are.
 
     Raises: ConfigError where the metric of a space of one's own cannot be had.
@@ -95,5 +93,5 @@ def _scored(plan: SweepSettings, *, labelled: bool, own_space: bool) -> Space:
         raise ConfigError(
             f"metric.name = {absent!r}: {plan.base.data.source} has {'' if labelled else 'no '}labels; use {wanted!r}"
         )
-    typer.echo(f"{redact(plan.base.data.source)} has no labels: trials are scored by {wanted} instead of {absent}")
+    notify(f"{redact(plan.base.data.source)} has no labels: trials are scored by {wanted} instead of {absent}")
     return replace(plan.space, metric=wanted)

@@ -1,0 +1,175 @@
+"""What a sweep is asked for, by the command or by `run_sweep`, made into settings that can run. Free of torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from os import PathLike
+from pathlib import Path as Path
+from typing import Any, TypedDict, Unpack
+
+from raydistill import config as configuration
+from raydistill.config import ConfigError, nearest
+from raydistill.presets import load_preset
+from raydistill.records.budget import Limits
+from raydistill.records.locations import (
+    artifact_store,
+    next_name,
+    source_of,
+    sweep_folder,
+    teacher_of,
+    tracking,
+    working_folder,
+)
+from raydistill.storage import Remote, to_path
+from raydistill.sweep.preflight.validation import check_teacher, preflight, say_what_cannot_happen
+from raydistill.sweep.search.space import Space, default_space
+from raydistill.sweep.search.space_parser import load_space
+from raydistill.sweep.settings import SweepSettings, with_own_teacher
+
+DEFAULT_TRIALS = 8
+DEFAULT_SEEDS = 3
+Location = str | PathLike[str]
+
+
+class SweepOptions(TypedDict, total=False):
+    """The options of `raydistill sweep`, by their names there; what is left out, or None, has the same default."""
+
+    data: Location | None
+    trials: int | None
+    epochs: int | None
+    preset: str
+    teacher: Location | Sequence[Location] | None
+    set: Mapping[str, Any]
+    search_space: Location | None
+    name: str | None
+    storage: Location | None
+    tracking_uri: str | None
+    seeds: int
+    search_seed: int
+    packs: int
+    learners: int | str
+    workers: int | str
+    threads: int | None
+    gpu: bool | None
+    artifacts: Location | None
+    artifacts_gib: float | None
+    checkpoints_gib: float | None
+    max_hours: float | None
+    max_worker_hours: float | None
+    max_epochs: int | None
+    price: float | None
+    warm_start: Location | Sequence[Location] | None
+
+
+def prepare_settings(
+    method: str,
+    *,
+    resume: bool = False,
+    command: str = "",
+    notify: Callable[[str], None] = print,
+    **options: Unpack[SweepOptions],
+) -> SweepSettings:
+    """Check everything that can be known before a sweep starts: options, data, teachers, the method itself.
+
+    Args:
+        method: the method to explore.
+        resume: whether the sweep is there already, with the same settings, and goes on.
+        command: what was typed.
+        notify: gets a line about each setting that has no effect, or that was changed.
+        **options: as `raydistill sweep` has them.
+
+    Returns: settings that `run_sweep` takes.
+    Raises: ConfigError for what cannot work.
+    """
+    for name in options:
+        if name not in SweepOptions.__annotations__:
+            raise ConfigError(
+                f"{name}: there is no such option of a sweep{nearest(name, SweepOptions.__annotations__)}"
+            )
+    asked: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    chosen = {path: list(v) if isinstance(v, tuple) else v for path, v in asked.get("set", {}).items()}
+    if "data" in asked:
+        chosen["data.source"] = source_of("--data", str(asked["data"]))
+    if "epochs" in asked:
+        chosen["train.epochs"] = asked["epochs"]
+    if asked.get("storage") == "":
+        raise ConfigError("--storage '': give a folder, or an address such as s3://bucket/folder")
+    home = to_path(asked.get("storage") or working_folder() / "runs").absolute()
+    if isinstance(home, Remote):
+        home.probe()
+    if "method.name" in chosen:
+        raise ConfigError("method.name: choose the method with --method")
+    if teachers := _several(asked.get("teacher")):
+        chosen["teacher.sources"] = [teacher_of(home, given) for given in teachers]
+    configuration.options_class(method)
+    preset = asked.get("preset", "default")
+    values = load_preset(method, preset)
+    base = with_own_teacher(configuration.load(configuration.assign(values, {"method.name": method} | chosen)))
+    own_space = asked.get("search_space")
+    space = load_space(Path(own_space) if own_space else default_space(method), method, chosen, values)
+    check_teacher(base, [*chosen, *(p.path for p in space.parameters)])
+    least, most = workers_of(str(asked.get("workers", 1)))
+    settings = SweepSettings(
+        name=asked["name"] if "name" in asked else next_name(home, method, resume),
+        storage=home,
+        tracking_uri=tracking(asked.get("tracking_uri")),
+        base=base,
+        space=space,
+        trials=trial_count(space, asked.get("trials")),
+        seeds=asked.get("seeds", DEFAULT_SEEDS),
+        search_seed=asked.get("search_seed", 0),
+        packs=asked.get("packs", 1),
+        learners=learners_of(str(asked.get("learners", "auto"))),
+        workers=least,
+        most_workers=most,
+        threads=asked.get("threads"),
+        gpu=asked.get("gpu"),
+        preset=preset,
+        artifacts=artifact_store(_text(asked.get("artifacts")), home),
+        artifacts_gib=asked.get("artifacts_gib"),
+        limits=Limits(*(asked.get(name) for name in ("max_hours", "max_worker_hours", "max_epochs", "price"))),
+        checkpoints_gib=asked.get("checkpoints_gib"),
+        warm_start=tuple(sweep_folder(home, given) for given in _several(asked.get("warm_start"))),
+        command=command,
+    )
+    say_what_cannot_happen(settings, notify)
+    settings.check_name(resume=resume)
+    settings = preflight(settings, notify, own_space=own_space is not None)
+    if resume:
+        settings.check_unchanged()
+    return settings
+
+
+def learners_of(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise ConfigError(f"--learners {text!r}: give a number of at least 1, or auto")
+    return int(text)
+
+
+def workers_of(text: str) -> tuple[int, int | None]:
+    """`N` or `MIN:MAX`."""
+    least, colon, most = text.partition(":")
+    numbers = [int(part) for part in (least, *([most] if colon else [])) if part.isdecimal()]
+    if len(numbers) != 1 + bool(colon) or numbers[0] < 1 or numbers[-1] < numbers[0]:
+        raise ConfigError(f"--workers {text!r}: give a number of at least 1, or a range such as 1:4")
+    return numbers[0], numbers[1] if colon else None
+
+
+def trial_count(space: Space, trials: int | None) -> int:
+    wanted = trials or space.run_cap or (None if space.search == "grid" else DEFAULT_TRIALS)
+    if space.search != "grid":
+        return wanted or DEFAULT_TRIALS
+    size = len(space.grid())
+    return min(wanted, size) if wanted else size
+
+
+def _several(given: Location | Sequence[Location] | None) -> list[str]:
+    if given is None:
+        return []
+    return [str(each) for each in ([given] if isinstance(given, str | PathLike) else given)]
+
+
+def _text(given: Location | None) -> str | None:
+    return None if given is None else str(given)

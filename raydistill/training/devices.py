@@ -1,0 +1,24 @@
+"""The device that a name means, checked before anything runs on it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from raydistill.config import ConfigError
+
+if TYPE_CHECKING:
+    import torch
+
+
+def device_of(given: str | None) -> torch.device:
+    """Raises: ConfigError for one that is not there."""
+    import torch
+
+    name = given or ("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        torch.empty(0, device=name)
+        if torch.device(name).type == "meta":
+            raise RuntimeError("it computes nothing")
+    except (RuntimeError, AssertionError) as error:
+        raise ConfigError(f"--device {name} cannot be used ({str(error).splitlines()[0].partition('. ')[0]})") from None
+    return torch.device(name)
