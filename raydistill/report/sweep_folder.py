@@ -63,14 +63,14 @@ class Sweep:
     def trials(self) -> pd.DataFrame:
         """The trials, one row for each, by key.
 
-        Returns: `role` (search, final or teacher), `outcome` (finished, stopped_early or failed; None while it is
-            unfinished), `epochs`, `message`, then a column for each searched setting (`train.lr`) and one for the last
+        Returns: `role` (search, final or teacher), `outcome` (finished, stopped_early, failed, or unfinished),
+            `epochs`, `message`, then a column for each searched setting (`train.lr`) and one for the last
             value of each metric (`val_knn`).
         """
         rows = [
             {
                 "role": role_of(key),
-                "outcome": record.outcome,
+                "outcome": record.outcome or "unfinished",
                 "epochs": record.epochs,
                 "message": record.message,
                 **(record.settings if role_of(key) == "search" else {}),
