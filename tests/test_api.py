@@ -137,6 +137,10 @@ def test_a_sweep_with_a_wrong_option_or_setting_is_refused_before_it_runs(tmp_pa
         raydistill.run_sweep("dogo", data="./nothing/here")
     with pytest.raises(ConfigError, match="workers '0'"):
         raydistill.run_sweep("dogo", workers=0)
+    with pytest.raises(ConfigError, match="seeds = 0: expected at least 1"):
+        raydistill.run_sweep("dogo", seeds=0)
+    with pytest.raises(ConfigError, match="max_hours = -1: expected at least 0"):
+        raydistill.run_sweep("dogo", max_hours=-1)
     plan = raydistill.plan_sweep("simclr", trials=2, set={"data.limit": 60, "data.batch_size": 20})
     with pytest.raises(ConfigError, match="trials: give options to plan_sweep"):
         raydistill.run_sweep(plan, trials=3)

@@ -28,6 +28,10 @@ from raydistill.sweep.settings import SweepSettings, with_own_teacher
 
 DEFAULT_TRIALS = 8
 DEFAULT_SEEDS = 3
+MINIMA = {
+    **dict.fromkeys(("trials", "epochs", "seeds", "packs", "threads", "max_epochs"), 1),
+    **dict.fromkeys(("search_seed", "artifacts_gib", "checkpoints_gib", "max_hours", "max_worker_hours", "price"), 0),
+}
 Location = str | PathLike[str]
 
 
@@ -81,12 +85,8 @@ def prepare_settings(
     Returns: settings that `run_sweep` takes.
     Raises: ConfigError for what cannot work.
     """
-    for name in options:
-        if name not in SweepOptions.__annotations__:
-            raise ConfigError(
-                f"{name}: there is no such option of a sweep{nearest(name, SweepOptions.__annotations__)}"
-            )
     asked: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
+    _check_options(asked)
     chosen = {path: list(v) if isinstance(v, tuple) else v for path, v in asked.get("set", {}).items()}
     if "data" in asked:
         chosen["data.source"] = source_of("--data", str(asked["data"]))
@@ -138,6 +138,16 @@ def prepare_settings(
     if resume:
         settings.check_unchanged()
     return settings
+
+
+def _check_options(asked: dict[str, Any]) -> None:
+    """Raises: ConfigError for a name that is unknown, with the nearest one, and for a number that is too small."""
+    for name, value in asked.items():
+        if name not in SweepOptions.__annotations__:
+            known = SweepOptions.__annotations__
+            raise ConfigError(f"{name}: there is no such option of a sweep{nearest(name, known)}")
+        if name in MINIMA and not value >= MINIMA[name]:
+            raise ConfigError(f"{name} = {value}: expected at least {MINIMA[name]}")
 
 
 def learners_of(text: str) -> int | None:
