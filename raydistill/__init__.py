@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from raydistill.options import MethodConfig
     from raydistill.sweep.settings import SweepSettings
 
+# docs/architecture.md#public-python-api
 __version__ = "0.1.0"
 __all__ = [
     "Config",

@@ -1,6 +1,7 @@
 """The base of all errors of this package."""
 
 
+# docs/architecture.md#one-base-for-errors
 class RaydistillError(Exception):
     """A failure that the message explains in one line, without a traceback.
 

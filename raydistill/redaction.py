@@ -49,6 +49,7 @@ _FIELD = re.compile(
 )
 
 
+# docs/architecture.md#one-module-for-secrets
 def redact(text: str) -> str:
     """Return the text with `***` in place of passwords, tokens and signatures of the addresses in it."""
     shown = _NAME_AND_PASSWORD.sub(rf"\1{HIDDEN}@", text)

@@ -41,6 +41,7 @@ class StorageError(ConfigError):
     """A storage cannot be used; the message names it."""
 
 
+# docs/architecture.md#storage-paths
 class Remote:
     """A file or folder behind `pyarrow.fs`. Writing an object is atomic on object stores; folders need no making.
 

@@ -13,6 +13,7 @@ ARTIFACT_PREFIX = "artifact:"  # of a teacher that a configuration names by its 
 NOT_OF_IMAGES = ("root", "download", "cache_gib", "batch_size", "stream_seed", "fixed_views")
 
 
+# docs/architecture.md#one-resolution-per-trial
 @dataclass(frozen=True)
 class TrialSpec:
     """What one trial trains, decided once by whoever plans it, and only looked up by whoever trains it.

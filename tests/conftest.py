@@ -9,7 +9,7 @@ import pytest
 # a second thread makes them many times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-pytest_plugins = ["helpers.durations"]
+pytest_plugins = ["helpers.distribution", "helpers.durations"]
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +23,7 @@ def cifar10() -> Path:
     return root
 
 
-# Ray: one cluster for all tests of a process, and with pytest-xdist one process for all tests that start Ray.
+# One cluster for all tests of a process; helpers.distribution gives all tests that start Ray to one process.
 
 
 @pytest.fixture(scope="session")
@@ -40,11 +40,3 @@ def ray_cluster():
     ray.init(address="local", num_cpus=3, include_dashboard=False, log_to_driver=False)
     yield
     ray.shutdown()
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items):
-    """Put every test that starts Ray into one group of `--dist loadgroup`."""
-    for item in items:
-        if item.get_closest_marker("e2e") or "ray_cluster" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.xdist_group("ray"))

@@ -26,6 +26,7 @@ FILE = "embeddings.npy"
 BATCH = 256
 
 
+# docs/architecture.md#teacher-bank-pages
 @dataclass(frozen=True, eq=True)
 class BankPage:
     """Which embeddings: of what teacher and images, of which view, in which of its versions."""

@@ -169,6 +169,7 @@ def normalization(source_name: str, size: int) -> Normalization:
     return _BY_SIZE.get(size, _IMAGENET)
 
 
+# docs/architecture.md#addressed-random-numbers
 @dataclass(frozen=True)
 class Draws:
     """Uniform numbers of one view of some images, as a function of what they are for."""

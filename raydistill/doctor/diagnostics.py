@@ -92,6 +92,7 @@ def run_checks(setup: Setup, examinations: Iterable[DiagnosticCheck] | None = No
     return Diagnosis(clean, any(each.thread.is_alive() for each in running))
 
 
+# docs/architecture.md#isolated-doctor-checks
 class _Running:
     """One check in a thread that nobody has to wait for: a read from a dead file server cannot be ended."""
 

@@ -18,6 +18,7 @@ from raydistill.doctor.check_result import CheckFunction, CheckResult, Setup
 ROOT = Path(__file__).parents[2]
 
 
+# docs/architecture.md#isolated-doctor-checks
 def in_subprocess(check: CheckFunction, seconds: float) -> CheckFunction:
     """`check`, a function of a module, run by another Python for at most `seconds`."""
 

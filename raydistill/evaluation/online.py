@@ -21,6 +21,7 @@ INSTANCE_VIEWS = (View("rrcflip", 1_000_000), View("rrcflip", 1_000_001))
 Name = tuple[str, str]  # of a learner, and of one of its encoders
 
 
+# docs/architecture.md#shared-evaluation
 def evaluate(learners: Mapping[str, Candidate], dataset: Dataset, device: torch.device) -> Scores:
     """Score learners' encoders, by learner; one that cannot be scored has its exception instead.
 

@@ -44,6 +44,7 @@ class Exported:
     seen: str
 
 
+# docs/architecture.md#verified-exports
 def export(
     found: ResolvedRun, form: Format, out: Path, *, encoder: str | None = None, overwrite: bool = False
 ) -> Exported:

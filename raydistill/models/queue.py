@@ -13,6 +13,7 @@ from torch import Tensor, nn
 ALIGNMENT = 64
 
 
+# docs/architecture.md#shared-teacher-queue
 class EmbeddingLog:
     """The unit embeddings of a teacher's batches, oldest first, in one block with room for more.
 

@@ -12,6 +12,7 @@ from raydistill.options.base import LabelSource, MethodConfig, Output, RecipeNam
 
 __all__ = ["METHODS", "LabelSource", "MethodConfig", "Output", "RecipeName", "find"]
 
+# docs/architecture.md#method-shelves
 METHODS: dict[str, str] = {
     "sdssl": "raydistill.options.sdssl:SDSSLConfig",
     "sssd": "raydistill.options.sssd:SSSDConfig",
@@ -37,6 +38,7 @@ METHODS: dict[str, str] = {
 
 def find(name: str) -> type[MethodConfig]:
     """The options of the method called `name`. Raises KeyError for an unknown one."""
+    # docs/architecture.md#options-apart-from-methods
     module, _, options = METHODS[name].partition(":")
     found: type[MethodConfig] = getattr(import_module(module), options)
     return found

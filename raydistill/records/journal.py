@@ -76,6 +76,7 @@ class TrialRecord:
         return None
 
 
+# docs/architecture.md#journal-as-the-source-of-truth
 class Journal:
     """An append-only file of events, and the trials that they add up to."""
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from raydistill.config import ConfigError
 from raydistill.storage import Remote, StoragePath, is_remote
 
+# docs/architecture.md#folder-layout
 SWEEP_FILE = "sweep.yaml"  # what the sweep was asked to do
 PLAN_FILE = "plan.json"  # the teachers and the baseline that it decided on; absent in sweeps of before
 ORIGIN_FILE = "origin.json"  # what was typed, where, and with which versions

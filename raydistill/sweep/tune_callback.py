@@ -87,6 +87,7 @@ class TuneCallback(Unstored, tune.Callback):
         self._context.progress.ended(key, outcome, message)
         self._context.keep(record)
 
+    # docs/architecture.md#paused-trials
     def on_step_end(self, iteration: int, trials: list[Any], **info: Any) -> None:
         for trial in trials:
             if trial.status == TuneTrial.PAUSED and trial.config["key"] in self._search.running:

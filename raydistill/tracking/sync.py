@@ -32,6 +32,7 @@ def sweep_tags(identity: dict[str, Any], origin: dict[str, Any]) -> dict[str, An
     }
 
 
+# docs/architecture.md#mlflow-from-the-sweeps-folder
 def log_trials(tracker: Tracker, journal: StoragePath) -> dict[str, TrialRecord]:
     """All that a journal holds, at the time when it happened; what the tracker has it leaves out."""
     trials: dict[str, TrialRecord] = {}

@@ -8,6 +8,7 @@ from pathlib import Path
 from raydistill.errors import RaydistillError
 from raydistill.storage import Remote, StoragePath, reason
 
+# docs/architecture.md#checkpoint-files-below-records
 WINNER = "winner.txt"  # where there are no links, this holds the name of a sweep's best trial
 
 

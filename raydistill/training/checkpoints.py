@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 FORMAT = "raydistill-1"
 
 
+# docs/architecture.md#checkpoints-without-pickles
 def write_checkpoint(directory: StoragePath, epoch: int, state: dict[str, Any], *, keep: int = 2) -> StoragePath:
     """Write `state` (nested dicts and lists of tensors, numbers, strings) atomically.
 

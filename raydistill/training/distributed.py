@@ -24,6 +24,7 @@ class Workers:
         self.rank = dist.get_rank() if active else 0
         self.world = dist.get_world_size() if active else 1
 
+    # docs/architecture.md#global-losses
     def gather(self, rows: Tensor) -> Tensor:
         """All workers' rows in rank order: (n, ...) to (world * n, ...), gradient for the own rows only.
 
@@ -98,6 +99,7 @@ class Workers:
             raise RuntimeError(error)
         return result if self.rank == 0 else work()
 
+    # docs/architecture.md#lost-workers
     def lost(self, error: BaseException) -> bool:
         """Whether `error` comes of the group's end, not of the work that raised it.
 

@@ -58,6 +58,7 @@ class Learner:
         self.metrics: dict[str, float] = {}
         self.most_workers = self.workers.world
         # The default says nothing; any other list is what a run saw, to be seen again.
+        # docs/architecture.md#late-joiners
         self.reproduces_offsets = config.train.offsets != DEFAULT_OFFSETS
         self.offsets = list(config.train.offsets) if self.reproduces_offsets else []
         method = methods.build(config.method, inputs.context, seed=config.train.seed)
@@ -82,6 +83,7 @@ class Learner:
         self.step = self.epoch * self.steps_per_epoch
         self._sums = {}
         with torch.random.fork_rng(devices=_cuda_devices(self.device)):
+            # docs/architecture.md#addressed-random-numbers
             torch.manual_seed((train.seed * 1_000_003 + self.epoch) * 1_009 + self.workers.rank)
             self._random_state = _random_state(self.device)
 
@@ -161,6 +163,7 @@ class Learner:
         self.metrics = dict(state["metrics"])
         self.most_workers = max(self.most_workers, state.get("workers", 1))
 
+    # docs/architecture.md#memory-format-of-optimizer-moments
     def _match_memory_formats(self) -> None:
         """Loaded moments are contiguous; beside channels-last weights the fused step would mispair them."""
         for parameter, moments in self.optimizer.state.items():

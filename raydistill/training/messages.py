@@ -1,5 +1,6 @@
 """What trials, broker and workers say to each other. Free of torch: the trials' processes start in no time."""
 
+# docs/architecture.md#torch-free-messages
 from __future__ import annotations
 
 from dataclasses import dataclass, field
@@ -8,6 +9,7 @@ from raydistill.config import DataConfig
 from raydistill.trial_spec import TrialSpec
 
 
+# docs/architecture.md#one-resolution-per-trial
 @dataclass(frozen=True)
 class JoinRequest:
     """A trial that wants a learner in a pack: its key, what it trains, and the directory of its checkpoints.

@@ -36,6 +36,7 @@ class Candidate:
 
 
 Scores = dict[str, dict[str, float] | Exception]
+# docs/architecture.md#shared-evaluation
 Evaluate = Callable[[Mapping[str, Candidate], Dataset, torch.device], Scores]
 
 
@@ -124,6 +125,7 @@ class Pack:
         self.learners.pop(key, None)
         self._directories.pop(key, None)
 
+    # docs/architecture.md#late-joiners
     def _stream_epoch(self) -> int:
         """Which of the stream's epochs comes next: it goes forwards, but for replays, which follow what was."""
         wanted = [learner.stream_epoch(learner.epoch) for learner in self.learners.values()]

@@ -45,6 +45,7 @@ class LearnerInputs:
     labels: Tensor | None = None
 
 
+# docs/architecture.md#teachers-and-labels-from-the-pack
 class TeacherProvider:
     """The teachers, banks and labels of one pack.
 

@@ -16,6 +16,7 @@ from raydistill.training.pack import Evaluate, LearnerError, Pack
 from raydistill.training.teachers import LoadedTeachers
 
 
+# docs/architecture.md#ray-free-worker-loop
 class Control(Protocol):
     """Who decides, asked at every epoch boundary with what came of the epoch before."""
 
@@ -66,6 +67,7 @@ def serve(
             raise
 
 
+# docs/architecture.md#groups-and-packs
 class _PackSet:
     """The packs of one worker, and what they share: images and teachers."""
 

@@ -1,4 +1,4 @@
-"""Pytest plugin that records how long tests take, holds them to their limits, and shares them among two workers.
+"""Pytest plugin that records how long tests take and holds them to their limits.
 
 `--durations-file FILE`, as CI gives it, writes the seconds of each test file and of each test over a second, and
 prints what grew since the file was written. An unmarked test may then take 10 s, a `slow` one 60 s and an `e2e` one
@@ -8,7 +8,6 @@ prints what grew since the file was written. An unmarked test may then take 10 s
 from __future__ import annotations
 
 import json
-import os
 from collections import Counter, defaultdict
 from pathlib import Path
 
@@ -18,7 +17,6 @@ LIMITS_S = {"soak": float("inf"), "gpu": float("inf"), "e2e": 180.0, "slow": 60.
 UNMARKED_LIMIT_S = 10.0
 LISTED_S = 1.0
 GREW = 2.0
-RECORD = Path(__file__).parents[2] / ".ci" / "durations.json"
 
 
 def limit_of(markers: set[str]) -> float:
@@ -33,33 +31,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if not hasattr(config, "workerinput"):  # with workers, their controller hears of all tests
         config.pluginmanager.register(Durations(config.getoption("durations_file")), "durations")
-
-
-@pytest.hookimpl(optionalhook=True)
-def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """Return two workers for the whole suite, none where files are named: they start sooner and can be debugged."""
-    whole = config.args_source == pytest.Config.ArgsSource.TESTPATHS
-    return min(2, os.cpu_count() or 1) if whole else 0
-
-
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give each file to one worker, the longest first, and all that starts Ray to the same one."""
-    known = json.loads(RECORD.read_text())["files"] if RECORD.is_file() else {}
-    seconds: Counter[str] = Counter()
-    files = {item: item.nodeid.partition("::")[0] for item in items}
-    for item, file in files.items():
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(_group(item, file)))
-    groups = {item: item.get_closest_marker("xdist_group").args[0] for item in items}
-    for group, file in {(groups[item], file) for item, file in files.items()}:
-        seconds[group] += known.get(file, 0)
-    items.sort(key=lambda item: (-seconds[groups[item]], groups[item]))
-
-
-def _group(item: pytest.Item, file: str) -> str:
-    ray = item.get_closest_marker("e2e") or {"ray_cluster", "cluster"} & set(getattr(item, "fixturenames", ()))
-    return "ray" if ray else file
 
 
 @pytest.hookimpl(wrapper=True)

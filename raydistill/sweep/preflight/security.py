@@ -28,6 +28,7 @@ class Token:
     path: Path | None = None
 
 
+# docs/architecture.md#token-check-before-a-sweep
 def refuse_open_cluster(address: str | None, mode: str | None) -> None:
     """Refuse a Ray cluster that others can reach and that asks for no token.
 

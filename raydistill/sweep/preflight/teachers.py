@@ -46,6 +46,7 @@ def missing_teachers(plan: SweepPlan, store: Store) -> dict[str, TeacherRun]:
     return {PREFIX + run.key: run for run in runs if store.by_key("teacher", run.key) is None}
 
 
+# docs/architecture.md#teachers-as-trials
 def train_missing_teachers(settings: SweepSettings, driver: Driver, store: Store) -> None:
     """Train what is missing, as trials that MLflow shows like any other, and keep it as artifacts.
 

@@ -52,6 +52,7 @@ class FixedProposer:
         pass
 
 
+# docs/architecture.md#optuna-without-optunasearch
 class BayesProposer:
     """Optuna, asked and told. Early-stopped trials are told as pruned with their curve, failed ones as failed, so
     that no score of a short budget passes for a full one; no trial is left running.

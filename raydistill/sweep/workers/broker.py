@@ -29,6 +29,7 @@ POLL_INTERVAL_S = 0.25
 MAX_LOST_HOSTS = 10  # of groups that may be lost with their node or process
 
 
+# docs/architecture.md#broker-of-plain-objects
 class Broker:
     """Match waiting trials with worker groups.
 

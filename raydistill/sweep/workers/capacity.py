@@ -11,6 +11,7 @@ MAX_MEMORY_FRACTION = 0.85
 MIN_SHARED_FRACTION = 0.05
 
 
+# docs/architecture.md#measured-capacity
 @dataclass
 class CapacityController:
     """The capacity of one pack: `fixed` as the user said, or growing up to `most` with what is measured.

@@ -13,6 +13,7 @@ from ray.core.generated.gcs_pb2 import ActorTableData, PlacementGroupTableData
 from ray.util.placement_group import PlacementGroup
 
 
+# docs/architecture.md#cleanup-after-ray-train
 def kill_actor_tree(actor: Any) -> None:
     """Kill an actor, and with it the actors that it owns, theirs, and so on; give back what they reserved.
 

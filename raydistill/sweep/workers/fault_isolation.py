@@ -9,6 +9,7 @@ MAX_WORKER_RESTARTS = 2  # of the workers of a single learner, until it is to bl
 
 
 @dataclass
+# docs/architecture.md#fault-isolation-by-halving
 class FaultIsolation:
     """Count the deaths of one group's workers, and halve its learners until one is to blame.
 

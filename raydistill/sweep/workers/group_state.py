@@ -92,6 +92,7 @@ class GroupState:
         if result.done or result.error:
             self.remove(result.key)
 
+    # docs/architecture.md#groups-and-packs
     def next_pack(self) -> DataConfig | None:
         """Return the data settings of the pack whose turn it is, among those whose members all want an epoch."""
         packs: dict[str, list[JoinedTrial]] = {}

@@ -42,11 +42,13 @@ class SweepTrainable(tune.Trainable):
     def step(self) -> dict[str, Any]:
         """One epoch. A failed learner ends its trial in order, with the cause as `failure`: after an
         exception Tune 2.60 may hand the actor to the next trial and never step it."""
+        # docs/architecture.md#joining-with-the-first-step
         if not self.joined:
             request = JoinRequest(self.key, self.spec, str(self.directory), last_delivered_epoch=self.epoch)
             ray.get(self.broker.join.remote(request))
             self.joined = True
         report = ray.get(self.broker.next.remote(self.key))
+        # docs/architecture.md#failed-learners-as-results
         if report.error:
             return {"failure": report.error, "done": True}
         self.epoch = report.epoch

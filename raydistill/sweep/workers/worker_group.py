@@ -75,11 +75,13 @@ async def _until_over(host: Any, run: Awaitable[None]) -> None:
 
 def _work(config: dict[str, Any]) -> None:
     """What every worker runs. Imported there, since neither the host nor Ray Train's controller needs any of it."""
+    # docs/architecture.md#torch-free-messages
     from raydistill.sweep.workers.worker_loop import train_loop
 
     train_loop(config)
 
 
+# docs/architecture.md#drivers-node
 def on_this_node() -> NodeAffinitySchedulingStrategy:
     """For the actors that a sweep does not survive: they live and end with the driver, not with a worker node."""
     return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)

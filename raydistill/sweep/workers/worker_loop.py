@@ -22,6 +22,7 @@ from raydistill.training.worker import serve
 TICK_INTERVAL_S = 2.0
 
 
+# docs/architecture.md#ray-free-worker-loop
 class BrokerControl:
     """A worker's line to the broker."""
 
