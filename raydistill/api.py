@@ -1,4 +1,4 @@
-"""What `raydistill` offers to Python, built on the parts that the commands use."""
+"""Functions that `raydistill` offers to Python, built on the parts that the commands use."""
 
 from __future__ import annotations
 

@@ -26,10 +26,7 @@ class ConfigError(RaydistillError, ValueError):
 
 @contextmanager
 def data_errors() -> Iterator[None]:
-    """Turn what is found wrong with data or method before training into a wrong setting.
-
-    Raises: ConfigError in place of any other ValueError.
-    """
+    """Context in which errors of data or method, known before training, are those of a wrong setting."""
     try:
         yield
     except ConfigError:
@@ -43,7 +40,7 @@ DEFAULT_OFFSETS = ((0, 0),)  # of no late joiner: any epoch of the stream will d
 
 
 class DataConfig(BaseConfig):
-    """Which images, how they are split, and the order they come in. Learners share a pack when these agree."""
+    """Settings of the images: source, splits, order. Learners share a pack when these agree."""
 
     source: str = Field("digits", description="digits, torchvision:NAME, or the path of a folder or of Parquet")
     root: str = Field("data", description="where torchvision keeps its downloads")
@@ -114,7 +111,7 @@ class TeacherConfig(BaseConfig):
 
 
 class EvalConfig(BaseConfig):
-    """How learners are scored while they train; on the validation split, never on test."""
+    """Settings of the scores during training; on the validation split, never on test."""
 
     every: int = Field(1, ge=1, description="epochs between two scores; the last epoch is always scored")
     ks: tuple[int, ...] = Field((1, 2, 4, 8), min_length=1, description="k-NN: mean accuracy over these k")
@@ -276,14 +273,14 @@ def nearest(name: str, valid: typing.Iterable[str]) -> str:
 
 
 def is_integer(annotation: Any) -> bool:
-    """Whether a field takes whole numbers only (an optional one included)."""
+    """Return whether a field takes whole numbers only (an optional one included)."""
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         return all(is_integer(arg) for arg in typing.get_args(annotation) if arg is not type(None))
     return annotation is int
 
 
 def is_real(annotation: Any) -> bool:
-    """Whether a field takes any real number (an optional one included)."""
+    """Return whether a field takes any real number (an optional one included)."""
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
         return all(is_real(arg) for arg in typing.get_args(annotation) if arg is not type(None))
     return annotation is float

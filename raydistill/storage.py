@@ -1,4 +1,4 @@
-"""Where things lie: a path of this machine, or a folder behind `pyarrow.fs` (s3://, gs://, hdfs://, ...).
+"""Storage: a path of this machine, or a folder behind `pyarrow.fs` (s3://, gs://, hdfs://, ...).
 
 `to_path` gives a `pathlib.Path` or a `Remote`, which has the part of its interface that this software uses.
 Credentials and endpoints come from the environment, as Arrow reads them (AWS_ACCESS_KEY_ID, AWS_ENDPOINT_URL, ...).
@@ -101,7 +101,7 @@ class Remote:
         return self
 
     def probe(self) -> None:
-        """Raises: StorageError, without patience, when the storage does not answer or refuses."""
+        """Ask the storage once. Raises StorageError, without retries, when it does not answer or refuses."""
         try:
             self._files.get_file_info(self._inside)
         except (OSError, NotImplementedError) as error:
@@ -150,7 +150,7 @@ class Remote:
         _retry(lambda: self._files.delete_dir(self._inside))
 
     def glob(self, pattern: str) -> list[Remote]:
-        """What matches below; `*` matches within one part of a path."""
+        """List what matches below; `*` matches within one part of a path."""
         return [self / path for path, _ in self._below() if _matches(path, pattern)]
 
     def iterdir(self) -> Iterator[Remote]:
@@ -247,7 +247,7 @@ def to_path(text: str | StoragePath) -> StoragePath:
 
 
 def cache_folder() -> Path:
-    """For copies of what lies elsewhere: RAYDISTILL_CACHE, else `raydistill` in the user's cache folder."""
+    """Folder for local copies: RAYDISTILL_CACHE, else `raydistill` in the user's cache folder."""
     given = os.environ.get(CACHE)
     return Path(given) if given else Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "raydistill"
 
@@ -284,7 +284,7 @@ def local_copy(remote: Remote) -> Path:
 
 
 def reason(error: OSError) -> str:
-    """What went wrong, in one line; Arrow's errors have no `strerror`."""
+    """Cause of an error in one line; Arrow's errors have no `strerror`."""
     return error.strerror or _line(error)
 
 

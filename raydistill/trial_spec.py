@@ -16,7 +16,7 @@ NOT_OF_IMAGES = ("root", "download", "cache_gib", "batch_size", "stream_seed", "
 # docs/architecture.md#one-resolution-per-trial
 @dataclass(frozen=True)
 class TrialSpec:
-    """What one trial trains, decided once by whoever plans it, and only looked up by whoever trains it.
+    """Resolved trial: decided once by whoever plans it, and only looked up by whoever trains it.
 
     Args:
         config: the validated configuration.
@@ -53,7 +53,7 @@ class TrialSpec:
 
     @property
     def resolved(self) -> bool:
-        """Whether all keys are decided."""
+        """True where all keys are decided."""
         return self.teachers is not None and (self.labels is not None or not self._needs_labels)
 
     @property

@@ -29,7 +29,7 @@ BATCH = 256
 # docs/architecture.md#teacher-bank-pages
 @dataclass(frozen=True, eq=True)
 class BankPage:
-    """Which embeddings: of what teacher and images, of which view, in which of its versions."""
+    """Address of embeddings: teacher, images, view, and version."""
 
     teacher: str
     images: dict[str, Any]
@@ -38,7 +38,7 @@ class BankPage:
     output: Output
 
     def made_of(self) -> dict[str, Any]:
-        """What is needed to draw the very same views again and to embed them with the same teacher."""
+        """Return what it takes to draw the very same views again and to embed them with the same teacher."""
         recipe = asdict(RECIPES[self.view.recipe])
         return {
             "teacher": self.teacher,
@@ -61,9 +61,19 @@ def open_page(
     normalize: Normalization,
     device: torch.device,
 ) -> np.ndarray:
-    """The page's (N, D) float16 rows, memory-mapped; made first if there are none.
+    """Open the page's (N, D) float16 rows, memory-mapped; make them first if there are none.
 
-    Raises: ArtifactError if the storage refuses, or if an embedding does not fit in half precision.
+    Args:
+        store: where pages are.
+        page: which one.
+        images: the training images.
+        embed: the teacher, views (B, 3, S, S) -> (B, D).
+        size: S in pixels.
+        normalize: of the views.
+        device: where views are made.
+
+    Raises:
+        ArtifactError: the storage refuses, or an embedding does not fit in half precision.
     """
 
     def make(folder: Path) -> None:

@@ -8,9 +8,16 @@ from torch import Tensor
 
 
 def cluster(features: Tensor, clusters: int, *, iterations: int, seed: int) -> Tensor:
-    """(N,) int64, the nearest of `clusters` k-means centroids of L2-normalised (N, D) features.
+    """Assign each row (N,) int64 to the nearest of `clusters` k-means centroids.
 
-    Raises: ValueError for fewer than 2 clusters, more clusters than rows, or features that are not finite.
+    Args:
+        features: (N, D), normalised here.
+        clusters: number of centroids.
+        iterations: of k-means.
+        seed: of the first centroids.
+
+    Raises:
+        ValueError: fewer than 2 clusters, more clusters than rows, or features that are not finite.
     """
     import faiss
 
@@ -25,7 +32,16 @@ def cluster(features: Tensor, clusters: int, *, iterations: int, seed: int) -> T
 
 
 def prototypes(features: Tensor, clusters: int, *, seed: int) -> Tensor:
-    """(N,) int64, the nearest by cosine of `clusters` rows drawn at random. Raises as `cluster`."""
+    """Assign each row (N,) int64 to the nearest, by cosine, of `clusters` rows drawn at random.
+
+    Args:
+        features: (N, D).
+        clusters: number of prototypes.
+        seed: of the draw.
+
+    Raises:
+        ValueError: as for `cluster`.
+    """
     _check(features, clusters)
     rows = F.normalize(features.float(), dim=1)
     drawn = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed))[:clusters]
@@ -33,7 +49,16 @@ def prototypes(features: Tensor, clusters: int, *, seed: int) -> Tensor:
 
 
 def random_labels(images: int, clusters: int, *, seed: int) -> Tensor:
-    """(N,) int64, a uniform class for each image. Raises ValueError for fewer than 2 or too many classes."""
+    """Draw a uniform class (N,) int64 for each image.
+
+    Args:
+        images: N.
+        clusters: number of classes.
+        seed: of the draw.
+
+    Raises:
+        ValueError: fewer than 2 or too many classes.
+    """
     _check_count(images, clusters)
     return torch.randint(clusters, (images,), generator=torch.Generator().manual_seed(seed))
 

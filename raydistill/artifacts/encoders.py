@@ -22,7 +22,15 @@ FORMAT = "raydistill-encoder-1"
 
 
 def save(encoder: nn.Module, name: str, config: Config, given: dict[str, Any], folder: Path) -> None:
-    """Write the encoder called `name` of a method that was built for `given`."""
+    """Write an encoder that `load` can build again.
+
+    Args:
+        encoder: the network.
+        name: of the encoder within its method.
+        config: of the run.
+        given: what its method was built for, as a checkpoint holds it.
+        folder: receives the files.
+    """
     architecture = {"method": configuration.dump(config)["method"], "given": given, "encoder": name}
     state = {key: value.contiguous().clone() for key, value in encoder.state_dict().items()}
     save_file(state, folder / WEIGHTS, metadata={"format": FORMAT, "architecture": json.dumps(architecture)})
@@ -53,8 +61,7 @@ def load(folder: Path) -> nn.Module:
 
 
 def _check_sum(path: Path) -> None:
-    """Raises: ValueError if the file is not the one of which the provenance beside it tells; there is none yet while
-    the export is written."""
+    """Compare the file with the provenance beside it, if that is written yet. Raises ValueError for another file."""
     beside = path.with_name(PROVENANCE)
     if beside.exists():
         with path.open("rb") as file:

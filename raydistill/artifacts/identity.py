@@ -1,4 +1,4 @@
-"""What an artifact was made from: the images, told apart by a fingerprint of their content."""
+"""Identity of images: a fingerprint of their content, by which artifacts are told apart."""
 
 from __future__ import annotations
 

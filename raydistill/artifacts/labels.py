@@ -18,12 +18,24 @@ FILE = "labels.safetensors"
 
 
 def labels_provenance(source: LabelSource, images: dict[str, Any], teachers: Sequence[str]) -> dict[str, Any]:
-    """What tells one set of pseudo labels from another; the first of the teachers makes them."""
+    """Return everything that tells one set of pseudo labels from another.
+
+    Args:
+        source: kind and number of classes.
+        images: identity of the images.
+        teachers: keys of the teachers; the first one makes the labels.
+    """
     return {"source": source.model_dump(), "images": images, "teacher": teachers[0] if teachers else None}
 
 
 def labels_key(source: LabelSource, images: dict[str, Any], teachers: Sequence[str]) -> str:
-    """The key of the pseudo labels in the store."""
+    """Return the key of pseudo labels in the store.
+
+    Args:
+        source: kind and number of classes.
+        images: identity of the images.
+        teachers: keys of the teachers; the first one makes the labels.
+    """
     return key_of("labels", labels_provenance(source, images, teachers))
 
 
@@ -35,16 +47,19 @@ def open_labels(
     features: Callable[[], Tensor],
     images: int,
 ) -> Tensor:
-    """(N,) int64, the class of each training image; made first if there are none.
+    """Open the class (N,) int64 of each training image; make them first if there are none.
 
     Args:
-        key: of the labels, as it was decided when the trial was planned.
-        made_of: gives their provenance with the images that are here; asked only where they must be made.
+        store: where labels are.
+        key: of the labels.
+        made_of: gives their provenance; asked only where they are made.
+        source: kind and number of classes.
         features: gives the teacher's (N, D) features of the plain images; asked only where they are needed.
-        images: how many training images there are.
+        images: N.
 
-    Raises: ValueError for more clusters than images; ArtifactError if the storage refuses, or the images are not
-    those that the labels were planned for.
+    Raises:
+        ValueError: more clusters than images.
+        ArtifactError: the storage refuses.
     """
 
     def make(folder: Path) -> None:

@@ -17,10 +17,12 @@ LIBRARY = re.compile(r"(timm|torchvision):\S+")
 
 
 def words_for(config: Config, origin: dict[str, Any], artifacts: StoragePath | None = None) -> dict[str, str]:
-    """What each `artifact:KEY` of `config` is, in words; left out where nobody knows any more.
+    """Describe each `artifact:KEY` of a configuration in words; unknown ones are left out.
 
-    `origin` is what its sweep wrote down (`origin.json`): its store, and what its teachers were called when they were
-    given. `artifacts` is the store of runs that had no sweep.
+    Args:
+        config: the configuration.
+        origin: `origin.json` of its sweep: the store, and the names under which its teachers were given.
+        artifacts: the store of runs that had no sweep.
     """
     called = origin.get("teachers") or {}
     store = to_path(origin["artifacts"]) if origin.get("artifacts") else artifacts

@@ -54,9 +54,11 @@ def key_of(kind: str, made_of: Mapping[str, Any]) -> str:
 
 
 class Store:
-    """Args:
-    root: its folder, created when first written to.
-    limit_gib: after making something, the artifacts longest unused are removed until all fit.
+    """Store of artifacts in a folder of this machine.
+
+    Args:
+        root: its folder, created when first written to.
+        limit_gib: after making something, the artifacts longest unused are removed until all fit.
     """
 
     def __init__(self, root: Path, limit_gib: float | None = None) -> None:
@@ -80,9 +82,15 @@ class Store:
         return there
 
     def get(self, kind: str, made_of: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
-        """The artifact's folder; if there is none, `make` fills one, while others that want it wait.
+        """Return the artifact's folder; if there is none, `make` fills one, while others that want it wait.
 
-        Raises: ArtifactError when the storage refuses; what `make` raises, and then nothing is left behind.
+        Args:
+            kind: teacher, bank or labels.
+            made_of: what it is made from; its hash is the key.
+            make: fills a folder.
+
+        Raises:
+            ArtifactError: the storage refuses. What `make` raises is raised, and then nothing is left behind.
         """
         key = key_of(kind, made_of)
         if (found := self.by_key(kind, key)) is not None:
@@ -128,7 +136,7 @@ class Store:
         return path
 
     def peek(self, kind: str, key: str) -> Path | None:
-        """As `by_key`, without noting it as used."""
+        """Return an artifact's folder like `by_key`, without noting it as used."""
         path = self.root / kind / key
         return path if (path / MANIFEST).exists() else None
 

@@ -1,4 +1,4 @@
-"""Where a configuration's frozen teachers come from, and how they get into the store."""
+"""Frozen teachers: how they get into the store, and how they are loaded."""
 
 from __future__ import annotations
 
@@ -22,16 +22,23 @@ FILE = "teacher.safetensors"
 
 
 def provenance(recipe: Config, dataset: Dataset) -> dict[str, Any]:
-    """What tells one trained teacher from another."""
+    """Return everything that tells one trained teacher from another."""
     settings = configuration.dump(recipe)
     data = images_identity(dataset, recipe.data) | {"batch_size": recipe.data.batch_size}
     return {"method": settings["method"], "train": settings["train"], "images": data}
 
 
 def publish(store: Store, made: dict[str, Any], config: Config, state: dict[str, Any]) -> Path:
-    """Keep the student of a finished run, with its SSL head, as a teacher.
+    """Store the student of a finished run, with its SSL head, as a teacher.
 
-    `state` is the run's last checkpoint. Raises: ValueError if its encoder is no plain backbone.
+    Args:
+        store: receives it.
+        made: its provenance.
+        config: of the run.
+        state: the run's last checkpoint.
+
+    Raises:
+        ValueError: the encoder is no plain backbone.
     """
     given = given_from(state)
     method = methods.build(config.method, given, seed=0)
@@ -49,7 +56,7 @@ def publish(store: Store, made: dict[str, Any], config: Config, state: dict[str,
 
 
 def given_from(state: dict[str, Any]) -> methods.MethodContext:
-    """What the method of a checkpoint was built for."""
+    """Return the context that the method of a checkpoint was built for."""
     plain = state["given"]
     return methods.MethodContext(
         plain["image_size"],
@@ -60,7 +67,18 @@ def given_from(state: dict[str, Any]) -> methods.MethodContext:
 
 
 def load(store: Store, key: str, shown: Normalization, device: torch.device) -> FrozenTeacher:
-    """The teacher called `key`, for batches normalised as `shown`. Raises: ArtifactError, TeacherError."""
+    """Load a teacher.
+
+    Args:
+        store: where teachers are.
+        key: which one.
+        shown: normalisation of the batches that it will see.
+        device: where it runs.
+
+    Raises:
+        ArtifactError: there is none.
+        TeacherError: the file is damaged.
+    """
     folder = store.by_key("teacher", key)
     if folder is None:
         raise ArtifactError(

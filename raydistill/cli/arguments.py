@@ -1,4 +1,4 @@
-"""Flags that several commands have, how paths are shown, and how a command ends with an error."""
+"""Meaning of flags: places, numbers and names as typed, and how paths are shown again."""
 
 from __future__ import annotations
 

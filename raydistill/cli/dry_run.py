@@ -1,4 +1,4 @@
-"""What a sweep would do, and what it would cost."""
+"""Dry run: the work of a sweep, and its estimated cost."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from raydistill.sweep.settings import SweepSettings
 
 
 def describe(plan: SweepSettings) -> str:
-    """What it will take, by a short measured benchmark of the base configuration; then every setting.
+    """Describe the work, its cost by a short benchmark of the base configuration, and every setting.
 
-    Raises: BadImage; DataError.
+    Raises:
+        BadImageError, DataError: the images cannot be read.
     """
     import torch
 

@@ -79,7 +79,7 @@ def command(
 
 
 def _data_settings(settings: list[str]) -> dict[str, Any]:
-    """Raises: ConfigError for a setting that is not of the images."""
+    """Parse settings of the images. Raises ConfigError for any other."""
     chosen = dict(map(configuration.parse_setting, settings))
     for path in chosen:
         if not path.startswith("data."):
@@ -90,6 +90,6 @@ def _data_settings(settings: list[str]) -> dict[str, Any]:
 
 
 def _data(config: Config, chosen: dict[str, Any]) -> DataConfig:
-    """How the run divides images, but all of them, unless told otherwise."""
+    """Data settings of the run, but with all images, unless chosen otherwise."""
     values = configuration.assign(configuration.dump(config), {"data.limit": None} | chosen)
     return configuration.load(values).data

@@ -84,6 +84,6 @@ def listing(found: pd.DataFrame) -> str:
 
 
 def _default(sweep: str, ending: str) -> Path:
-    """In the sweep's folder if that is on this machine, else here."""
+    """Default file of a report: in the sweep's folder if that is on this machine, else here."""
     folder = working_folder() / "runs" / sweep
     return folder / f"report.{ending}" if folder.is_dir() else Path(f"{sweep}-report.{ending}")

@@ -1,4 +1,4 @@
-"""What a sweep says at its end: the table, what it shows, and what to type next."""
+"""Summary at a sweep's end: the table, what it shows, and the next commands."""
 
 from __future__ import annotations
 
@@ -20,7 +20,13 @@ from raydistill.sweep.settings import SweepSettings
 
 
 def conclude(plan: SweepSettings, result: SweepResult, *, artifacts: bool, tracking: bool) -> None:
-    """`artifacts`, `tracking`: whether their places were given, so that commands must be told of them."""
+    """Print the summary.
+
+    Args:
+        plan: the sweep.
+        result: its result.
+        artifacts, tracking: whether their places were typed, so that commands must name them too.
+    """
     typer.echo(f"\n{result.table}\n")
     for line in [*legend(result.rows, plan.base.eval), *_shows(plan)]:
         typer.echo(line)
@@ -37,7 +43,7 @@ def conclude(plan: SweepSettings, result: SweepResult, *, artifacts: bool, track
 
 
 def legend(rows: list[LeaderboardEntry], evaluation: EvalConfig) -> Iterator[str]:
-    """What the columns of the table are."""
+    """Explain the columns of the table."""
     there = {name for row in rows for score in row.scores for name in score}
     if "val_knn" in there:
         yield f"val_knn, test_knn: k-NN accuracy (%) averaged over k = {', '.join(map(str, evaluation.ks))}"
@@ -55,13 +61,13 @@ def how_to_resume(name: str) -> str:
 
 
 def program(name: str) -> str:
-    """As it can be typed here: by its name, or where it lies beside this Python."""
+    """Return a program as it can be typed here: by its name, or by its path beside this Python."""
     beside = Path(sys.executable).with_name(name)
     return shlex.quote(shown(beside)) if shutil.which(name) is None and beside.exists() else name
 
 
 def _shows(plan: SweepSettings) -> Iterator[str]:
-    """Whether distillation helped, in a line; nothing where MLflow cannot be asked."""
+    """Say whether distillation helped, in a line; nothing where MLflow cannot be asked."""
     from raydistill.report import load
     from raydistill.report.conclusion import against_baseline
 

@@ -80,7 +80,7 @@ def _scores(report: EpochResult) -> str:
 
 @dataclass(frozen=True)
 class _Asked:
-    """What to train: `values` of a configuration, of a run with the epochs of the stream that it saw.
+    """Request: the `values` of a configuration; of a run, with the epochs of the stream that it saw.
 
     `device` is the kind that trained the run and `threads` are torch's; empty and None where nobody said. `spec` has
     the keys of the run's teachers and labels; a file has none.

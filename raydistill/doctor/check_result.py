@@ -1,4 +1,4 @@
-"""What a check is asked about, and what it finds."""
+"""Setup that a check examines, and its results."""
 
 from __future__ import annotations
 

@@ -26,7 +26,7 @@ AGENT_PORT = re.compile(r"--listen-port[= ](\d+)")
 
 
 def check_token(setup: Setup) -> Iterator[CheckResult]:
-    """As the launcher refuses, and that there is a token which is nobody else's."""
+    """Check the token: the launcher's rules, and that nobody else can read it."""
     name, address, mode = "token", setup.address, os.environ.get(MODE)
     reason, mend = security.why_open(address, mode)
     if reason:
@@ -76,7 +76,7 @@ def check_token(setup: Setup) -> Iterator[CheckResult]:
 
 
 def check_address(setup: Setup) -> Iterator[CheckResult]:
-    """Whether anything takes connections there."""
+    """Check whether anything takes connections at the cluster's address."""
     host, port = host_and_port(setup.address)
     if port is None:
         if setup.address not in (None, "", "auto", "local"):
@@ -184,7 +184,7 @@ def processes(program: str) -> dict[int, Any]:
 
 
 def mode_of(process: Any) -> bool | None:
-    """Whether a process was started with token authentication; none if it may not be asked."""
+    """Return whether a process was started with token authentication; None if it cannot be asked."""
     import psutil
 
     try:
@@ -209,7 +209,7 @@ def shown(ip: str, port: int) -> str:
 
 
 def answers_everyone(ip: str, port: int) -> bool:
-    """Whether a Ray dashboard tells its version to a stranger."""
+    """Return whether a Ray dashboard tells its version to a stranger."""
     place = shown({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(ip, ip), port)
     try:
         with security.direct(f"http://{place}/api/version", TIMEOUT_S) as answer:

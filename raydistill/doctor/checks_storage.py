@@ -53,7 +53,7 @@ def _fix(name: str, remote: bool, full: bool) -> str:
 
 
 def _write_local(folder: Path) -> bool:
-    """In the folder, or where it would be made; nothing stays."""
+    """Write in the folder, or where it would be made; nothing stays."""
     with tempfile.TemporaryDirectory(prefix=".raydistill-doctor-", dir=existing(folder)) as own:
         path = Path(own) / "written"
         write_atomically(path, PAYLOAD)
@@ -133,6 +133,6 @@ FIXES = {
 
 
 def ray_folder() -> Path:
-    """Where Ray keeps logs, sockets and what does not fit into memory; as Ray finds it."""
+    """Folder in which Ray puts logs, sockets and what does not fit into memory, as Ray finds it."""
     default = os.environ.get("TMPDIR", "/tmp") if sys.platform.startswith("linux") else "/tmp"
     return Path(os.environ.get("RAY_TMPDIR", default)) / "ray"

@@ -128,7 +128,16 @@ def _all_reduce(torch: Any, count: int) -> CheckResult:
 
 
 def reduce(rank: int, world: int, path: str, backend: str) -> None:
-    """One of `world` processes that add their ranks up. Raises RuntimeError for a wrong sum, or what torch raises."""
+    """Add up ranks as one of several processes.
+
+    Args:
+        rank, world: this process, and how many there are.
+        path: a file through which they meet.
+        backend: gloo or nccl.
+
+    Raises:
+        RuntimeError: a wrong sum, or what torch raises.
+    """
     import torch
     import torch.distributed as dist
 

@@ -57,7 +57,7 @@ def check_tracking(setup: Setup) -> Iterator[CheckResult]:
 
 
 def _database_fault(path: Path) -> CheckResult | None:
-    """Whether a SQLite file, if it is there, can be written by us now, and its folder."""
+    """Check whether an existing SQLite file, and its folder, can be written by us now."""
     try:
         folder = existing(path.parent)
         probe = folder / f".raydistill-doctor-{os.getpid()}"

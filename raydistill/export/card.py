@@ -1,4 +1,4 @@
-"""What an export says of itself: how it looks at images, where it comes from, and a model card."""
+"""Description of an export: its preprocessing, its provenance, and a model card."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PACKAGES = ("torch", "torchvision", "timm")
 
 
 def preprocessing(size: int) -> dict[str, Any]:
-    """What `evaluate_view` does to an image, in words that others have too."""
+    """Describe what `evaluate_view` does to an image, in the words of other libraries."""
     mean, std = normalization("", size)
     cropped = size > SQUEEZED
     return {
@@ -44,7 +44,7 @@ def preprocessing(size: int) -> dict[str, Any]:
 
 
 def provenance(found: ResolvedRun) -> dict[str, Any]:
-    """Where the encoder comes from; numbers of its weights and of the check are added by the writer.
+    """Describe the encoder's origin; the writer adds the numbers of its weights and of the check.
 
     The scores are the encoder's own. What trained it is known of a sweep, else None.
     """
@@ -103,7 +103,7 @@ def scores_of(found: ResolvedRun) -> dict[str, float]:
 
 
 def network(found: ResolvedRun) -> str:
-    """What the encoder is, as the settings call it."""
+    """Name the encoder as the settings call it."""
     method = found.config.method
     several = getattr(method, "backbones", None)
     number = int(found.encoder.rpartition("_")[2]) if several and "_" in found.encoder else 1
@@ -111,7 +111,7 @@ def network(found: ResolvedRun) -> str:
 
 
 def _final(found: ResolvedRun) -> str:
-    """What the sweep's winner and its baselines have over their seeds; of other encoders than the student nothing."""
+    """Describe the scores of winner and baselines over their seeds; empty for encoders beside the student."""
     if found.encoder != "student" or not found.final or len(found.final[0].scores) < 2:
         return ""
     winner, *others = found.final
@@ -125,9 +125,14 @@ def _over_seeds(row: LeaderboardEntry) -> str:
 
 
 def card(found: ResolvedRun, about: dict[str, Any], view: dict[str, Any], needs: str, usage: str) -> str:
-    """README.md of an export.
+    """Write the README.md of an export.
 
-    `about` is its provenance, `view` its preprocessing; `usage` loads it, with `needs` installed.
+    Args:
+        found: the run.
+        about: its provenance.
+        view: its preprocessing.
+        needs: what must be installed.
+        usage: the code that loads it.
     """
     size, epochs = view["image_size"], f"{found.epoch} epoch{'s' * (found.epoch > 1)}"
     images = f"{about['data']['training_images']} images of `{about['data']['source'].rpartition('/')[2]}`"

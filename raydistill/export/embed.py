@@ -34,9 +34,16 @@ Part = tuple[str, Raw, np.ndarray]
 
 
 def parts_of(source: str, split: str, data: DataConfig) -> list[Part]:
-    """Which rows of which images: those of a split, or all, divided as a sweep with the settings `data` would.
+    """List rows of images: those of a split, or all, divided as a sweep with the settings `data` would divide them.
 
-    `source` is what `data.source` takes, or an image file. Raises: ConfigError where there is none; DataError.
+    Args:
+        source: what `data.source` takes, or an image file.
+        split: train, val, test or all.
+        data: settings of the division.
+
+    Raises:
+        ConfigError: there are no such images.
+        DataError: they cannot be read.
     """
     path = local_copy(Remote(source)) if is_remote(source) else Path(source)
     if path.is_file() and path.suffix.lower() in EXTENSIONS:
@@ -74,15 +81,24 @@ def embed_images(
     skip: bool = False,
     progress: Callable[[int], None] = lambda count: None,
 ) -> int:
-    """Write `image` (where it lies), `split`, `label` and `class` where known, and `embedding` to `out`.
+    """Write `image` (its place), `split`, `label` and `class` where known, and `embedding` to a Parquet file.
 
     Args:
         encoder: with `dim`; the run's own, `found.encoder`.
+        found: the run.
+        parts: the images.
+        out: the file.
+        batch_size: images at a time.
+        device: where the encoder runs.
         skip: pass over images that cannot be read.
-        progress: told how many are done.
+        progress: called with the number of images that are done.
 
-    Returns: how many there are in the file. Raises: BadImage; ConfigError where the file cannot be written, or the
-    device has too little memory for a batch.
+    Returns:
+        The number of rows in the file.
+
+    Raises:
+        BadImageError: an image cannot be read.
+        ConfigError: the file cannot be written, or the device has too little memory for a batch.
     """
     encoder = encoder.to(device, memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
     schema = _schema(encoder.dim, any(raw.labels is not None for _, raw, _ in parts), found)  # type: ignore[arg-type]
@@ -116,8 +132,10 @@ def embed_images(
 def _images(
     parts: list[Part], batch_size: int, size: int, skip: bool
 ) -> Iterator[tuple[str, Raw, list[int], list[Tensor]]]:
-    """At most `batch_size` of them at a time, as `_read` gives them, with their split, their source and their rows in
-    it. No more than a batch is ever waiting."""
+    """Yield batches of images as `_read` gives them, with their split, their source and their rows in it.
+
+    No more than a batch is ever waiting.
+    """
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
         for split, raw, rows in parts:
             for start in range(0, len(rows), batch_size):

@@ -42,7 +42,13 @@ def _trained(found: ResolvedRun) -> dict[str, nn.Module]:
 
 
 def embed_plain(encoder: nn.Module, images: list[np.ndarray], size: int) -> Tensor:
-    """What the encoder makes of images (H, W, 3) of uint8, looked at as its scores did: (N, dim)."""
+    """Embed images as they were scored: (N, dim).
+
+    Args:
+        encoder: the network.
+        images: (H, W, 3) of uint8.
+        size: of the views in pixels.
+    """
     planes = [torch.from_numpy(image).permute(2, 0, 1) for image in images]
     with torch.inference_mode():
         return encoder(evaluate_view(planes, size=size, normalize=normalization("", size)))

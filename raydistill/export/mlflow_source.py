@@ -64,7 +64,7 @@ def resolve_mlflow_run(run_id: str, uri: str) -> ResolvedRun:
 
 
 def _downloaded(client: Any, run_id: str, path: str, folder: str) -> Path:
-    """Raises: ConfigError for a file that MLflow does not have, or does not give."""
+    """Download a file of a run. Raises ConfigError if MLflow does not have it, or does not give it."""
     try:
         return Path(client.download_artifacts(run_id, path, folder))
     except Exception as error:  # every store of artifacts has errors of its own
@@ -72,7 +72,7 @@ def _downloaded(client: Any, run_id: str, path: str, folder: str) -> Path:
 
 
 def _origin(parent: Any) -> dict[str, Any]:
-    """What the sweep's run says of its origin, as `origin.json` would."""
+    """Read from the sweep's run what `origin.json` would say."""
     tags = parent.data.tags if parent else {}
     found: dict[str, Any] = {
         key: tags[f"raydistill.{key}"] for key in ("id", "artifacts") if f"raydistill.{key}" in tags
@@ -94,7 +94,7 @@ def parent_of(client: Any, run: Any) -> Any | None:
 
 
 def _scores(client: Any, run: Any, epoch: int) -> dict[str, float]:
-    """What the run has of the checkpoint of `epoch`; an earlier or a later score is another network's."""
+    """Scores that the run has of the checkpoint of `epoch`; earlier and later ones are of another network."""
     names = [name for name in run.data.metrics if name.startswith(("val_", "test_"))]
     points = {name: client.get_metric_history(run.info.run_id, name) for name in names}
     return {name: point.value for name, history in points.items() for point in history if point.step == epoch}
@@ -110,7 +110,7 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def open_client(uri: str) -> Any:
-    """Raises: ConfigError for an address where no MLflow answers."""
+    """Connect to MLflow. Raises ConfigError for an address where none answers."""
     if (database := database_of(uri)) is not None and not database.exists():
         raise ConfigError(f"--tracking-uri {redact(uri)}: there is no such file")
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
@@ -130,9 +130,16 @@ def _run(client: Any, run_id: str, uri: str) -> Any:
 
 
 def run_of_sweep(client: Any, sweep: str, identity: str, uri: str) -> Any:
-    """The sweep's own run in MLflow, by its name and, where both say so, its `identity`.
+    """Find the sweep's own run in MLflow, by its name and, where both have one, its identity.
 
-    Raises: ConfigError where there is none, or only another sweep's of that name.
+    Args:
+        client: of MLflow.
+        sweep: its name.
+        identity: its id.
+        uri: of the store, for messages.
+
+    Raises:
+        ConfigError: there is none, or only another sweep's of that name.
     """
     experiment = client.get_experiment_by_name(EXPERIMENT)
     query = f"tags.`{SWEEP}` = '{check_name('sweep', sweep)}' AND tags.`{ROLE}` = 'sweep'"
@@ -146,7 +153,17 @@ def run_of_sweep(client: Any, sweep: str, identity: str, uri: str) -> Any:
 
 
 def run_of_trial(client: Any, parent: Any, trial: str, uri: str) -> Any:
-    """The run of a trial of the sweep whose run is `parent`. Raises: ConfigError where there is none."""
+    """Find the run of a trial.
+
+    Args:
+        client: of MLflow.
+        parent: the sweep's run.
+        trial: its key.
+        uri: of the store, for messages.
+
+    Raises:
+        ConfigError: there is none.
+    """
     query = f"tags.`{PARENT_RUN}` = '{parent.info.run_id}' AND tags.`{TRIAL}` = '{check_name('trial', trial)}'"
     found = client.search_runs([parent.info.experiment_id], query, max_results=1)
     if not found:
@@ -155,7 +172,7 @@ def run_of_trial(client: Any, parent: Any, trial: str, uri: str) -> Any:
 
 
 class Registry:
-    """Where the export of a run will be logged and registered: the trial's own run in MLflow.
+    """Registration of an export in the trial's own run in MLflow.
 
     Raises: ConfigError where MLflow has none, or another sweep of that name.
     """

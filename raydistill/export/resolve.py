@@ -1,4 +1,4 @@
-"""What RUN means: a sweep's winner, a trial, an export, a run in MLflow. Torch is imported once there is one."""
+"""Resolution of RUN: a sweep's winner, a trial, an export, a run in MLflow. Torch is imported once there is one."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class ResolvedRun:
 
     @property
     def spec(self) -> TrialSpec:
-        """What was trained; keys of teachers and labels are open where nobody wrote them down."""
+        """Spec of the run; keys of teachers and labels are open where nobody wrote them down."""
         return (self.decided or TrialSpec(self.config)).with_config(self.config)
 
     @property
@@ -78,7 +78,7 @@ class ResolvedRun:
 
     @property
     def suffix(self) -> str:
-        """What the names of its encoder's scores end in."""
+        """Ending of the names of its encoder's scores."""
         return suffix_of(self.encoder)
 
 
@@ -87,15 +87,31 @@ def suffix_of(encoder: str) -> str:
 
 
 def find_run(given: str, storage: str | None = None, tracking_uri: str | None = None) -> ResolvedRun:
-    """The run that `given` names, as `resolve_run`; by default sweeps are in `runs`, as the commands have it."""
+    """Find the run that a command names.
+
+    Args:
+        given: what was typed.
+        storage: the folder of sweeps, or None.
+        tracking_uri: of MLflow, or None.
+
+    Raises:
+        ConfigError: nothing is there.
+    """
     home = to_path(storage or working_folder() / "runs").absolute()
     return resolve_run(given, home, tracking(tracking_uri), artifact_store(None, home))
 
 
 def resolve_run(given: str, home: StoragePath, tracking_uri: str, artifacts: StoragePath | None = None) -> ResolvedRun:
-    """The run that `given` names, sweeps being kept in `home`, and teachers in `artifacts` unless its sweep says where.
+    """Find the run that a name means.
 
-    Raises: ConfigError for what is not there, a sweep without a winner, a run without a checkpoint.
+    Args:
+        given: what was typed.
+        home: the folder of sweeps.
+        tracking_uri: of MLflow.
+        artifacts: where teachers are, unless the run's sweep says where.
+
+    Raises:
+        ConfigError: nothing is there, the sweep has no winner, or the run no checkpoint.
     """
     found = _found(given, home, tracking_uri)
     return replace(found, taught=found.taught | words_for(found.config, found.origin, artifacts))
@@ -116,7 +132,7 @@ def _found(given: str, home: StoragePath, tracking_uri: str) -> ResolvedRun:
 
 
 def _folder(given: str, home: StoragePath) -> StoragePath:
-    """Of a sweep, a trial or an export."""
+    """Find the folder of a sweep, a trial or an export."""
     if (folder := run_folder(given, home)) is not None:
         return folder
     places = named(given, home)
@@ -191,7 +207,14 @@ def _final(sweep: StoragePath, trial: StoragePath) -> tuple[LeaderboardEntry, ..
 
 
 def from_checkpoint(config: Config, state: dict[str, Any], *, scores: dict[str, float], **known: Any) -> ResolvedRun:
-    """A run by its configuration and its checkpoint, which knows the epochs of the stream that it saw."""
+    """Make a run of a configuration and a checkpoint, which knows the epochs of the stream that it saw.
+
+    Args:
+        config: of the run.
+        state: the checkpoint.
+        scores: of the run.
+        **known: further fields of `ResolvedRun`.
+    """
     config = _replaying(config, tuple((epoch, offset) for epoch, offset in state["offsets"]) or DEFAULT_OFFSETS)
     known_scores = {k: v for k, v in {**state["metrics"], **scores}.items() if k.startswith(("val_", "test_"))}
     return ResolvedRun(

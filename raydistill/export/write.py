@@ -30,7 +30,7 @@ CARD = "README.md"
 
 
 class ExportError(RaydistillError, RuntimeError):
-    """What was written does not give the embeddings that the run gives; the message says by how much."""
+    """An export does not give the embeddings that its run gives; the message says by how much."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,18 @@ class Exported:
 def export(
     found: ResolvedRun, form: Format, out: Path, *, encoder: str | None = None, overwrite: bool = False
 ) -> Exported:
-    """Write an encoder of the run, the student if not told, to the folder `out`, and read it back.
+    """Write an encoder of the run to a folder, and read it back.
 
-    Raises: ConfigError for an encoder that is not there or cannot be expressed, or a folder that is in use;
-    ExportError where the embeddings differ by more than 1e-5 of their largest entry.
+    Args:
+        found: the run.
+        form: the format.
+        out: the folder.
+        encoder: its name; None: the student.
+        overwrite: replace an export that is there.
+
+    Raises:
+        ConfigError: the encoder is not there or cannot be expressed, or the folder is in use.
+        ExportError: the embeddings differ by more than 1e-5 of their largest entry.
     """
     _refuse(out, overwrite)
     name = encoder or found.encoder
@@ -95,7 +103,7 @@ def _refuse(out: Path, overwrite: bool) -> None:
 
 
 def _refuse_other_files(out: Path) -> None:
-    """Raises: ConfigError unless all files in the folder are those of one export."""
+    """Refuse a folder with files beside those of one export. Raises ConfigError."""
     try:
         about = json.loads((out / PROVENANCE).read_text())
         own, whole = {*about["files"]}, bool(about["run"]) and (out / about["weights"]["file"]).is_file()
@@ -108,7 +116,7 @@ def _refuse_other_files(out: Path) -> None:
 
 
 def _files(folder: Path) -> list[str]:
-    """What is in a folder, but for what Python leaves behind where an export's code has run."""
+    """List the files of a folder, without what Python leaves behind where an export's code has run."""
     found = [path.relative_to(folder) for path in folder.rglob("*") if path.is_symlink() or not path.is_dir()]
     return sorted(path.as_posix() for path in found if path.parent.name != "__pycache__")
 

@@ -16,10 +16,16 @@ __all__ = ["Batch", "FeatureDims", "Method", "MethodContext", "StepInfo", "Teach
 
 
 def build(options: MethodConfig, context: MethodContext, *, seed: int) -> Method:
-    """The method that `options` describe, its weights drawn from `seed` alone.
+    """Build the method that `options` describe. The caller's random state is left unchanged.
 
-    The caller's random state is left as it was. Raises ValueError for an unknown backbone, a stem that it
-    cannot take, or a teacher or classes that are not as the method needs them.
+    Args:
+        options: of the method.
+        context: what it is built for.
+        seed: the weights are drawn from it alone.
+
+    Raises:
+        ValueError: an unknown backbone, a stem that it cannot take, or a teacher or classes that are not as the
+            method needs them.
     """
     module, _, name = options.implementation.partition(":")
     with torch.random.fork_rng(devices=[]):

@@ -38,7 +38,7 @@ class TeacherOutputs:
 
 @dataclass(frozen=True)
 class Batch:
-    """What a step sees: its views of the images, and which images they are. n rows of this worker.
+    """Batch of one step: views of the images, and their numbers. n rows of this worker.
 
     `gather` joins the rows of all workers, in the order of the global batch, with gradient for the own
     rows. A method computes its loss on gathered rows, so that the loss is the global one on every worker
@@ -61,7 +61,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class StepInfo:
-    """Where a learner stands: the steps it has done and the steps it will do."""
+    """Position of a learner in its training: the steps done, and the steps in all."""
 
     step: int
     total: int
@@ -76,7 +76,7 @@ class FeatureDims(NamedTuple):
 
 @dataclass(frozen=True)
 class MethodContext:
-    """What a method is built for: pixels, training images, images per class, and the teachers' widths."""
+    """Context that a method is built for: pixels, training images, images per class, and the teachers' widths."""
 
     image_size: int
     images: int = 0

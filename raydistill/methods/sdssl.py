@@ -62,7 +62,12 @@ class SDSSL(Method):
         return {"loss": ssl + alpha * isd + options.beta * pred, "ssl": ssl, "isd": isd, "pred": pred}
 
     def combine_simclr(self, a: list[Tensor], b: list[Tensor], alpha: float) -> dict[str, Tensor]:
-        """The loss of the blocks' projections (N, D) of both views; the last is the output."""
+        """Return the loss of the blocks' projections.
+
+        Args:
+            a, b: (N, D) of each block and view; the last block's is the output.
+            alpha: weight of the distillation.
+        """
         ssl = nt_xent(a[-1], b[-1], self.options.tau)
         middle = torch.cat([torch.cat(pair) for pair in zip(a[:-1], b[:-1], strict=True)])
         same = self.options.target_view == "same"

@@ -68,7 +68,12 @@ class SEED(Method):
         return {"loss": large + small, "large": large, "small": small}
 
     def against_queue(self, student: Tensor, teacher: TeacherBatch, queue: Queue | None = None) -> Tensor:
-        """The loss of embeddings (N, D) against the main queue, or another."""
+        """Return the loss of embeddings against a queue.
+
+        Args:
+            student, teacher: (N, D) of the global batch.
+            queue: None: the main queue.
+        """
         options, queue = self.options, queue or self.queue
         similar = queue.similarities(teacher)
         own = options.own_positive

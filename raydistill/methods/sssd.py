@@ -44,7 +44,13 @@ class SSSD(Method):
         return [classifier(feature) for classifier, feature in zip(self.classifiers, features, strict=True)]
 
     def combine(self, features: list[Tensor], logits: list[Tensor], labels: Tensor) -> dict[str, Tensor]:
-        """The loss of the four exits' features, each (N, dim), and logits, each (N, classes)."""
+        """Return the loss of the four exits.
+
+        Args:
+            features: (N, dim) of each exit.
+            logits: (N, classes) of each exit.
+            labels: (N,).
+        """
         options = self.options
         terms = {f"ce_{i}": cross_entropy(logit, labels) for i, logit in enumerate(logits, 1)}
         for i in (1, 2, 3):

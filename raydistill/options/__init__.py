@@ -1,4 +1,4 @@
-"""What each method lets you choose: fields, bounds and the values the paper or the released code uses.
+"""Options of each method: fields, bounds and the values that the paper or the released code uses.
 
 Declarations only, free of torch, so that a mistyped option is reported before anything heavy is imported.
 The networks and losses are in `raydistill.methods`, one file per method.

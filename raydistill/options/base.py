@@ -1,4 +1,4 @@
-"""What all methods' options have in common, and what a method may ask of the pack that trains it."""
+"""Base of all methods' options, and what a method may ask of the pack that trains it."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LabelKind = Literal["kmeans", "random", "prototypes", "true"]
 
 
 class BaseConfig(BaseModel):
-    """What every part of a configuration has in common: values as one would type them."""
+    """Base of every part of a configuration: values as one would type them."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True, allow_inf_nan=False)
 
@@ -50,7 +50,7 @@ class BaseConfig(BaseModel):
 
 
 class LabelSource(BaseModel):
-    """Where the class of each training image comes from.
+    """Source of the class of each training image.
 
     `kmeans`: the cluster of the first teacher's features of the un-augmented image; `prototypes`: the same
     with no iteration, the centroids being `clusters` images drawn at random; `random`: a uniform draw;
@@ -78,7 +78,7 @@ class MethodConfig(BaseConfig):
         return self
 
     def teacher_output(self) -> Output | None:
-        """What the method looks at of its frozen teachers; None: it has none."""
+        """Output of its frozen teachers that the method looks at; None: it has none."""
         return None
 
     def label_source(self) -> LabelSource | None:
@@ -86,7 +86,7 @@ class MethodConfig(BaseConfig):
         return None
 
     def follows_length(self) -> bool:
-        """Whether the method has a schedule over all of training, so that a longer one differs from its start on."""
+        """Return whether a schedule spans all of training, so that a longer training differs from its start on."""
         return False
 
 

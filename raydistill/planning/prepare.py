@@ -38,16 +38,29 @@ _LIBRARY = re.compile(r"(timm|torchvision):\S+")
 
 
 def located(config: Config, store: Store, image_size: int) -> Config:
-    """`config` with every teacher source taken into the store and named by its key there."""
+    """Take every teacher source into the store, and return the configuration with their keys.
+
+    Args:
+        config: the configuration.
+        store: receives the teachers.
+        image_size: of the views in pixels.
+    """
     sources = tuple(locate(store, source, config.teacher, image_size) for source in config.teacher.sources)
     return config.model_copy(update={"teacher": config.teacher.model_copy(update={"sources": sources})})
 
 
 def locate(store: Store, source: str, settings: TeacherConfig, image_size: int) -> str:
-    """`artifact:KEY` for anything that `teacher.sources` accepts; converted and kept in the store.
+    """Return `artifact:KEY` for anything that `teacher.sources` accepts, converted and stored.
 
-    Raises: ConfigError naming the source and what would be accepted; TeacherError for a file that is damaged,
-    of another layout, or a pickle that holds more than tensors.
+    Args:
+        store: receives the teacher.
+        source: what was given.
+        settings: how to read it.
+        image_size: of the views in pixels.
+
+    Raises:
+        ConfigError: names the source and what would be accepted.
+        TeacherError: a file that is damaged, of another layout, or a pickle that holds more than tensors.
     """
     if source.startswith(teachers.PREFIX):
         return teachers.PREFIX + store.open(source.removeprefix(teachers.PREFIX)).name
@@ -140,9 +153,15 @@ def _run(store: Store, folder: Path) -> Path:
 
 
 def promised(config: Config, dataset: Dataset, store: Store) -> MethodContext:
-    """What the method will be built for, before its teachers are trained and its labels are made.
+    """Return the context that the method will be built for, before its teachers are trained and its labels are made.
 
-    Raises: ValueError for labels that cannot be, and whatever building the teacher's method raises.
+    Args:
+        config: the configuration.
+        dataset: the images.
+        store: where teachers are.
+
+    Raises:
+        ValueError: impossible labels, or whatever building the teacher's method raises.
     """
     counts = promised_counts(config, dataset)
     if config.method.teacher_output() is None:
@@ -189,11 +208,19 @@ def ensure_teachers(
     """Decide what `spec` leaves open, and train the teachers that the store lacks, here and now.
 
     Args:
-        scratch: where checkpoints of an unfinished teacher are kept, and resumed from.
+        spec: what will be trained.
+        store: receives the teachers.
+        scratch: where checkpoints of an unfinished teacher stay, from which it is resumed.
+        evaluate: scores a learner.
+        on_epoch: called with each result.
+        device: None: a GPU if there is one.
 
-    Returns: the spec with all its keys.
-    Raises: TrainingError; ArtifactError for a teacher that was decided before, is not in the store, and would be
-    another one today.
+    Returns:
+        The spec with all its keys.
+
+    Raises:
+        TrainingError: a teacher could not be trained.
+        ArtifactError: a teacher that was decided before is not in the store, and would be another one today.
     """
     config = spec.config
     if spec.resolved and all(store.by_key("teacher", key) for key in spec.teachers or ()):

@@ -1,4 +1,4 @@
-"""Which teachers and labels a configuration needs, decided from its settings, the presets and the images."""
+"""Decision on teachers and labels of a configuration, from its settings, the presets and the images."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a sweep has used up of the hours, accelerator hours and epochs that it was given."""
+"""Budget of a sweep: hours, accelerator hours and epochs, used and left."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Limits:
-    """What a sweep may use; None: any amount.
+    """Limits of a sweep; None: any amount.
 
     `hours` of wall time; `epochs` of all trials together; `price_per_hour` of one accelerator, which limits
     nothing and turns accelerator hours into money. Raises: ValueError for a negative one.
@@ -56,27 +56,27 @@ class Budget:
         self._reason = ""
 
     def using(self, accelerators: int) -> None:
-        """So many accelerators are in use from now on. Raises: ValueError for a negative number."""
+        """Set the number of accelerators in use from now on. Raises ValueError for a negative number."""
         if accelerators < 0:
             raise ValueError(f"{accelerators} accelerators in use")
         self._settle()
         self._in_use = accelerators
 
     def trained(self, epochs: int = 1) -> None:
-        """So many more trial-epochs are done, of any trial. Raises: ValueError for a negative number."""
+        """Add trial-epochs, of any trial. Raises ValueError for a negative number."""
         if epochs < 0:
             raise ValueError(f"{epochs} epochs done")
         self._epochs += epochs
 
     def spent(self) -> Spent:
-        """Until now."""
+        """Sum of everything used until now."""
         self._settle()
         return self._as_spent(self._seconds / 3600, self._accelerator_seconds / 3600, self._epochs)
 
     def reserve(self, epochs: int) -> Spent:
         """Keep back what the final phase of so many trial-epochs needs; `exhausted` counts it as spent.
 
-        It is reckoned again at each question, at the pace of all epochs so far; before the first epoch its
+        It is reckoned again at each question, at the speed of all epochs so far; before the first epoch its
         hours are unknown and count as 0. Reserve 0 once the phase has begun. Returns: what it needs by now.
         Raises: ValueError for a negative number.
         """
@@ -86,13 +86,13 @@ class Budget:
         return self.reserved()
 
     def reserved(self) -> Spent:
-        """What the final phase needs, at the pace so far."""
+        """Need of the final phase, at the speed so far."""
         spent = self.spent()
         share = self._final_epochs / spent.epochs if spent.epochs else 0.0
         return self._as_spent(spent.hours * share, spent.accelerator_hours * share, self._final_epochs)
 
     def exhausted(self) -> str:
-        """Why no more may be started, in one line; empty while it may. Once given, the reason stays."""
+        """Reason why no more may be started, in one line; empty while it may. A reason once given stays."""
         if not self._reason:
             spent, needed = asdict(self.spent()), asdict(self.reserved())
             for name in ("hours", "accelerator_hours", "epochs"):
@@ -106,7 +106,7 @@ class Budget:
         return self._reason
 
     def to_dict(self) -> dict[str, Any]:
-        """What a resumed sweep needs to go on counting, as plain values; the limits are its own."""
+        """Return what a resumed sweep needs to go on counting, as plain values; the limits are its own."""
         self._settle()
         return {
             "seconds": self._seconds,
@@ -123,7 +123,10 @@ class Budget:
     ) -> Budget:
         """Go on from what `to_dict` gave; the time between is not counted, and no accelerator is in use.
 
-        Under the same limits what was exhausted stays so; under others it is judged anew.
+        Args:
+            values: of `to_dict`. Under the same limits an exhausted budget stays exhausted.
+            limits: of the resumed sweep.
+            clock: seconds, as `time.monotonic`.
         """
         budget = cls(limits, clock=clock)
         budget._seconds = float(values["seconds"])
@@ -148,7 +151,7 @@ class Budget:
 
 
 def describe_spent(spent: Spent) -> str:
-    """In a few words: "0.50 h, 1.20 worker hours, 3.60 at the price given"."""
+    """Describe what is spent: "0.50 h, 1.20 worker hours, 3.60 at the price given"."""
     parts = [f"{spent.hours:.2f} h", f"{spent.accelerator_hours:.2f} worker hours"]
     if spent.money is not None:
         parts.append(f"{spent.money:.2f} at the price given")

@@ -57,7 +57,7 @@ class TrialRecord:
 
     @property
     def spec(self) -> TrialSpec:
-        """What the trial trains, validated. Raises: ConfigError for a configuration of another version."""
+        """Validated spec of the trial. Raises ConfigError for a configuration of another version."""
         return TrialSpec.from_dict({"config": self.config, **self.keys})
 
     @property
@@ -86,17 +86,47 @@ class Journal:
         self.trials = read_records(path) if path.exists() else {}
 
     def propose(self, key: str, settings: dict[str, Any], spec: TrialSpec) -> None:
+        """Write down a new trial.
+
+        Args:
+            key: the trial.
+            settings: what the search chose.
+            spec: what it trains.
+        """
         self._write({"event": "trial", "key": key, "settings": settings, **spec.to_dict()})
 
     def result(self, key: str, epoch: int, metrics: dict[str, float], offsets: Offsets = ()) -> None:
-        """`offsets`, if there are any, are written down where they have changed."""
+        """Write down an epoch.
+
+        Args:
+            key: the trial.
+            epoch: which one.
+            metrics: its numbers.
+            offsets: of the stream; written where they have changed.
+        """
         news = {"offsets": offsets} if offsets and offsets != self.trials[key].offsets else {}
         self._write({"event": "result", "key": key, "epoch": epoch, "metrics": metrics, **news})
 
     def end(self, key: str, outcome: Outcome, message: str = "") -> None:
+        """Write down a trial's end.
+
+        Args:
+            key: the trial.
+            outcome: how it ended.
+            message: the cause.
+        """
         self._write({"event": "end", "key": key, "outcome": outcome, "message": redact(message)})
 
     def copy(self, key: str, epoch: int, donor: str, settings: dict[str, Any], spec: TrialSpec) -> None:
+        """Write down that a trial goes on with another's weights.
+
+        Args:
+            key: the trial.
+            epoch: of the donor.
+            donor: the other trial.
+            settings: what it has from now on.
+            spec: what it trains from now on.
+        """
         self._write(
             {"event": "copy", "key": key, "epoch": epoch, "donor": donor, "settings": settings, **spec.to_dict()}
         )
@@ -194,7 +224,7 @@ def read_events(path: StoragePath) -> Iterator[dict[str, Any]]:
 
 
 def role_of(key: str) -> str:
-    """What a trial is for, by its name: teacher, final or search."""
+    """Return the role of a trial, by its name: teacher, final or search."""
     return next((role for role in ("teacher", "final") if key.startswith(f"{role}-")), "search")
 
 

@@ -26,7 +26,7 @@ def is_sweep(folder: StoragePath) -> bool:
 
 
 def named(given: str, home: StoragePath) -> list[StoragePath]:
-    """What `given` may mean, sweeps being kept in `home`: one in there, or a path.
+    """List the places that `given` may mean, sweeps being in `home`: one in there, or a path.
 
     Raises: ConfigError for the home folder of nobody.
     """

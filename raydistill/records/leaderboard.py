@@ -98,7 +98,7 @@ def short(settings: dict[str, Any]) -> str:
 
 
 def plain(rows: list[LeaderboardEntry]) -> list[dict[str, Any]]:
-    """For a JSON file."""
+    """Return the entries as JSON can hold them."""
     return [asdict(row) for row in rows]
 
 

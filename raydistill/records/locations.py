@@ -1,4 +1,4 @@
-"""Where things are: the folders and addresses that are used unless others are given, and what a given one means."""
+"""Locations: default folders and addresses, and the meaning of given ones."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def working_folder() -> Path:
 
 
 def artifact_store(given: str | None, sweeps: StoragePath | None = None) -> StoragePath:
-    """Where artifacts are kept: beside the sweeps, where those are not on this machine."""
+    """Folder of artifacts; without the flag, beside sweeps that are not on this machine."""
     if given is None and isinstance(sweeps, Remote):
         return sweeps / "_artifacts"
     found = to_path(given or working_folder() / "artifacts").absolute()
@@ -60,7 +60,13 @@ def expanded(flag: str, given: str) -> Path:
 
 
 def sweep_folder(home: StoragePath, given: str, flag: str = "--warm-start") -> StoragePath:
-    """A sweep's folder, by its name or its path."""
+    """Find a sweep's folder, by its name or its path.
+
+    Args:
+        home: the folder of sweeps.
+        given: what was typed.
+        flag: where it was typed, for the message.
+    """
     for folder in named(given, home):
         if is_sweep(folder):
             return folder.absolute()
@@ -74,6 +80,13 @@ def teacher_of(home: StoragePath, given: str) -> str:
 
 
 def next_name(home: StoragePath, method: str, resume: bool) -> str:
+    """Return the next free name, METHOD-1, METHOD-2, ...; to resume, the last one.
+
+    Args:
+        home: the folder of sweeps.
+        method: of the sweep.
+        resume: whether to go on with one.
+    """
     names = [folder.name for folder in home.iterdir()] if home.exists() else []
     taken = [int(name.rpartition("-")[2]) for name in names if re.fullmatch(rf"{re.escape(method)}-\d+", name)]
     if resume and not taken:

@@ -12,9 +12,9 @@ from raydistill.trial_spec import TrialSpec
 
 
 def read_spec(folder: StoragePath, config: Config) -> TrialSpec:
-    """What the run in `folder` trains; its keys are open where the folder has none.
+    """Read the spec of a run's folder; its keys are open where the folder has none.
 
-    Raises: ConfigError where the keys are damaged.
+    Raises ConfigError where the keys are damaged.
     """
     path = folder / KEYS_FILE
     if not path.exists():

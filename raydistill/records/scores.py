@@ -23,8 +23,13 @@ class Scores:
     checkpoint: dict[str, Any] | None = None
 
     def fits(self, directory: StoragePath, epoch: int, last: int) -> bool:
-        """Whether they are those of the checkpoint of `epoch` in `directory`; scores that do not say of which they
-        are count as those of the trial's `last` epoch."""
+        """Return whether these are the scores of a checkpoint.
+
+        Args:
+            directory: of the trial.
+            epoch: of the checkpoint.
+            last: the trial's last epoch; scores that do not name their checkpoint count as those of this epoch.
+        """
         if self.checkpoint is None:
             return epoch == last
         return self.checkpoint == identity(of_epoch(directory, epoch))
@@ -42,13 +47,13 @@ def identity(checkpoint: StoragePath | None) -> dict[str, Any] | None:
 
 
 def write_scores(directory: StoragePath, scores: Scores) -> None:
-    """Raises: OSError."""
+    """Write a trial's scores. Raises OSError."""
     known = {} if scores.checkpoint is None else {_CHECKPOINT: scores.checkpoint}
     write_atomically(directory / SCORES_FILE, json.dumps(scores.values | known).encode())
 
 
 def read_scores(directory: StoragePath) -> Scores | None:
-    """Those of a trial; None where there are none, or the file is torn, which a warning says. Raises: OSError."""
+    """Read a trial's scores; None where there are none, or the file is torn, which a warning says. Raises OSError."""
     path = directory / SCORES_FILE
     if not path.exists():
         return None

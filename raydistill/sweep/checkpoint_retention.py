@@ -58,10 +58,19 @@ class CheckpointRetention:
         self._ended.pop(key, None)
 
     def on_trial_end(self, key: str, score: float | None, complete: bool, *, make_room: bool = True) -> list[str]:
-        """Note a trial's end and make room. `complete`: it got its full budget of epochs.
+        """Note a trial's end and make room.
 
-        Returns: the trials whose checkpoints were deleted for it. A file that is already gone, or that the
-        storage will not delete, is passed over; a limit that cannot be held is logged, once.
+        A file that is already gone, or that the storage will not delete, is passed over; a limit that cannot be held
+        is logged, once.
+
+        Args:
+            key: the trial.
+            score: its last one.
+            complete: it got its full budget of epochs.
+            make_room: whether to delete for it now.
+
+        Returns:
+            The trials whose checkpoints were deleted.
         """
         self._ended[key] = _EndedTrial(key, None if score is None or math.isnan(score) else score, complete)
         self._trim(key)

@@ -1,4 +1,4 @@
-"""What the parts of a running sweep share: the phase that runs, and the journal, tracker and budget of them all."""
+"""Context that the parts of a running sweep share: the phase, the journal, the tracker and the budget."""
 
 from __future__ import annotations
 

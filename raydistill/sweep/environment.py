@@ -1,4 +1,4 @@
-"""What a sweep ran with and on, for whoever wants to run it again."""
+"""Environment of a sweep: versions and machine, for whoever wants to run it again."""
 
 from __future__ import annotations
 

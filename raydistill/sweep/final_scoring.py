@@ -25,7 +25,15 @@ def score_finals(
     final_configs: list[FinalConfig],
     finals: dict[tuple[str, int], TrialRecord],
 ) -> list[LeaderboardEntry]:
-    """Selected configurations with test scores, then the runners-up with validation only."""
+    """Make the leaderboard: selected configurations with test scores, then the runners-up with validation only.
+
+    Args:
+        settings: the sweep.
+        driver: runs the scoring tasks.
+        best: the search's trials, best first.
+        final_configs: the selected configurations.
+        finals: their trials by name and seed.
+    """
     metric, goal = settings.space.metric, settings.space.goal
     driver.progress.note("scoring the selected configurations on the test split")
     ended = {run: record for run, record in finals.items() if record.outcome == "finished"}
@@ -89,7 +97,7 @@ def _searched_settings(settings: SweepSettings, record: TrialRecord) -> dict[str
 
 
 def _differences(settings: SweepSettings, config: dict[str, Any]) -> dict[str, Any]:
-    """What the configuration sets otherwise than the defaults of its method and the sweep's base."""
+    """Settings of a configuration that differ from the defaults of its method and the sweep's base."""
     default = configuration.dump(settings.base) | {
         "method": configuration.dump(configuration.load({"method": config["method"]["name"]}))["method"]
     }

@@ -1,4 +1,4 @@
-"""Which trials go on to the final: the winner and the un-distilled student beside it, over several seeds."""
+"""Selection for the final: the winner and the un-distilled student beside it, over several seeds."""
 
 from __future__ import annotations
 
@@ -21,7 +21,13 @@ class FinalConfig:
 
 
 def ranked(records: list[TrialRecord], metric: str, goal: str) -> list[TrialRecord]:
-    """Trials that got their full budget, best first. Early-stopped ones are never pooled with them."""
+    """Sort trials that got their full budget, best first. Early-stopped ones are never pooled with them.
+
+    Args:
+        records: the trials.
+        metric: which score.
+        goal: maximize or minimize.
+    """
     full = [record for record in records if record.outcome == "finished" and record.last(metric) is not None]
     return sorted(full, key=lambda record: record.last(metric) or 0.0, reverse=goal == "maximize")
 
@@ -85,7 +91,13 @@ def seeded(spec: TrialSpec, seed: int) -> TrialSpec:
 
 
 def final_key(final_config: FinalConfig, seed: int, known: Mapping[str, TrialRecord]) -> str:
-    """The trial's name; another where an earlier final of the sweep used it for another configuration."""
+    """Return the trial's name; another where an earlier final of the sweep used it for another configuration.
+
+    Args:
+        final_config: what is trained.
+        seed: of the run.
+        known: trials of the journal.
+    """
     name, config = f"final-{final_config.name}-seed{seed}", seeded(final_config.spec, seed).config
     names = itertools.chain([name], (f"{name}-{again}" for again in itertools.count(2)))
     return next(key for key in names if key not in known or known[key].spec.config == config)

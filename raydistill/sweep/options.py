@@ -1,4 +1,4 @@
-"""What a sweep is asked for, by the command or by `run_sweep`, made into settings that can run. Free of torch."""
+"""Options of a sweep, of the command or of `run_sweep`, made into settings that can run. Free of torch."""
 
 from __future__ import annotations
 
@@ -141,7 +141,7 @@ def prepare_settings(
 
 
 def _check_options(asked: dict[str, Any]) -> None:
-    """Raises: ConfigError for a name that is unknown, with the nearest one, and for a number that is too small."""
+    """Refuse an unknown name, with the nearest one, and a number that is too small. Raises ConfigError."""
     for name, value in asked.items():
         if name not in SweepOptions.__annotations__:
             known = SweepOptions.__annotations__

@@ -71,6 +71,11 @@ def run_finals(
 
     The first seed of a configuration that the search found is the search's own trial, unless it copied others on its
     way or lost its checkpoint.
+
+    Args:
+        settings: the sweep.
+        driver: runs the trials.
+        final_configs: what is trained.
     """
     known = driver.journal.trials
     plan = {

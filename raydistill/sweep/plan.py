@@ -1,4 +1,4 @@
-"""What a sweep decides before its first trial: its teachers, and how its baseline is trained.
+"""Plan of a sweep, decided before its first trial: its teachers, and how its baseline is trained.
 
 Both depend on preset files, which may change between start and resume. So they are written beside the sweep once,
 and only looked up from then on.
@@ -70,11 +70,11 @@ class SweepPlan:
         return resolve(TrialSpec(spec.config, teachers, spec.labels), self.images(spec.config.data))
 
     def spec(self, settings: dict[str, Any]) -> TrialSpec:
-        """What a trial with these searched settings trains. Raises: ConfigError."""
+        """Return the spec of a trial with these searched settings. Raises ConfigError."""
         return self.complete(TrialSpec(self.settings.resolve(settings)))
 
     def baseline_train(self) -> TrainConfig:
-        """How the baseline's own preset optimises, for as long as the sweep's trials."""
+        """Return the optimiser settings of the baseline's own preset, for as long as the sweep's trials."""
         base = self.settings.base.train
         kept = {name: getattr(base, name) for name in ("epochs", "seed", "precision", "sync_batchnorm")}
         return TrainConfig.model_validate(self._baseline).model_copy(update=kept)

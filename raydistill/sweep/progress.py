@@ -53,7 +53,13 @@ class ProgressReporter:
         self.trials, self.later, self._full = self.trials + runs, 0, True
 
     def already(self, key: str, epochs: int, value: float | None) -> None:
-        """A trial that ended before a resume."""
+        """Count a trial that ended before a resume.
+
+        Args:
+            key: the trial.
+            epochs: that it has.
+            value: its score, if it is one of the search's.
+        """
         self._ended[key] = epochs
         self._score(key, value)
         if epochs >= self.epochs:
@@ -63,12 +69,25 @@ class ProgressReporter:
         self._running.setdefault(key, 0)
 
     def result(self, key: str, epoch: int, value: float | None) -> None:
-        """`value`: its score if it is one of the search's trials, else None."""
+        """Report an epoch.
+
+        Args:
+            key: the trial.
+            epoch: which one.
+            value: its score if it is one of the search's trials, else None.
+        """
         self._running[key] = epoch
         self._new_epochs += 1
         self._score(key, value)
 
     def ended(self, key: str, outcome: Outcome, message: str = "") -> None:
+        """Report a trial's end.
+
+        Args:
+            key: the trial.
+            outcome: how it ended.
+            message: the cause.
+        """
         self._ended[key] = self._running.pop(key, 0)
         text = f"{key} {outcome.replace('_', ' ')} after {self._ended[key]} of {pluralize(self.epochs, 'epoch')}"
         if outcome == "failed":
@@ -102,7 +121,7 @@ class ProgressReporter:
         return ", ".join(parts)
 
     def _time_left(self) -> str:
-        """From the pace so far; the search's trials to come are taken to be as long as those that ended."""
+        """Estimate the time left from the speed so far; trials to come are taken to be as long as those that ended."""
         if not self._new_epochs:
             return "waiting for the first epoch"
         guess = self._ended and not self._full

@@ -58,7 +58,7 @@ CLOSE_TIMEOUT_S = 600.0
 
 @dataclass(frozen=True)
 class SweepResult:
-    """What a finished sweep returns: the leaderboard, as text too, and the path of the winner's configuration."""
+    """Result of a finished sweep: the leaderboard, as text too, and the path of the winner's configuration."""
 
     rows: list[LeaderboardEntry]
     table: str

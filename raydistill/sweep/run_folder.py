@@ -73,7 +73,7 @@ class RunFolder:
 
 
 def _check_longer(before: Config, config: Config, folder: Path) -> None:
-    """Raises: ConfigError where what was trained so far would have been another in a training of this length."""
+    """Refuse a length with which the epochs so far would have been trained otherwise. Raises ConfigError."""
     depends = ""
     if config.train.schedule != "constant":
         depends = f"its learning rate (train.schedule = {config.train.schedule!r})"

@@ -1,4 +1,4 @@
-"""What a sweep was asked to do, written beside it, and compared when it is resumed. Free of torch and Ray."""
+"""Settings of a sweep, written beside it, and compared when it is resumed. Free of torch and Ray."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class SweepSettings:
         return replace(self.space, early_terminate=None, population=None)
 
     def identity(self) -> dict[str, Any]:
-        """What must not change between start and resume."""
+        """Return what must not change between start and resume."""
         return {
             "base": configuration.dump(self.base),
             "preset": self.preset,

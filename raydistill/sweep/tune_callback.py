@@ -1,4 +1,4 @@
-"""What a sweep does on Tune's events: it writes the journal, and tells broker, tracker and progress."""
+"""Reactions to Tune's events: the journal is written, and broker, tracker and progress are informed."""
 
 from __future__ import annotations
 

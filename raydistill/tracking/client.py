@@ -64,6 +64,13 @@ class MLflowRuns:
         return self._known[key]
 
     def start(self, key: str, params: dict[str, str], tags: dict[str, str], when: int) -> None:
+        """Create a run, or go on with it.
+
+        Args:
+            key: the trial; empty: the sweep itself.
+            params, tags: of the run; those that it has are left alone.
+            when: milliseconds since 1970.
+        """
         from mlflow.entities import Param
 
         run = self.run(key, when)
@@ -94,6 +101,13 @@ class MLflowRuns:
             run.steps[name].add(step)
 
     def artifact(self, key: str, path: StoragePath, folder: str) -> None:
+        """Upload a file or folder.
+
+        Args:
+            key: the trial.
+            path: what to upload.
+            folder: where it goes within the run.
+        """
         if not path.exists():
             raise FileNotFoundError(f"artifact {path} is gone")
         if isinstance(path, Remote):
@@ -105,6 +119,14 @@ class MLflowRuns:
         upload(self.run(key).id, str(path), folder or None)
 
     def end(self, key: str, outcome: str, message: str, when: int) -> None:
+        """Close a run.
+
+        Args:
+            key: the trial.
+            outcome: how it ended.
+            message: the cause.
+            when: milliseconds since 1970.
+        """
         self.tag(key, {OUTCOME: outcome, MESSAGE: redact(message)})
         run = self.run(key)
         self._client.set_terminated(run.id, STATUS.get(outcome, "FAILED"), when)
@@ -168,7 +190,13 @@ def connect(uri: str, experiment: str) -> Any:
 
 
 def find_experiment(client: Any, uri: str, name: str) -> str:
-    """The experiment's id. A new one in SQLite keeps its artifacts beside the database file."""
+    """Return the experiment's id. A new one in SQLite keeps its artifacts beside the database file.
+
+    Args:
+        client: of MLflow.
+        uri: of the store.
+        name: of the experiment.
+    """
     found = client.get_experiment_by_name(name)
     if found is None:
         database = database_of(uri)

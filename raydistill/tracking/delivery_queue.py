@@ -130,7 +130,7 @@ class DeliveryQueue:
 
 
 def transient(error: Exception) -> bool:
-    """Whether sending again can succeed: no connection, the server's own fault, a busy database, a full disk."""
+    """Return whether sending again can succeed: no connection, the server's own fault, a busy database, a full disk."""
     from mlflow.exceptions import MlflowException
 
     if isinstance(error, MlflowException):

@@ -1,4 +1,4 @@
-"""What MLflow is told of a sweep, out of the files in its folder: while it runs, after a resume, and afterwards."""
+"""Synchronisation of MLflow with a sweep's folder: while it runs, after a resume, and afterwards."""
 
 from __future__ import annotations
 
@@ -52,19 +52,38 @@ def log_trials(tracker: Tracker, journal: StoragePath) -> dict[str, TrialRecord]
 
 
 def log_start(tracker: Tracker, record: TrialRecord, when: int | None = None) -> None:
-    """A trial with its settings and its role."""
+    """Log a trial with its settings and its role.
+
+    Args:
+        tracker: receives it.
+        record: the trial.
+        when: milliseconds since 1970; None: now.
+    """
     tracker.start_trial(record.key, flatten(record.config), {ROLE: role_of(record.key)}, when)
 
 
 def log_copy(tracker: Tracker, record: TrialRecord, when: int | None = None) -> None:
-    """A population's trial went on with another's weights and other settings."""
+    """Log that a population's trial went on with another's weights and other settings.
+
+    Args:
+        tracker: receives it.
+        record: the trial.
+        when: milliseconds since 1970; None: now.
+    """
     copies = "; ".join(map(str, record.copies))
     tracker.tag(record.key, {"raydistill.copies": copies, SETTINGS: json.dumps(record.settings)})
     tracker.log(record.key, record.copies[-1].epoch, _numbers(record.settings), when)
 
 
 def log_scores(tracker: Tracker, record: TrialRecord, directory: StoragePath, when: int | None = None) -> None:
-    """Scores of a selected trial, the test split's among them, and its checkpoint where that is kept."""
+    """Log the scores of a selected trial, those on the test split included, and its checkpoint where there is one.
+
+    Args:
+        tracker: receives them.
+        record: the trial.
+        directory: of the trial.
+        when: milliseconds since 1970; None: now.
+    """
     if scores := read_scores(directory):
         epoch = scores.checkpoint["epoch"] if scores.checkpoint else record.epochs
         tracker.log(record.key, epoch, scores.values, when)
@@ -74,7 +93,13 @@ def log_scores(tracker: Tracker, record: TrialRecord, directory: StoragePath, wh
 
 
 def log_conclusion(tracker: Tracker, folder: StoragePath, when: int | None = None) -> None:
-    """Who won, by how much, and what it took."""
+    """Log the winner, the leaderboard, and what the sweep used.
+
+    Args:
+        tracker: receives them.
+        folder: of the sweep.
+        when: milliseconds since 1970; None: now.
+    """
     for name in (WINNER_CONFIG_FILE, TABLE_FILE, RESULTS_FILE):
         tracker.artifact(None, folder / name)
     rows = [LeaderboardEntry(**row) for row in json.loads((folder / RESULTS_FILE).read_text())]
@@ -97,7 +122,7 @@ def flatten(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def moment(event: dict[str, Any]) -> int | None:
-    """When it happened, in milliseconds since 1970; None in a journal that does not say."""
+    """Return the time of an event in milliseconds since 1970; None in a journal without times."""
     return round(event["time"] * 1000) if "time" in event else None
 
 

@@ -82,7 +82,13 @@ class Tracker:
     ) -> None:
         """Create the child run `key`, or go on with it; parameters that it already has are left alone.
 
-        Raises: ValueError for an unsafe key.
+        Args:
+            key: the trial.
+            params, tags: of the run.
+            when: milliseconds since 1970; None: now.
+
+        Raises:
+            ValueError: an unsafe key.
         """
         self._open.add(check_name("trial", key))
         self._act(key, partial(self._runs.start, key, texts(params), dict(tags or {}), when or now()))
@@ -92,7 +98,14 @@ class Tracker:
         self._act(key, partial(self._runs.tag, key, dict(tags)))
 
     def log(self, key: str, step: int, metrics: Mapping[str, float], when: int | None = None) -> None:
-        """Keep for delivery. Non-finite values, and points that the run already has, are left out."""
+        """Queue metrics for delivery. Non-finite values, and points that the run already has, are left out.
+
+        Args:
+            key: the trial.
+            step: the epoch.
+            metrics: its numbers.
+            when: milliseconds since 1970; None: now.
+        """
         moment = when or now()
         # MLflow's pages open with the metric that came first.
         ordered = sorted(metrics.items(), key=lambda item: not item[0].startswith("val_"))
@@ -101,9 +114,12 @@ class Tracker:
             self._queue.enqueue(Event(key, points=tuple(points[start : start + METRICS_PER_CALL])))
 
     def artifact(self, key: str | None, path: StoragePath, folder: str = "") -> None:
-        """Upload the file or folder at `path` to the trial's run (none: the sweep's), into `folder`.
+        """Queue a file or folder for upload. Uploads have a run key of their own: they hold up no metrics.
 
-        It must stay there until delivered. Uploads have a run_key of their own: they hold up no metrics.
+        Args:
+            key: the trial; None: the sweep's run.
+            path: must stay there until delivered.
+            folder: where it goes within the run.
         """
         run = PARENT if key is None else key
         self._queue.enqueue(
@@ -111,14 +127,30 @@ class Tracker:
         )
 
     def end_trial(self, key: str, outcome: Outcome, message: str = "", when: int | None = None) -> None:
-        """Close the trial's run; its tags say how it ended. Raises ValueError for an unknown outcome."""
+        """Close the trial's run; its tags say how it ended.
+
+        Args:
+            key: the trial.
+            outcome: how it ended.
+            message: the cause.
+            when: milliseconds since 1970; None: now.
+
+        Raises:
+            ValueError: an unknown outcome.
+        """
         if outcome not in STATUS:
             raise ValueError(f"outcome {outcome!r} of trial {key!r} is unknown; valid: {', '.join(STATUS)}")
         self._open.discard(key)
         self._act(key, partial(self._runs.end, key, outcome, message, when or now()))
 
     def log_parent(self, metrics: Mapping[str, float], step: int = 0, when: int | None = None) -> None:
-        """As `log`, on the sweep's run."""
+        """Queue metrics of the sweep's own run for delivery.
+
+        Args:
+            metrics: the numbers.
+            step: their step.
+            when: milliseconds since 1970; None: now.
+        """
         self.log(PARENT, step, metrics, when)
 
     def tag_parent(self, tags: Mapping[str, str]) -> None:
@@ -130,9 +162,15 @@ class Tracker:
         return self._queue.wait(timeout)
 
     def close(self, outcome: str, timeout: float = 60, when: int | None = None) -> int:
-        """End the sweep's run, and trials still open as interrupted; deliver for up to `timeout` seconds.
+        """End the sweep's run, and trials still open as interrupted. Never raises; Ctrl-C ends the wait.
 
-        Returns the number of undelivered events. Never raises; Ctrl-C ends the wait.
+        Args:
+            outcome: of the sweep.
+            timeout: seconds for delivery.
+            when: milliseconds since 1970; None: now.
+
+        Returns:
+            The number of undelivered events.
         """
         if not self._ended.is_set():
             self._ended.set()

@@ -43,9 +43,15 @@ def epoch_of(state: StoragePath) -> int:
 
 
 def adopt(source: StoragePath, epoch: int, directory: StoragePath) -> None:
-    """Put the checkpoint of an epoch in `source` in place of all of `directory`'s.
+    """Replace all checkpoints of `directory` by the one of an epoch in `source`.
 
-    Raises: CheckpointError when there is none, or the storage refuses.
+    Args:
+        source: where the checkpoint is.
+        epoch: which one.
+        directory: where it goes.
+
+    Raises:
+        CheckpointError: there is none, or the storage refuses.
     """
     state = of_epoch(source, epoch)
     if state is None:

@@ -26,9 +26,16 @@ FORMAT = "raydistill-1"
 
 # docs/architecture.md#checkpoints-without-pickles
 def write_checkpoint(directory: StoragePath, epoch: int, state: dict[str, Any], *, keep: int = 2) -> StoragePath:
-    """Write `state` (nested dicts and lists of tensors, numbers, strings) atomically.
+    """Write a checkpoint atomically.
 
-    The newest `keep` checkpoints of the directory stay. Raises CheckpointError when the storage refuses.
+    Args:
+        directory: of the run.
+        epoch: of the checkpoint.
+        state: nested dicts and lists of tensors, numbers, strings.
+        keep: number of newest checkpoints that stay.
+
+    Raises:
+        CheckpointError: the storage refuses.
     """
     tensors: dict[str, Tensor] = {}
     tree = _flatten(state, tensors, "")

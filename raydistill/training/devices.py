@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 def device_of(given: str | None) -> torch.device:
-    """Raises: ConfigError for one that is not there."""
+    """Parse a device. Raises ConfigError for one that is not there."""
     import torch
 
     name = given or ("cuda" if torch.cuda.is_available() else "cpu")

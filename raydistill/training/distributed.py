@@ -1,4 +1,4 @@
-"""What the workers of one pack do together: gather rows, sum gradients, agree on directives."""
+"""Communication of a pack's workers: they gather rows, sum gradients, agree on directives."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ class Workers:
 
     # docs/architecture.md#lost-workers
     def lost(self, error: BaseException) -> bool:
-        """Whether `error` comes of the group's end, not of the work that raised it.
+        """Return whether `error` comes of the group's end, not of the work that raised it.
 
         When a worker has died, or a group changes its size, Ray Train takes the process group away from under the
         loops of the others (`_shutdown_torch` in Ray 2.60), and what they raise then may be of any kind.
@@ -110,7 +110,7 @@ class Workers:
 
     @property
     def ended(self) -> bool:
-        """Whether the process group of several workers is no more."""
+        """Return whether the process group of several workers is no more."""
         return self.world > 1 and not dist.is_initialized()
 
     def broadcast(self, value: T) -> T:
@@ -123,7 +123,7 @@ class Workers:
 
 
 def lost_worker(error: BaseException) -> bool:
-    """Whether an exception says that another worker, or the line to it, is gone."""
+    """Return whether an exception says that another worker, or the line to it, is gone."""
     if isinstance(error, dist.DistError | ConnectionError):
         return True
     text = str(error).lower()

@@ -88,7 +88,7 @@ class Learner:
             self._random_state = _random_state(self.device)
 
     def batch(self, step: StepInputs) -> Batch:
-        """What this learner sees of a step that all learners of the pack share."""
+        """Make this learner's batch of a step that all learners of the pack share."""
         gather = self.workers.gather_of(self.config.data.batch_size)
         return Batch(step.views, step.indices, gather, step.teachers(self.inputs), step.labels(self.inputs))
 

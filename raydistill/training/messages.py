@@ -1,4 +1,4 @@
-"""What trials, broker and workers say to each other. Free of torch: the trials' processes start in no time."""
+"""Messages between trials, broker and workers. Free of torch: the processes of trials start fast."""
 
 # docs/architecture.md#torch-free-messages
 from __future__ import annotations
@@ -26,7 +26,7 @@ class JoinRequest:
 
 @dataclass(frozen=True)
 class EpochResult:
-    """What became of one epoch of one learner. `error` is empty when it went well.
+    """Result of one epoch of one learner. `error` is empty when it went well.
 
     `offsets`: which of the stream's epochs the learner saw (`train.offsets`).
     `memory`: the error is that memory ran out, and with fewer neighbours it may go on from its checkpoint.
@@ -43,7 +43,7 @@ class EpochResult:
 
 @dataclass(frozen=True)
 class EpochStats:
-    """What an epoch of a pack took: `seconds`, of them `own_seconds` in the learners' own steps.
+    """Costs of an epoch of a pack: `seconds`, of them `own_seconds` in the learners' own steps.
 
     Memory in bytes, of the GPU, or of the machine without one: the share in use at the epoch's peak.
     """
@@ -56,7 +56,7 @@ class EpochStats:
 
 @dataclass(frozen=True)
 class Directive:
-    """What a group does next: drop `stop`, take `start` in, train one epoch of the pack on `data`; or `close`."""
+    """Next action of a group: drop `stop`, take `start` in, train one epoch of the pack on `data`; or `close`."""
 
     data: DataConfig | None = None
     start: list[JoinRequest] = field(default_factory=list)

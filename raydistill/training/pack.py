@@ -114,11 +114,11 @@ class Pack:
         except Exception as error:
             return self._failed(request.key, 0, error)
         if learner.done:
-            return _told(request.key, learner)
+            return _result(request.key, learner)
         self.learners[request.key] = learner
         self._directories[request.key] = to_path(request.directory) if request.directory else None
         if request.last_delivered_epoch is not None and learner.epoch > request.last_delivered_epoch:
-            return _told(request.key, learner)
+            return _result(request.key, learner)
         return None
 
     def remove(self, key: str) -> None:
@@ -127,7 +127,7 @@ class Pack:
 
     # docs/architecture.md#late-joiners
     def _stream_epoch(self) -> int:
-        """Which of the stream's epochs comes next: it goes forwards, but for replays, which follow what was."""
+        """Return the stream's next epoch: forwards, unless all learners reproduce what they saw before."""
         wanted = [learner.stream_epoch(learner.epoch) for learner in self.learners.values()]
         known = [epoch for epoch in wanted if epoch is not None]
         if self._next_epoch is None or self._replays():
@@ -235,7 +235,7 @@ class Pack:
         return reports
 
     def _scores(self, trained: dict[str, Learner]) -> Scores:
-        """Of those that are due for it; all the same exception where the images cannot be read."""
+        """Score the learners that are due; all have the same exception where the images cannot be read."""
         due = {
             key: Candidate(scored_encoders(learner.method, learner.config.eval.encoders), learner.config.eval)
             for key, learner in trained.items()
@@ -276,7 +276,7 @@ class Pack:
                 write_checkpoint(directory, learner.epoch, learner.state_dict())
         except Exception as error:
             return self._failed(key, learner.epoch, error)
-        return _told(key, learner)
+        return _result(key, learner)
 
     def _speed(self, key: str) -> dict[str, float]:
         images = self.stream.steps_per_epoch * self.stream.batch_size
@@ -290,8 +290,8 @@ class Pack:
         }
 
 
-def _told(key: str, learner: Learner) -> EpochResult:
-    """Of the learner's last epoch."""
+def _result(key: str, learner: Learner) -> EpochResult:
+    """Return the result of the learner's last epoch."""
     return EpochResult(key, learner.epoch, learner.metrics, done=learner.done, offsets=tuple(learner.offsets))
 
 
@@ -302,7 +302,7 @@ def scored_encoders(method: Method, which: str) -> dict[str, nn.Module]:
 
 
 def out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out, of a GPU or of the machine."""
+    """Return whether an exception says that memory ran out, of a GPU or of the machine."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     text = str(error).lower()

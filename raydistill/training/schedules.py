@@ -8,12 +8,18 @@ from raydistill.config import TrainConfig
 
 
 def learning_rate(train: TrainConfig, *, step: int, total: int, steps_per_epoch: int, batch_size: int) -> float:
-    """The rate of optimisation step `step` of `total`, counted from 0.
+    """Learning rate of one optimisation step.
 
     Linear warm-up from 0, then constant, a cosine to 0 over the remaining steps, or a multiplication by
     `gamma` at each of the `milestones`, which are shares of the whole training. With `schedule_unit: epoch`
     cosine and milestones see the first step of the epoch. With `lr_scaling: linear` the rate is multiplied
     by batch_size / 256.
+
+    Args:
+        train: the settings.
+        step, total: counted from 0, and the number of steps.
+        steps_per_epoch: of the stream.
+        batch_size: of all workers together.
     """
     peak = train.lr * (batch_size / 256 if train.lr_scaling == "linear" else 1)
     warmup = round(train.warmup_epochs * steps_per_epoch)

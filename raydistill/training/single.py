@@ -28,10 +28,22 @@ def train(
     device: torch.device | str | None = None,
     store: Store | None = None,
 ) -> EpochResult:
-    """Train one trial, from its newest checkpoint in `directory` if there is one.
+    """Train one configuration, from its newest checkpoint in `directory` if there is one.
 
-    Its teachers must be in `store` already (`planning.prepare.ensure_teachers`). Returns: the report of the last
-    epoch. Raises: TrainingError, DataError.
+    Args:
+        spec: what to train.
+        directory: of the checkpoints; None: none are written.
+        evaluate: scores a learner.
+        on_epoch: called with each result.
+        device: None: a GPU if there is one.
+        store: holds its teachers already (`planning.prepare.ensure_teachers`).
+
+    Returns:
+        The result of the last epoch.
+
+    Raises:
+        TrainingError: the training failed.
+        DataError: the images cannot be read.
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     pack = Pack(load_dataset(spec.data), spec.data, evaluate=evaluate, device=device, store=store)

@@ -1,4 +1,4 @@
-"""What learners ask of their pack beside views: frozen teachers, teacher banks, labels; each loaded once."""
+"""Inputs of learners beside views: frozen teachers, teacher banks, labels; each loaded once per pack."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ Source = tuple[str, bool, View, Output]
 
 @dataclass(frozen=True)
 class LearnerInputs:
-    """What one learner was promised: the keys of its teachers, whether from the bank, and its labels (N,)."""
+    """Inputs promised to one learner: the keys of its teachers, whether from the bank, and its labels (N,)."""
 
     context: MethodContext
     teachers: tuple[str, ...] = ()
@@ -89,11 +89,24 @@ class TeacherProvider:
         return LearnerInputs(context, spec.teachers, spec.config.teacher.bank, labels)
 
     def step(self, views: Mapping[View, Tensor], indices: Tensor, epoch: int) -> StepInputs:
-        """The frozen side of one step, shared by all learners."""
+        """Make the frozen side of one step, shared by all learners.
+
+        Args:
+            views: (n, 3, S, S) by view.
+            indices: (n,) of the images.
+            epoch: of the stream.
+        """
         return StepInputs(self, views, indices, epoch)
 
     def page(self, key: str, view: View, output: Output, epoch: int) -> np.ndarray:
-        """The bank's rows for one view; made by worker 0 on first use, while the others wait."""
+        """Open the bank's rows for one view; worker 0 makes them on first use, while the others wait.
+
+        Args:
+            key: the teacher.
+            view: which view.
+            output: features or head.
+            epoch: of the stream, which says the version.
+        """
         version = 0 if _has_no_chance(view) else epoch % (self.data.fixed_views or 1)
         name = (key, view, version, output)
         if name not in self._pages:
@@ -112,15 +125,21 @@ class TeacherProvider:
         return self._pages[name]
 
     def embedding_log(self, source: Source) -> EmbeddingLog:
-        """Where the queues of all learners keep these embeddings; it goes with the last of them."""
+        """Return the log in which the queues of all learners hold these embeddings; it goes with the last of them."""
         return self._trails.setdefault(source, EmbeddingLog())
 
     def banked(self, view: View, wanted: bool) -> bool:
-        """Whether a view repeats itself, so that its embeddings are worth keeping."""
+        """Return whether a view repeats itself, so that its embeddings are worth storing."""
         return _has_no_chance(view) or (wanted and self.data.fixed_views is not None)
 
     def embed(self, key: str, output: Output, images: Tensor) -> Tensor:
-        """(n, D) float32 of a teacher, outside any learner's precision and without gradient."""
+        """Compute a teacher's (n, D) float32, outside any learner's precision and without gradient.
+
+        Args:
+            key: the teacher.
+            output: features or head.
+            images: (n, 3, S, S).
+        """
         device = images.device.type
         with torch.no_grad(), torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
             return self._teacher(key)(images, output).float()
@@ -215,5 +234,5 @@ def _has_no_chance(view: View) -> bool:
 
 
 def plain_context(context: MethodContext) -> dict[str, Any]:
-    """As a checkpoint keeps it."""
+    """Return a context as a checkpoint holds it."""
     return asdict(context)

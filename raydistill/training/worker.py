@@ -18,7 +18,7 @@ from raydistill.training.teachers import LoadedTeachers
 
 # docs/architecture.md#ray-free-worker-loop
 class Control(Protocol):
-    """Who decides, asked at every epoch boundary with what came of the epoch before."""
+    """Decisions about a group, asked for at every epoch boundary with the results of the epoch before."""
 
     def boundary(self, reports: list[EpochResult], load: EpochStats | None) -> Directive: ...
 
@@ -41,10 +41,21 @@ def serve(
     store: Store | None = None,
     load: Callable[[DataConfig], Dataset] = load_dataset,
 ) -> None:
-    """Train packs, one for each data setting, epoch by epoch in the order that `control` gives, until it closes.
+    """Train packs, one for each data setting, epoch by epoch as `control` directs, until it closes.
 
-    Every worker of the group calls this; worker 0 asks `control`. Raises: LearnerFailed; RuntimeError when another
-    worker is gone.
+    Every worker of the group calls this; worker 0 asks `control`.
+
+    Args:
+        control: decides.
+        evaluate: scores learners.
+        device: where this worker trains.
+        workers: of the group; None: this one alone.
+        store: of teachers, banks and labels.
+        load: reads the images.
+
+    Raises:
+        LearnerError: a learner failed on one of several workers.
+        RuntimeError: another worker is gone.
     """
     group = _PackSet(evaluate, device, workers or Workers(), store, load)
     reports: list[EpochResult] = []
@@ -115,7 +126,7 @@ class _PackSet:
             return reports, None
 
     def _all_or_none(self, failed: list[EpochResult], error: Exception) -> None:
-        """What one worker cannot read another may: the group falls over these learners together."""
+        """Fail these learners on all workers: what one worker cannot read another may."""
         if self.workers.lost(error):
             raise error
         if self.workers.world > 1:

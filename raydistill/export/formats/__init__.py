@@ -32,7 +32,7 @@ FORMATS = {
 
 
 class Format(Protocol):
-    """What a module of this package has.
+    """Interface of a format's module.
 
     `WEIGHTS` is the path of the weights in the folder, `NEEDS` what its users must have installed.
     """
@@ -41,9 +41,15 @@ class Format(Protocol):
     NEEDS: str
 
     def write(self, encoder: nn.Module, found: ResolvedRun, folder: Path) -> None:
-        """Write what belongs to the format into `folder`, which has `preprocessing.json` and `preprocess.py`.
+        """Write what belongs to the format into a folder that has `preprocessing.json` and `preprocess.py`.
 
-        Raises: ConfigError for an encoder that the format cannot express.
+        Args:
+            encoder: the network.
+            found: its run.
+            folder: receives the files.
+
+        Raises:
+            ConfigError: the format cannot express the encoder.
         """
 
     def embed(self, folder: Path, images: list[np.ndarray]) -> Tensor:
@@ -54,7 +60,7 @@ class Format(Protocol):
 
 
 def check_format(name: str) -> None:
-    """Raises: ConfigError for an unknown format, with the nearest; or where a library is missing."""
+    """Refuse an unknown format, with the nearest name, or one whose library is missing. Raises ConfigError."""
     if name not in FORMATS:
         raise ConfigError(f"--format {name!r} is unknown{nearest(name, FORMATS)}")
     missing = [library for library in FORMATS[name] if find_spec(library) is None]

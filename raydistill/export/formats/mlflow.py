@@ -26,6 +26,13 @@ PARTS = ("preprocess.py", "preprocessing.json", "encoder.pt2")
 
 
 def write(encoder: nn.Module, found: ResolvedRun, folder: Path) -> None:
+    """Write the format's files; the contract is `Format.write`.
+
+    Args:
+        encoder: the network.
+        found: its run.
+        folder: receives the files.
+    """
     os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
     import mlflow
     from mlflow.types import Schema, TensorSpec

@@ -16,6 +16,13 @@ NEEDS = "onnxruntime, torch, numpy and Pillow"
 
 
 def write(encoder: nn.Module, found: ResolvedRun, folder: Path) -> None:
+    """Write the format's files; the contract is `Format.write`.
+
+    Args:
+        encoder: the network.
+        found: its run.
+        folder: receives the files.
+    """
     size = found.context["image_size"]
     with quiet():
         torch.onnx.export(

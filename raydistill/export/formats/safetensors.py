@@ -17,6 +17,13 @@ NEEDS = "raydistill"
 
 
 def write(encoder: nn.Module, found: ResolvedRun, folder: Path) -> None:
+    """Write the format's files; the contract is `Format.write`.
+
+    Args:
+        encoder: the network.
+        found: its run.
+        folder: receives the files.
+    """
     save(encoder, found.encoder, found.config, found.context, folder)
 
 

@@ -33,6 +33,13 @@ class Spelled(NamedTuple):
 
 
 def write(encoder: nn.Module, found: ResolvedRun, folder: Path) -> None:
+    """Write the format's files; the contract is `Format.write`.
+
+    Args:
+        encoder: the network.
+        found: its run.
+        folder: receives the files.
+    """
     import timm
 
     spelled = _spell(encoder, found)
@@ -66,7 +73,7 @@ def _seen(preprocessing: dict[str, Any]) -> dict[str, Any]:
 
 
 def _spell(encoder: nn.Module, found: ResolvedRun) -> Spelled:
-    """Raises: ConfigError for a network that is not timm's."""
+    """Spell a network in timm's words. Raises ConfigError for one that is not timm's."""
     if isinstance(encoder, BlockEncoder):
         architecture, arguments = _vit(encoder.net)
         shorter = {**arguments, "depth": encoder.block + 1, "global_pool": "token"}
@@ -87,12 +94,12 @@ def _spell(encoder: nn.Module, found: ResolvedRun) -> Spelled:
 
 
 def _timm(net: Any) -> tuple[str, dict[str, Any]]:
-    """Of a network that timm's factory built."""
+    """Name and arguments of a network that timm's factory built."""
     return net.pretrained_cfg["architecture"], {k: v for k, v in net._model_args.items() if k != "num_classes"}
 
 
 def _vit(net: Any) -> tuple[str, dict[str, Any]]:
-    """Of timm's factory, or of `raydistill.models.vit`."""
+    """Name and arguments of a ViT of timm's factory, or of `raydistill.models.vit`."""
     if hasattr(net, "pretrained_cfg"):
         return _timm(net)
     patches = net.patch_embed

@@ -16,11 +16,24 @@ NEEDS = "torch, numpy and Pillow"
 
 
 def write(encoder: nn.Module, found: ResolvedRun, folder: Path) -> None:
+    """Write the format's files; the contract is `Format.write`.
+
+    Args:
+        encoder: the network.
+        found: its run.
+        folder: receives the files.
+    """
     save_program(encoder, found.context["image_size"], folder / WEIGHTS)
 
 
 def save_program(encoder: nn.Module, size: int, path: Path) -> None:
-    """Images (N, 3, size, size) -> embeddings (N, dim), N from 1 up."""
+    """Save a program: images (N, 3, size, size) -> embeddings (N, dim), N from 1 up.
+
+    Args:
+        encoder: the network.
+        size: of the images in pixels.
+        path: the file.
+    """
     program = torch.export.export(
         encoder, (torch.zeros(2, 3, size, size),), dynamic_shapes=({0: torch.export.Dim.DYNAMIC},), strict=False
     )

@@ -51,7 +51,12 @@ class CompRess(Method):
         return {"loss": self.compare(student, teacher, kept)}
 
     def compare(self, student: Tensor, teacher: TeacherBatch, kept: Tensor) -> Tensor:
-        """The loss of embeddings (N, ·); `kept` is what the student's queue takes after the step."""
+        """Return the loss of embeddings.
+
+        Args:
+            student, teacher: (N, ·) of the global batch.
+            kept: (N, ·), which the student's queue takes after the step.
+        """
         self._rows = (teacher, F.normalize(kept.float(), dim=1))
         own = self.student_queue if self.options.queues == 2 else self.teacher_queue
         similar = self.teacher_queue.similarities(teacher)

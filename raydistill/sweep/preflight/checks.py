@@ -1,4 +1,4 @@
-"""What a search space asks for against what the sweep has: checked before Ray starts. Free of torch and Ray."""
+"""Checks of a search space against the sweep's data and workers, before Ray starts. Free of torch and Ray."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ def check_batch_sizes(space: Space, workers: int, images: int) -> None:
     """Refuse a space whose `data.batch_size` can take a value that `workers` or `images` do not allow.
 
     Args:
+        space: the search space.
         workers: of a pack; a batch must divide among them.
         images: training images; a batch may not be larger.
 
-    Raises: ConfigError, which names the parameter, the value and what would be accepted.
+    Raises:
+        ConfigError: names the parameter, the value and what would be accepted.
     """
     for parameter in space.parameters:
         if parameter.path == BATCH_SIZE:
@@ -49,7 +51,7 @@ def check_values(plan: SweepSettings, build: Callable[[Config], object]) -> None
 def _problem(
     plan: SweepSettings, parameter: Parameter, value: Any, build: Callable[[Config], object]
 ) -> ValueError | None:
-    """What is said of the value in every company; None: it can be built in one of them."""
+    """Return the error of a value in every combination; None: it can be built in one of them."""
     problem = None
     rng = random.Random(0)
 

@@ -1,4 +1,4 @@
-"""What a sweep will cost, from the pace of its parts: hours, accelerator hours, money, bytes. Arithmetic only."""
+"""Cost of a sweep from the timings of its parts: hours, accelerator hours, money, bytes. Arithmetic only."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class CostEstimate:
 
 
 def estimate(
-    pace: StepTimings,
+    timings: StepTimings,
     *,
     trials: int,
     epochs: int,
@@ -46,22 +46,25 @@ def estimate(
     price_per_hour: float | None = None,
     accelerators: int = 0,
 ) -> CostEstimate:
-    """The cost of the teachers, the search and the finalists, one after the other.
+    """Estimate the cost of the teachers, the search and the finalists, one after the other.
 
-    All trials are taken to go at the same pace and to find the packs evenly filled; the test scores at the end
+    All trials are taken to go at the same speed and to fill the packs evenly; the test scores at the end
     and the start of the cluster are left out.
 
     Args:
-        trials, epochs: of the search; `finalists` more are trained as long, and never stopped early.
+        timings: measured seconds of the parts.
+        trials, epochs: of the search.
+        finalists: trained as long as a trial, and never stopped early.
         learners, packs: side by side in each pack, and packs.
         early_stop: None: every trial runs to its end.
         every: epochs between two scores.
-        teachers: to train first; None: those that the pace names.
+        teachers: to train first; None: those that the timings name.
         checkpoints: kept of each trial.
         price_per_hour: of one accelerator.
         accelerators: held by the sweep from its start to its end.
 
-    Raises: ValueError for a count below 0, or epochs, learners, packs or every below 1.
+    Raises:
+        ValueError: a count below 0, or epochs, learners, packs or every below 1.
     """
     for name, value, least in (
         ("trials", trials, 0),
@@ -75,38 +78,49 @@ def estimate(
     ):
         if value < least:
             raise ValueError(f"{name} = {value}; expected at least {least}")
-    wanted = pace.teachers_missing if teachers is None else teachers
-    groups = Counter((teacher.pace, teacher.epochs) for teacher in wanted)
-    before = sum(t.start_seconds for t, _ in groups) + pace.start_seconds + pace.prepare_seconds
+    wanted = timings.teachers_missing if teachers is None else teachers
+    groups = Counter((teacher.timings, teacher.epochs) for teacher in wanted)
+    before = sum(t.start_seconds for t, _ in groups) + timings.start_seconds + timings.prepare_seconds
     for (teacher, length), count in groups.items():
         before += _full_seconds(teacher, count, length, learners=learners, packs=packs, every=every)
-    before += _full_seconds(pace, finalists, epochs, learners=learners, packs=packs, every=every)
+    before += _full_seconds(timings, finalists, epochs, learners=learners, packs=packs, every=every)
     other_epochs = finalists * epochs + sum(teacher.epochs for teacher in wanted)
 
-    longest = _full_seconds(pace, trials, epochs, learners=learners, packs=packs, every=every)
+    longest = _full_seconds(timings, trials, epochs, learners=learners, packs=packs, every=every)
     most = _cost(trials * epochs + other_epochs, before + longest, price_per_hour, accelerators)
     searched, likely = float(trials * epochs), longest
     if early_stop is not None:
         searched = expected_epochs(trials, epochs, early_stop, every=every)
         likely = min(
-            longest, _stopped_seconds(pace, trials, searched, epochs, learners=learners, packs=packs, every=every)
+            longest, _stopped_seconds(timings, trials, searched, epochs, learners=learners, packs=packs, every=every)
         )
     expected = _cost(searched + other_epochs, before + likely, price_per_hour, accelerators)
-    size = (trials + finalists) * pace.checkpoint_bytes + sum(t.pace.checkpoint_bytes for t in wanted)
+    size = (trials + finalists) * timings.checkpoint_bytes + sum(t.timings.checkpoint_bytes for t in wanted)
     return CostEstimate(expected, most, checkpoints * size / 2**30)
 
 
-def pack_epoch_seconds(pace: StepTimings, learners: int, scorings_per_epoch: float = 1.0) -> float:
-    """Of one epoch of a pack of so many learners, with their scores and checkpoints."""
-    return _stream_seconds(pace) + learners * _learner_seconds(pace, scorings_per_epoch)
+def pack_epoch_seconds(timings: StepTimings, learners: int, scorings_per_epoch: float = 1.0) -> float:
+    """Seconds of one epoch of a pack, with the scores and checkpoints of its learners.
+
+    Args:
+        timings: measured seconds of the parts.
+        learners: of the pack.
+        scorings_per_epoch: how often each is scored.
+    """
+    return _stream_seconds(timings) + learners * _learner_seconds(timings, scorings_per_epoch)
 
 
 def expected_epochs(trials: int, epochs: int, stop: EarlyStop, *, every: int = 1) -> float:
     """Trial-epochs of a search with early stopping, on average.
 
     asha: at each rung (`min_iter * eta^k` epochs, or the first score after it) those that `going_on` counts go on.
-    median: half of the trials end at the first score. hyperband, bohb: their brackets are not reckoned, so that
+    median: half of the trials end at the first score. hyperband, bohb: their brackets are not modelled, so that
     every trial counts in full.
+
+    Args:
+        trials, epochs: of the search, and of a whole trial.
+        stop: the rule.
+        every: epochs between two scores.
     """
     total, left, done = 0.0, float(trials), 0
     if stop.type in ("hyperband", "bohb"):
@@ -119,7 +133,7 @@ def expected_epochs(trials: int, epochs: int, stop: EarlyStop, *, every: int = 1
 
 
 def going_on(trials: float, eta: int) -> float:
-    """How many of `trials` that reach a rung one after another, in random order of merit, go on, on average.
+    """Average number of `trials` that go on, of those that reach a rung one after another in random order of merit.
 
     The rule is Ray Tune's: a trial goes on if it is not below the (1 - 1 / eta) quantile, interpolated, of the
     m before it, so with probability (1 + (m - 1) / eta) / (m + 1); the first always does. Between whole
@@ -131,7 +145,7 @@ def going_on(trials: float, eta: int) -> float:
 
 
 def describe(estimate: CostEstimate) -> dict[str, str]:
-    """For people: what, and how much of it; the most in addition where it differs."""
+    """Describe an estimate in words; where the most differs from the expected, both."""
     expected, most = estimate.expected, estimate.at_most
     lines = {
         "trial-epochs": _range(f"{expected.trial_epochs:.0f}", f"{most.trial_epochs:.0f}") + " in all",
@@ -168,32 +182,32 @@ def _range(expected: str, most: str, unit: str = "") -> str:
     return expected + unit + ("" if expected == most else f", at most {most}")
 
 
-def _full_seconds(pace: StepTimings, trials: int, epochs: int, *, learners: int, packs: int, every: int) -> float:
-    """Of trials that all run to their end; the fullest pack ends last."""
+def _full_seconds(timings: StepTimings, trials: int, epochs: int, *, learners: int, packs: int, every: int) -> float:
+    """Seconds of trials that all run to their end; the fullest pack ends last."""
     fullest = math.ceil(trials / packs)
     rounds = math.ceil(fullest / learners)
-    own = _learner_seconds(pace, _scorings(epochs, every))
-    return rounds * epochs * _stream_seconds(pace) + fullest * epochs * own
+    own = _learner_seconds(timings, _scorings(epochs, every))
+    return rounds * epochs * _stream_seconds(timings) + fullest * epochs * own
 
 
 def _stopped_seconds(
-    pace: StepTimings, trials: int, trial_epochs: float, epochs: int, *, learners: int, packs: int, every: int
+    timings: StepTimings, trials: int, trial_epochs: float, epochs: int, *, learners: int, packs: int, every: int
 ) -> float:
-    """Of trials that are stopped early, where the next one takes a free place at once."""
+    """Seconds of trials that are stopped early, where the next one takes a free place at once."""
     if not trials:
         return 0.0
-    own = _learner_seconds(pace, _scorings(epochs, every))
+    own = _learner_seconds(timings, _scorings(epochs, every))
     streams = max(float(epochs), trial_epochs / (packs * learners))
-    return streams * _stream_seconds(pace) + max(float(epochs), trial_epochs / packs) * own
+    return streams * _stream_seconds(timings) + max(float(epochs), trial_epochs / packs) * own
 
 
-def _stream_seconds(pace: StepTimings) -> float:
-    return pace.steps_per_epoch * pace.shared_seconds
+def _stream_seconds(timings: StepTimings) -> float:
+    return timings.steps_per_epoch * timings.shared_seconds
 
 
-def _learner_seconds(pace: StepTimings, scorings_per_epoch: float) -> float:
-    training = pace.steps_per_epoch * pace.learner_seconds
-    return training + scorings_per_epoch * pace.evaluation_seconds + pace.checkpoint_seconds
+def _learner_seconds(timings: StepTimings, scorings_per_epoch: float) -> float:
+    training = timings.steps_per_epoch * timings.learner_seconds
+    return training + scorings_per_epoch * timings.evaluation_seconds + timings.checkpoint_seconds
 
 
 def _scorings(epochs: int, every: int) -> float:

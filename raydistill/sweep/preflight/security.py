@@ -1,4 +1,4 @@
-"""Who may talk to a Ray cluster: mode and token as Ray finds them, and when a sweep refuses to start."""
+"""Access to a Ray cluster: mode and token as Ray finds them, and the refusal to start on an open one."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FIX_PRIVATE = "`unset RAY_AUTH_MODE`: Ray then makes a token by itself"
 
 @dataclass(frozen=True)
 class Token:
-    """Where a token was found; its value is never kept. `path` is none if it is in the environment."""
+    """Place of a token, whose value is never stored. `path` is none if it is in the environment."""
 
     where: str
     path: Path | None = None
@@ -44,7 +44,7 @@ def refuse_open_cluster(address: str | None, mode: str | None) -> None:
 
 
 def why_open(address: str | None, mode: str | None) -> tuple[str, str]:
-    """What is wrong with starting on this cluster, and what mends it; both empty if nothing is."""
+    """Return what is wrong with starting on this cluster, and the fix; both empty if nothing is."""
     if is_token(mode):
         return "", ""
     private = not address or address == "local"
@@ -89,7 +89,7 @@ def direct(url: str, seconds: float = ANSWER_TIMEOUT_S) -> Any:
 
 
 def is_token(mode: str | None) -> bool:
-    """As Ray reads it; whatever it does not know it takes for `disabled`."""
+    """Return whether Ray reads this mode as `token`; an unknown one counts as `disabled`."""
     return (mode or "").lower() == "token"
 
 
@@ -105,7 +105,7 @@ def reached(address: str | None) -> str:
 
 
 def host_and_port(address: str | None) -> tuple[str, int | None]:
-    """Of an address such as `HOST:PORT`, `ray://HOST:PORT`, `auto`, `local` or none, as it is written."""
+    """Split an address such as `HOST:PORT`, `ray://HOST:PORT`, `auto`, `local` or none, as it is written."""
     if not address or address in ("auto", "local"):
         return "localhost", None
     parts = urlsplit(address if "://" in address else f"//{address}")
@@ -116,7 +116,7 @@ def host_and_port(address: str | None) -> tuple[str, int | None]:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether an IP address (or `localhost`) is of this machine alone."""
+    """Return whether an IP address (or `localhost`) is of this machine alone."""
     try:
         found = ipaddress.ip_address(host)
     except ValueError:
@@ -139,7 +139,7 @@ def find_token() -> Token | None:
 
 
 def readers(path: Path) -> str:
-    """Who else can read a file (`everyone`, `its group`), through all the folders above it; empty if nobody."""
+    """Name others who can read a file (`everyone`, `its group`), through all the folders above it; empty if nobody."""
     modes = [path.stat().st_mode, *(parent.stat().st_mode for parent in path.resolve().parents)]
     for who, read, enter in (("everyone", 0o004, 0o001), ("its group", 0o040, 0o010)):
         # A folder of another group may be entered as anyone.

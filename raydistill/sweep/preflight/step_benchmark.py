@@ -1,4 +1,4 @@
-"""How long things take here: a few real steps of a configuration, measured before a sweep is started.
+"""Step benchmark: a few real steps of a configuration, timed before a sweep is started.
 
 The images are a sample of the real ones, repeated to the full number; teachers that are still to be trained
 stand in untrained. All of it lives in a temporary folder, and the user's store is only read.
@@ -6,7 +6,6 @@ stand in untrained. All of it lives in a temporary folder, and the user's store 
 
 from __future__ import annotations
 
-import shutil
 import statistics
 import tempfile
 import time
@@ -19,9 +18,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raydistill import methods
-from raydistill.artifacts import teachers
-from raydistill.artifacts.store import MANIFEST, Store
+from raydistill.artifacts.store import Store
 from raydistill.config import Config, DataConfig
 from raydistill.data.augment import View, normalization
 from raydistill.data.images import Images
@@ -29,14 +26,14 @@ from raydistill.data.sources import Dataset, load_dataset
 from raydistill.data.stream import Stream
 from raydistill.options import Output
 from raydistill.planning.prepare import promised
-from raydistill.planning.resolve import teacher_keys, teacher_runs
+from raydistill.planning.resolve import teacher_keys
+from raydistill.sweep.preflight.samples import sampled_dataset, stock_teachers
 from raydistill.training.checkpoints import write_checkpoint
 from raydistill.training.distributed import Workers
 from raydistill.training.learner import Learner, NonFiniteError
 from raydistill.training.pack import Candidate, Evaluate, scored_encoders
-from raydistill.training.teachers import PLAIN, LearnerInputs, TeacherProvider, plain_context
+from raydistill.training.teachers import PLAIN, LearnerInputs, TeacherProvider
 
-SAMPLE = 256  # images of each split that are decoded
 SMALL = 16  # images of the first, cautious step
 FEWEST, MOST = 2, 30  # timed steps
 
@@ -70,7 +67,7 @@ class MissingTeacher:
 
     key: str
     epochs: int
-    pace: StepTimings
+    timings: StepTimings
 
 
 def benchmark_step(
@@ -83,35 +80,40 @@ def benchmark_step(
     device: torch.device | str | None = None,
     threads: int | None = None,
 ) -> StepTimings:
-    """Train a few steps of `config` in this process, for about `seconds`, and score it on a few images.
+    """Train a few steps in this process, for about `seconds`, and score the result on a few images.
 
     The time is not a limit: at least two steps are timed, and what a step loads first is loaded. A batch too
     large for the time is measured in part and scaled.
 
     Args:
+        config: what to train.
         store: where teachers are looked for; nothing is written to it.
+        evaluate: scores a learner.
+        seconds: about this long.
         workers: of the pack; one worker's share of the batch is measured, without communication.
-        threads: of torch; None: as they are.
+        device: None: a GPU if there is one.
+        threads: of torch; None: unchanged.
 
-    Raises: ValueError (ConfigError, DataError, ArtifactError) for what cannot be trained.
+    Raises:
+        ValueError: (ConfigError, DataError, ArtifactError) the configuration cannot be trained.
     """
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    with tempfile.TemporaryDirectory(prefix="raydistill-pace-") as folder, _threads(threads):
+    with tempfile.TemporaryDirectory(prefix="raydistill-timings-") as folder, _threads(threads):
         began = time.perf_counter()
         dataset = load_dataset(config.data)
-        sample, decoding = _sampled(config.data, dataset)
+        sample, decoding = sampled_dataset(config.data, dataset)
         probe = _StepBenchmark(dataset, sample, Store(Path(folder) / "artifacts"), evaluate, device, workers)
         opening = time.perf_counter() - began + decoding
-        absent = _stock(config, store, probe)
+        absent = stock_teachers(config, store, probe.store, probe.dataset)
         kinds = {_kind(recipe): recipe for recipe in absent.values()}
         share = seconds / (1 + len(kinds))
-        paces = {kind: probe.pace(recipe, share, opening) for kind, recipe in kinds.items()}
+        paces = {kind: probe.timings(recipe, share, opening) for kind, recipe in kinds.items()}
         missing = [MissingTeacher(key, r.train.epochs, paces[_kind(r)]) for key, r in absent.items()]
-        return replace(probe.pace(config, share, opening), teachers_missing=tuple(missing))
+        return replace(probe.timings(config, share, opening), teachers_missing=tuple(missing))
 
 
 def settled(samples: Sequence[float], tolerance: float = 0.05) -> bool:
-    """Whether the medians of the first and the second half, three samples or more each, differ little."""
+    """Return whether the medians of the first and the second half, three samples or more each, differ little."""
     half = len(samples) // 2
     if half < 3:
         return False
@@ -120,9 +122,13 @@ def settled(samples: Sequence[float], tolerance: float = 0.05) -> bool:
 
 
 def affordable(share: int, small_seconds: float, seconds: float, small: int = SMALL) -> int:
-    """The largest of `share`, its half, its quarter ..., not below `small`, that takes at most `seconds`.
+    """Return the largest of `share`, its half, its quarter ..., that takes at most `seconds`, but at least `small`.
 
-    `small_seconds` is what `small` images take; more are taken to last in proportion.
+    Args:
+        share: a worker's images of a batch.
+        small_seconds: what `small` images take; more take longer in proportion.
+        seconds: the limit.
+        small: images of the first, cautious step.
     """
     while share // 2 >= small and share / small * small_seconds > seconds:
         share //= 2
@@ -140,7 +146,7 @@ class _StepBenchmark:
     device: torch.device
     workers: int
 
-    def pace(self, config: Config, seconds: float, opening: float) -> StepTimings:
+    def timings(self, config: Config, seconds: float, opening: float) -> StepTimings:
         """`opening` is what the data took, in seconds."""
         began = time.perf_counter()
         provider = _TimedTeacherProvider(self.store, self.sample, config.data, device=self.device, workers=Workers())
@@ -184,7 +190,7 @@ class _StepBenchmark:
         )
 
     def _supply(self, config: Config) -> LearnerInputs:
-        """As `TeacherProvider` would give, with arbitrary pseudo labels."""
+        """Make what `TeacherProvider` would give, with arbitrary pseudo labels."""
         context = promised(config, self.dataset, self.store)
         labels = self.dataset.train.labels
         source = config.method.label_source()
@@ -194,7 +200,7 @@ class _StepBenchmark:
         return LearnerInputs(context, keys, config.teacher.bank, None if source is None else labels)
 
     def _page_seconds(self, provider: _TimedTeacherProvider, stream: Stream, page: tuple[str, View, Output]) -> float:
-        """Of one batch of a page, in all the versions there will be."""
+        """Seconds of one batch of a page, in all the versions that there will be."""
         key, view, output = page
         versions = 1 if provider.banked(view, False) else provider.data.fixed_views or 1
 
@@ -206,7 +212,7 @@ class _StepBenchmark:
         return versions * _seconds(work, self.device)
 
     def _evaluation_seconds(self, learner: Learner, enough: float) -> float:
-        """Of one scoring: of twice as many images each time, until it takes `enough` or there are no more."""
+        """Seconds of one scoring, of twice as many images each time, until it takes `enough` or there are no more."""
         encoders = scored_encoders(learner.method, learner.config.eval.encoders)
         bank = min(len(self.sample.train), learner.config.eval.bank_images or len(self.sample.train))
         used = 64
@@ -303,62 +309,8 @@ def _steps(step: Callable[[], tuple[float, float]], deadline: float) -> tuple[fl
     return statistics.median(shared), statistics.median(own)
 
 
-def _sampled(data: DataConfig, dataset: Dataset) -> tuple[Dataset, float]:
-    """`dataset` with few images, each repeated, so that few are decoded; cached if all of them would be.
-
-    Returns also: the seconds that decoding all that are trained on or scored into the cache will take.
-    """
-    cached = dataset.train.peek(0).nbytes * len(dataset.train) <= data.cache_gib * 2**30
-    limit = min(data.limit or SAMPLE, SAMPLE)
-    changes = {"limit": limit, "image_size": dataset.image_size, "cache_gib": data.cache_gib if cached else 0.0}
-    few = load_dataset(data.model_copy(update=changes))
-    began = time.perf_counter()
-    few.train.fetch([0])
-    took = time.perf_counter() - began if cached else 0.0
-    longer = replace(
-        dataset,
-        train=_repeated(few.train, len(dataset.train)),
-        val=_repeated(few.val, len(dataset.val)),
-        test=_repeated(few.test, len(dataset.test)),
-    )
-    return longer, took * (len(dataset.train) + len(dataset.val)) / len(few.train)
-
-
-def _stock(config: Config, store: Store, probe: _StepBenchmark) -> dict[str, Config]:
-    """Put the teachers of `config` into the probe's store: those that exist, for the others untrained ones.
-
-    Returns: the runs that will make the others, by key.
-    """
-    absent: dict[str, Config] = {}
-    for run in teacher_runs(config, probe.dataset):
-        if not _borrow(store, run.key, probe.store):
-            context = promised(run.config, probe.dataset, probe.store)
-            weights = methods.build(run.config.method, context, seed=0).state_dict()
-            teachers.publish(
-                probe.store, run.provenance, run.config, {"given": plain_context(context), "method": weights}
-            )
-            absent[run.key] = run.config
-    if config.method.teacher_output() is not None and config.teacher.sources:
-        for key in teacher_keys(config, probe.dataset):
-            _borrow(store, key, probe.store)
-    return absent
-
-
-def _borrow(store: Store, key: str, into: Store) -> bool:
-    """Link a teacher of `store` into another, without noting it as used; whether there is one."""
-    target, folder = into.root / "teacher" / key, store.peek("teacher", key)
-    if folder is None:
-        return False
-    folder = folder.absolute()
-    if not target.exists():
-        target.mkdir(parents=True)
-        shutil.copy(folder / MANIFEST, target)
-        (target / teachers.FILE).symlink_to(folder / teachers.FILE)
-    return True
-
-
 def _kind(recipe: Config) -> str:
-    """What teachers that differ in their seed have in common."""
+    """Return what teachers that differ only in their seed have in common."""
     return recipe.model_copy(update={"train": recipe.train.model_copy(update={"seed": 0})}).model_dump_json()
 
 
@@ -374,10 +326,6 @@ def _random_rows(count: int, width: int) -> np.ndarray:
     """(count, width) float16 that take the memory of `count + width` numbers: each row overlaps the next."""
     numbers = np.random.default_rng(0).standard_normal(count + width - 1).astype(np.float16)
     return np.lib.stride_tricks.sliding_window_view(numbers, width)
-
-
-def _repeated(images: Images, count: int) -> Images:
-    return images.subset(torch.arange(count) % len(images))
 
 
 def _part(images: Images, count: float) -> Images:

@@ -1,4 +1,4 @@
-"""What a sweep makes before it searches: the teachers that nobody gave, each once, as trials of their own."""
+"""Teachers that a sweep trains before it searches: each once, as a trial of its own."""
 
 from __future__ import annotations
 
@@ -41,16 +41,28 @@ def required_teachers(settings: SweepSettings) -> list[Config]:
 
 
 def missing_teachers(plan: SweepPlan, store: Store) -> dict[str, TeacherRun]:
-    """The runs that the sweep's teachers still need, by the name of their trial."""
+    """Return the runs that the sweep's teachers still need, by the name of their trial.
+
+    Args:
+        settings: the sweep.
+        store: where teachers are.
+        dataset: the images.
+    """
     runs = [run for config in required_teachers(plan.settings) for run in plan.teacher_runs(config)]
     return {PREFIX + run.key: run for run in runs if store.by_key("teacher", run.key) is None}
 
 
 # docs/architecture.md#teachers-as-trials
 def train_missing_teachers(settings: SweepSettings, driver: Driver, store: Store) -> None:
-    """Train what is missing, as trials that MLflow shows like any other, and keep it as artifacts.
+    """Train the missing teachers as trials that MLflow shows like any other, and put them into the store.
 
-    Raises: SweepError; ConfigError where the images are no longer those that the teachers were planned for.
+    Args:
+        settings: the sweep.
+        driver: runs the trials.
+        store: receives the teachers.
+
+    Raises:
+        SweepError: a teacher could not be trained.
     """
     dataset = driver.plan.images(settings.base.data)
     runs = missing_teachers(driver.plan, store)

@@ -1,4 +1,4 @@
-"""What cannot work is said before Ray starts."""
+"""Refusals before Ray starts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who proposes the next configuration: a list (grid, random, finalists) or one of Optuna's samplers."""
+"""Proposers of configurations: a list (grid, random, finalists) or one of Optuna's samplers."""
 
 from __future__ import annotations
 
@@ -21,8 +21,11 @@ STARTUP_TRIALS = 6  # random trials before a model proposes
 
 @dataclass(frozen=True)
 class PriorTrials:
-    """What another sweep found. `results`: settings with their metrics, where trials count as this sweep's own;
-    `hints`: settings worth a trial of their own, since they were found for other data, budget or defaults."""
+    """Results of another sweep.
+
+    `results`: settings with their metrics, where trials count as this sweep's own; `hints`: settings worth a trial
+    of their own, since they were found for other data, budget or defaults.
+    """
 
     results: list[tuple[Settings, Metrics]] = field(default_factory=list)
     hints: list[Settings] = field(default_factory=list)
@@ -32,8 +35,23 @@ class Proposer(Protocol):
     """Proposes settings and is told what became of them. None: nothing is left to try."""
 
     def propose(self, key: str) -> Settings | None: ...
-    def observe(self, key: str, epoch: int, metrics: Metrics) -> None: ...
-    def finish(self, key: str, outcome: Outcome, metrics: Metrics) -> None: ...
+    def observe(self, key: str, epoch: int, metrics: Metrics) -> None:
+        """Take the metrics of one epoch of a trial.
+
+        Args:
+            key: the trial.
+            epoch: which one.
+            metrics: its numbers.
+        """
+
+    def finish(self, key: str, outcome: Outcome, metrics: Metrics) -> None:
+        """Take the end of a trial.
+
+        Args:
+            key: the trial.
+            outcome: how it ended.
+            metrics: the last value of each.
+        """
 
 
 class FixedProposer:
@@ -191,7 +209,17 @@ def make_proposer(
     earlier: PriorTrials | None = None,
     tried: Sequence[Settings] = (),
 ) -> Proposer:
-    """The search that the space asks for, over at most `trials` configurations; `tried` before a resume."""
+    """Make the search that the space asks for.
+
+    Args:
+        space: what to search, and how.
+        trials: configurations at most.
+        seed: of the search.
+        directory: of the sweep, where Optuna's study lives.
+        name: of the study.
+        earlier: results of other sweeps.
+        tried: settings that this sweep proposed before a resume.
+    """
     if space.search == "bayes":
         if earlier is not None:
             earlier = replace(earlier, hints=[hint for hint in earlier.hints if hint not in tried])
@@ -240,7 +268,7 @@ def _suggest(trial: Any, parameter: Parameter) -> Any:
 
 
 def _distribution(parameter: Parameter) -> Any:
-    """As Optuna sees a parameter; values that are not plain numbers or names go as JSON."""
+    """Return a parameter as Optuna sees it; values that are not plain numbers or names go as JSON."""
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
     low, high = parameter.low, parameter.high

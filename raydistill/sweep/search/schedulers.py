@@ -98,7 +98,7 @@ class SweepMedian(MedianStoppingRule):
 
 
 class _Replacing:
-    """What both populations need: trials that keep their names, and no wait for a trial that has failed."""
+    """Common part of both populations: trials keep their names, and no trial waits for one that has failed."""
 
     _space: Space
     _trial_state: dict[Any, Any]
@@ -176,8 +176,14 @@ class SweepPB2(_Replacing, PB2):
 
 
 def perturbed(parameter: Parameter, value: Any, resample: float, rng: random.Random) -> Any:
-    """Another value of a parameter for a copy: a new draw with probability `resample`, else times 0.8 or 1.2
-    within the range, or the neighbouring one of a list. Source: PBT, arXiv 1711.09846, section 4."""
+    """Perturb a parameter's value for a copy. Source: PBT, arXiv 1711.09846, section 4.
+
+    Args:
+        parameter: what it may be.
+        value: the donor's.
+        resample: probability of a new draw; else times 0.8 or 1.2 within the range, or the neighbour in a list.
+        rng: draws.
+    """
     if rng.random() < resample or (parameter.values and value not in parameter.values):
         return parameter.sample(rng)
     if parameter.values:
@@ -189,7 +195,15 @@ def perturbed(parameter: Parameter, value: Any, resample: float, rng: random.Ran
 
 
 def make_scheduler(space: Space, method: str, epochs: int, past: list[TrialRecord], *, seed: int = 0) -> TrialScheduler:
-    """The scheduler that the space asks for; without one, every trial runs to its end."""
+    """Make the scheduler that the space asks for; without one, every trial runs to its end.
+
+    Args:
+        space: with its early stopping or population.
+        method: whose settings a population changes.
+        epochs: of a whole trial.
+        past: trials before a resume, whose results the scheduler is shown.
+        seed: of a population's draws.
+    """
     if (population := space.population) and population.interval < epochs:
         mutable = changeable(space, configuration.paths(method))
         common: dict[str, Any] = {

@@ -77,7 +77,7 @@ class Parameter:
         return iter(self.values) if self.values else map(self._point, range(self._steps + 1))
 
     def contains(self, value: Any) -> bool:
-        """Whether the parameter can take this value; points of a range up to rounding."""
+        """Return whether the parameter can take this value; points of a range up to rounding."""
         if self.values:
             return value in self.values
         if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
@@ -123,7 +123,7 @@ class Parameter:
 
 @dataclass(frozen=True)
 class EarlyStop:
-    """When trials end before their time.
+    """Rule by which trials end before their time.
 
     asha: asynchronous successive halving, first rung after `min_iter` epochs, one in `eta` goes on. hyperband: in
     synchronous brackets, pausing trials. bohb: the same, its largest bracket first, for a model-based search.
@@ -151,7 +151,7 @@ class Population:
 
 @dataclass(frozen=True)
 class Space:
-    """What is searched, how, and for which metric. Parents come before the parameters that depend on them.
+    """Search space: the parameters, the search and the metric. Parents come before the parameters that depend on them.
 
     `also` has further objectives (name, goal) beside `metric`, which early stopping and the table go by.
     """
@@ -172,7 +172,7 @@ class Space:
         return ((self.metric, self.goal), *self.also)
 
     def is_active(self, parameter: Parameter, chosen: Mapping[str, Any]) -> bool:
-        """Whether the values chosen so far ask for this parameter; else it keeps its default."""
+        """Return whether the values chosen so far ask for this parameter; else it keeps its default."""
         return all(parent in chosen and chosen[parent] in values for parent, values in parameter.when.items())
 
     def propose(self, suggest: Callable[[Parameter], Any]) -> dict[str, Any]:
@@ -203,7 +203,7 @@ class Space:
                 yield from self.combinations(chosen | {parameter.path: value}, index + 1)
 
     def contains(self, settings: Mapping[str, Any]) -> bool:
-        """Whether `settings` has a possible value for every active parameter, and nothing else."""
+        """Return whether `settings` has a possible value for every active parameter, and nothing else."""
         active = {p.path: p for p in self.parameters if self.is_active(p, settings)}
         return active.keys() == settings.keys() and all(p.contains(settings[path]) for path, p in active.items())
 
@@ -224,7 +224,12 @@ class Space:
 
 
 def difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """What changed between two nested mappings, one line per key (`a.b: 1 -> 2`); empty when equal."""
+    """List the changes between two nested mappings, one line per key (`a.b: 1 -> 2`); empty when equal.
+
+    Args:
+        old, new: the mappings.
+        prefix: of the keys.
+    """
     lines: list[str] = []
     for key in dict.fromkeys([*old, *new]):
         before, after = old.get(key), new.get(key)

@@ -46,11 +46,18 @@ SHARES = {"quantile": 0.5, "resample": 1.0}
 
 
 def load_space(path: Path, method: str, fixed: Mapping[str, Any], preset: Mapping[str, Any] | None = None) -> Space:
-    """Read and check a search space for `method`, on top of a preset and of the settings `fixed` (by dotted path).
+    """Read and check a search space, on top of a preset and of fixed settings.
 
     A searched parameter that is also fixed keeps the fixed value; one that the preset sets is searched.
 
-    Raises: ConfigError, which names the file, the key, the value and what would be accepted.
+    Args:
+        path: the file.
+        method: whose settings are searched.
+        fixed: settings by dotted path.
+        preset: settings that the search starts from.
+
+    Raises:
+        ConfigError: names the file, the key, the value and what would be accepted.
     """
     return _Reader(path, method, fixed, preset or {}).space()
 
@@ -280,7 +287,7 @@ class _Reader:
         }
 
     def ordered(self, parameters: dict[str, Parameter]) -> tuple[Parameter, ...]:
-        """By name, parents first, so that the order in the file changes nothing."""
+        """Sort parameters by name, parents first, so that the order in the file changes nothing."""
         done: dict[str, Parameter] = {}
         rest = dict(sorted(parameters.items()))
         while rest:

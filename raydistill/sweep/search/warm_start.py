@@ -1,4 +1,4 @@
-"""What earlier sweeps found, as far as it tells something about a new one."""
+"""Warm start: results of earlier sweeps, as far as they say something about a new one."""
 
 from __future__ import annotations
 

@@ -223,7 +223,7 @@ class Broker:
         return GroupState(name, self._new_size())
 
     def _may_end(self, group: GroupState) -> bool:
-        """Whether a group without members has been idle for long enough, or the sweep is at its end."""
+        """Return whether a group without members has been idle for long enough, or the sweep is at its end."""
         if self._closing:
             return True
         group.idle_since_s = group.idle_since_s or time.monotonic()

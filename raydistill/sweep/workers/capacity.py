@@ -1,4 +1,4 @@
-"""How many learners a pack takes: as many as memory has room for and as long as one more still shares something."""
+"""Capacity of a pack: as many learners as memory holds, while one more still shares something."""
 
 from __future__ import annotations
 

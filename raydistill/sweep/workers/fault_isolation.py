@@ -53,7 +53,7 @@ class FaultIsolation:
         self.deaths = -1
 
     def held_back(self, key: str) -> bool:
-        """Whether a learner waits outside while the other half of the suspects trains."""
+        """Return whether a learner waits outside while the other half of the suspects trains."""
         return key in self.suspects[max(1, len(self.suspects) // 2) :]
 
     def forget(self, key: str) -> None:

@@ -1,4 +1,4 @@
-"""What the broker knows of one worker group: its members, their packs and its capacity."""
+"""State of one worker group as the broker sees it: its members, their packs and its capacity."""
 
 from __future__ import annotations
 
@@ -43,11 +43,11 @@ class GroupState:
 
     @property
     def room(self) -> int:
-        """How many more members it may have; below zero after memory ran out."""
+        """Number of members that it can still take; below zero after memory ran out."""
         return self.size.capacity - len(self.members)
 
     def holds(self, data: DataConfig) -> bool:
-        """Whether a member has these data settings."""
+        """Return whether a member has these data settings."""
         return any(trial.data == data for trial in self.members.values())
 
     def add(self, trial: JoinedTrial) -> None:

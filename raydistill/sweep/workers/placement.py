@@ -78,7 +78,7 @@ class Placement:
         return len(places) - len(groups)
 
     def _gathers(self, group: GroupState, waiting: Sequence[JoinedTrial], now_s: float) -> bool:
-        """Whether an empty group should wait a little for more trials to come."""
+        """Return whether an empty group should wait a little for more trials to come."""
         enough = group.size.capacity
         if self.expected_trials is not None:
             enough = min(enough, self.expected_trials)
@@ -86,7 +86,7 @@ class Placement:
         return not group.members and len(waiting) < enough and now_s - oldest_s < self.gather_seconds
 
     def _suits(self, trial: JoinedTrial, group: GroupState, groups: Collection[GroupState], now_s: float) -> bool:
-        """Whether no other group is the better place for a trial."""
+        """Return whether no other group is the better place for a trial."""
         if group.holds(trial.data):
             return True
         others = [other for other in groups if other is not group]

@@ -47,7 +47,7 @@ class JoinedTrial:
 
     @property
     def waits(self) -> bool:
-        """Whether it wants an epoch and no group holds it."""
+        """True while it wants an epoch and no group holds it."""
         return self.group is None and self.wants_epoch and not self.leaving
 
     def send(self, result: EpochResult) -> None:

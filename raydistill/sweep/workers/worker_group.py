@@ -74,7 +74,7 @@ async def _until_over(host: Any, run: Awaitable[None]) -> None:
 
 
 def _work(config: dict[str, Any]) -> None:
-    """What every worker runs. Imported there, since neither the host nor Ray Train's controller needs any of it."""
+    """Run a worker. Its imports are here, since neither the host nor Ray Train's controller needs any of them."""
     # docs/architecture.md#torch-free-messages
     from raydistill.sweep.workers.worker_loop import train_loop
 
@@ -83,7 +83,7 @@ def _work(config: dict[str, Any]) -> None:
 
 # docs/architecture.md#drivers-node
 def on_this_node() -> NodeAffinitySchedulingStrategy:
-    """For the actors that a sweep does not survive: they live and end with the driver, not with a worker node."""
+    """Pin the actors that a sweep does not survive: they live and end with the driver, not with a worker node."""
     return NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
 
 
@@ -91,7 +91,14 @@ class GroupHost:
     """Keeps one worker group alive: Ray Train restarts it when a worker dies, learners resume."""
 
     def run(self, name: str, broker: Any, settings: WorkerGroupSettings, storage: str) -> None:
-        """Returns when the broker has closed the group. Raises what ended it; the broker starts another."""
+        """Train until the broker has closed the group. Raises what ended it; the broker starts another.
+
+        Args:
+            name: of the group.
+            broker: the actor.
+            settings: of the group.
+            storage: where Ray Train writes.
+        """
         from ray.train import FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchConfig, TorchTrainer
 

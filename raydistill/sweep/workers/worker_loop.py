@@ -1,4 +1,4 @@
-"""What each worker of a group runs, in Ray Train or beside the broker: `training/worker.py`, directed by the broker."""
+"""Worker inside Ray Train: the loop of `training/worker.py`, directed by the broker."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class BrokerControl:
 
 
 def train_loop(config: dict[str, Any]) -> None:
-    """What every worker of a group runs inside Ray Train, until the broker closes it."""
+    """Run a worker of a group, until the broker closes the group."""
     import ray.train.torch
 
     run_worker(config, ray.train.torch.get_device(), Workers())

@@ -68,12 +68,12 @@ def test_fewer_scores():
 def test_missing_teachers_come_first_side_by_side_where_they_are_alike():
     teacher = replace(PACE, start_seconds=1, prepare_seconds=0, checkpoint_bytes=2**30)
     alike = [MissingTeacher("a", 2, teacher), MissingTeacher("b", 2, teacher)]
-    pace = replace(PACE, teachers_missing=tuple(alike))
-    found = estimate(pace, trials=1, epochs=1, learners=4)
+    timings = replace(PACE, teachers_missing=tuple(alike))
+    found = estimate(timings, trials=1, epochs=1, learners=4)
     assert found.at_most.hours * 3600 == pytest.approx(1 + 2 * 20 + 4 * 15 + 36 + 35)
     assert found.at_most.trial_epochs == 5
     assert found.checkpoint_gib == 2 * (0.5 + 2)
-    assert estimate(pace, trials=1, epochs=1, teachers=[]) == estimate(PACE, trials=1, epochs=1)
+    assert estimate(timings, trials=1, epochs=1, teachers=[]) == estimate(PACE, trials=1, epochs=1)
 
 
 def test_going_on_with_eta_two_is_half_of_all_but_the_first():
@@ -164,7 +164,7 @@ def near_most(smaller, larger):
 
 @settings(deadline=None)
 @given(paces, st.integers(0, 30), st.integers(1, 40), stops, counts, counts, counts)
-def test_more_is_never_cheaper_and_expected_never_above_most(pace, trials, epochs, stop, learners, packs, every):
+def test_more_is_never_cheaper_and_expected_never_above_most(timings, trials, epochs, stop, learners, packs, every):
     sweep = {
         "early_stop": stop,
         "learners": learners,
@@ -174,9 +174,9 @@ def test_more_is_never_cheaper_and_expected_never_above_most(pace, trials, epoch
         "price_per_hour": 2.0,
     }
     found = [
-        estimate(pace, trials=trials, epochs=epochs, **sweep),
-        estimate(pace, trials=trials + 1, epochs=epochs, **sweep),
-        estimate(pace, trials=trials + 1, epochs=epochs, finalists=1, **sweep),
+        estimate(timings, trials=trials, epochs=epochs, **sweep),
+        estimate(timings, trials=trials + 1, epochs=epochs, **sweep),
+        estimate(timings, trials=trials + 1, epochs=epochs, finalists=1, **sweep),
     ]
     for one in found:
         for name in ("trial_epochs", "hours", "accelerator_hours", "money"):
@@ -190,16 +190,16 @@ def test_more_is_never_cheaper_and_expected_never_above_most(pace, trials, epoch
 
 @settings(deadline=None)
 @given(paces, st.integers(1, 16), st.floats(0, 1))
-def test_a_pack_costs_between_one_learner_and_all_alone(pace, learners, scorings):
-    alone, together = (pack_epoch_seconds(pace, k, scorings) for k in (1, learners))
+def test_a_pack_costs_between_one_learner_and_all_alone(timings, learners, scorings):
+    alone, together = (pack_epoch_seconds(timings, k, scorings) for k in (1, learners))
     assert near_most(alone, together) and near_most(together, learners * alone)
 
 
 @settings(deadline=None)
 @given(paces, st.integers(1, 30), st.integers(1, 20), counts, counts)
-def test_company_and_more_packs_never_take_longer(pace, trials, epochs, learners, packs):
+def test_company_and_more_packs_never_take_longer(timings, trials, epochs, learners, packs):
     def hours(**changes):
-        return estimate(pace, trials=trials, epochs=epochs, **changes).at_most.hours
+        return estimate(timings, trials=trials, epochs=epochs, **changes).at_most.hours
 
     assert near_most(hours(learners=learners + 1, packs=packs), hours(learners=learners, packs=packs))
     assert near_most(hours(learners=learners, packs=packs + 1), hours(learners=learners, packs=packs))

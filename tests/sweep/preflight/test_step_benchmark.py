@@ -43,29 +43,31 @@ def listing(root):
 @pytest.mark.parametrize("name", ROWS)
 def test_every_method_is_measured_without_a_trained_teacher(name, tmp_path):
     run, store = settings(name), Store(tmp_path / "artifacts")
-    pace = benchmark_step(run, store, evaluate=evaluate, seconds=0.2)
+    timings = benchmark_step(run, store, evaluate=evaluate, seconds=0.2)
     assert listing(tmp_path) == {}
-    assert pace.shared_seconds > 0 and pace.learner_seconds > 0 and pace.evaluation_seconds > 0
-    assert pace.start_seconds > 0 and pace.checkpoint_seconds > 0
-    assert pace.steps_per_epoch == 100 // 32
+    assert timings.shared_seconds > 0 and timings.learner_seconds > 0 and timings.evaluation_seconds > 0
+    assert timings.start_seconds > 0 and timings.checkpoint_seconds > 0
+    assert timings.steps_per_epoch == 100 // 32
     needed = teacher_configs(run)
     dataset = load_dataset(run.data)
     keys = [key_of("teacher", teachers.provenance(recipe, dataset)) for recipe in needed]
-    assert [(t.key, t.epochs) for t in pace.teachers_missing] == [(key, 3) for key in keys]
-    for missing in pace.teachers_missing:
-        assert missing.pace.steps_per_epoch == 100 // 16 and missing.pace.teachers_missing == ()
+    assert [(t.key, t.epochs) for t in timings.teachers_missing] == [(key, 3) for key in keys]
+    for missing in timings.teachers_missing:
+        assert missing.timings.steps_per_epoch == 100 // 16 and missing.timings.teachers_missing == ()
 
 
 def test_a_pack_that_trains_agrees_on_sizes(tmp_path):
     run = settings("dogo")
-    pace = benchmark_step(run, Store(tmp_path / "artifacts"), evaluate=evaluate, seconds=0.2)
+    timings = benchmark_step(run, Store(tmp_path / "artifacts"), evaluate=evaluate, seconds=0.2)
     pack = Pack(load_dataset(run.data), run.data, evaluate=evaluate)
     pack.add(request("a", run, str(tmp_path / "a")))
     pack.run_epoch()
-    assert pace.checkpoint_bytes == pytest.approx(sum(p.stat().st_size for p in (tmp_path / "a").iterdir()), rel=0.05)
-    assert pace.steps_per_epoch == pack.stream.steps_per_epoch
+    assert timings.checkpoint_bytes == pytest.approx(
+        sum(p.stat().st_size for p in (tmp_path / "a").iterdir()), rel=0.05
+    )
+    assert timings.steps_per_epoch == pack.stream.steps_per_epoch
     weights = pack.learners["a"].parameters
-    assert pace.parameters == sum(weight.numel() for weight in weights)
+    assert timings.parameters == sum(weight.numel() for weight in weights)
 
 
 def test_teachers_in_the_store_are_used_and_left_as_they_are(tmp_path):
@@ -84,17 +86,17 @@ def test_teachers_in_the_store_are_used_and_left_as_they_are(tmp_path):
 
 def test_teachers_that_differ_in_their_seed_are_measured_once(tmp_path, monkeypatch):
     measured = []
-    original = module._StepBenchmark.pace
+    original = module._StepBenchmark.timings
 
     def counted(self, run, seconds, opening):
         measured.append(run.method.name)
         return original(self, run, seconds, opening)
 
-    monkeypatch.setattr(module._StepBenchmark, "pace", counted)
+    monkeypatch.setattr(module._StepBenchmark, "timings", counted)
     run = settings("simreg", teacher={"count": 3})
-    pace = benchmark_step(run, Store(tmp_path / "artifacts"), evaluate=evaluate, seconds=0.1)
-    assert measured == ["simclr", "simreg"] and len(pace.teachers_missing) == 3
-    assert len({missing.pace for missing in pace.teachers_missing}) == 1
+    timings = benchmark_step(run, Store(tmp_path / "artifacts"), evaluate=evaluate, seconds=0.1)
+    assert measured == ["simclr", "simreg"] and len(timings.teachers_missing) == 3
+    assert len({missing.timings for missing in timings.teachers_missing}) == 1
 
 
 def test_a_bank_is_filled_once_and_makes_the_steps_independent_of_the_teacher(tmp_path):
@@ -129,10 +131,10 @@ def test_only_a_sample_is_decoded_and_sizes_are_those_of_all_images(tmp_path, mo
     monkeypatch.setattr(module._StepBenchmark, "_supply", supplied)
     monkeypatch.setattr(module, "SAMPLE", 40)
     run = settings("simclr", data={"limit": None, "cache_gib": cache_gib})
-    pace = benchmark_step(run, Store(tmp_path / "artifacts"), evaluate=evaluate, seconds=0.2)
+    timings = benchmark_step(run, Store(tmp_path / "artifacts"), evaluate=evaluate, seconds=0.2)
     assert 40 <= len(seen) <= 2 * 40 + 20  # of two splits, and of the fingerprint
     whole = load_dataset(run.data)
-    assert pace.steps_per_epoch == len(whole.train) // 32
+    assert timings.steps_per_epoch == len(whole.train) // 32
     assert promises == [len(whole.train)]
 
 
@@ -145,11 +147,11 @@ def test_an_evaluation_of_many_images_is_extrapolated(tmp_path):
         return {}
 
     run = settings("simclr", data={"limit": 1000})
-    pace = benchmark_step(run, Store(tmp_path / "artifacts"), evaluate=slow, seconds=1)
+    timings = benchmark_step(run, Store(tmp_path / "artifacts"), evaluate=slow, seconds=1)
     dataset = load_dataset(run.data)
     everything = len(dataset.train) + len(dataset.val)
     assert max(sizes) <= 260 < everything
-    assert pace.evaluation_seconds == pytest.approx(everything * 1e-3, rel=0.3)
+    assert timings.evaluation_seconds == pytest.approx(everything * 1e-3, rel=0.3)
 
 
 def test_a_share_of_the_batch_is_measured_for_several_workers(tmp_path, monkeypatch):
@@ -161,8 +163,8 @@ def test_a_share_of_the_batch_is_measured_for_several_workers(tmp_path, monkeypa
         return original(self, data, batch_size)
 
     monkeypatch.setattr(module._StepBenchmark, "_stream", watched)
-    pace = benchmark_step(settings("simclr"), Store(tmp_path / "artifacts"), evaluate=evaluate, seconds=1, workers=2)
-    assert shares == [32, 16, 16] and pace.steps_per_epoch == 100 // 32
+    timings = benchmark_step(settings("simclr"), Store(tmp_path / "artifacts"), evaluate=evaluate, seconds=1, workers=2)
+    assert shares == [32, 16, 16] and timings.steps_per_epoch == 100 // 32
 
 
 def test_the_number_of_threads_is_put_back(tmp_path):
@@ -196,6 +198,6 @@ def test_a_batch_is_halved_until_it_can_be_paid_for(share, small_seconds, second
 
 
 def test_a_pace_is_plain_and_hashable(tmp_path):
-    pace = benchmark_step(settings("simreg"), Store(tmp_path / "artifacts"), evaluate=evaluate, seconds=0.1)
-    assert hash(pace) == hash(dataclasses.replace(pace))
-    assert dataclasses.asdict(pace)["teachers_missing"][0]["epochs"] == 3
+    timings = benchmark_step(settings("simreg"), Store(tmp_path / "artifacts"), evaluate=evaluate, seconds=0.1)
+    assert hash(timings) == hash(dataclasses.replace(timings))
+    assert dataclasses.asdict(timings)["teachers_missing"][0]["epochs"] == 3
