@@ -16,10 +16,10 @@ from raydistill.doctor.diagnostics import DiagnosticCheck, run_checks
 from raydistill.errors import RaydistillError
 from raydistill.export import mlflow_source
 from raydistill.records.journal import Journal, read_records
-from raydistill.report.latex import latex
 from raydistill.report.links import links
 from raydistill.report.load import load
-from raydistill.report.markdown import markdown
+from raydistill.report.render.latex import latex
+from raydistill.report.render.markdown import markdown
 from raydistill.report.summary import summarize
 from raydistill.sweep import run
 from raydistill.tracking import client, tracker

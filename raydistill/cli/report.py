@@ -45,7 +45,7 @@ def command(
         typer.echo(listing(sweeps(uri)))
         return
     found = load(uri, sweep)
-    from raydistill.report import write
+    from raydistill.report.render import write
     from raydistill.report.summary import summarize
 
     option = f" --tracking-uri {shlex.quote(redact(uri))}" if tracking_uri else ""

@@ -7,7 +7,7 @@ from ray.tune.schedulers import FIFOScheduler
 from raydistill.records.journal import Journal, TrialRecord, role_of
 from raydistill.sweep.context import Phase
 from raydistill.sweep.driver import Driver
-from raydistill.sweep.finalists import FinalConfig, final_key, seeded
+from raydistill.sweep.final.finalists import FinalConfig, final_key, seeded
 from raydistill.sweep.progress import pluralize
 from raydistill.sweep.search.samplers import FixedProposer, make_proposer, observe_past_trials
 from raydistill.sweep.search.schedulers import make_scheduler

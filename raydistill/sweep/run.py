@@ -27,11 +27,11 @@ from raydistill.redaction import redact, redact_values
 from raydistill.storage import StoragePath
 from raydistill.sweep.checkpoint_retention import CheckpointRetention
 from raydistill.sweep.cluster import connected_cluster
-from raydistill.sweep.conclusion import why_none_finished, write_conclusion
 from raydistill.sweep.driver import Driver, SweepError
 from raydistill.sweep.environment import environment
-from raydistill.sweep.final_scoring import score_finals
-from raydistill.sweep.finalists import make_final_configs, pareto_front, ranked
+from raydistill.sweep.final.conclusion import why_none_finished, write_conclusion
+from raydistill.sweep.final.finalists import make_final_configs, pareto_front, ranked
+from raydistill.sweep.final.scoring import score_finals
 from raydistill.sweep.phases import run_finals, run_search
 from raydistill.sweep.plan import SweepPlan
 from raydistill.sweep.preflight.security import MODE, refuse_open_cluster

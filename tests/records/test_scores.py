@@ -11,7 +11,7 @@ from raydistill.export.resolve import resolve_run
 from raydistill.records.journal import TrialRecord
 from raydistill.records.layout import SCORES_FILE
 from raydistill.records.scores import Scores, identity, read_scores, write_scores
-from raydistill.sweep import final_scoring
+from raydistill.sweep.final import scoring as final_scoring
 from raydistill.training.checkpoint_files import newest
 
 TESTED = {"val_knn": 0.75, "test_knn": 0.25}

@@ -20,7 +20,7 @@ from PIL import Image
 
 from raydistill.report import load
 from raydistill.report.links import links
-from raydistill.report.page import page
+from raydistill.report.render.page import page
 from raydistill.report.summary import summarize
 from raydistill.sweep.search.samplers import make_proposer
 from raydistill.sweep.search.space_parser import load_space

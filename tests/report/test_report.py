@@ -10,9 +10,9 @@ from helpers.sweeps import BOTH, EPOCHS, SPACE, Trial, made_up, params, search, 
 
 from raydistill.records.leaderboard import LeaderboardEntry
 from raydistill.report import frames
-from raydistill.report.latex import latex
-from raydistill.report.markdown import markdown
-from raydistill.report.page import captions, page
+from raydistill.report.render.latex import latex
+from raydistill.report.render.markdown import markdown
+from raydistill.report.render.page import captions, page
 from raydistill.report.summary import summarize
 
 HOSTILE = "</td><script>alert(1)</script><img src=https://x.example/a.png> & \"q\" 'q' $x_1$ 100% #1 {a} ~ ^ \\ | `c`"

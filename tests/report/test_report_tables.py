@@ -5,8 +5,8 @@ import re
 import pytest
 from helpers.sweeps import whole
 
-from raydistill.report.latex import latex
-from raydistill.report.markdown import markdown
+from raydistill.report.render.latex import latex
+from raydistill.report.render.markdown import markdown
 from raydistill.report.summary import summarize
 from raydistill.table import escape_latex
 

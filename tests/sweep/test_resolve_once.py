@@ -11,7 +11,7 @@ from raydistill import config, presets
 from raydistill.artifacts.store import Store
 from raydistill.config import ConfigError, read_yaml
 from raydistill.records.journal import Journal, read_records
-from raydistill.sweep.finalists import make_final_configs
+from raydistill.sweep.final.finalists import make_final_configs
 from raydistill.sweep.plan import SweepPlan
 from raydistill.sweep.preflight.teachers import missing_teachers
 from raydistill.sweep.search.space_parser import load_space

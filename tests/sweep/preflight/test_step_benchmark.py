@@ -16,6 +16,7 @@ from raydistill.data.sources import load_dataset
 from raydistill.evaluation.online import evaluate
 from raydistill.planning.prepare import ensure_teachers
 from raydistill.planning.resolve import teacher_configs, teacher_keys
+from raydistill.sweep.preflight import samples
 from raydistill.sweep.preflight import step_benchmark as module
 from raydistill.sweep.preflight.step_benchmark import affordable, benchmark_step, settled
 from raydistill.training.pack import Pack
@@ -129,7 +130,7 @@ def test_only_a_sample_is_decoded_and_sizes_are_those_of_all_images(tmp_path, mo
 
     monkeypatch.setattr(images, "decode", watched)
     monkeypatch.setattr(module._StepBenchmark, "_supply", supplied)
-    monkeypatch.setattr(module, "SAMPLE", 40)
+    monkeypatch.setattr(samples, "SAMPLE", 40)
     run = settings("simclr", data={"limit": None, "cache_gib": cache_gib})
     timings = benchmark_step(run, Store(tmp_path / "artifacts"), evaluate=evaluate, seconds=0.2)
     assert 40 <= len(seen) <= 2 * 40 + 20  # of two splits, and of the fingerprint

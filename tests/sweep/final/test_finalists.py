@@ -7,7 +7,7 @@ import pytest
 
 from raydistill import config
 from raydistill.records.journal import TrialRecord
-from raydistill.sweep.finalists import FinalConfig, final_key, make_final_configs, seeded
+from raydistill.sweep.final.finalists import FinalConfig, final_key, make_final_configs, seeded
 from raydistill.sweep.plan import SweepPlan
 from raydistill.sweep.search.space_parser import load_space
 from raydistill.sweep.settings import SweepSettings

@@ -8,10 +8,10 @@ from urllib.parse import quote
 
 from raydistill.report import figures
 from raydistill.report.importance import why_none
-from raydistill.report.latex import latex
 from raydistill.report.load import SweepData
-from raydistill.report.markdown import markdown
-from raydistill.report.page import captions, page
+from raydistill.report.render.latex import latex
+from raydistill.report.render.markdown import markdown
+from raydistill.report.render.page import captions, page
 from raydistill.report.summary import SweepSummary
 
 ATTACHED = "report.html"

@@ -12,7 +12,7 @@ from raydistill.records.journal import TrialRecord
 from raydistill.records.leaderboard import LeaderboardEntry
 from raydistill.records.scores import Scores, identity, read_scores, write_scores
 from raydistill.sweep.driver import Driver
-from raydistill.sweep.finalists import FinalConfig
+from raydistill.sweep.final.finalists import FinalConfig
 from raydistill.sweep.settings import LEADERBOARD_SIZE, SweepSettings
 from raydistill.tracking.sync import flatten, log_scores
 from raydistill.training.checkpoint_files import newest

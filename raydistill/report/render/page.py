@@ -8,8 +8,8 @@ from raydistill.report import figures
 from raydistill.report.formatting import heading, short_names
 from raydistill.report.importance import why_none
 from raydistill.report.load import SweepData
+from raydistill.report.render.svg import to_svg
 from raydistill.report.summary import SweepSummary
-from raydistill.report.svg import to_svg
 
 CAPTIONS = {
     "comparison": "Winner and baselines. A circle is a seed, a diamond the mean, a bar the 95 % interval of the mean.",
