@@ -54,7 +54,8 @@ class TestRoundTrip:
 
     def test_a_configuration_alone_is_a_spec_of_before(self):
         spec = TrialSpec.from_dict({"config": config.dump(make("seed").config)})
-        assert spec.teachers is None and not spec.resolved
+        assert spec.teachers is None
+        assert not spec.resolved
 
 
 class TestValidation:
@@ -86,7 +87,8 @@ class TestValidation:
 
 class TestWhatIsDecided:
     def test_without_teachers_from_the_start(self):
-        assert make("simclr").teachers == () and make("simclr").resolved
+        assert make("simclr").teachers == ()
+        assert make("simclr").resolved
 
     def test_teachers_that_are_named_by_their_keys(self):
         named = {"sources": [f"artifact:{KEY}", f"artifact:{LABELS}"]}
@@ -126,6 +128,7 @@ class TestWhatIsDecided:
 def test_trials_share_their_data_where_their_settings_are_equal():
     one = make("seed", (KEY,), data={"batch_size": 16, "cache_gib": 2})
     other = make("simclr", data={"cache_gib": 2.0, "batch_size": 16})
-    assert one.data == other.data and hash(one.data) == hash(other.data)
+    assert one.data == other.data
+    assert hash(one.data) == hash(other.data)
     assert one.data.model_dump_json() == other.data.model_dump_json()
     assert one.data != one.assign({"data.stream_seed": 1}).data

@@ -125,6 +125,7 @@ def _ahead(items: Iterator[T], depth: int) -> Iterator[T]:
                 return ready.put((kind, item), timeout=0.1)
             except Full:
                 continue
+        return None
 
     def produce() -> None:
         torch.set_num_threads(1)  # of this thread alone: a second team of all cores would fight the learners'

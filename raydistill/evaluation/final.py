@@ -107,5 +107,6 @@ def _score(
         seed=config.train.seed,
     )
     scores = {name: sum(values.values()) / len(values) for name, values in nearest.items()}
-    assert probe.test is not None and probe.test_logits is not None
+    assert probe.test is not None
+    assert probe.test_logits is not None
     return scores | {"val_probe": probe.val, "test_probe": probe.test}, probe.test_logits, test_labels

@@ -35,8 +35,11 @@ class ExportError(RaydistillError, RuntimeError):
 
 @dataclass(frozen=True)
 class Exported:
-    """`difference`: the largest between the export's embeddings and the run's on the images `seen`, as a share of the
-    largest entry."""
+    """Written export.
+
+    `difference`: the largest between the export's embeddings and the run's on the images `seen`, as a share of the
+    largest entry.
+    """
 
     folder: Path
     usage: str

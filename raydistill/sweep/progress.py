@@ -9,14 +9,18 @@ from raydistill.records.journal import Outcome
 
 
 class ProgressReporter:
-    """The best is the search's trial that would win now: the last score counts, and once a trial has been trained to
+    """Lines of progress of a running sweep.
+
+    The best is the search's trial that would win now: the last score counts, and once a trial has been trained to
     its end only such trials do, as in the table.
 
     Args:
-        trials: how many there are to run; epochs: the budget of each.
-        later: runs of the final to follow, at full length; `final` says how many they really are.
+        trials: number of trials.
+        epochs: of each trial.
+        metric: which score.
         goal: maximize or minimize the metric.
-        spent: what the sweep has cost, in words.
+        later: runs of the final to follow, at full length; `final` says how many they really are.
+        spent: gives what the sweep has cost, in words.
     """
 
     def __init__(

@@ -50,11 +50,12 @@ class RunFolder:
         return known if known.resolved else spec
 
     def save_spec(self, spec: TrialSpec) -> None:
-        """Write the configuration and the keys beside its checkpoints, so that the other commands take the folder for
-        a run.
+        """Write the configuration and the keys beside its checkpoints.
 
-        Beside those of a longer training it stays as it is. Raises: ConfigError where the folder holds another run,
-        or where more epochs would make another of it.
+        The other commands then take the folder for a run. Those of a longer training stay as they are.
+
+        Raises:
+            ConfigError: the folder holds another run, or more epochs would make another of it.
         """
         before, config = self.existing_config, spec.config
         if before is not None and _but_length(before) != _but_length(config):

@@ -41,6 +41,8 @@ class TrackingError(RaydistillError, RuntimeError):
 
 @dataclass
 class MLflowRun:
+    """Run in MLflow: its id, its start in milliseconds since 1970, and whether it is open."""
+
     id: str
     start_time: int
     running: bool

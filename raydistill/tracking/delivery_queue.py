@@ -19,6 +19,8 @@ FIRST_PAUSE, LONGEST_PAUSE, SECONDS_BETWEEN_WARNINGS = 0.5, 10.0, 60.0
 
 
 class Point(NamedTuple):
+    """Point of a metric: its name, value, time in milliseconds since 1970, and step."""
+
     key: str
     value: float
     timestamp: int

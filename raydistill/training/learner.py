@@ -140,8 +140,10 @@ class Learner:
             self.offsets.append((self.epoch, stream_epoch - self.epoch))
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything the next epoch depends on, with the metrics of the last, and what trained it: the kind of
-        device, and the most workers of any epoch."""
+        """Return everything that the next epoch depends on, and the metrics of the last.
+
+        With them goes what trained it: the kind of device, and the most workers of any epoch.
+        """
         return {
             "given": plain_context(self.inputs.context),
             "method": self.method.state_dict(),

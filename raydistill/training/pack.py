@@ -166,8 +166,11 @@ class Pack:
         return learner
 
     def _is_due(self, learner: Learner, epoch: int) -> bool:
-        """A learner resumed one epoch ahead of its neighbours waits; any other takes what comes. A replay beside
-        replays waits for the very epoch."""
+        """Return whether a learner trains this epoch of the stream.
+
+        One that was resumed an epoch ahead of its neighbours waits; any other takes what comes. A run that reproduces
+        its offsets beside others of its kind waits for the very epoch.
+        """
         wanted = learner.stream_epoch(learner.epoch)
         if wanted is not None and self._replays():
             return wanted == epoch
@@ -257,8 +260,10 @@ class Pack:
         scores: dict[str, float] | Exception | None,
         took: float,
     ) -> EpochResult:
-        """A learner's metrics, and its checkpoint. `scores`: None where none were due; `took`: its share of their
-        seconds."""
+        """Report a learner's metrics, and write its checkpoint.
+
+        `scores`: None where none were due; `took`: its share of their seconds.
+        """
         began = time.perf_counter()
         try:
             if isinstance(scores, Exception):

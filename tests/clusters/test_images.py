@@ -49,7 +49,8 @@ def test_images_are_pinned_and_not_roots(name):
     steps = instructions(name)
     known = {"FROM", "ENV", "WORKDIR", "COPY", "RUN", "USER", "EXPOSE", "CMD"}
     assert {step for step, _ in steps} <= known
-    assert steps[0][0] == "FROM" and pinned(steps[0][1])
+    assert steps[0][0] == "FROM"
+    assert pinned(steps[0][1])
     assert [int(user) for step, user in steps if step == "USER"][-1] > 0
     context = ROOT if name == "Dockerfile" else CLUSTERS / "mlflow"
     ignored = (ROOT / ".dockerignore").read_text().splitlines()
@@ -85,7 +86,8 @@ def test_versions_are_those_that_ci_ran():
         assert pinned(image), image
         if image.startswith("rayproject/ray:"):
             version, python = image.partition(":")[2].split("-")
-            assert version == PINS["ray"] and python == "py311"
+            assert version == PINS["ray"]
+            assert python == "py311"
         if "/raydistill:" in image:
             assert image.endswith(f":{__version__}")
         if image.startswith("raydistill-mlflow:"):

@@ -43,7 +43,8 @@ def test_a_planted_wrong_field_is_refused(plant):
     cluster, job = load("kuberay-cluster"), load("kuberay-job")
     plant(cluster["spec"])
     plant(job["spec"]["rayClusterSpec"])
-    assert faults(cluster, "RayCluster") and faults(job, "RayJob")
+    assert faults(cluster, "RayCluster")
+    assert faults(job, "RayJob")
 
 
 @pytest.mark.parametrize("name", ["kuberay-cluster", "kuberay-job"])
@@ -56,7 +57,8 @@ def test_kuberay_scales_from_nothing_and_runs_as_nobody_special(name):
     assert group["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == "1"
     for part in (cluster["headGroupSpec"], group):
         pod = part["template"]["spec"]
-        assert pod["securityContext"]["runAsNonRoot"] and pod["securityContext"]["runAsUser"] > 0
+        assert pod["securityContext"]["runAsNonRoot"]
+        assert pod["securityContext"]["runAsUser"] > 0
         assert all(c["securityContext"]["allowPrivilegeEscalation"] is False for c in pod["containers"])
         assert [v["persistentVolumeClaim"]["claimName"] for v in pod["volumes"]] == ["raydistill"]
     assert load("kuberay-storage")["metadata"]["name"] == "raydistill"
@@ -64,7 +66,8 @@ def test_kuberay_scales_from_nothing_and_runs_as_nobody_special(name):
 
 def test_the_job_cleans_up_after_itself():
     job = load("kuberay-job")["spec"]
-    assert job["shutdownAfterJobFinishes"] is True and job["ttlSecondsAfterFinished"] > 0
+    assert job["shutdownAfterJobFinishes"] is True
+    assert job["ttlSecondsAfterFinished"] > 0
     assert isinstance(yaml.safe_load(job["runtimeEnvYAML"])["env_vars"], dict)
     assert not set("&;|`$") & set(job["entrypoint"]), "one plain command"
     assert job["entrypoint"].split()[1] == f"{dict(instructions('Dockerfile'))['WORKDIR']}/sweep.py"

@@ -35,16 +35,20 @@ def test_the_environment_that_the_guide_writes_is_all_that_compose_asks_for():
 
 def test_mlflow_checks_hosts_and_people():
     alone, team = server("mlflow/serve.sh"), server("mlflow/serve-team.sh")
-    assert alone["host"] == "127.0.0.1" and "*" not in alone["allowed_hosts"]
-    assert team["app_name"] == "basic-auth" and team["allowed_hosts"] == "$MLFLOW_SERVER_ALLOWED_HOSTS"
-    assert not alone["disable_security_middleware"] and not team["disable_security_middleware"]
+    assert alone["host"] == "127.0.0.1"
+    assert "*" not in alone["allowed_hosts"]
+    assert team["app_name"] == "basic-auth"
+    assert team["allowed_hosts"] == "$MLFLOW_SERVER_ALLOWED_HOSTS"
+    assert not alone["disable_security_middleware"]
+    assert not team["disable_security_middleware"]
     auth = configparser.ConfigParser()
     auth.read_string(text("mlflow/auth.ini"))
     assert "admin_password" not in auth["mlflow"]
     for uri in (auth["mlflow"]["database_uri"], team["backend_store_uri"]):
         parts = urlsplit(uri)
         assert parts.scheme == "postgresql+psycopg2", "without a driver SQLAlchemy takes one that is not in the image"
-        assert parts.username == "mlflow" and parts.password is None
+        assert parts.username == "mlflow"
+        assert parts.password is None
     for name in ("mlflow/serve.sh", "mlflow/serve-team.sh"):
         assert "MLFLOW_ALLOW_PICKLE_DESERIALIZATION=false" in text(name)
 

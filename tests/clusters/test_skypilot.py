@@ -51,7 +51,8 @@ def test_skypilots_fields():
     assert task.keys() <= SKY_TASK
     choices = task["resources"]["ordered"]
     assert task["resources"].keys() | {key for choice in choices for key in choice} <= SKY_RESOURCES
-    assert choices[0]["use_spot"] and not choices[-1]["use_spot"]
+    assert choices[0]["use_spot"]
+    assert not choices[-1]["use_spot"]
     assert "ports" not in task["resources"]
     assert all(value is None for value in task["secrets"].values()), "given at launch, from the environment"
 

@@ -60,7 +60,8 @@ def test_every_sweep_that_is_typed_is_one_that_the_command_takes():
         if given["name"]:
             assert given["gpu"], f"{name}: no GPU is there at the start"
         seen.append(name)
-    assert {"slurm.sh", "skypilot run", "kuberay-job"} <= set(seen) and len(seen) > 8
+    assert {"slurm.sh", "skypilot run", "kuberay-job"} <= set(seen)
+    assert len(seen) > 8
 
 
 @pytest.mark.parametrize(

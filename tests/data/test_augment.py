@@ -14,7 +14,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("recipe", list(RECIPES))
-@pytest.mark.parametrize("height,width,size", [(32, 32, 32), (21, 37, 12), (9, 5, 19)])
+@pytest.mark.parametrize(("height", "width", "size"), [(32, 32, 32), (21, 37, 12), (9, 5, 19)])
 def test_a_view_does_not_depend_on_its_batch(recipe, height, width, size):
     images = noise(23, height, width)
     whole = view(images, recipe, size=size)
@@ -64,7 +64,8 @@ def test_form_of_the_result():
     images = noise(3, 16, 16)
     before = images.clone()
     out = view(images, "simclr", size=20)
-    assert out.shape == (3, 3, 20, 20) and out.dtype == torch.float32
+    assert out.shape == (3, 3, 20, 20)
+    assert out.dtype == torch.float32
     assert out.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(images, before)
     assert view(images, "swav_small", size=28).shape == (3, 3, 12, 12)
@@ -77,7 +78,8 @@ def test_blur_of_dogos_recipes_starts_at_224():
     sharp[..., 4:] = 255
     sharp = sharp.repeat_interleave(28, 2).repeat_interleave(28, 3)
     for recipe in ("simclr", "simsiam_dogo"):
-        assert RECIPES[recipe].blur_min_size == 224 and RECIPES[recipe].blur_p == 0.5
+        assert RECIPES[recipe].blur_min_size == 224
+        assert RECIPES[recipe].blur_p == 0.5
     RECIPES["late_blur"] = AugmentationRecipe(scale=(1, 1), ratio=(1, 1), flip_p=0, blur_p=1.0, blur_min_size=224)
     try:
         assert_close(view(sharp[:2, :, ::2, ::2], "late_blur", size=112), sharp[:2, :, ::2, ::2] / 255, 1e-6)
@@ -87,7 +89,7 @@ def test_blur_of_dogos_recipes_starts_at_224():
 
 
 @pytest.mark.parametrize(
-    "images,indices,recipe,words",
+    ("images", "indices", "recipe", "words"),
     [
         (noise(2, 8, 8), [0, 1], "simlcr", "simlcr.*simclr"),
         (noise(2, 8, 8), [0], "simclr", "2 images with 1 indices"),
@@ -121,4 +123,5 @@ def test_any_image_gives_finite_values_in_range(height, width, size, recipe, fil
         images.fill_(fill)
     out = view(images, recipe, size=size, seed=seed, indices=[0, 2**40, seed])
     assert torch.isfinite(out).all()
-    assert out.min() >= -1e-5 and out.max() <= 1 + 1e-5
+    assert out.min() >= -1e-5
+    assert out.max() <= 1 + 1e-5

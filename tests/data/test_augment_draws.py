@@ -17,7 +17,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.mark.parametrize("recipe", ["simclr", "moco2", "swav_small"])
-@pytest.mark.parametrize("height,width", [(100, 100), (60, 200)])
+@pytest.mark.parametrize(("height", "width"), [(100, 100), (60, 200)])
 def test_crop_law_is_torchvisions(recipe, height, width):
     torch.manual_seed(0)
     chosen = RECIPES[recipe]
@@ -33,10 +33,11 @@ def test_crop_law_is_torchvisions(recipe, height, width):
         lambda b: b[:, 1],
     ):
         assert stats.ks_2samp(measure(ours), measure(theirs)).pvalue > 1e-3
-    assert (ours[:, :2] >= 0).all() and (ours[:, :2] + ours[:, 2:] <= [height, width]).all()
+    assert (ours[:, :2] >= 0).all()
+    assert (ours[:, :2] + ours[:, 2:] <= [height, width]).all()
 
 
-@pytest.mark.parametrize("height,width", [(4, 40), (40, 4), (7, 9)])
+@pytest.mark.parametrize(("height", "width"), [(4, 40), (40, 4), (7, 9)])
 def test_crop_fallback_is_torchvisions(height, width):
     """A share of the area above one never fits, so every attempt fails."""
     law = v2.RandomResizedCrop(1, scale=(2.0, 3.0))
@@ -49,7 +50,8 @@ def test_padded_crop_is_uniform_over_nine_offsets():
     boxes = crop_boxes(RECIPES["cifar_sup"], draws("cifar_sup"), np.array([[32, 32]] * COUNT))
     for axis in (0, 1):
         counts = np.bincount(boxes[:, axis] + 4, minlength=9)
-        assert len(counts) == 9 and stats.chisquare(counts).pvalue > 1e-3
+        assert len(counts) == 9
+        assert stats.chisquare(counts).pvalue > 1e-3
 
 
 @pytest.mark.parametrize("recipe", ["simclr", "moco1", "byol1"])
@@ -63,17 +65,21 @@ def test_jitter_law_is_torchvisions(recipe):
     for place, name in enumerate(names):
         assert stats.ks_2samp(factors[:, place], [float(p[name]) for p in params]).pvalue > 1e-3
     counts = np.unique(order, axis=0, return_counts=True)[1]
-    assert len(counts) == 24 and stats.chisquare(counts).pvalue > 1e-3
+    assert len(counts) == 24
+    assert stats.chisquare(counts).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("recipe,rate", [("simclr", 0.2), ("moco1", 0.2), ("simsiam_dogo", 1 - 0.8**2), ("weak", 0.0)])
+@pytest.mark.parametrize(
+    ("recipe", "rate"),
+    [("simclr", 0.2), ("moco1", 0.2), ("simsiam_dogo", 1 - 0.8**2), ("weak", 0.0)],
+)
 def test_grey_rate(recipe, rate):
     """DoGo's SimSiam has two independent chances of 0.2, neither bound to the jitter's 0.8."""
     grey = int(is_grey(RECIPES[recipe], draws(recipe)).sum())
     assert stats.binomtest(grey, COUNT, rate).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("recipe,rate", [("byol1", 0.0), ("byol2", 0.2)])
+@pytest.mark.parametrize(("recipe", "rate"), [("byol1", 0.0), ("byol2", 0.2)])
 def test_solarize_rate(recipe, rate):
     """White images: solarised ones are black, whatever the crop; jitter only darkens white."""
     count = 600
@@ -82,7 +88,7 @@ def test_solarize_rate(recipe, rate):
     assert stats.binomtest(solarized, count, rate).pvalue > 1e-3
 
 
-@pytest.mark.parametrize("recipe,rate", [("moco1", 1.0), ("simclr", 0.8), ("weak", 0.0)])
+@pytest.mark.parametrize(("recipe", "rate"), [("moco1", 1.0), ("simclr", 0.8), ("weak", 0.0)])
 def test_jitter_rate(recipe, rate):
     """One colour throughout: only jitter or grey can change it, and grey is told apart by its channels."""
     count = 1500
@@ -138,7 +144,8 @@ def test_flip_and_blur_rates():
 
 def test_uniforms_are_uniform_and_independent():
     numbers = draws("simclr")("area", 10)
-    assert numbers.min() >= 0 and numbers.max() < 1
+    assert numbers.min() >= 0
+    assert numbers.max() < 1
     assert stats.kstest(numbers.ravel(), "uniform").pvalue > 1e-3
     others = draws("simclr")("ratio", 10), draws("moco2")("area", 10), draws("simclr", seed=1)("area", 10)
     for other in (*others, np.roll(numbers, 1, axis=0), np.roll(numbers, 1, axis=1)):

@@ -14,7 +14,9 @@ from raydistill.data.augment import RECIPES, crop_boxes, evaluate_view, jitter_p
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
-@pytest.mark.parametrize("height,width,size", [(40, 33, 32), (8, 8, 32), (90, 70, 24), (32, 32, 32), (5, 200, 16)])
+@pytest.mark.parametrize(
+    ("height", "width", "size"), [(40, 33, 32), (8, 8, 32), (90, 70, 24), (32, 32, 32), (5, 200, 16)]
+)
 def test_resample_equals_resized_crop(height, width, size):
     images = noise(6, height, width)
     boxes = crop_boxes(RECIPES["simclr"], draws("simclr", 6), np.array([[height, width]] * 6))
@@ -43,7 +45,9 @@ def test_padded_crop_equals_torchvision():
         assert_close(ours[:, k], tv.crop(padded[k], top + 4, left + 4, height, width), 1e-6)
 
 
-@pytest.mark.parametrize("height,width,size", [(32, 32, 32), (8, 8, 32), (70, 50, 96), (300, 201, 112), (40, 60, 224)])
+@pytest.mark.parametrize(
+    ("height", "width", "size"), [(32, 32, 32), (8, 8, 32), (70, 50, 96), (300, 201, 112), (40, 60, 224)]
+)
 def test_evaluation_view_equals_torchvision(height, width, size):
     images = noise(2, height, width)
     floats = images.double() / 255
@@ -55,7 +59,7 @@ def test_evaluation_view_equals_torchvision(height, width, size):
 
 
 @pytest.mark.parametrize(
-    "place,reference,low,high",
+    ("place", "reference", "low", "high"),
     [
         (pixels.BRIGHTNESS, tv.adjust_brightness, 0.2, 1.8),
         (pixels.CONTRAST, tv.adjust_contrast, 0.2, 1.8),
@@ -95,7 +99,7 @@ def test_greyscale_and_solarize_equal_torchvision():
     assert_close(pixels.solarize(planes).transpose(0, 1), tv.solarize(images, 128).float() / 255)
 
 
-@pytest.mark.parametrize("size,kernel", [(4, 3), (32, 3), (64, 7), (96, 9), (224, 23)])
+@pytest.mark.parametrize(("size", "kernel"), [(4, 3), (32, 3), (64, 7), (96, 9), (224, 23)])
 def test_blur_equals_torchvision(size, kernel):
     images = noise(3, size, size)
     sigma = np.array([0.1, 0.7, 2.0])
@@ -105,7 +109,7 @@ def test_blur_equals_torchvision(size, kernel):
         assert_close(ours[:, k], tv.gaussian_blur(images[k].double() / 255, [kernel] * 2, [sigma[k]]))
 
 
-@pytest.mark.parametrize("size,expected", [(32, 0.4914), (64, 0.4802), (96, 0.5), (8, 0.485), (224, 0.485)])
+@pytest.mark.parametrize(("size", "expected"), [(32, 0.4914), (64, 0.4802), (96, 0.5), (8, 0.485), (224, 0.485)])
 def test_normalization(size, expected):
     images = noise(2, size, size)
     mean, std = normalization("any", size)

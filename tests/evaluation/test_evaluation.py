@@ -225,7 +225,8 @@ def test_embedding_leaves_the_encoder_as_it_was():
     assert torch.equal(torch.get_rng_state(), state)
     assert features.shape == (6, 3)
     assert not features.is_inference()
-    assert encoder.training and encoder[3].training
+    assert encoder.training
+    assert encoder[3].training
     assert not encoder[2].training
     assert all(torch.equal(before[k], v) for k, v in encoder.state_dict().items())
     with pytest.raises(ValueError, match="no images"):

@@ -35,7 +35,8 @@ def test_without_limits_it_never_ends_and_has_no_money():
     budget, now = make()
     now[0] += 1e9
     budget.trained(10**6)
-    assert budget.exhausted() == "" and budget.spent().money is None
+    assert budget.exhausted() == ""
+    assert budget.spent().money is None
 
 
 def test_the_final_is_kept_back_at_the_pace_so_far():

@@ -92,7 +92,8 @@ def test_running_protected_and_best_trials_stay_and_one_warning_says_so(tmp_path
         assert retention.on_trial_end("worse", 0.5, True) == ["worse"]
         retention.on_trial_end("best", 0.9, True)
     assert kept(tmp_path) == ["best", "donor", "running", "teacher-1"]
-    assert len(caplog.records) == 1 and "more than" in caplog.text
+    assert len(caplog.records) == 1
+    assert "more than" in caplog.text
 
 
 def test_a_trial_that_runs_again_is_running(tmp_path):
@@ -132,7 +133,8 @@ def test_what_a_population_copies_from_counts(tmp_path):
 
 def test_files_that_are_gone_and_a_missing_sweep_are_passed_over(tmp_path):
     retention = CheckpointRetention(tmp_path / "none", 0.0)
-    assert retention.on_trial_end("a", None, False) == [] and retention.total() == 0
+    assert retention.on_trial_end("a", None, False) == []
+    assert retention.total() == 0
 
 
 def test_another_process_may_delete_the_same_files(tmp_path, monkeypatch):

@@ -8,7 +8,8 @@ from raydistill.sweep.environment import environment
 def test_it_names_versions_and_machine():
     found = environment()
     assert found["torch"].startswith(torch.__version__.split("+")[0])
-    assert found["cpu"] and found["gpu"]
+    assert found["cpu"]
+    assert found["gpu"]
 
 
 def test_a_gpu_that_cuda_cannot_use_is_none(monkeypatch):

@@ -59,7 +59,8 @@ def test_parent_and_children(store: str, opened: Callable[..., Tracker]) -> None
     found = runs(tracker, store)
     assert set(found) == {"sweep-1", "t0"}
     parent, child = found["sweep-1"], found["t0"]
-    assert parent.info.run_id == tracker.parent_id and parent.info.status == "RUNNING"
+    assert parent.info.run_id == tracker.parent_id
+    assert parent.info.status == "RUNNING"
     assert parent.data.params == {"data.source": "digits", "trials": "2"}
     assert parent.data.metrics == {"winner": 0.5}
     assert {"raydistill.method": "dogo", "raydistill.winner": "t0"}.items() <= parent.data.tags.items()
@@ -67,8 +68,10 @@ def test_parent_and_children(store: str, opened: Callable[..., Tracker]) -> None
     tags |= {"mlflow.parentRunId": tracker.parent_id, "mlflow.runName": "t0", "raydistill.outcome": "finished"}
     assert tags.items() <= child.data.tags.items()
     assert len(child.data.params) == 154
-    assert child.data.params["train.lr"] == "0.0003" and child.data.params["train.clip_norm"] == "none"
-    assert child.data.params["eval.ks"] == "[1, 2]" and child.data.params["method.name"] == "x" * 6000
+    assert child.data.params["train.lr"] == "0.0003"
+    assert child.data.params["train.clip_norm"] == "none"
+    assert child.data.params["eval.ks"] == "[1, 2]"
+    assert child.data.params["method.name"] == "x" * 6000
     assert history(store, child, "loss") == [(1, 1.0), (2, 0.5), (3, 1 / 3)]
     assert set(child.data.metrics) == {"loss"}
 
@@ -147,7 +150,8 @@ def test_resume_reopens_ended_runs(store: str, opened: Callable[..., Tracker]) -
 
 def test_sweeps_of_one_experiment_stay_apart(store: str, opened: Callable[..., Tracker]) -> None:
     one, two = opened(), opened(sweep="sweep-2")
-    assert one.experiment_id == two.experiment_id and one.parent_id != two.parent_id
+    assert one.experiment_id == two.experiment_id
+    assert one.parent_id != two.parent_id
     for tracker in (one, two):
         tracker.start_trial("t", {})
         assert tracker.flush()

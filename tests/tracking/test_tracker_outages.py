@@ -46,7 +46,8 @@ def test_a_call_carries_at_most_1000_metrics(
     recorder.calls.clear()
     recorder.error = None
     assert tracker.flush()
-    assert max(recorder.calls) == 1000 and len(recorder.calls) < 10
+    assert max(recorder.calls) == 1000
+    assert len(recorder.calls) < 10
     assert len(runs(tracker, store)["sweep-1"].data.metrics) == 1300
 
 
@@ -72,7 +73,8 @@ def test_an_outage_loses_and_doubles_nothing(
     found = runs(tracker, store)
     for key in ("before", "during"):
         assert history(store, found[key], "loss") == [(step, float(step)) for step in range(50)]
-    assert found["before"].info.status == "KILLED" and found["during"].data.params == {"train.lr": "0.1"}
+    assert found["before"].info.status == "KILLED"
+    assert found["during"].data.params == {"train.lr": "0.1"}
 
 
 @pytest.mark.fault(11)

@@ -1,5 +1,8 @@
-"""An MLflow model whose `predict` takes images. Its code is a file and its weights are `torch.export`'s program, so
-that prediction needs torch and Pillow but not raydistill."""
+"""MLflow model whose `predict` takes images.
+
+Its code is a file and its weights are `torch.export`'s program, so that prediction needs torch and Pillow but not
+raydistill.
+"""
 
 from __future__ import annotations
 

@@ -57,9 +57,12 @@ def learning_curves(sweep: SweepData) -> Figure:
 
 
 def budget(sweep: SweepData) -> Figure:
-    """Left: the epochs that each trial was trained, of all that it could have had. Middle and right: the seconds that
+    """Draw what training took.
+
+    Left: the epochs that each trial was trained, of all that it could have had. Middle and right: the seconds that
     a learner's step takes, and the images that all learners together are trained on per second, by learners in the
-    pack."""
+    pack.
+    """
     figure, (left, middle, right) = style.grid_of(1, 3, 2.9)
     _saved(left, sweep)
     _pace(middle, right, sweep)

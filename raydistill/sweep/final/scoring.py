@@ -64,8 +64,10 @@ def score_finals(
 
 
 def _scored(driver: Driver, records: list[TrialRecord], settings: SweepSettings) -> dict[str, dict[str, float]]:
-    """Scores of each trial by its key, all at once; those of before a resume are read again, unless the trial was
-    trained on since."""
+    """Score trials by their keys, all at once.
+
+    Scores of before a resume are read again, unless the trial was trained on since.
+    """
     task = ray.remote(num_cpus=1, num_gpus=1 if settings.gpu else 0)(score)
     pending, scores = {}, {}
     for record in records:

@@ -23,8 +23,11 @@ class Cost:
 
 @dataclass(frozen=True)
 class CostEstimate:
-    """`expected` with early stopping as it goes on average, `at_most` if it stops nothing; `checkpoint_gib` of
-    all trials at the end."""
+    """Estimated cost of a sweep.
+
+    `expected` with early stopping as it goes on average, `at_most` if it stops nothing; `checkpoint_gib` of
+    all trials at the end.
+    """
 
     expected: Cost
     at_most: Cost

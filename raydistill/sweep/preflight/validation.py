@@ -34,8 +34,7 @@ def check_teacher(base: Config, paths: list[str]) -> None:
 
 
 def preflight(plan: SweepSettings, notify: Callable[[str], None], *, own_space: bool = False) -> SweepSettings:
-    """Open the data, take the teachers in and build the method once, so that what cannot work is said before
-    Ray starts.
+    """Open the data, take the teachers in and build the method once, before Ray starts.
 
     Args:
         plan: what is to run.

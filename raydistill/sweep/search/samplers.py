@@ -72,13 +72,15 @@ class FixedProposer:
 
 # docs/architecture.md#optuna-without-optunasearch
 class BayesProposer:
-    """Optuna, asked and told. Early-stopped trials are told as pruned with their curve, failed ones as failed, so
-    that no score of a short budget passes for a full one; no trial is left running.
+    """Search by one of Optuna's samplers.
+
+    Early-stopped trials are reported as pruned with their curve, failed ones as failed, so that no score of a short
+    budget passes for a full one; no trial is left running.
 
     tpe: multivariate, with constant liar. gp: a Gaussian process. cmaes: for real numbers, other parameters are
     drawn at random. nsga2: genetic, for several metrics.
 
-    The study lives in a file of the sweep's directory, and a resumed sweep goes on with it; where that is no
+    The study is a file in the sweep's directory, and a resumed sweep goes on with it; where that is no
     directory of this machine, `remember` makes it anew.
     """
 

@@ -189,7 +189,8 @@ def perturbed(parameter: Parameter, value: Any, resample: float, rng: random.Ran
     if parameter.values:
         index = parameter.values.index(value) + rng.choice((-1, 1))
         return parameter.values[min(max(index, 0), len(parameter.values) - 1)]
-    assert parameter.low is not None and parameter.high is not None
+    assert parameter.low is not None
+    assert parameter.high is not None
     moved = min(max(value * rng.choice(FACTORS), parameter.low), parameter.high)
     return moved if parameter.q is None else parameter.round(moved)
 

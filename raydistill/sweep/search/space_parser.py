@@ -251,6 +251,7 @@ class _Reader:
             except ValueError:
                 break
         self.fail(key, raw, str(problem))
+        return None
 
     def bounds(self, path: str, distribution: str, raw: Spec) -> tuple[float, float, float | None]:
         key, annotation = f"parameters.{path}", self.fields[path]
@@ -338,8 +339,11 @@ class _Reader:
 
 
 def changeable(space: Space, fields: Mapping[str, Any]) -> tuple[Parameter, ...]:
-    """The parameters that a population changes while it trains: real numbers. What decides shapes and data (whole
-    numbers, names, lists) travels with the weights. pb2 needs ranges, and parameters that are always active."""
+    """Return the parameters that a population changes while it trains: real numbers.
+
+    What decides shapes and data (whole numbers, names, lists) travels with the weights. pb2 needs ranges, and
+    parameters that are always active.
+    """
     ranges = space.population is not None and space.population.type == "pb2"
     return tuple(
         p

@@ -40,8 +40,11 @@ class SweepTrainable(tune.Trainable):
         self.joined = False
 
     def step(self) -> dict[str, Any]:
-        """One epoch. A failed learner ends its trial in order, with the cause as `failure`: after an
-        exception Tune 2.60 may hand the actor to the next trial and never step it."""
+        """Train one epoch.
+
+        A failed learner ends its trial in order, with the cause as `failure`: after an exception Tune 2.60 may hand the
+        actor to the next trial and never step it.
+        """
         # docs/architecture.md#joining-with-the-first-step
         if not self.joined:
             request = JoinRequest(self.key, self.spec, str(self.directory), last_delivered_epoch=self.epoch)
@@ -61,8 +64,10 @@ class SweepTrainable(tune.Trainable):
         return True
 
     def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """The learner's own checkpoints are in its directory; Tune needs to know whose they are, and for a
-        population what they hold."""
+        """Write whose checkpoint this is, and for a population what it holds.
+
+        The learner's own checkpoints are in its directory.
+        """
         folder = Path(checkpoint_dir)
         (folder / POINTER).write_text(json.dumps({"key": self.key, "epoch": self.epoch}))
         if self.carry and (state := newest(self.directory)) is not None:

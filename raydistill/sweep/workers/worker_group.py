@@ -21,8 +21,11 @@ CPUS_PER_WORKER = 0.9  # of a worker: trials hold a thousandth of a core each, a
 
 @dataclass(frozen=True)
 class WorkerGroupSettings:
-    """`workers` of a group, or with `most` as many as there are resources for, looked at every `resize_seconds`;
-    `threads` of torch in each CPU worker, one GPU per worker where `gpu`."""
+    """Settings of a worker group.
+
+    `workers`, or with `most` as many as there are resources for, looked at every `resize_seconds`; `threads` of torch
+    in each CPU worker, one GPU per worker where `gpu`.
+    """
 
     workers: int = 1
     most: int | None = None

@@ -46,15 +46,19 @@ def test_every_method_is_measured_without_a_trained_teacher(name, tmp_path):
     run, store = settings(name), Store(tmp_path / "artifacts")
     timings = benchmark_step(run, store, evaluate=evaluate, seconds=0.2)
     assert listing(tmp_path) == {}
-    assert timings.shared_seconds > 0 and timings.learner_seconds > 0 and timings.evaluation_seconds > 0
-    assert timings.start_seconds > 0 and timings.checkpoint_seconds > 0
+    assert timings.shared_seconds > 0
+    assert timings.learner_seconds > 0
+    assert timings.evaluation_seconds > 0
+    assert timings.start_seconds > 0
+    assert timings.checkpoint_seconds > 0
     assert timings.steps_per_epoch == 100 // 32
     needed = teacher_configs(run)
     dataset = load_dataset(run.data)
     keys = [key_of("teacher", teachers.provenance(recipe, dataset)) for recipe in needed]
     assert [(t.key, t.epochs) for t in timings.teachers_missing] == [(key, 3) for key in keys]
     for missing in timings.teachers_missing:
-        assert missing.timings.steps_per_epoch == 100 // 16 and missing.timings.teachers_missing == ()
+        assert missing.timings.steps_per_epoch == 100 // 16
+        assert missing.timings.teachers_missing == ()
 
 
 def test_a_pack_that_trains_agrees_on_sizes(tmp_path):
@@ -79,7 +83,8 @@ def test_teachers_in_the_store_are_used_and_left_as_they_are(tmp_path):
     time.sleep(0.02)
     (missing,) = benchmark_step(run, store, evaluate=evaluate, seconds=0.2).teachers_missing
     (there,) = teacher_keys(one, load_dataset(run.data))
-    assert missing.key != there and missing.epochs == 1
+    assert missing.key != there
+    assert missing.epochs == 1
     given = one.model_copy(update={"teacher": one.teacher.model_copy(update={"sources": (f"artifact:{there}",)})})
     assert benchmark_step(given, store, evaluate=evaluate, seconds=0.2).teachers_missing == ()
     assert listing(tmp_path) == before
@@ -96,7 +101,8 @@ def test_teachers_that_differ_in_their_seed_are_measured_once(tmp_path, monkeypa
     monkeypatch.setattr(module._StepBenchmark, "timings", counted)
     run = settings("simreg", teacher={"count": 3})
     timings = benchmark_step(run, Store(tmp_path / "artifacts"), evaluate=evaluate, seconds=0.1)
-    assert measured == ["simclr", "simreg"] and len(timings.teachers_missing) == 3
+    assert measured == ["simclr", "simreg"]
+    assert len(timings.teachers_missing) == 3
     assert len({missing.timings for missing in timings.teachers_missing}) == 1
 
 
@@ -165,7 +171,8 @@ def test_a_share_of_the_batch_is_measured_for_several_workers(tmp_path, monkeypa
 
     monkeypatch.setattr(module._StepBenchmark, "_stream", watched)
     timings = benchmark_step(settings("simclr"), Store(tmp_path / "artifacts"), evaluate=evaluate, seconds=1, workers=2)
-    assert shares == [32, 16, 16] and timings.steps_per_epoch == 100 // 32
+    assert shares == [32, 16, 16]
+    assert timings.steps_per_epoch == 100 // 32
 
 
 def test_the_number_of_threads_is_put_back(tmp_path):

@@ -188,7 +188,8 @@ def test_a_group_closes_when_the_last_learner_has_left():
         boundary = asyncio.create_task(broker.boundary("p", [EpochResult("a", 1)]))
         await asks[0]
         await asyncio.sleep(0.05)
-        assert not boundary.done() and not closing.done()
+        assert not boundary.done()
+        assert not closing.done()
         await broker.leave("a")
         assert (await boundary).close
         await closing

@@ -34,7 +34,8 @@ def test_a_member_is_removed_with_its_last_result_only():
     assert trial.group == "p"
     made.deliver(EpochResult("a", 2, done=True))
     made.deliver(EpochResult("a", 3))
-    assert trial.group is None and list(made.members) == ["b"]
+    assert trial.group is None
+    assert list(made.members) == ["b"]
     assert [result.epoch for result in trial.results] == [1, 2]
 
 
@@ -42,10 +43,13 @@ def test_out_of_memory_makes_the_group_smaller_and_only_a_lone_member_fails():
     made = group(a=A, b=A)
     first, second = made.members.values()
     made.deliver(EpochResult("a", error="out of memory", memory=True))
-    assert first.waits and not first.results
-    assert made.size.capacity == 1 and made.room == 0
+    assert first.waits
+    assert not first.results
+    assert made.size.capacity == 1
+    assert made.room == 0
     made.deliver(EpochResult("b", error="out of memory", memory=True))
-    assert second.results and second.group is None
+    assert second.results
+    assert second.group is None
 
 
 def test_a_forgotten_member_is_stopped_at_the_next_boundary_once():
@@ -56,7 +60,8 @@ def test_a_forgotten_member_is_stopped_at_the_next_boundary_once():
     made.members["b"].leaving = True
     assert made.faults.suspects == ["b"]
     assert made.dismiss() == ["a", "b"]
-    assert made.dismiss() == [] and not made.members
+    assert made.dismiss() == []
+    assert not made.members
 
 
 def test_a_released_group_holds_nobody_and_stops_nobody():
@@ -65,4 +70,5 @@ def test_a_released_group_holds_nobody_and_stops_nobody():
     made.forget("b")
     made.release()
     assert trials[0].waits
-    assert not made.members and not made.dropped
+    assert not made.members
+    assert not made.dropped

@@ -51,7 +51,8 @@ def test_joining_again_replaces_the_earlier_life():
     old.send(EpochResult("a", 1))
     new = registry.join(joining("a", last_delivered_epoch=1), 0.0)
     assert registry.get("a") is new is not old
-    assert not new.results and not new.wants_epoch
+    assert not new.results
+    assert not new.wants_epoch
 
 
 def test_a_trial_that_leaves_neither_waits_nor_stays():
