@@ -37,7 +37,7 @@ class BankPage:
     version: int
     output: Output
 
-    def made_of(self) -> dict[str, Any]:
+    def provenance(self) -> dict[str, Any]:
         """Return what it takes to draw the very same views again and to embed them with the same teacher."""
         recipe = asdict(RECIPES[self.view.recipe])
         return {
@@ -102,7 +102,7 @@ def open_page(
         assert rows is not None
         rows.flush()
 
-    folder = store.get("bank", page.made_of(), make)
+    folder = store.get("bank", page.provenance(), make)
     try:
         found: np.ndarray = np.load(folder / FILE, mmap_mode="r", allow_pickle=False)
     except (OSError, ValueError) as error:

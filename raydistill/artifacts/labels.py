@@ -42,7 +42,7 @@ def labels_key(source: LabelSource, images: dict[str, Any], teachers: Sequence[s
 def open_labels(
     store: Store,
     key: str,
-    made_of: Callable[[], dict[str, Any]],
+    provenance: Callable[[], dict[str, Any]],
     source: LabelSource,
     features: Callable[[], Tensor],
     images: int,
@@ -52,7 +52,7 @@ def open_labels(
     Args:
         store: where labels are.
         key: of the labels.
-        made_of: gives their provenance; asked only where they are made.
+        provenance: gives their provenance; asked only where they are made.
         source: kind and number of classes.
         features: gives the teacher's (N, D) features of the plain images; asked only where they are needed.
         images: N.
@@ -67,7 +67,7 @@ def open_labels(
 
     folder = store.by_key("labels", key)
     if folder is None:
-        here = made_of()
+        here = provenance()
         if key_of("labels", here) != key:
             raise ArtifactError(f"labels {key} are not in {store.shown}, and were planned for other images than these")
         folder = store.get("labels", here, make)

@@ -38,17 +38,17 @@ def _words(called: str, key: str, store: StoragePath | None) -> str:
     return described(_provenance(store, key), name) or name
 
 
-def described(made_of: dict[str, Any], name: str = "") -> str:
+def described(provenance: dict[str, Any], name: str = "") -> str:
     """A teacher by what it was made of; `name` is that of the file or folder that was given, if one was."""
-    if "source" in made_of:
-        return str(made_of["source"])
-    settings = made_of.get("run", made_of)
+    if "source" in provenance:
+        return str(provenance["source"])
+    settings = provenance.get("run", provenance)
     if "method" in settings:
         options = settings["method"]
         network = options.get("backbone") or " and ".join(options.get("backbones", ["?"]))
         return f"{options['name']} on {network}, {settings['train']['epochs']} epochs"
-    if "format" in made_of:
-        known = [made_of[field] for field in ("format", "backbone") if made_of[field] not in (None, "auto")]
+    if "format" in provenance:
+        known = [provenance[field] for field in ("format", "backbone") if provenance[field] not in (None, "auto")]
         return ", ".join([name or "a released checkpoint", *known])
     return ""
 

@@ -44,12 +44,12 @@ class StoredArtifact:
     size: int
     created: float
     used: float
-    made_of: dict[str, Any]
+    provenance: dict[str, Any]
 
 
-def key_of(kind: str, made_of: Mapping[str, Any]) -> str:
+def key_of(kind: str, provenance: Mapping[str, Any]) -> str:
     """The first 16 hexadecimal digits of the SHA-256 of kind and content, independent of the keys' order."""
-    text = json.dumps([kind, made_of], sort_keys=True)
+    text = json.dumps([kind, provenance], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:KEY_LENGTH]
 
 
@@ -66,9 +66,9 @@ class Store:
         self.limit_gib = limit_gib
         self.shown = str(root)
 
-    def find(self, kind: str, made_of: Mapping[str, Any]) -> Path | None:
-        """The folder of what was made of `made_of`, noted as used now; None if it was never made."""
-        return self.by_key(kind, key_of(kind, made_of))
+    def find(self, kind: str, provenance: Mapping[str, Any]) -> Path | None:
+        """The folder of what was made of `provenance`, noted as used now; None if it was never made."""
+        return self.by_key(kind, key_of(kind, provenance))
 
     def open(self, key: str) -> Path:
         """The folder of the artifact called `key`, or by its first digits. Raises ArtifactError."""
@@ -81,24 +81,24 @@ class Store:
             raise ArtifactError(f"artifact {key!r} has just been removed from {self.shown}")
         return there
 
-    def get(self, kind: str, made_of: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
+    def get(self, kind: str, provenance: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
         """Return the artifact's folder; if there is none, `make` fills one, while others that want it wait.
 
         Args:
             kind: teacher, bank or labels.
-            made_of: what it is made from; its hash is the key.
+            provenance: what it is made from; its hash is the key.
             make: fills a folder.
 
         Raises:
             ArtifactError: the storage refuses. What `make` raises is raised, and then nothing is left behind.
         """
-        key = key_of(kind, made_of)
+        key = key_of(kind, provenance)
         if (found := self.by_key(kind, key)) is not None:
             return found
         with self._lock(key):
             if (found := self.by_key(kind, key)) is not None:
                 return found
-            return self._make(kind, key, made_of, make)
+            return self._make(kind, key, provenance, make)
 
     def entries(self) -> list[StoredArtifact]:
         """All artifacts, the most recently used first."""
@@ -140,7 +140,7 @@ class Store:
         path = self.root / kind / key
         return path if (path / MANIFEST).exists() else None
 
-    def _make(self, kind: str, key: str, made_of: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
+    def _make(self, kind: str, key: str, provenance: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
         final = self.root / kind / key
         temporary = self.root / ".making" / f"{key}-{os.getpid()}"
         shutil.rmtree(temporary, ignore_errors=True)
@@ -148,7 +148,7 @@ class Store:
             temporary.mkdir(parents=True)
             make(temporary)
             size = sum(file.stat().st_size for file in temporary.rglob("*") if file.is_file())
-            manifest = {"kind": kind, "key": key, "bytes": size, "created": time.time(), "made_of": made_of}
+            manifest = {"kind": kind, "key": key, "bytes": size, "created": time.time(), "made_of": provenance}
             (temporary / MANIFEST).write_text(json.dumps(manifest, indent=1))
             _sync(temporary)
             final.parent.mkdir(parents=True, exist_ok=True)
@@ -224,10 +224,10 @@ class RemoteStore(Store):
             (self.remote / entry.kind / entry.key).remove_folder()
         shutil.rmtree(self.root / entry.kind / entry.key, ignore_errors=True)
 
-    def _make(self, kind: str, key: str, made_of: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
+    def _make(self, kind: str, key: str, provenance: Mapping[str, Any], make: Callable[[Path], None]) -> Path:
         limit, self.limit_gib = self.limit_gib, None
         try:
-            made = super()._make(kind, key, made_of, make)
+            made = super()._make(kind, key, provenance, make)
         finally:
             self.limit_gib = limit
         try:
@@ -270,7 +270,7 @@ def listing(entries: list[StoredArtifact]) -> str:
 
 
 def _described(entry: StoredArtifact) -> str:
-    made = entry.made_of
+    made = entry.provenance
     if entry.kind == "bank":
         recipe, draw = made["view"]
         view = f"{recipe} {draw}"

@@ -22,7 +22,7 @@ def command(
     gpu: Annotated[bool | None, typer.Option("--gpu/--no-gpu", help="must there be one [used if there is]")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="print a JSON document")] = False,
 ) -> None:
-    """Say what is wrong with this set-up and how to mend it, within a minute; exit with 1 if anything is."""
+    """Say what is wrong with this set-up and how to fix it, within a minute; exit with 1 if anything is."""
     from raydistill.doctor.check_result import Setup
     from raydistill.doctor.diagnostics import run_checks
 

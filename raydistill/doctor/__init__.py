@@ -1,1 +1,1 @@
-"""`raydistill doctor`: what is wrong with a set-up, and how to mend it."""
+"""`raydistill doctor`: what is wrong with a set-up, and how to fix it."""

@@ -28,9 +28,9 @@ AGENT_PORT = re.compile(r"--listen-port[= ](\d+)")
 def check_token(setup: Setup) -> Iterator[CheckResult]:
     """Check the token: the launcher's rules, and that nobody else can read it."""
     name, address, mode = "token", setup.address, os.environ.get(MODE)
-    reason, mend = security.why_open(address, mode)
+    reason, fix = security.why_open(address, mode)
     if reason:
-        yield CheckResult(name, "fault", reason, mend)
+        yield CheckResult(name, "fault", reason, fix)
         return
     head = None if address else local_head()
     try:
@@ -91,7 +91,7 @@ def check_address(setup: Setup) -> Iterator[CheckResult]:
             "Ray address",
             "fault",
             f"{setup.address} takes no connection: {error.strerror or error}",
-            "start the head (`ray start --head`), open the port to this machine, or mend RAY_ADDRESS",
+            "start the head (`ray start --head`), open the port to this machine, or fix RAY_ADDRESS",
         )
     else:
         yield CheckResult("Ray address", "ok", f"{setup.address} takes connections")

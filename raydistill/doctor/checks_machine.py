@@ -23,12 +23,12 @@ def check_open_files(_: Setup) -> Iterator[CheckResult]:
     infinite = resource.RLIM_INFINITY
     most = RAISED_TO if hard == infinite else min(hard, RAISED_TO)
     limit = most if soft == infinite else max(soft, most)
-    mend = f"`ulimit -n {RAISED_TO}`; for good in /etc/security/limits.conf, or LimitNOFILE= of the service"
+    fix = f"`ulimit -n {RAISED_TO}`; for good in /etc/security/limits.conf, or LimitNOFILE= of the service"
     found = f"{limit} open files allowed to a process"
     if limit < LEAST_FILES:
-        yield CheckResult("open files", "fault", f"{found}; every worker and every connection takes some", mend)
+        yield CheckResult("open files", "fault", f"{found}; every worker and every connection takes some", fix)
     elif limit < FEW_FILES:
-        yield CheckResult("open files", "warning", f"{found}, better {FEW_FILES}", mend)
+        yield CheckResult("open files", "warning", f"{found}, better {FEW_FILES}", fix)
     else:
         yield CheckResult("open files", "ok", found)
     yield from _file_table()

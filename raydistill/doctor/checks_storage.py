@@ -112,15 +112,15 @@ def free(name: str, place: str) -> Iterator[CheckResult]:
     usage = shutil.disk_usage(folder)
     least, low = LIMITS[name]
     found = f"{name}: {usage.free / GIB:.1f} GiB free in {place}"
-    mend = FIXES.get(name, f"make room, or give a roomier disk with --{name}")
+    fix = FIXES.get(name, f"make room, or give a roomier disk with --{name}")
     if name == "Ray's folder" and usage.used > RAY_REFUSES * (usage.used + usage.free):
         yield CheckResult(
-            "free disk", "fault", f"{found}; the disk is over {RAY_REFUSES:.0%} full, where Ray stops", mend
+            "free disk", "fault", f"{found}; the disk is over {RAY_REFUSES:.0%} full, where Ray stops", fix
         )
     elif usage.free < least * GIB:
-        yield CheckResult("free disk", "fault", f"{found}, wanted at least {least:g}", mend)
+        yield CheckResult("free disk", "fault", f"{found}, wanted at least {least:g}", fix)
     elif usage.free < low * GIB:
-        yield CheckResult("free disk", "warning", f"{found}, better {low:g}", mend)
+        yield CheckResult("free disk", "warning", f"{found}, better {low:g}", fix)
     else:
         yield CheckResult("free disk", "ok", found)
 

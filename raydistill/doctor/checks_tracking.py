@@ -84,7 +84,7 @@ def _database_fault(path: Path) -> CheckResult | None:
 
 
 def _old_server(uri: str) -> CheckResult | None:
-    """A warning if the server says that it is below the version with the known mends."""
+    """A warning if the server says that it is below the version with the known fixes."""
     try:
         with direct(f"{uri.rstrip('/')}/version") as answer:
             version = Version(answer.read(100).decode())

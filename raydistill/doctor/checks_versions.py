@@ -18,7 +18,7 @@ PACKAGE = "raydistill"
 ALSO = {"faiss-gpu": "faiss-cpu", "faiss-cpu": "faiss-gpu"}
 KNOWN = {
     "ray": "CVE-2023-48022 and CVE-2025-62593: whoever reaches the job API, also through a browser, runs code here",
-    "mlflow": "CVE-2026-2033 and CVE-2026-53995, mended in 3.17.2",
+    "mlflow": "CVE-2026-2033 and CVE-2026-53995, fixed in 3.17.2",
     "torch": "CVE-2025-32434 and CVE-2026-24747: weights_only could be got round",
 }
 

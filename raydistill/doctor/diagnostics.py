@@ -133,4 +133,4 @@ def _lines(finding: CheckResult) -> str:
     if not finding.fix:
         return text
     # A command must be one line to be copied.
-    return f"{text}\n{' ' * 24}mend: {finding.fix}"
+    return f"{text}\n{' ' * 24}fix: {finding.fix}"

@@ -15,7 +15,7 @@ from raydistill.report.formatting import factor, label
 from raydistill.report.intervals import Difference, Estimate, estimate
 from raydistill.report.load import SweepData
 
-SHOWN = ("val_knn", "val_instance", "test_knn", "test_instance", "test_probe")
+COMPARED_METRICS = ("val_knn", "val_instance", "test_knn", "test_instance", "test_probe")
 POOLED = "mean of the sweeps"
 
 
@@ -70,7 +70,7 @@ def pooled(table: pd.DataFrame, metric: str) -> Estimate:
 
 
 def _metrics(sweep: SweepData) -> list[str]:
-    return [metric for metric in SHOWN if sweep.rows and sweep.rows[0].mean(metric)]
+    return [metric for metric in COMPARED_METRICS if sweep.rows and sweep.rows[0].mean(metric)]
 
 
 def _row(sweep: SweepData, metric: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from raydistill.redaction import redact
 from raydistill.report.load import SweepData
 
 LOCAL = "http://127.0.0.1:5000"  # where `mlflow ui` listens
-MOST = 100  # runs that MLflow's page compares
+MAX_COMPARED_RUNS = 100  # runs that MLflow's page compares
 
 
 def links(sweep: SweepData) -> dict[str, str]:
@@ -20,7 +20,8 @@ def links(sweep: SweepData) -> dict[str, str]:
         "the sweep's own run: table, configurations, report": f"{experiment}/runs/{sweep.run_id}",
         "all its runs": f"{experiment}/runs?searchFilter={quote(_of(sweep.name))}",
     }
-    keys = sweep.ranked()[:MOST]  # MLflow's page does not tell those that were stopped early from the others
+    # MLflow's page does not tell those that were stopped early from the others.
+    keys = sweep.ranked()[:MAX_COMPARED_RUNS]
     if len(keys) > 1:
         runs = json.dumps([sweep.trials.run_id[key] for key in keys], separators=(",", ":"))
         where = quote(json.dumps([sweep.experiment_id]))

@@ -139,10 +139,10 @@ def _worth(sweep: SweepData) -> str:
         return ""
     if found <= 0:
         return (
-            "From the settings the score of a trial that was left out cannot be foretold (R² out of bag "
+            "From the settings the score of a trial that was left out cannot be predicted (R² out of bag "
             f"−{abs(found):.2f}): take these shares for noise, or for too few trials."
         )
-    return f"From the settings {percent(found)} of the variation is foretold in trials left out (R² out of bag)."
+    return f"From the settings {percent(found)} of the variation is predicted in trials left out (R² out of bag)."
 
 
 def _space(sweep: SweepData) -> Table:

@@ -105,15 +105,15 @@ def test_the_longest_unused_go_first_when_room_is_short(tmp_path):
         os.utime(folder / MANIFEST, (age, age))
     store.find("bank", {"name": "a"})
     removed = store.prune(2100 / 2**30)
-    assert [entry.made_of["name"] for entry in removed] == ["b"]
-    assert [entry.made_of["name"] for entry in store.entries()] == ["a", "c"]
+    assert [entry.provenance["name"] for entry in removed] == ["b"]
+    assert [entry.provenance["name"] for entry in store.entries()] == ["a", "c"]
 
 
 def test_a_limit_keeps_what_was_just_made(tmp_path):
     store = Store(tmp_path, limit_gib=1500 / 2**30)
     for name in "ab":
         store.get("bank", {"name": name}, writes("x" * 1000))
-    assert [entry.made_of["name"] for entry in store.entries()] == ["b"]
+    assert [entry.provenance["name"] for entry in store.entries()] == ["b"]
     assert store.get("bank", {"name": "c"}, writes("x" * 9000)).exists()
 
 

@@ -97,6 +97,6 @@ def test_the_text_names_faults_and_what_mends_them(tmp_path, monkeypatch):
     found = run_checks(setup_in(tmp_path, storage=str(tmp_path / "file" / "x")), QUICK)
     text = found.as_text()
     assert "fault    storage" in text
-    assert "mend: make it a folder of yours" in text
+    assert "fix: make it a folder of yours" in text
     assert "1 fault" in text.splitlines()[-1]
     assert run_checks(setup_in(tmp_path), [CHECKS[0]]).as_text().endswith("\nhealthy")

@@ -83,7 +83,7 @@ def test_the_teacher_is_a_trial_of_its_own_and_an_artifact(first, folder):
     assert teacher.epochs == 2
     (entry,) = kept(folder, "teacher")
     assert teacher.key == f"teacher-{entry.key}"
-    assert entry.made_of["method"]["backbone"] == "resnet10_w8"
+    assert entry.provenance["method"]["backbone"] == "resnet10_w8"
     client = MlflowClient(settings.tracking_uri)
     experiment = client.get_experiment_by_name("raydistill").experiment_id
     (run,) = client.search_runs([experiment], "tags.`raydistill.role` = 'teacher'")

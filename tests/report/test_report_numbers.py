@@ -156,7 +156,7 @@ def test_a_forest_that_learned_noise_says_so():
     signal = crossed(lambda a, b, rng: a + 0.1 * rng.random())
     assert oob_r2(signal) > 0.8
     assert "train.a matters most: by itself it explains 100 %" in conclusion(signal)
-    assert "% of the variation is foretold in trials left out" in summarize(signal).worth
+    assert "% of the variation is predicted in trials left out" in summarize(signal).worth
 
 
 def test_a_setting_that_only_some_trials_have_can_matter():

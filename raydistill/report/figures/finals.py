@@ -14,14 +14,14 @@ from raydistill.report.formatting import ACCURACY, axis, factor
 from raydistill.report.intervals import estimate
 from raydistill.report.load import SweepData
 
-MOST = 3  # panels
+MAX_PANELS = 3  # panels
 Shown = list[tuple[str, SweepData, LeaderboardEntry]]
 
 
 def comparison(*sweeps: SweepData) -> Figure:
     """Winner and baselines of one sweep or several: every seed a point, the mean, and its 95 % interval."""
     shown = [(_name(sweep, row, sweeps), sweep, row) for sweep in sweeps for row in finalists(sweep)]
-    metrics = [name for name in METRICS if any(row.mean(name) for _, _, row in shown)][:MOST]
+    metrics = [name for name in METRICS if any(row.mean(name) for _, _, row in shown)][:MAX_PANELS]
     if not metrics:
         return style.empty("There is no final yet: nothing has been trained with several seeds.")
     figure, panels = style.grid_of(1, len(metrics), 1.0 + 0.34 * len(shown), sharey=True)

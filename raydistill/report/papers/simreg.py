@@ -11,8 +11,8 @@ from raydistill.report.papers.trials import expect, used, with_setting
 
 DEPTH, RECIPE = "method.head_depth", "method.student_recipe"
 PUBLISHED = {DEPTH: 4}
-ARMS = {"method.views": "same", "method.teacher_recipe": "weak", RECIPE: "weak"}  # with the method's defaults
-ARM = "view of teacher / student"
+AUGMENTATIONS = {"method.views": "same", "method.teacher_recipe": "weak", RECIPE: "weak"}  # with the method's defaults
+AUGMENTATION = "view of teacher / student"
 TABLE = (
     "same, weak",
     "same, moco2",
@@ -36,13 +36,13 @@ def augmentation(sweep: SweepData) -> Figure:
     Raises: ValueError for a sweep of another method.
     """
     expect(sweep, "simreg")
-    tried = pd.DataFrame({path: used(sweep, path, default) for path, default in ARMS.items()})
-    arms = pd.Series([_arm(*each) for each in tried.itertuples(index=False)], tried.index, dtype=object)
-    order = [arm for arm in TABLE if arm in set(arms)]
-    order += sorted(set(arms) - set(TABLE))
-    return against(with_setting(sweep, ARM, arms, order), ARM, published={ARM: TABLE[0]})
+    tried = pd.DataFrame({path: used(sweep, path, default) for path, default in AUGMENTATIONS.items()})
+    names = pd.Series([_augmentation(*each) for each in tried.itertuples(index=False)], tried.index, dtype=object)
+    order = [name for name in TABLE if name in set(names)]
+    order += sorted(set(names) - set(TABLE))
+    return against(with_setting(sweep, AUGMENTATION, names, order), AUGMENTATION, published={AUGMENTATION: TABLE[0]})
 
 
-def _arm(views: str, teacher: str, student: str) -> str:
+def _augmentation(views: str, teacher: str, student: str) -> str:
     """same, weak; different, weak / moco2."""
     return f"{views}, {teacher} / {student}" if views == "different" else f"{views}, {student}"

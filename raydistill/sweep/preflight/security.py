@@ -36,11 +36,11 @@ def refuse_open_cluster(address: str | None, mode: str | None) -> None:
         address: as in RAY_ADDRESS; none or `local` for a private cluster on this machine.
         mode: RAY_AUTH_MODE.
 
-    Raises: ConfigError that says how to mend it.
+    Raises: ConfigError that says how to fix it.
     """
-    reason, mend = why_open(address, mode)
+    reason, fix = why_open(address, mode)
     if reason:
-        raise ConfigError(f"{reason}; {mend}")
+        raise ConfigError(f"{reason}; {fix}")
 
 
 def why_open(address: str | None, mode: str | None) -> tuple[str, str]:
@@ -68,7 +68,7 @@ def refuse_open_head(address: str | None, dashboard: str) -> None:
         address: as for `refuse_open_cluster`.
         dashboard: host and port, as Ray tells a driver.
 
-    Raises: ConfigError that says how to mend it.
+    Raises: ConfigError that says how to fix it.
     """
     if dashboard and head_mode(dashboard) == "disabled" and not is_loopback(where := reached(address)):
         raise ConfigError(f"the Ray head at {where} runs with {MODE}=disabled and lets everyone in; {FIX}")

@@ -35,7 +35,7 @@ from raydistill.training.pack import Candidate, Evaluate, scored_encoders
 from raydistill.training.teachers import PLAIN, LearnerInputs, TeacherProvider
 
 SMALL = 16  # images of the first, cautious step
-FEWEST, MOST = 2, 30  # timed steps
+MIN_STEPS, MAX_STEPS = 2, 30  # timed steps
 
 
 @dataclass(frozen=True)
@@ -245,7 +245,7 @@ class _StepBenchmark:
 
 
 class _TimedTeacherProvider(TeacherProvider):
-    """Supplies that note how long teachers run, and whose bank has random rows and is never filled."""
+    """Provider that notes how long teachers run, and whose bank has random rows and is never filled."""
 
     def __init__(
         self, store: Store, dataset: Dataset, data: DataConfig, *, device: torch.device, workers: Workers
@@ -301,7 +301,7 @@ def _steps(step: Callable[[], tuple[float, float]], deadline: float) -> tuple[fl
     """Medians of the shared and the own seconds, after one step to warm up; `deadline` on `perf_counter`."""
     step()
     taken: list[tuple[float, float]] = []
-    while len(taken) < FEWEST or (len(taken) < MOST and time.perf_counter() < deadline):
+    while len(taken) < MIN_STEPS or (len(taken) < MAX_STEPS and time.perf_counter() < deadline):
         taken.append(step())
         if settled([sum(pair) for pair in taken]):
             break

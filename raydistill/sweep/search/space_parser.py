@@ -40,7 +40,7 @@ FORBIDDEN = {
     "data.validation_fraction": OTHER_IMAGES,
     "data.limit": OTHER_IMAGES,
 }
-MOST = 10_000
+MAX_GRID_POINTS = 10_000
 TOP = ("method", "sampler", "metric", "metrics", "run_cap", "early_terminate", "population", "parameters")
 SHARES = {"quantile": 0.5, "resample": 1.0}
 
@@ -326,12 +326,12 @@ class _Reader:
                 if parameter.distribution in CONTINUOUS:
                     key = f"parameters.{parameter.path}.distribution"
                     self.fail(key, parameter.distribution, "a grid needs values or q, not a continuous range")
-            if sum(1 for _ in itertools.islice(space.combinations(), MOST + 1)) > MOST:
-                self.fail("method", "grid", f"the grid has more than {MOST} points; use random or bayes")
+            if sum(1 for _ in itertools.islice(space.combinations(), MAX_GRID_POINTS + 1)) > MAX_GRID_POINTS:
+                self.fail("method", "grid", f"the grid has more than {MAX_GRID_POINTS} points; use random or bayes")
         probes = tuple(
             p if p.values else replace(p, distribution="constant", values=(p.low,)) for p in space.parameters
         )
-        for chosen in itertools.islice(replace(space, parameters=probes).combinations(), MOST):
+        for chosen in itertools.islice(replace(space, parameters=probes).combinations(), MAX_GRID_POINTS):
             try:
                 load(assign(self.base, chosen))
             except ConfigError as error:
