@@ -15,7 +15,7 @@ from raydistill.config import Config
 from raydistill.options import find
 
 HERE = Path(__file__).parent
-PAGES = [*sorted((HERE / "methods").glob("*.md")), HERE / "settings.md"]
+PAGES = [*sorted((HERE / "methods").rglob("*.md")), HERE / "settings.md"]
 MARK = re.compile(r"(<!-- (options|section): (\w+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 

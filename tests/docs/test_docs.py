@@ -11,12 +11,12 @@ from raydistill.options import METHODS
 from raydistill.presets import preset_names
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = [*sorted((DOCS / "methods").glob("*.md")), DOCS / "settings.md"]
+PAGES = [*sorted((DOCS / "methods").rglob("*.md")), DOCS / "settings.md"]
 TEXTS = [*PAGES[:-1], *sorted(DOCS.glob("*.md")), DOCS.parent / "README.md", DOCS.parent / "SECURITY.md"]
 options = runpy.run_path(str(DOCS / "options.py"))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.stem)
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: str(p.relative_to(DOCS.parent)))
 def test_tables_are_as_the_options_declare_them(page):
     text = page.read_text()
     assert options["updated"](text) == text, "run `python docs/options.py`"
@@ -27,7 +27,7 @@ def test_every_method_has_its_options_on_a_page():
     assert shown == set(METHODS)
 
 
-@pytest.mark.parametrize("page", TEXTS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("page", TEXTS, ids=lambda p: str(p.relative_to(DOCS.parent)))
 def test_settings_and_presets_that_are_named_exist(page):
     text = page.read_text()
     known = {path for method in METHODS for path in config.paths(method)}
@@ -39,7 +39,7 @@ def test_settings_and_presets_that_are_named_exist(page):
         assert preset in preset_names(method)
 
 
-@pytest.mark.parametrize("page", TEXTS, ids=lambda p: p.stem)
+@pytest.mark.parametrize("page", TEXTS, ids=lambda p: str(p.relative_to(DOCS.parent)))
 def test_links_between_pages_lead_somewhere(page):
     for target in re.findall(r"\]\((?!https?:)([^)#]+)", page.read_text()):
         assert (page.parent / target).exists(), target

@@ -36,7 +36,7 @@ def project(tmp_path_factory):
     file, line, row = re.findall(r"```python\n(.*?)```", section, re.DOTALL)
     root = tmp_path_factory.mktemp("project")
     shutil.copytree(ROOT / "raydistill", root / "raydistill", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "tests/conftest.py", "tests/methods/test_methods.py"):
+    for name in ("pyproject.toml", "tests/conftest.py", "tests/methods/test_conformance.py"):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, root / name)
     shutil.copytree(ROOT / "tests" / "helpers", root / "tests" / "helpers")
@@ -57,7 +57,7 @@ def run(project, *arguments):
 
 
 def test_the_example_conforms(project):
-    said = run(project, "-m", "pytest", "tests/methods/test_methods.py", "-k", "barlow", "-p", "no:cacheprovider")
+    said = run(project, "-m", "pytest", "tests/methods/test_conformance.py", "-k", "barlow", "-p", "no:cacheprovider")
     assert int(re.search(r"(\d+) passed", said)[1]) > 3
 
 

@@ -1,0 +1,196 @@
+"""SEED, MoCo, CompRess and CRD: losses against references, invariants, degenerate input."""
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from raydistill.losses.queues import (
+    binary_contrastive,
+    centroid_cross_entropy,
+    compress,
+    moco,
+    seed_loss,
+    squared_distance,
+)
+from raydistill.models.queue import Queue
+
+
+def rows(seed, *shapes, dtype=torch.float64):
+    generator = torch.Generator().manual_seed(seed)
+    return [torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype) for shape in shapes]
+
+
+def unit(x):
+    return x / np.linalg.norm(x, axis=-1, keepdims=True)
+
+
+def softmax(x):
+    e = np.exp(x - x.max())
+    return e / e.sum()
+
+
+def reference_seed(student, teacher, queue, tau_s, tau_t, own):
+    total = 0.0
+    for s, t in zip(unit(student), unit(teacher), strict=True):
+        candidates = [t, *queue] if own else list(queue)
+        p_t = softmax(np.array([t @ d / tau_t for d in candidates]))
+        p_s = softmax(np.array([s @ d / tau_s for d in candidates]))
+        total -= sum(a * np.log(b) for a, b in zip(p_t, p_s, strict=True))
+    return total / len(student)
+
+
+@pytest.mark.fault(18)
+class TestReferences:
+    @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+    @pytest.mark.parametrize("own", [True, False])
+    def test_seed(self, own, dtype, tolerance):
+        student, teacher, queue = rows(0, (5, 4), (5, 4), (7, 4))
+        queue = F.normalize(queue, dim=1)
+        expected = reference_seed(student.numpy(), teacher.numpy(), queue.numpy(), 0.2, 0.05, own)
+        got = seed_loss(student.to(dtype), teacher.to(dtype), queue.to(dtype), 0.2, 0.05, own)
+        assert got.item() == pytest.approx(expected, rel=tolerance)
+
+    def test_moco(self):
+        q, k, queue = rows(1, (5, 4), (5, 4), (7, 4))
+        queue = F.normalize(queue, dim=1)
+        losses = []
+        for a, b in zip(unit(q.numpy()), unit(k.numpy()), strict=True):
+            scores = np.array([a @ b, *(queue.numpy() @ a)]) / 0.2
+            losses.append(-np.log(softmax(scores)[0]))
+        assert moco(q, k, queue, 0.2).item() == pytest.approx(np.mean(losses), rel=1e-10)
+
+    def test_compress_with_a_queue_each(self):
+        student, teacher, own, theirs = rows(2, (5, 3), (5, 4), (7, 3), (7, 4))
+        own, theirs = F.normalize(own, dim=1), F.normalize(theirs, dim=1)
+        total = 0.0
+        for s, t in zip(unit(student.numpy()), unit(teacher.numpy()), strict=True):
+            p, q = softmax(theirs.numpy() @ t / 0.1), softmax(own.numpy() @ s / 0.1)
+            total += (p * np.log(p / q)).sum()
+        assert compress(student, teacher, own, theirs, 0.1).item() == pytest.approx(total / 5, rel=1e-10)
+
+    def test_binary_contrastive(self):
+        student, teacher, queue = rows(3, (5, 4), (5, 4), (7, 4))
+        queue, images = F.normalize(queue, dim=1), 100
+        total = 0.0
+        for s, t in zip(unit(student.numpy()), unit(teacher.numpy()), strict=True):
+            own = np.exp(s @ t / 0.3)
+            total -= np.log(own / (own + 7 / images))
+            for d in queue.numpy():
+                other = np.exp(s @ d / 0.3)
+                total -= np.log(1 - other / (other + 7 / images))
+        got = binary_contrastive(student, teacher, queue, 0.3, images)
+        assert got.item() == pytest.approx(total / 5, rel=1e-10)
+
+    def test_squared_distance_and_centroids(self):
+        student, teacher, centroids = rows(4, (5, 4), (5, 4), (3, 4))
+        gap = unit(student.numpy()) - unit(teacher.numpy())
+        assert squared_distance(student, teacher).item() == pytest.approx((gap**2).sum(1).mean(), rel=1e-10)
+        centroids, assigned = F.normalize(centroids, dim=1), [0, 2, 1, 1, 0]
+        losses = [
+            -np.log(softmax(centroids.numpy() @ s / 0.2)[c])
+            for s, c in zip(unit(student.numpy()), assigned, strict=True)
+        ]
+        got = centroid_cross_entropy(student, centroids, torch.tensor(assigned), 0.2)
+        assert got.item() == pytest.approx(np.mean(losses), rel=1e-10)
+
+    def test_gradients(self):
+        student, teacher, queue = rows(5, (4, 3), (4, 3), (6, 3))
+        student.requires_grad_()
+        queue = F.normalize(queue, dim=1)
+        for loss in (
+            lambda s: seed_loss(s, teacher, queue, 0.5, 0.3),
+            lambda s: moco(s, teacher, queue, 0.5),
+            lambda s: compress(s, teacher, queue, queue, 0.5),
+            lambda s: binary_contrastive(s, teacher, queue, 0.5, 50),
+            lambda s: squared_distance(s, teacher),
+        ):
+            assert torch.autograd.gradcheck(loss, (student,))
+
+
+def test_no_gradient_reaches_the_teacher():
+    student, teacher, queue = (x.requires_grad_() for x in rows(6, (4, 3), (4, 3), (6, 3)))
+    fixed = F.normalize(queue.detach(), dim=1)
+    total = seed_loss(student, teacher, fixed, 0.2, 0.1) + moco(student, teacher, fixed, 0.2)
+    total = total + compress(student, teacher, fixed, fixed, 0.1) + binary_contrastive(student, teacher, fixed, 0.1, 9)
+    (total + squared_distance(student, teacher)).backward()
+    assert teacher.grad is None
+    assert student.grad.abs().sum() > 0
+
+
+@pytest.mark.fault(19)
+class TestInvariants:
+    @settings(max_examples=200, deadline=None)
+    @given(st.integers(0, 10**6), st.integers(2, 8), st.integers(3, 9))
+    def test_a_cold_teacher_is_info_nce_with_its_embedding_as_the_positive(self, seed, n, k):
+        student, teacher, queue = rows(seed, (n, 8), (n, 8), (k, 8))
+        queue = F.normalize(queue, dim=1)
+        assert seed_loss(student, teacher, queue, 0.2, 1e-5).item() == pytest.approx(
+            moco(student, teacher, queue, 0.2).item(), abs=1e-5
+        )
+
+    @settings(max_examples=200, deadline=None)
+    @given(st.integers(0, 10**6), st.floats(0.05, 1))
+    def test_the_least_loss_is_the_teachers_entropy(self, seed, tau):
+        teacher, other, queue = rows(seed, (4, 5), (4, 5), (6, 5))
+        queue = F.normalize(queue, dim=1)
+        own = seed_loss(teacher, teacher, queue, tau, tau)
+        t = F.normalize(teacher, dim=1)
+        p = F.softmax(torch.cat([torch.ones(4, 1, dtype=t.dtype), t @ queue.T], 1) / tau, 1)
+        assert own.item() == pytest.approx(-(p * p.log()).sum(1).mean().item(), rel=1e-9)
+        assert seed_loss(other, teacher, queue, tau, tau).item() >= own.item() - 1e-9
+        assert (p.argmax(1) == 0).all()
+
+    @settings(max_examples=200, deadline=None)
+    @given(st.integers(0, 10**6), st.floats(0.1, 20))
+    def test_scale_and_order_change_nothing(self, seed, scale):
+        student, teacher, queue = rows(seed, (5, 4), (5, 4), (6, 4))
+        queue = F.normalize(queue, dim=1)
+        order = torch.randperm(5, generator=torch.Generator().manual_seed(seed))
+        for loss in (
+            lambda s, t, q: seed_loss(s, t, q, 0.2, 0.1),
+            lambda s, t, q: moco(s, t, q, 0.2),
+            lambda s, t, q: compress(s, t, q, q, 0.2),
+        ):
+            whole = loss(student, teacher, queue).item()
+            assert loss(student[order] * scale, teacher[order], queue[[5, 0, 2, 1, 4, 3]]).item() == pytest.approx(
+                whole, rel=1e-9
+            )
+
+    @settings(max_examples=200, deadline=None)
+    @given(st.integers(1, 9), st.lists(st.integers(1, 14), min_size=1, max_size=6))
+    def test_the_queue_holds_the_newest_rows(self, size, batches):
+        queue, seen = Queue(size, 1), []
+        for count in batches:
+            new = torch.arange(len(seen), len(seen) + count, dtype=torch.float32)[:, None] + 100
+            seen += new[:, 0].tolist()
+            queue.push(new)
+        newest = seen[-size:]
+        assert queue.rows[size - len(newest) :, 0].tolist() == newest
+
+    @settings(max_examples=200, deadline=None)
+    @given(st.integers(0, 10**6))
+    def test_compress_is_zero_for_the_same_similarities(self, seed):
+        teacher, queue = rows(seed, (4, 5), (6, 5))
+        queue = F.normalize(queue, dim=1)
+        assert compress(3 * teacher, teacher, queue, queue, 0.1).item() == pytest.approx(0, abs=1e-12)
+
+
+@pytest.mark.fault(17)
+def test_zero_norm_embeddings_give_finite_losses():
+    zero, other = torch.zeros(4, 3, requires_grad=True), torch.randn(4, 3)
+    queue = F.normalize(torch.randn(5, 3), dim=1)
+    for loss in (
+        seed_loss(zero, other, queue, 0.2, 0.01),
+        seed_loss(other, zero, queue, 0.2, 0.01),
+        moco(zero, other, queue, 0.2),
+        compress(zero, other, queue, queue, 0.04),
+        binary_contrastive(zero, other, queue, 0.07, 10),
+        squared_distance(zero, other),
+    ):
+        assert torch.isfinite(loss)
+        if loss.requires_grad:
+            (grad,) = torch.autograd.grad(loss, zero)
+            assert torch.isfinite(grad).all()

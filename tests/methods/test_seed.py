@@ -1,0 +1,85 @@
+"""SEED: queue, view strategies, alternatives."""
+
+import math
+
+import pytest
+import torch
+import torch.nn.functional as F
+from helpers.rows import batch_for, make
+from helpers.rows import given as given_for
+
+from raydistill import methods
+from raydistill.methods import StepInfo
+
+PROGRESS = StepInfo(1, 10)
+
+
+class TestSEED:
+    def test_the_batch_enters_the_queue_after_the_step_only(self):
+        method = make("seed")
+        before = method.queue.rows.clone()
+        batch = batch_for(method)
+        method.loss(batch, PROGRESS)
+        assert torch.equal(method.queue.rows, before)
+        method.after_step(PROGRESS)
+        expected = F.normalize(batch.teachers[0](method.views[0], "head"), dim=1)
+        assert torch.equal(method.queue.rows, torch.cat((before[6:], expected)))
+
+    @pytest.mark.parametrize(
+        "loss", ["seed", "l2", "kmeans", "online_clustering", "binary_contrastive", "seed_moco", "a5"]
+    )
+    def test_every_alternative_trains_the_student(self, loss):
+        method = make("seed", loss=loss)
+        for seed in range(2):
+            terms = method.loss(batch_for(method, seed=seed), PROGRESS)
+            assert math.isfinite(terms["loss"].item())
+            terms["loss"].backward()
+            method.after_step(PROGRESS)
+        assert sum(p.grad.abs().sum() for p in method.backbone.parameters()) > 0
+
+    def test_strategies_ask_for_the_views_they_need(self):
+        views = {
+            name: make("seed", strategy=name, small_views=2).views
+            for name in ("same", "cross", "large_small_cross", "large_small")
+        }
+        assert [tuple(v) for v in views["same"]] == [("moco2", 0)]
+        assert [tuple(v) for v in views["cross"]] == [("moco2", 0), ("moco2", 1)]
+        small = [("moco2", 0), ("swav_small", 0), ("swav_small", 1)]
+        assert [tuple(v) for v in views["large_small_cross"]] == small
+        assert [tuple(v) for v in views["large_small"]] == small
+
+    def test_large_small_enqueues_the_first_patch_only_and_adds_the_losses(self):
+        method = make("seed", strategy="large_small", small_views=3)
+        before = method.small_queue.rows.clone()
+        batch = batch_for(method)
+        terms = method.loss(batch, PROGRESS)
+        torch.testing.assert_close(terms["loss"], terms["large"] + terms["small"])
+        method.after_step(PROGRESS)
+        first = F.normalize(batch.teachers[0](method.small[0], "head"), dim=1)
+        assert torch.equal(method.small_queue.rows, torch.cat((before[6:], first)))
+
+    def test_kmeans_weighs_clusters_alike(self):
+        from helpers.rows import options
+
+        counts = (1, 3, 4, 8)
+        method = methods.build(options("seed", loss="kmeans"), given_for(class_counts=counts), seed=0)
+        weights = method.alternative.weights
+        assert (weights * torch.tensor(counts)).tolist() == pytest.approx([4.0] * 4)
+
+    def test_online_centroids_move_after_the_step_only_and_stay_unit(self):
+        method = make("seed", loss="online_clustering")
+        before = method.alternative.centroids.clone()
+        method.loss(batch_for(method), PROGRESS)
+        assert torch.equal(method.alternative.centroids, before)
+        method.after_step(PROGRESS)
+        after = method.alternative.centroids
+        assert not torch.equal(after, before)
+        torch.testing.assert_close(after.norm(dim=1), torch.ones(len(after)))
+
+    def test_a_teacher_without_a_head_is_explained(self):
+        from helpers.rows import options
+
+        headless = methods.MethodContext(8, 64, (), (methods.FeatureDims(12, None),))
+        with pytest.raises(ValueError, match=r"method.teacher=features"):
+            methods.build(options("seed"), headless, seed=0)
+        assert methods.build(options("seed", teacher="features"), headless, seed=0).queue.rows.shape == (16, 12)
