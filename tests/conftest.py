@@ -9,7 +9,7 @@ import pytest
 # a second thread makes them many times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-pytest_plugins = ["helpers.distribution", "helpers.durations"]
+pytest_plugins = ["helpers.plugins.distribution", "helpers.plugins.durations"]
 
 
 @pytest.fixture(scope="session")
@@ -23,7 +23,7 @@ def cifar10() -> Path:
     return root
 
 
-# One cluster for all tests of a process; helpers.distribution gives all tests that start Ray to one process.
+# One cluster for all tests of a process; helpers.plugins.distribution gives all tests that start Ray to one process.
 
 
 @pytest.fixture(scope="session")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.runs import DATA
+from helpers.builders.runs import DATA
 from torch import nn
 
 import raydistill

@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from helpers.durations import describe, limit_of, summarize
+from helpers.plugins.durations import describe, limit_of, summarize
 
 pytest_plugins = ["pytester"]
 
@@ -46,8 +46,10 @@ def test_a_test_over_its_limit_fails_and_the_record_is_written(pytester, monkeyp
     )
     pytester.makeini("[pytest]\nmarkers = slow: x")
     with monkeypatch.context() as patched:
-        patched.setattr("helpers.durations.UNMARKED_LIMIT_S", 0.1)
-        done = pytester.runpytest_inprocess("-p", "helpers.durations", "--durations-file=record.json", "-p", "no:xdist")
+        patched.setattr("helpers.plugins.durations.UNMARKED_LIMIT_S", 0.1)
+        done = pytester.runpytest_inprocess(
+            "-p", "helpers.plugins.durations", "--durations-file=record.json", "-p", "no:xdist"
+        )
     done.assert_outcomes(passed=2, failed=1)
     done.stdout.fnmatch_lines(["*test_long took 0.2 s, more than its 0.1 s*"])
     assert set(json.loads((pytester.path / "record.json").read_text())) == {"files", "tests"}

@@ -6,8 +6,8 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
+from helpers.builders.sweeps import whole
 from helpers.secret_addresses import AWKWARD, SECRET
-from helpers.sweeps import whole
 
 from raydistill.cli import summary, sweep
 from raydistill.cli.arguments import fail, typed

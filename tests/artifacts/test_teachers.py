@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from helpers.teacher_networks import DIM, HALF, IMAGENET, images, mlp, network
+from helpers.builders.teacher_networks import DIM, HALF, IMAGENET, images, mlp, network
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import save_file

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from helpers.builders.runs import sweep, trial
 from helpers.commands import launch, refused, run
-from helpers.runs import sweep, trial
 
 from raydistill.artifacts.sources import words_for
 from raydistill.artifacts.store import Store

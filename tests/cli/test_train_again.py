@@ -3,9 +3,9 @@
 import pytest
 import torch
 import yaml
+from helpers.builders.runs import DATA, TINY, journal, trial
+from helpers.builders.states import same, weights
 from helpers.requests import request
-from helpers.runs import DATA, TINY, journal, trial
-from helpers.states import same, weights
 
 from raydistill import config
 from raydistill.cli import main, train

@@ -3,9 +3,9 @@
 import mlflow
 import pytest
 import yaml
+from helpers.builders.states import same, weights
 from helpers.requests import decided, request
 from helpers.rows import ROWS
-from helpers.states import same, weights
 
 from raydistill import config
 from raydistill.artifacts.store import Store

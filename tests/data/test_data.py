@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from helpers.datafiles import folder, opened, parquet, pixels, png, save, split_of
+from helpers.builders.datafiles import folder, opened, parquet, pixels, png, save, split_of
 
 from raydistill.data.images import BadImageError, DataError
 

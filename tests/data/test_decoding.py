@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.datafiles import opened, pixels, save, split_of
+from helpers.builders.datafiles import opened, pixels, save, split_of
 from PIL import Image
 
 from raydistill.data.images import Decoder, Images, Raw

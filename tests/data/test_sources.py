@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
-from helpers.datafiles import RNG, folder, opened, parquet, pixels, png, save
+from helpers.builders.datafiles import RNG, folder, opened, parquet, pixels, png, save
 from PIL import Image
 
 from raydistill.data.images import DataError

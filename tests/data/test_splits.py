@@ -2,7 +2,7 @@
 
 import numpy as np
 import torch
-from helpers.datafiles import opened
+from helpers.builders.datafiles import opened
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import psutil
 import pytest
-from helpers.heads import RAY, ray_head
-from helpers.mlflow_servers import Server
+from helpers.servers.heads import RAY, ray_head
+from helpers.servers.mlflow_servers import Server
 from mlflow import MlflowClient
 
 from raydistill.records.journal import Journal

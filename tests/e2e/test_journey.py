@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from helpers.datafiles import png
+from helpers.builders.datafiles import png
 
 from raydistill.config import DataConfig
 from raydistill.data.images import decode

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 import pytest
-from helpers.heads import ray_head
+from helpers.servers.heads import ray_head
 
 from raydistill.records.journal import Journal
 

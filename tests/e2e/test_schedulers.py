@@ -4,7 +4,7 @@ import json
 
 import pytest
 import yaml
-from helpers import runs
+from helpers.builders import runs
 from mlflow import MlflowClient
 
 from raydistill import config

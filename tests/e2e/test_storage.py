@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.buckets import BUCKET, s3_server
-from helpers.datafiles import folder
-from helpers.ports import free_ports
+from helpers.builders.datafiles import folder
 from helpers.secret_addresses import AWKWARD, SECRET
+from helpers.servers.buckets import BUCKET, s3_server
+from helpers.servers.ports import free_ports
 
 from raydistill import storage
 from raydistill.artifacts.store import ArtifactError, open_store

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from helpers.mlflow_runs import held
+from helpers.servers.mlflow_runs import held
 from mlflow import MlflowClient
 
 from raydistill import config

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.datafiles import folder
-from helpers.runs import settings as settings_of
-from helpers.runs import trial
+from helpers.builders.datafiles import folder
+from helpers.builders.runs import settings as settings_of
+from helpers.builders.runs import trial
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image

@@ -7,9 +7,9 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
-from helpers.buckets import BUCKET, s3_server
-from helpers.datafiles import folder, parquet, pixels, png, save
-from helpers.runs import settings, sweep, trial
+from helpers.builders.datafiles import folder, parquet, pixels, png, save
+from helpers.builders.runs import settings, sweep, trial
+from helpers.servers.buckets import BUCKET, s3_server
 from PIL import Image
 from sklearn.datasets import load_sample_image
 

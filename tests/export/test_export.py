@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.datafiles import png
-from helpers.exported import read_by_others
-from helpers.runs import TINY, sweep, trial
+from helpers.builders.datafiles import png
+from helpers.builders.exported import read_by_others
+from helpers.builders.runs import TINY, sweep, trial
 from safetensors import safe_open
 
 from raydistill.cli import main

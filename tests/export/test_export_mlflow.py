@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-from helpers.datafiles import png
-from helpers.runs import settings, sweep, trial
+from helpers.builders.datafiles import png
+from helpers.builders.runs import settings, sweep, trial
 
 from raydistill.cli import main
 from raydistill.config import ConfigError

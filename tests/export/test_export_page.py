@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.datafiles import folder, pixels, save
-from helpers.runs import journal, trial
+from helpers.builders.datafiles import folder, pixels, save
+from helpers.builders.runs import journal, trial
 
 from raydistill.cli import main
 from raydistill.export.resolve import resolve_run

@@ -4,7 +4,7 @@ import json
 
 import pytest
 import torch
-from helpers.runs import settings, sweep, trial
+from helpers.builders.runs import settings, sweep, trial
 
 from raydistill import config
 from raydistill.artifacts import teachers

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.datafiles import pixels
+from helpers.builders.datafiles import pixels
 from PIL import Image
 from torchvision.transforms import v2
 

@@ -1,8 +1,8 @@
 """What RUN names: every way to say it leads to the same trial, and what is not there is said in a line."""
 
 import pytest
-from helpers.buckets import BUCKET, s3_server
-from helpers.runs import settings, sweep, trial
+from helpers.builders.runs import settings, sweep, trial
+from helpers.servers.buckets import BUCKET, s3_server
 
 from raydistill.config import ConfigError
 from raydistill.export.resolve import resolve_run

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.teacher_networks import DIM, HALF, IMAGENET, NAME, SIZE, images, mlp, network, shaken
+from helpers.builders.teacher_networks import DIM, HALF, IMAGENET, NAME, SIZE, images, mlp, network, shaken
 from safetensors.torch import save_file
 from torch import nn
 

@@ -4,7 +4,7 @@ import json
 from types import SimpleNamespace
 
 import pytest
-from helpers.runs import settings, sweep, trial
+from helpers.builders.runs import settings, sweep, trial
 
 from raydistill.config import dump
 from raydistill.export.resolve import resolve_run

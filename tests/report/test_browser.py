@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from helpers import chromium
-from helpers.buckets import wait_for
-from helpers.mlflow_servers import Server
-from helpers.ports import free_ports
-from helpers.sweeps import store, whole
+from helpers.builders.sweeps import store, whole
+from helpers.servers import chromium
+from helpers.servers.buckets import wait_for
+from helpers.servers.mlflow_servers import Server
+from helpers.servers.ports import free_ports
 from PIL import Image
 
 from raydistill.report import load

@@ -1,7 +1,7 @@
 """DoGo's figures on made-up sweeps: weights, temperatures, curves, and where the paper's choice is marked."""
 
 import pytest
-from helpers.paper_sweeps import counts, key, marked, means, sweep_of, varied
+from helpers.builders.paper_sweeps import counts, key, marked, means, sweep_of, varied
 
 from raydistill.report.figures import style
 from raydistill.report.papers import dogo, panels

@@ -4,7 +4,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from helpers.paper_sweeps import SPACES, counts, final, key, marked, means, points, sweep_of, varied
+from helpers.builders.paper_sweeps import SPACES, counts, final, key, marked, means, points, sweep_of, varied
 from matplotlib.figure import Figure
 
 from raydistill.records.leaderboard import LeaderboardEntry

@@ -6,7 +6,7 @@ from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
-from helpers.sweeps import BOTH, EPOCHS, SPACE, Trial, made_up, params, search, whole
+from helpers.builders.sweeps import BOTH, EPOCHS, SPACE, Trial, made_up, params, search, whole
 
 from raydistill.records.leaderboard import LeaderboardEntry
 from raydistill.report import frames

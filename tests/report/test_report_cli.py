@@ -1,7 +1,7 @@
 """`raydistill report`: what it writes and where, and that wrong names are explained in a line."""
 
 import pytest
-from helpers.sweeps import made_up, search, store, whole
+from helpers.builders.sweeps import made_up, search, store, whole
 
 from raydistill.cli import main
 from raydistill.report import load

@@ -4,7 +4,7 @@ from itertools import pairwise
 
 import pandas as pd
 import pytest
-from helpers.sweeps import Trial, made_up, whole
+from helpers.builders.sweeps import Trial, made_up, whole
 
 from raydistill.report import figures
 from raydistill.report.figures import labels, searched, style

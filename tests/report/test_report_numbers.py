@@ -5,7 +5,7 @@ import random
 
 import pytest
 import scipy.stats
-from helpers.sweeps import EPOCHS, Trial, finals, made_up, params, search, whole
+from helpers.builders.sweeps import EPOCHS, Trial, finals, made_up, params, search, whole
 from hypothesis import given
 from hypothesis import strategies as st
 

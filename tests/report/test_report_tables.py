@@ -3,7 +3,7 @@
 import re
 
 import pytest
-from helpers.sweeps import whole
+from helpers.builders.sweeps import whole
 
 from raydistill.report.render.latex import latex
 from raydistill.report.render.markdown import markdown

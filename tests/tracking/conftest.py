@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
-from helpers.mlflow_runs import Recorder
+from helpers.servers.mlflow_runs import Recorder
 
 from raydistill.tracking import delivery_queue
 from raydistill.tracking.client import connect

@@ -5,7 +5,7 @@ import json
 import pytest
 import yaml
 from helpers.commands import launch, refused, run
-from helpers.mlflow_runs import held
+from helpers.servers.mlflow_runs import held
 
 from raydistill.config import ConfigError, dump, load
 from raydistill.records.budget import Budget, Limits

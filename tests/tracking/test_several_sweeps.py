@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pandas as pd
 import pytest
-from helpers.sweeps import Trial, made_up, whole
+from helpers.builders.sweeps import Trial, made_up, whole
 
 from raydistill.records.leaderboard import LeaderboardEntry
 from raydistill.report.comparison_table import POOLED, comparison_table, differences, pooled

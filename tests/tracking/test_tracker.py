@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.mlflow_runs import ORIGINAL_CLIENT, history, runs, wait_until
+from helpers.servers.mlflow_runs import ORIGINAL_CLIENT, history, runs, wait_until
 
 from raydistill.records.names import check_name
 from raydistill.redaction import redact

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.mlflow_runs import ORIGINAL_CLIENT, Recorder, history, runs, wait_until
+from helpers.servers.mlflow_runs import ORIGINAL_CLIENT, Recorder, history, runs, wait_until
 
 from raydistill.tracking import client as mlflow_client
 from raydistill.tracking import delivery_queue

@@ -10,8 +10,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from helpers.mlflow_servers import Server
-from helpers.ports import free_ports
+from helpers.servers.mlflow_servers import Server
+from helpers.servers.ports import free_ports
 from mlflow import MlflowClient
 
 from raydistill.tracking.tracker import Tracker

@@ -4,9 +4,9 @@ import time
 
 import pytest
 import torch
+from helpers.builders.states import same, weights
 from helpers.requests import request
 from helpers.rows import ROWS
-from helpers.states import same, weights
 
 from raydistill import config
 from raydistill.artifacts.store import Store

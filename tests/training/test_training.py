@@ -4,8 +4,8 @@ import math
 
 import pytest
 import torch
+from helpers.builders.states import same, weights
 from helpers.requests import request
-from helpers.states import same, weights
 
 from raydistill import config
 from raydistill.config import DataConfig

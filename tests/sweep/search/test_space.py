@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
-from helpers.spacefiles import CONDITIONAL, OBJECTIVES, TOP, only, read, write
+from helpers.builders.spacefiles import CONDITIONAL, OBJECTIVES, TOP, only, read, write
 
 from raydistill.config import ConfigError, assign, load
 from raydistill.options import METHODS

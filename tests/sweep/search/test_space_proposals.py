@@ -7,7 +7,7 @@ import random
 
 import pytest
 import yaml
-from helpers.spacefiles import OBJECTIVES, read, write
+from helpers.builders.spacefiles import OBJECTIVES, read, write
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import psutil
 import pytest
 from helpers.brokers import A
+from helpers.builders.states import same, weights
 from helpers.requests import request
-from helpers.states import same, weights
 
 from raydistill import config
 from raydistill.config import ConfigError

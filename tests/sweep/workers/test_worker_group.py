@@ -8,7 +8,7 @@ from contextlib import suppress
 
 import psutil
 import pytest
-from helpers.states import same
+from helpers.builders.states import same
 
 from raydistill import config
 from raydistill.records.journal import Journal

@@ -5,8 +5,8 @@ import sys
 
 import psutil
 
-from helpers.buckets import wait_for
-from helpers.ports import free_ports
+from helpers.servers.buckets import wait_for
+from helpers.servers.ports import free_ports
 
 
 class Server:

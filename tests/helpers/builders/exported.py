@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 # Cards are read one after the other, each as if the process were new.
 READER = """
 import os, sys

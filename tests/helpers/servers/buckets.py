@@ -7,7 +7,7 @@ import time
 import urllib.request
 from contextlib import contextmanager
 
-from helpers.ports import free_ports
+from helpers.servers.ports import free_ports
 
 BUCKET = "sweeps"
 

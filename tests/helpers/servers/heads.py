@@ -12,7 +12,7 @@ from pathlib import Path
 
 import psutil
 
-from helpers.ports import free_ports
+from helpers.servers.ports import free_ports
 
 RAY = str(Path(sys.executable).with_name("ray"))
 

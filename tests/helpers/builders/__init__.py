@@ -1,0 +1,1 @@
+"""Data, sweeps and networks that tests make."""
