@@ -6,11 +6,12 @@ import hashlib
 import shutil
 from pathlib import Path
 
-from raydistill.storage import locked
+from raydistill.locks import hold_lock
 from raydistill.tracking.backfill import backfill
 
 HERE = Path(__file__).parent
 SWEEPS = HERE / "sweeps"
+FILLING_LIMIT_S = 600.0
 
 
 def stored() -> str:
@@ -20,7 +21,7 @@ def stored() -> str:
     """
     database, note = HERE / "mlflow.db", HERE / "mlflow.db.sweeps"
     uri, state = f"sqlite:///{database}", _state()
-    with locked(HERE / "mlflow.db.sweeps.lock"):
+    with hold_lock(HERE / "mlflow.db.sweeps.lock", FILLING_LIMIT_S):
         if not note.exists() or note.read_text() != state:
             shutil.rmtree(HERE / "mlartifacts", ignore_errors=True)
             database.unlink(missing_ok=True)

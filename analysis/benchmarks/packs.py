@@ -120,7 +120,7 @@ class Bench:
         views = dict.fromkeys(view for learner in pack.learners.values() for view in learner.method.views)
         ready = []
         for drawn, indices in pack.stream.epoch(0, views):
-            step = pack.supplies.step(drawn, indices, 0)
+            step = pack.provider.step(drawn, indices, 0)
             for learner in pack.learners.values():
                 for teacher in learner.batch(step).teachers:
                     teacher(learner.method.large, "features")
@@ -130,7 +130,7 @@ class Bench:
             for learner in pack.learners.values():
                 learner.start_epoch()
             for drawn, indices, known in ready:
-                step = pack.supplies.step(drawn, indices, 0)
+                step = pack.provider.step(drawn, indices, 0)
                 step._known.update(known)
                 for learner in pack.learners.values():
                     learner.train_step(learner.batch(step))

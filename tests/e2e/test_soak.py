@@ -63,7 +63,7 @@ def files():
 
 @pytest.mark.fault(24)
 @pytest.mark.timeout(3000)
-@pytest.mark.parametrize("trials", [200, pytest.param(1000, marks=pytest.mark.soak)])
+@pytest.mark.parametrize("trials", [60, *(pytest.param(count, marks=pytest.mark.soak) for count in (200, 1000))])
 def test_many_trials_cost_little_more_than_their_training_and_leave_nothing_behind(tmp_path, trials):
     from raydistill.sweep.run import run_sweep
 

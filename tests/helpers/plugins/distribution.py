@@ -1,4 +1,4 @@
-"""Pytest plugin that shares test files among two processes: all that start Ray in one, the longest files first.
+"""Pytest plugin that shares test files among two processes: all that use one Ray cluster in one, the longest first.
 
 pytest-xdist 3.8 ignores its mark `xdist_group` under pytest 9.2 (pytest-xdist's issue 1386), so that groups are made
 of file names here, by a scheduler of our own.
@@ -20,9 +20,8 @@ RECORD = ROOT / ".ci" / "durations.json"
 
 @cache
 def group_of(file: str) -> str:
-    """Return "ray" for a file whose tests start Ray, else the file itself: its fixtures are made once."""
-    text = (ROOT / file).read_text()
-    return "ray" if "mark.e2e" in text or "ray_cluster" in text else file
+    """Return "ray" for a file that uses the session's cluster, else the file itself: its fixtures are made once."""
+    return "ray" if "ray_cluster" in (ROOT / file).read_text() else file
 
 
 @pytest.hookimpl(optionalhook=True)
