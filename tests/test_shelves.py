@@ -1,40 +1,48 @@
-"""Every method has one name on every shelf: options, code, presets, search space, page and tests."""
+"""A method has one name on every shelf: options, code, presets, search space, page and tests."""
 
 from pathlib import Path
 
 import pytest
 
-from raydistill.options import METHODS
+from raydistill.options import METHODS, find
 
 ROOT = Path(__file__).parents[1]
-NO_METHOD = {"base", "README", "conformance", "presets", "refusals"}
-SHELVES = {
-    "raydistill/options": "*.py",
-    "raydistill/methods": "*.py",
-    "raydistill/presets": "*.yaml",
-    "search_spaces": "*.yaml",
-    "docs/methods": "*.md",
-    "tests/methods": "test_*.py",
-}
+METHODS_OF_PAPERS = {"dogo", "sdssl", "seed", "simreg", "sssd"}
+OF_ALL_METHODS = {"base", "conformance", "presets", "README"}  # files of a shelf that belong to no single method
 
 
-def names(shelf, pattern):
-    found = {path.stem.removeprefix("test_"): path for path in (ROOT / shelf).rglob(pattern)}
-    return {name: path for name, path in found.items() if name not in NO_METHOD and not name.startswith("_")}
+def names(folder, pattern):
+    """The methods that a folder has a file for; underscored modules are helpers of several."""
+    found = {path.stem.removeprefix("test_") for path in (ROOT / folder).glob(pattern) if path.stem[0] != "_"}
+    return found - OF_ALL_METHODS
 
 
-@pytest.mark.parametrize(("shelf", "pattern"), SHELVES.items())
-def test_a_shelf_has_every_method_by_its_name(shelf, pattern):
-    assert set(names(shelf, pattern)) == set(METHODS)
+def test_there_are_eighteen_methods():
+    assert len(METHODS) == 18
+    assert set(METHODS) > METHODS_OF_PAPERS
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_baselines_are_in_the_same_sub_folder_on_every_shelf(method):
-    python = [names(shelf, pattern)[method].parent.name for shelf, pattern in SHELVES.items() if pattern != "*.yaml"]
-    assert len({folder == "baselines" for folder in python}) == 1
+@pytest.mark.parametrize(("folder", "suffix"), [("raydistill/presets", "yaml"), ("search_spaces", "yaml")])
+def test_flat_shelves_have_every_method(folder, suffix):
+    assert names(folder, f"*.{suffix}") == set(METHODS)
 
 
-@pytest.mark.parametrize("method", METHODS)
-def test_options_and_code_are_found_by_the_methods_name(method):
-    module = names("raydistill/options", "*.py")[method].relative_to(ROOT).with_suffix("")
-    assert METHODS[method].partition(":")[0] == ".".join(module.parts)
+@pytest.mark.parametrize(
+    ("folder", "pattern"),
+    [
+        ("raydistill/options", "*.py"),
+        ("raydistill/methods", "*.py"),
+        ("docs/methods", "*.md"),
+        ("tests/methods", "*.py"),
+    ],
+)
+def test_shelves_with_a_folder_of_baselines_have_every_method(folder, pattern):
+    assert names(folder, pattern) == METHODS_OF_PAPERS
+    assert names(f"{folder}/baselines", pattern) == set(METHODS) - METHODS_OF_PAPERS
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_registry_and_the_options_name_the_modules_of_the_shelves(name):
+    shelf = name if name in METHODS_OF_PAPERS else f"baselines.{name}"
+    assert METHODS[name].split(":")[0] == f"raydistill.options.{shelf}"
+    assert find(name).implementation.split(":")[0] == f"raydistill.methods.{shelf}"

@@ -1,4 +1,4 @@
-"""Clusters of features: k-means, prototypes, random labels."""
+"""Pseudo labels: k-means clusters, prototypes and random labels."""
 
 import pytest
 import torch

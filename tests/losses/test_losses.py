@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from helpers import references
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -26,26 +27,11 @@ def rows(seed, n=5, d=4, count=2, dtype=torch.float64):
     return [torch.randn(n, d, generator=generator, dtype=torch.float64).to(dtype) for _ in range(count)]
 
 
-def normalized(x):
-    return x / np.linalg.norm(x, axis=1, keepdims=True)
-
-
-def reference_nt_xent(a, b, tau):
-    """Term by term, as the formula is printed."""
-    z = normalized(np.concatenate([a, b]))
-    n, total = len(a), 0.0
-    for i in range(2 * n):
-        j = (i + n) % (2 * n)
-        scores = {k: float(z[i] @ z[k]) / tau for k in range(2 * n) if k != i}
-        total -= scores[j] - np.log(sum(np.exp(s) for s in scores.values()))
-    return total / (2 * n)
-
-
 def reference_kl(teacher, student, tau):
     """Sum over rows of KL(teacher ‖ student) of the cross-view similarities."""
     probs = []
     for a, b in (teacher, student):
-        logits = normalized(a) @ normalized(b).T / tau
+        logits = references.unit(a) @ references.unit(b).T / tau
         e = np.exp(logits - logits.max(axis=1, keepdims=True))
         probs.append(e / e.sum(axis=1, keepdims=True))
     return float((probs[0] * np.log(probs[0] / probs[1])).sum())
@@ -88,7 +74,7 @@ class TestIndependentReference:
     @pytest.mark.parametrize("tau", [0.05, 0.5, 1.0])
     def test_nt_xent(self, tau, dtype, tolerance):
         a, b = rows(1, n=7)
-        expected = reference_nt_xent(a.numpy(), b.numpy(), tau)
+        expected = references.nt_xent(a.numpy(), b.numpy(), tau)
         assert nt_xent(a.to(dtype), b.to(dtype), tau).item() == pytest.approx(expected, rel=tolerance)
 
     @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])

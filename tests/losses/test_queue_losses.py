@@ -1,9 +1,11 @@
-"""SEED, MoCo, CompRess and CRD: losses against references, invariants, degenerate input."""
+"""Losses against a queue of embeddings: references term by term, invariants, degenerate input."""
 
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import references
+from helpers.references import softmax, unit
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -15,21 +17,11 @@ from raydistill.losses.queues import (
     seed_loss,
     squared_distance,
 )
-from raydistill.models.queue import Queue
 
 
 def rows(seed, *shapes, dtype=torch.float64):
     generator = torch.Generator().manual_seed(seed)
     return [torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype) for shape in shapes]
-
-
-def unit(x):
-    return x / np.linalg.norm(x, axis=-1, keepdims=True)
-
-
-def softmax(x):
-    e = np.exp(x - x.max())
-    return e / e.sum()
 
 
 def reference_seed(student, teacher, queue, tau_s, tau_t, own):
@@ -56,33 +48,21 @@ class TestReferences:
     def test_moco(self):
         q, k, queue = rows(1, (5, 4), (5, 4), (7, 4))
         queue = F.normalize(queue, dim=1)
-        losses = []
-        for a, b in zip(unit(q.numpy()), unit(k.numpy()), strict=True):
-            scores = np.array([a @ b, *(queue.numpy() @ a)]) / 0.2
-            losses.append(-np.log(softmax(scores)[0]))
-        assert moco(q, k, queue, 0.2).item() == pytest.approx(np.mean(losses), rel=1e-10)
+        expected = references.moco(q.numpy(), k.numpy(), queue.numpy(), 0.2)
+        assert moco(q, k, queue, 0.2).item() == pytest.approx(expected, rel=1e-10)
 
     def test_compress_with_a_queue_each(self):
         student, teacher, own, theirs = rows(2, (5, 3), (5, 4), (7, 3), (7, 4))
         own, theirs = F.normalize(own, dim=1), F.normalize(theirs, dim=1)
-        total = 0.0
-        for s, t in zip(unit(student.numpy()), unit(teacher.numpy()), strict=True):
-            p, q = softmax(theirs.numpy() @ t / 0.1), softmax(own.numpy() @ s / 0.1)
-            total += (p * np.log(p / q)).sum()
-        assert compress(student, teacher, own, theirs, 0.1).item() == pytest.approx(total / 5, rel=1e-10)
+        expected = references.compress(student.numpy(), teacher.numpy(), own.numpy(), theirs.numpy(), 0.1)
+        assert compress(student, teacher, own, theirs, 0.1).item() == pytest.approx(expected, rel=1e-10)
 
     def test_binary_contrastive(self):
         student, teacher, queue = rows(3, (5, 4), (5, 4), (7, 4))
         queue, images = F.normalize(queue, dim=1), 100
-        total = 0.0
-        for s, t in zip(unit(student.numpy()), unit(teacher.numpy()), strict=True):
-            own = np.exp(s @ t / 0.3)
-            total -= np.log(own / (own + 7 / images))
-            for d in queue.numpy():
-                other = np.exp(s @ d / 0.3)
-                total -= np.log(1 - other / (other + 7 / images))
+        expected = references.binary_contrastive(student.numpy(), teacher.numpy(), queue.numpy(), 0.3, images)
         got = binary_contrastive(student, teacher, queue, 0.3, images)
-        assert got.item() == pytest.approx(total / 5, rel=1e-10)
+        assert got.item() == pytest.approx(expected, rel=1e-10)
 
     def test_squared_distance_and_centroids(self):
         student, teacher, centroids = rows(4, (5, 4), (5, 4), (3, 4))
@@ -158,17 +138,6 @@ class TestInvariants:
             assert loss(student[order] * scale, teacher[order], queue[[5, 0, 2, 1, 4, 3]]).item() == pytest.approx(
                 whole, rel=1e-9
             )
-
-    @settings(max_examples=200, deadline=None)
-    @given(st.integers(1, 9), st.lists(st.integers(1, 14), min_size=1, max_size=6))
-    def test_the_queue_holds_the_newest_rows(self, size, batches):
-        queue, seen = Queue(size, 1), []
-        for count in batches:
-            new = torch.arange(len(seen), len(seen) + count, dtype=torch.float32)[:, None] + 100
-            seen += new[:, 0].tolist()
-            queue.push(new)
-        newest = seen[-size:]
-        assert queue.rows[size - len(newest) :, 0].tolist() == newest
 
     @settings(max_examples=200, deadline=None)
     @given(st.integers(0, 10**6))

@@ -1,17 +1,15 @@
-"""SEED: queue, view strategies, alternatives."""
+"""SEED: when the queue takes the batch, the views of its strategies, and its alternatives."""
 
+import copy
 import math
 
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers.rows import batch_for, make
-from helpers.rows import given as given_for
+from helpers.references import PROGRESS, assert_a_queue_longer_than_the_data_is_refused
+from helpers.rows import batch_for, given, make, options
 
 from raydistill import methods
-from raydistill.methods import StepInfo
-
-PROGRESS = StepInfo(1, 10)
 
 
 class TestSEED:
@@ -59,10 +57,8 @@ class TestSEED:
         assert torch.equal(method.small_queue.rows, torch.cat((before[6:], first)))
 
     def test_kmeans_weighs_clusters_alike(self):
-        from helpers.rows import options
-
         counts = (1, 3, 4, 8)
-        method = methods.build(options("seed", loss="kmeans"), given_for(class_counts=counts), seed=0)
+        method = methods.build(options("seed", loss="kmeans"), given(class_counts=counts), seed=0)
         weights = method.alternative.weights
         assert (weights * torch.tensor(counts)).tolist() == pytest.approx([4.0] * 4)
 
@@ -77,9 +73,24 @@ class TestSEED:
         torch.testing.assert_close(after.norm(dim=1), torch.ones(len(after)))
 
     def test_a_teacher_without_a_head_is_explained(self):
-        from helpers.rows import options
-
         headless = methods.MethodContext(8, 64, (), (methods.FeatureDims(12, None),))
         with pytest.raises(ValueError, match=r"method.teacher=features"):
             methods.build(options("seed"), headless, seed=0)
         assert methods.build(options("seed", teacher="features"), headless, seed=0).queue.rows.shape == (16, 12)
+
+
+def test_a_copied_method_goes_on_by_itself():
+    method = make("seed")
+    for seed in range(4):
+        method.loss(batch_for(method, seed=seed), PROGRESS)
+        method.after_step(PROGRESS)
+    twin = copy.deepcopy(method)
+    for one in (method, twin):
+        one.loss(batch_for(one, seed=5), PROGRESS)
+        one.after_step(PROGRESS)
+    assert torch.equal(method.queue.rows, twin.queue.rows)
+
+
+@pytest.mark.fault(17)
+def test_a_queue_longer_than_the_data_is_refused():
+    assert_a_queue_longer_than_the_data_is_refused("seed", "queue_size")

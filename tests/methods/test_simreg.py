@@ -1,36 +1,14 @@
-"""SimReg: what the teacher sees, heads, several teachers, inference after some layers."""
+"""SimReg: what the teacher sees, several teachers, and inference after some layers of the head."""
 
-import numpy as np
 import pytest
 import torch
+from helpers import references
+from helpers.references import PROGRESS, assert_a_teacher_without_a_head_is_refused, widths
 from helpers.rows import EVAL, SIZE, TEACHERS, batch_for, make, options
-from torch import nn
 
 from raydistill import methods
 from raydistill.data.augment import View
-from raydistill.methods import StepInfo
 from raydistill.models.regression_head import first_layers
-
-PROGRESS = StepInfo(0, 10)
-
-
-def reference_normalized(prediction, target):
-    """Term by term: the squared distance of the two unit vectors of each row, then the mean over rows."""
-    total = 0.0
-    for p, t in zip(prediction, target, strict=True):
-        p, t = p / np.sqrt(sum(x * x for x in p)), t / np.sqrt(sum(x * x for x in t))
-        total += sum((a - b) ** 2 for a, b in zip(p, t, strict=True))
-    return total / len(prediction)
-
-
-def reference_raw(prediction, target):
-    differences = [(a - b) ** 2 for p, t in zip(prediction, target, strict=True) for a, b in zip(p, t, strict=True)]
-    return sum(differences) / len(differences)
-
-
-def widths(head):
-    linear = [layer for layer in head if isinstance(layer, nn.Linear)]
-    return [linear[0].in_features, *(layer.out_features for layer in linear)]
 
 
 class TestSimReg:
@@ -47,7 +25,7 @@ class TestSimReg:
         batch = batch_for(method)
         assert set(method.views) == declared
         prediction = method.heads[0](method.backbone(batch.views[View("moco2", 0)])).detach().double().numpy()
-        expected = reference_normalized(prediction, batch.teachers[0](shown, "features").double().numpy())
+        expected = references.normalized_regression(prediction, batch.teachers[0](shown, "features").double().numpy())
         assert method.loss(batch, PROGRESS)["loss"].item() == pytest.approx(expected, rel=1e-5)
 
     @pytest.mark.parametrize("output", ["features", "head"])
@@ -59,7 +37,7 @@ class TestSimReg:
         batch = batch_for(method)
         (view,) = method.views
         prediction = method.heads[0](method.backbone(batch.views[view])).detach().double().numpy()
-        expected = reference_raw(prediction, batch.teachers[0](view, "features").double().numpy())
+        expected = references.raw_regression(prediction, batch.teachers[0](view, "features").double().numpy())
         assert method.loss(batch, PROGRESS)["loss"].item() == pytest.approx(expected, rel=1e-5)
 
     def test_several_teachers_have_a_head_each_and_the_mean_of_the_losses(self):
@@ -93,3 +71,7 @@ class TestSimReg:
     def test_a_layer_that_the_head_lacks(self):
         with pytest.raises(ValueError, match="inference_layer = 3"):
             options("simreg", head_depth=2, inference_layer=3)
+
+
+def test_a_teacher_without_a_head():
+    assert_a_teacher_without_a_head_is_refused("simreg")

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from helpers.references import assert_a_single_class_is_refused, softmax
 from helpers.rows import CLASSES, batch_for, make
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -18,11 +19,6 @@ PROGRESS = StepInfo(0, 10)
 def rows(seed, *shapes):
     generator = torch.Generator().manual_seed(seed)
     return [torch.randn(*shape, generator=generator, dtype=torch.float64) for shape in shapes]
-
-
-def softmax(x):
-    e = np.exp(x - x.max(axis=1, keepdims=True))
-    return e / e.sum(axis=1, keepdims=True)
 
 
 class TestNetwork:
@@ -154,3 +150,7 @@ class TestInvariants:
         a, b = rows(seed, (4, 5), (4, 5))
         assert exit_kl(a, b, tau, False, True).item() >= -1e-12
         assert all(feature_distance(a, b, f, True).item() >= 0 for f in ("squared", "norm", "sum_where_positive"))
+
+
+def test_a_single_class_is_refused():
+    assert_a_single_class_is_refused("sssd")

@@ -1,32 +1,41 @@
-"""Queues as views of a shared log of embeddings."""
+"""Queues of embeddings, and the log of a teacher's embeddings that they share."""
 
 import copy
 
+import pytest
 import torch
-from helpers.rows import batch_for, make
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raydistill.methods import StepInfo
 from raydistill.models.queue import ALIGNMENT, EmbeddingLog, Queue, TeacherBatch, aligned_copy
-
-PROGRESS = StepInfo(1, 10)
-
 
 ACTS = ("share", "share", "share", "own", "wait", "load", "copy")
 
 
-def rows(seed, *shapes, dtype=torch.float64):
+def random_rows(seed, n, dim):
     generator = torch.Generator().manual_seed(seed)
-    return [torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype) for shape in shapes]
+    return torch.randn(n, dim, generator=generator, dtype=torch.float64).float()
 
 
-class TestTrail:
+@pytest.mark.fault(19)
+@settings(max_examples=200, deadline=None)
+@given(st.integers(1, 9), st.lists(st.integers(1, 14), min_size=1, max_size=6))
+def test_the_queue_holds_the_newest_rows(size, batches):
+    queue, seen = Queue(size, 1), []
+    for count in batches:
+        new = torch.arange(len(seen), len(seen) + count, dtype=torch.float32)[:, None] + 100
+        seen += new[:, 0].tolist()
+        queue.push(new)
+    newest = seen[-size:]
+    assert queue.rows[size - len(newest) :, 0].tolist() == newest
+
+
+class TestSharedLog:
     """Queues that take a teacher's entries hold what queues of their own would."""
 
     @staticmethod
     def entries(log, *, n=4, seed=0, dim=3):
-        return TeacherBatch(rows(seed, (n, dim), dtype=torch.float32)[0], log)
+        return TeacherBatch(random_rows(seed, n, dim), log)
 
     @settings(max_examples=300, deadline=None)
     @given(
@@ -76,7 +85,7 @@ class TestTrail:
         assert short.rows.untyped_storage().nbytes() < 64 * 16 * 4
         assert torch.equal(short.rows[-4:], batch.rows)
 
-    def test_a_state_is_loaded_beside_the_trail_not_into_it(self):
+    def test_a_state_is_loaded_beside_the_log_not_into_it(self):
         log, one, other = EmbeddingLog(), Queue(8, 3), Queue(8, 3)
         for number in range(3):
             batch = self.entries(log, seed=number)
@@ -85,14 +94,3 @@ class TestTrail:
         one.load_state_dict(Queue(8, 3).state_dict())
         assert torch.equal(other.rows, kept)
         assert list(one.state_dict()) == ["rows"]
-
-    def test_a_copied_method_goes_on_by_itself(self):
-        method = make("seed")
-        for seed in range(4):
-            method.loss(batch_for(method, seed=seed), PROGRESS)
-            method.after_step(PROGRESS)
-        twin = copy.deepcopy(method)
-        for one in (method, twin):
-            one.loss(batch_for(one, seed=5), PROGRESS)
-            one.after_step(PROGRESS)
-        assert torch.equal(method.queue.rows, twin.queue.rows)

@@ -1,14 +1,10 @@
-"""SimReg's regression head."""
+"""SimReg's head: its widths, its layers, and its first layers."""
 
 import pytest
+from helpers.references import widths
 from torch import nn
 
 from raydistill.models.regression_head import first_layers, regression_head
-
-
-def widths(head):
-    linear = [layer for layer in head if isinstance(layer, nn.Linear)]
-    return [linear[0].in_features, *(layer.out_features for layer in linear)]
 
 
 def letters(head):

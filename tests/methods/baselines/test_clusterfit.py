@@ -1,25 +1,36 @@
-"""ClusterFit: the whole loss against a reference, and where its labels come from."""
+"""ClusterFit: the whole loss, its classifier, and where its labels come from."""
 
-import numpy as np
 import pytest
-from helpers.embeddings import log_softmax, loss_of, method_and_batch, numbers
-from helpers.rows import CLASSES, options
+from helpers import references
+from helpers.references import PROGRESS, assert_a_single_class_is_refused, features, in_float64
+from helpers.rows import given, make, options
+
+from raydistill import methods
 
 
-def test_the_loss_is_the_cross_entropy_of_the_cluster_ids():
-    method, batch = method_and_batch("clusterfit")
+@pytest.mark.fault(18)
+def test_the_whole_loss():
+    method, batch = in_float64("clusterfit")
     (view,) = method.views
-    logits = numbers(method.classifier(method.backbone(batch.views[view])))
-    labels = batch.labels.numpy()
-    assert logits.shape == (len(labels), CLASSES)
-    assert loss_of(method, batch) == pytest.approx(
-        -log_softmax(logits)[np.arange(len(labels)), labels].mean(), rel=1e-5
-    )
+    logits = references.head([method.classifier], features(method.backbone, batch, view))
+    expected = references.cross_entropy(logits, batch.labels.numpy())
+    assert method.loss(batch, PROGRESS)["loss"].item() == pytest.approx(expected, rel=1e-10)
 
 
-@pytest.mark.parametrize(("labels", "looks"), [("kmeans", "features"), ("prototypes", "features"), ("random", None)])
-def test_only_clusters_need_a_teacher(labels, looks):
-    chosen = options("clusterfit", labels=labels, clusters=7, kmeans_iterations=3, label_seed=2)
-    assert chosen.teacher_output() == looks
+def test_it_classifies_as_many_clusters_as_there_are():
+    method = methods.build(options("clusterfit"), given(class_counts=(10, 20, 34)), seed=0)
+    assert method.classifier.out_features == 3
+    assert method.classifier.bias.shape == (3,)
+    assert make("clusterfit").encoders().keys() == {"student"}
+
+
+def test_labels_are_clusters_of_the_teachers_features():
+    chosen = options("clusterfit", clusters=7, kmeans_iterations=11, label_seed=5)
     source = chosen.label_source()
-    assert (source.kind, source.clusters, source.iterations, source.seed) == (labels, 7, 3, 2)
+    assert (source.kind, source.clusters, source.iterations, source.seed) == ("kmeans", 7, 11, 5)
+    assert chosen.teacher_output() == "features"
+    assert options("clusterfit", labels="random").teacher_output() is None
+
+
+def test_a_single_class_is_refused():
+    assert_a_single_class_is_refused("clusterfit")

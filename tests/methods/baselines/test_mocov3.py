@@ -1,40 +1,73 @@
-"""MoCo v3: the whole loss against a reference, its heads, and which network is scored."""
+"""MoCo v3: the whole loss, the momentum network, and which network is the encoder."""
 
-import numpy as np
 import pytest
 import torch
-from helpers.embeddings import log_softmax, loss_of, method_and_batch, numbers, parameters, unit
+from helpers import references
+from helpers.references import PROGRESS, features, in_float64, states, stepped, widths
+from helpers.rows import batch_for, make
 from torch import nn
 
 from raydistill.methods import StepInfo
 
 
-def test_the_loss_is_info_nce_of_both_directions_times_two_tau():
-    method, batch = method_and_batch("mocov3", tau=0.4)
-    q = [unit(numbers(method.predictor(method.projector(method.backbone(batch.views[v]))))) for v in method.views]
-    k = [unit(numbers(method.key_projector(method.key_backbone(batch.views[v])))) for v in method.views]
-    terms = [-np.diag(log_softmax(a @ b.T / 0.4)).mean() for a, b in ((q[0], k[1]), (q[1], k[0]))]
-    assert loss_of(method, batch) == pytest.approx(2 * 0.4 * sum(terms), rel=1e-5)
+@pytest.mark.fault(18)
+@pytest.mark.parametrize("tau", [0.2, 1.0])
+def test_the_whole_loss(tau):
+    method, batch = in_float64("mocov3", tau=tau)
+    queries, keys = [], []
+    for view in method.views:
+        z = references.head(method.projector, features(method.backbone, batch, view))
+        queries.append(references.head(method.predictor, z))
+        keys.append(references.head(method.key_projector, features(method.key_backbone, batch, view)))
+    expected = references.info_nce(queries[0], keys[1], tau) + references.info_nce(queries[1], keys[0], tau)
+    assert method.loss(batch, PROGRESS)["loss"].item() == pytest.approx(expected, rel=1e-10)
 
 
-@pytest.mark.parametrize("wanted", [True, False])
-def test_batch_norm_at_the_predictors_output_is_an_option(wanted):
-    method, _ = method_and_batch("mocov3", predictor_batchnorm=wanted)
-    assert isinstance(method.predictor[-1], nn.BatchNorm1d) == wanted
-    assert isinstance(method.projector[-1], nn.BatchNorm1d)
-
-
-def test_the_key_network_follows_after_the_step():
-    method, _ = method_and_batch("mocov3", momentum=0.5)
-    with torch.no_grad():
-        for value in method.projector.parameters():
-            value.add_(1.0)
-    expected = 0.5 * parameters(method.key_projector) + 0.5 * parameters(method.projector)
+def test_the_momentum_network_moves_after_the_step_only():
+    method, batch = in_float64("mocov3", momentum=0.75)
+    target, trained = method.average(), (method.backbone, method.projector)
+    before = states(*target)
+    method.loss(batch, StepInfo(0, 10))["loss"].backward()
+    assert all(map(torch.equal, states(*target), before))
     method.after_step(StepInfo(0, 10))
-    torch.testing.assert_close(parameters(method.key_projector), expected)
+    for now, old, source in zip(states(*target), before, states(*trained), strict=True):
+        torch.testing.assert_close(now, 0.75 * old + 0.25 * source)
 
 
-@pytest.mark.parametrize(("encoder", "name"), [("student", "backbone"), ("ema", "key_backbone")])
-def test_the_encoder_is_the_trained_network_or_its_average(encoder, name):
-    method, _ = method_and_batch("mocov3", encoder=encoder)
-    assert method.encoders()["student"] is getattr(method, name)
+def test_momentum_rises_to_one_at_the_last_step():
+    method, _ = in_float64("mocov3", momentum=0.5)
+    before = states(*method.average())
+    method.after_step(StepInfo(5, 10))  # halfway down the cosine
+    for now, old, source in zip(
+        states(*method.average()), before, states(method.backbone, method.projector), strict=True
+    ):
+        torch.testing.assert_close(now, 0.75 * old + 0.25 * source)
+    before = states(*method.average())
+    method.after_step(StepInfo(10, 10))
+    assert all(map(torch.equal, states(*method.average()), before))
+
+
+def test_the_encoder_is_the_trained_network_or_its_average():
+    student, average = make("mocov3"), make("mocov3", encoder="ema")
+    assert student.encoders()["student"] is student.backbone
+    assert student.head() is student.projector
+    assert average.encoders()["student"] is average.key_backbone
+    assert average.head() is average.key_projector
+    stepped(average, batch_for(average))
+    assert not all(map(torch.equal, states(average.encoders()["student"]), states(average.backbone)))
+
+
+def test_no_gradient_reaches_the_momentum_network():
+    method, batch = in_float64("mocov3")
+    method.loss(batch, PROGRESS)["loss"].backward()
+    momentum = [p for module in method.average() for p in module.parameters()]
+    assert all(p.grad is None and not p.requires_grad for p in momentum)
+    assert all(p.grad is not None for p in method.predictor.parameters())
+
+
+@pytest.mark.parametrize("batchnorm", [True, False])
+def test_batch_norm_at_the_output_of_the_predictor_is_an_option(batchnorm):
+    method = make("mocov3", predictor_batchnorm=batchnorm)
+    assert isinstance(method.predictor[-1], nn.BatchNorm1d) == batchnorm
+    assert isinstance(method.projector[-1], nn.BatchNorm1d)
+    assert widths(method.projector) == [32, 8, 8, 8]

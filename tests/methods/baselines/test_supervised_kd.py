@@ -1,30 +1,12 @@
-"""Supervised distillation."""
+"""Supervised distillation: its terms, and which of them trains which classifier."""
 
-import numpy as np
 import pytest
+from helpers import references
+from helpers.references import PROGRESS, assert_a_teacher_without_a_head_is_refused
 from helpers.rows import CLASSES, SIZE, batch_for, make, options
 
 from raydistill import methods
-from raydistill.methods import FeatureDims, StepInfo
-
-PROGRESS = StepInfo(0, 10)
-
-
-def softmax(row):
-    e = [np.exp(x) for x in row]
-    return [x / sum(e) for x in e]
-
-
-def reference_kd(teacher, student, tau):
-    total = 0.0
-    for t, s in zip(teacher, student, strict=True):
-        p, q = softmax(t / tau), softmax(s / tau)
-        total += sum(a * np.log(a / b) for a, b in zip(p, q, strict=True))
-    return tau**2 * total / len(teacher)
-
-
-def reference_ce(logits, labels):
-    return -sum(np.log(softmax(row)[label]) for row, label in zip(logits, labels, strict=True)) / len(logits)
+from raydistill.methods import FeatureDims
 
 
 class TestSupervised:
@@ -45,9 +27,9 @@ class TestSupervised:
         teacher = method.teacher_classifier(batch.teachers[0](view, "features")).detach().double().numpy()
         terms = method.loss(batch, PROGRESS)
         assert student.shape[1] == CLASSES
-        assert terms["ce"].item() == pytest.approx(reference_ce(student, batch.labels), rel=1e-5)
-        assert terms["teacher_ce"].item() == pytest.approx(reference_ce(teacher, batch.labels), rel=1e-5)
-        assert terms["kd"].item() == pytest.approx(reference_kd(teacher, student, 2.0), rel=1e-5)
+        assert terms["ce"].item() == pytest.approx(references.cross_entropy(student, batch.labels), rel=1e-5)
+        assert terms["teacher_ce"].item() == pytest.approx(references.cross_entropy(teacher, batch.labels), rel=1e-5)
+        assert terms["kd"].item() == pytest.approx(references.distillation(teacher, student, 2.0), rel=1e-5)
 
     def test_the_two_classifiers_do_not_train_each_other(self):
         method, terms = self.terms()
@@ -64,3 +46,7 @@ class TestSupervised:
         lonely = methods.MethodContext(SIZE, 16, (16,), (FeatureDims(12, None),))
         with pytest.raises(ValueError, match="at least 2"):
             methods.build(options("supervised_kd"), lonely, seed=0)
+
+
+def test_a_teacher_without_a_head():
+    assert_a_teacher_without_a_head_is_refused("supervised_kd")
