@@ -50,6 +50,16 @@ def moco(queries, keys, queue, tau):
     return np.mean(losses)
 
 
+def seed(student, teacher, queue, tau_s, tau_t, own):
+    total = 0.0
+    for s, t in zip(unit(student), unit(teacher), strict=True):
+        candidates = [t, *queue] if own else list(queue)
+        p_t = softmax(np.array([t @ d / tau_t for d in candidates]))
+        p_s = softmax(np.array([s @ d / tau_s for d in candidates]))
+        total -= sum(a * np.log(b) for a, b in zip(p_t, p_s, strict=True))
+    return total / len(student)
+
+
 def compress(student, teacher, own, theirs, tau):
     total = 0.0
     for s, t in zip(unit(student), unit(teacher), strict=True):

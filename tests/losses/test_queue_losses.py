@@ -24,16 +24,6 @@ def rows(seed, *shapes, dtype=torch.float64):
     return [torch.randn(*shape, generator=generator, dtype=torch.float64).to(dtype) for shape in shapes]
 
 
-def reference_seed(student, teacher, queue, tau_s, tau_t, own):
-    total = 0.0
-    for s, t in zip(unit(student), unit(teacher), strict=True):
-        candidates = [t, *queue] if own else list(queue)
-        p_t = softmax(np.array([t @ d / tau_t for d in candidates]))
-        p_s = softmax(np.array([s @ d / tau_s for d in candidates]))
-        total -= sum(a * np.log(b) for a, b in zip(p_t, p_s, strict=True))
-    return total / len(student)
-
-
 @pytest.mark.fault(18)
 class TestReferences:
     @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
@@ -41,7 +31,7 @@ class TestReferences:
     def test_seed(self, own, dtype, tolerance):
         student, teacher, queue = rows(0, (5, 4), (5, 4), (7, 4))
         queue = F.normalize(queue, dim=1)
-        expected = reference_seed(student.numpy(), teacher.numpy(), queue.numpy(), 0.2, 0.05, own)
+        expected = references.seed(student.numpy(), teacher.numpy(), queue.numpy(), 0.2, 0.05, own)
         got = seed_loss(student.to(dtype), teacher.to(dtype), queue.to(dtype), 0.2, 0.05, own)
         assert got.item() == pytest.approx(expected, rel=tolerance)
 

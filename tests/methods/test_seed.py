@@ -6,6 +6,7 @@ import math
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import references
 from helpers.references import PROGRESS, assert_a_queue_longer_than_the_data_is_refused
 from helpers.rows import batch_for, given, make, options
 
@@ -94,3 +95,39 @@ def test_a_copied_method_goes_on_by_itself():
 @pytest.mark.fault(17)
 def test_a_queue_longer_than_the_data_is_refused():
     assert_a_queue_longer_than_the_data_is_refused("seed", "queue_size")
+
+
+def numbers(tensor):
+    return tensor.detach().double().numpy()
+
+
+@pytest.mark.fault(18)
+@pytest.mark.parametrize("loss", ["seed", "l2", "kmeans", "online_clustering", "binary_contrastive", "seed_moco", "a5"])
+def test_every_alternative_is_its_printed_loss(loss):
+    method = make("seed", loss=loss, tau_t=0.1, lambda_a=2.0, lambda_b=3.0)
+    batch = batch_for(method)
+    features = method.backbone(batch.views[method.large])
+    student, queue = numbers(method.projector(features)), numbers(method.queue.rows)
+    teacher = numbers(batch.teachers[0](method.large, "head"))
+    own = references.seed(student, teacher, queue, 0.2, 0.1, True)
+    near = references.normalized_regression(student, teacher)
+    expected = {
+        "seed": lambda: own,
+        "l2": lambda: near,
+        "kmeans": lambda: references.cross_entropy(numbers(method.alternative.classifier(features)), batch.labels),
+        "online_clustering": lambda: nearest_centroid(student, teacher, numbers(method.alternative.centroids)),
+        "binary_contrastive": lambda: references.binary_contrastive(student, teacher, queue, 0.2, 64),
+        "seed_moco": lambda: own + own_moco(method, batch, student),
+        "a5": lambda: 2 * near + 3 * references.seed(student, teacher, queue, 0.2, 0.1, False),
+    }[loss]()
+    assert method.loss(batch, PROGRESS)["loss"].item() == pytest.approx(expected, rel=1e-5)
+
+
+def nearest_centroid(student, teacher, centroids):
+    assigned = (references.unit(teacher) @ centroids.T).argmax(1)
+    return references.cross_entropy(references.unit(student) @ centroids.T / 0.2, assigned)
+
+
+def own_moco(method, batch, student):
+    keys = numbers(method.key_projector(method.key_backbone(batch.views[method.key_view])))
+    return references.moco(student, keys, numbers(method.moco_queue.rows), 0.2)
