@@ -9,6 +9,7 @@ import pytest
 from helpers.builders.sweeps import whole
 from helpers.secret_addresses import AWKWARD, SECRET
 
+from raydistill import config
 from raydistill.cli import summary, sweep
 from raydistill.cli.arguments import fail, typed
 from raydistill.doctor.check_result import CheckResult, Setup
@@ -26,6 +27,7 @@ from raydistill.tracking import client, tracker
 from raydistill.tracking.client import MLflowRuns, texts
 from raydistill.tracking.delivery_queue import one_line
 from raydistill.tracking.sync import sweep_tags
+from raydistill.trial_spec import TrialSpec
 
 every_address = pytest.mark.parametrize("address", AWKWARD.values(), ids=AWKWARD)
 
@@ -111,7 +113,7 @@ def test_what_mlflow_keeps(address):
 @every_address
 def test_the_journal_keeps_no_secret(address, tmp_path):
     journal = Journal(tmp_path / "journal.jsonl")
-    journal.propose("t0000", {}, {"train": {"epochs": 1}})
+    journal.propose("t0000", {}, TrialSpec(config.load({"method": "simclr"})))
     journal.end("t0000", "failed", f"{address} is away")
     journal.close()
     assert SECRET not in (tmp_path / "journal.jsonl").read_text()

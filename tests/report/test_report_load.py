@@ -6,6 +6,7 @@ import pandas as pd
 import pytest
 import yaml
 
+from raydistill import config
 from raydistill.config import ConfigError
 from raydistill.records.journal import Journal
 from raydistill.report import frames, load, sweeps
@@ -108,7 +109,7 @@ def test_settings_are_as_a_population_left_them(tmp_path):
     last = {"train.lr": 0.012, "train.optimizer": "sgd", "train.clip_norm": None, "method.objectives": ["simsiam"]}
     journal = Journal(tmp_path / "journal.jsonl")
     for key in ("t0000", "t0001"):
-        journal.propose(key, first, spec := TrialSpec(load({"method": "dogo"})).assign(first))
+        journal.propose(key, first, spec := TrialSpec(config.load({"method": "dogo"})).assign(first))
     journal.result("t0001", 1, {"val_knn": 0.5, "loss": 1.0})
     journal.copy("t0001", 1, "t0000", last, spec.assign(last))
     journal.close()

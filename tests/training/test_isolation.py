@@ -162,7 +162,7 @@ def test_trials_of_two_data_settings_are_trained_in_turn_by_one_group(dataset, t
     trials = {"a": settings(), "b": settings(batch_size=8), "c": settings()}
     lives, orders = play(Broker(1, 4, gather_seconds=5), trials, dataset, tmp_path)
     assert all(reports[-1].done for reports in lives.values())
-    sizes = [order.data["batch_size"] for order in orders if order.data]
+    sizes = [order.data.batch_size for order in orders if order.data]
     assert sizes[:4] in ([16, 8, 16, 8], [8, 16, 8, 16])
     for key, values in trials.items():
         assert same(weights(tmp_path / key), alone(dataset, values, tmp_path / f"{key}-alone", [[0, 0]]))

@@ -283,7 +283,7 @@ class TestLearner:
     def test_learns(self, dataset, optimizer):
         reports = []
         train(
-            config.load(settings("simclr", 8, train={"optimizer": optimizer, "lr": 0.03})),
+            TrialSpec(config.load(settings("simclr", 8, train={"optimizer": optimizer, "lr": 0.03}))),
             None,
             evaluate=no_evaluation,
             on_epoch=reports.append,
