@@ -105,7 +105,7 @@ def test_default_presets_of_all_methods_train_side_by_side(source, request, tmp_
     data = configs["seed"].data
     pack = Pack(load_dataset(data), data, evaluate=lambda *_: {}, store=store)
     for method, chosen in configs.items():
-        assert pack.add(request(method, chosen)) is None
+        assert pack.add(join_request(method, chosen)) is None
     reports = {report.key: report for report in pack.run_epoch()}
     assert {key: report.error for key, report in reports.items()} == dict.fromkeys(METHODS, "")
     assert len(store.entries()) == 4  # a teacher, its features of the plain images, clusters by 20 and 50 iterations

@@ -46,6 +46,7 @@ def test_a_made_up_sweep_is_read_back_as_it_was(uri):
     assert sweep.winner == made.winner
 
 
+@pytest.mark.slow
 def test_the_page_lies_in_the_sweeps_folder_and_in_mlflow_the_newest_only(uri, here, capsys):
     (here / "runs/dogo-1").mkdir(parents=True)
     report("dogo-1", "--tracking-uri", uri)

@@ -81,7 +81,7 @@ def searched(plan, trials):
     plan.store()
     book = Journal(plan.directory / "journal.jsonl")
     for key, (chosen, metrics) in trials.items():
-        book.propose(key, chosen, plan.resolve(chosen))
+        book.propose(key, chosen, TrialSpec(plan.resolve(chosen)))
         book.result(key, plan.epochs, metrics)
         book.end(key, "finished")
     book.close()

@@ -16,6 +16,7 @@ from raydistill.sweep.search.space_parser import load_space
 from raydistill.sweep.settings import SweepSettings
 from raydistill.training.checkpoints import latest_checkpoint
 from raydistill.training.single import train
+from raydistill.trial_spec import TrialSpec
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
@@ -80,7 +81,7 @@ def test_a_worker_killed_in_mid_epoch_costs_no_trial_and_changes_no_bit(ray_clus
     assert all(trial.outcome == "finished" and trial.epochs == 12 for trial in trials.values())
     for key, trial in trials.items():
         values = config.assign(trial.config, {"train.offsets": trial.offsets})
-        train(config.load(values), tmp_path / key, evaluate=lambda *_: {}, device="cpu")
+        train(TrialSpec(config.load(values)), tmp_path / key, evaluate=lambda *_: {}, device="cpu")
         assert same(latest_checkpoint(tmp_path / key)["method"], cut[key]["method"]), "one that nobody killed"
 
 
