@@ -1,6 +1,7 @@
 """Presets and search spaces of every method load together, and hold the published numbers."""
 
 import pytest
+from helpers.requests import request as join_request
 
 from raydistill import config, methods
 from raydistill.artifacts.store import Store
