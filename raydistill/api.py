@@ -23,7 +23,7 @@ from raydistill.trial_spec import TrialSpec
 if TYPE_CHECKING:
     from torch import nn
 
-    from raydistill.export.resolve import ResolvedRun
+    from raydistill.export.run import ResolvedRun
     from raydistill.report.sweep_folder import Sweep
 
 Location = str | os.PathLike[str]

@@ -135,3 +135,31 @@ def test_a_worker_can_read_no_preset():
     assert "'training'" in done.stdout, done.stderr
     assert "'presets'" not in done.stdout
     assert "'planning'" not in done.stdout
+
+
+def imported_modules(path, known):
+    """The package's own modules that a module imports, anywhere in it but for type checkers."""
+    tree = ast.parse(path.read_text())
+    for_types = [n for n in ast.walk(tree) if isinstance(n, ast.If) and "TYPE_CHECKING" in ast.unparse(n.test)]
+    left_out = {node for branch in for_types for node in ast.walk(branch)}
+    for node in ast.walk(tree):
+        if node in left_out:
+            continue
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                yield full if full in known else node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def test_no_modules_import_each_other_in_a_circle():
+    known = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path
+        for path in PACKAGE.rglob("*.py")
+    }
+    arrows = {name: {n for n in imported_modules(path, known) if n in known} - {name} for name, path in known.items()}
+    while leaves := [name for name, targets in arrows.items() if not targets & arrows.keys()]:
+        for name in leaves:
+            del arrows[name]
+    assert arrows == {}, "these import each other, or something that does"

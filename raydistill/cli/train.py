@@ -13,7 +13,8 @@ from raydistill import config as configuration
 from raydistill.cli.arguments import Device, Set
 from raydistill.cli.runs import Storage, Tracking
 from raydistill.config import ConfigError
-from raydistill.export.resolve import CheckpointRemovedError, find_run
+from raydistill.export.resolve import find_run
+from raydistill.export.run import CheckpointRemovedError
 from raydistill.records.locations import artifact_store
 from raydistill.storage import is_remote, to_path
 from raydistill.sweep.run_folder import RunFolder

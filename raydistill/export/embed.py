@@ -24,7 +24,7 @@ from raydistill.data.files import EXTENSIONS
 from raydistill.data.images import BadImageError, Raw, decode, limited
 from raydistill.data.sources import divide, open_source
 from raydistill.export.card import provenance
-from raydistill.export.resolve import ResolvedRun
+from raydistill.export.run import ResolvedRun
 from raydistill.storage import Remote, is_remote, local_copy, reason
 
 SPLITS = ("train", "val", "test")

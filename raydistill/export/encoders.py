@@ -13,7 +13,7 @@ from raydistill.config import Config, ConfigError, nearest
 from raydistill.data.augment import evaluate_view, normalization
 from raydistill.data.images import BadImageError, DataError
 from raydistill.data.sources import load_dataset
-from raydistill.export.resolve import ResolvedRun
+from raydistill.export.run import ResolvedRun
 from raydistill.storage import is_remote
 
 SAMPLE = 8

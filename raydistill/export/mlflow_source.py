@@ -11,8 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from raydistill import config as configuration
+from raydistill.artifacts.sources import PROVENANCE
 from raydistill.config import ConfigError
-from raydistill.export.resolve import MLFLOW, PROVENANCE, ResolvedRun, from_checkpoint
+from raydistill.export.run import MLFLOW, ResolvedRun, from_checkpoint
 from raydistill.records.layout import CONFIG_FILE
 from raydistill.records.names import check_name
 from raydistill.redaction import redact

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 from raydistill import config as configuration
-from raydistill.artifacts.sources import PROVENANCE as PROVENANCE
-from raydistill.artifacts.sources import words_for
-from raydistill.config import DEFAULT_OFFSETS, Config, ConfigError, nearest
-from raydistill.records.journal import Offsets, TrialRecord, read_records
+from raydistill.artifacts.sources import PROVENANCE, words_for
+from raydistill.config import Config, ConfigError, nearest
+from raydistill.export.mlflow_source import resolve_mlflow_run
+from raydistill.export.run import MLFLOW, CheckpointRemovedError, ResolvedRun, from_checkpoint, replaying, suffix_of
+from raydistill.records.journal import TrialRecord, read_records
 from raydistill.records.layout import CONFIG_FILE, JOURNAL_FILE, ORIGIN_FILE, RESULTS_FILE, is_sweep, named, run_folder
 from raydistill.records.leaderboard import LeaderboardEntry
 from raydistill.records.locations import artifact_store, tracking, working_folder
@@ -19,71 +19,8 @@ from raydistill.records.run_keys import read_spec
 from raydistill.records.scores import read_scores
 from raydistill.storage import Remote, StoragePath, reason, to_path
 from raydistill.training.checkpoint_files import CheckpointError, winner_of
-from raydistill.trial_spec import TrialSpec
 
-MLFLOW = "mlflow:"
 ACCEPTED = f"a sweep's name or folder, SWEEP/TRIAL, a trial's or an export's folder, {MLFLOW}RUN_ID"
-
-
-class CheckpointRemovedError(ConfigError):
-    """A trial was trained and has no checkpoint; `config` and its `record` in the journal suffice to train it again."""
-
-    def __init__(self, run: str, folder: StoragePath, config: Config, record: TrialRecord) -> None:
-        super().__init__(
-            f"{run} was trained to epoch {record.epochs}, but its checkpoint was removed (--checkpoints-gib, or by "
-            f"hand); train it again: raydistill train {folder} --out FOLDER"
-        )
-        self.run, self.config, self.record = run, config, record
-
-
-@dataclass(frozen=True)
-class ResolvedRun:
-    """A run with what it was told and what became of it.
-
-    `name` is what was asked for, fit to be part of a path; `run` names the trial itself. `config` has the stream's
-    epochs that the trial saw (`train.offsets`); `context` is what its method was built for. `state` is its newest
-    checkpoint; an export has none, and is the folder `export`. `outcome` is empty where nobody said; `copies` are
-    those of a population's trial. `origin` is what its sweep wrote down of itself (`origin.json`), and `taught` has
-    words for each of its teachers in the store. `final` has the rows of its sweep's table if it is the winner, else
-    nothing. `encoder` is the one that an export holds, or that is wanted. `decided` has the keys of its teachers and
-    labels.
-    """
-
-    name: str
-    run: str
-    config: Config
-    context: dict[str, Any]
-    epoch: int
-    state: dict[str, Any] = field(default_factory=dict)
-    scores: dict[str, float] = field(default_factory=dict)
-    outcome: str = ""
-    copies: tuple[str, ...] = ()
-    sweep: str = ""
-    trial: str = ""
-    origin: dict[str, Any] = field(default_factory=dict)
-    taught: dict[str, str] = field(default_factory=dict)
-    final: tuple[LeaderboardEntry, ...] = ()
-    encoder: str = "student"
-    export: Path | None = None
-    decided: TrialSpec | None = None
-
-    @property
-    def spec(self) -> TrialSpec:
-        """Spec of the run; keys of teachers and labels are open where nobody wrote them down."""
-        return (self.decided or TrialSpec(self.config)).with_config(self.config)
-
-    @property
-    def complete(self) -> bool:
-        return self.epoch >= self.config.train.epochs
-
-    @property
-    def suffix(self) -> str:
-        """Ending of the names of its encoder's scores."""
-        return suffix_of(self.encoder)
-
-
-def suffix_of(encoder: str) -> str:
-    return "" if encoder == "student" else f"_{encoder}"
 
 
 def find_run(given: str, storage: str | None = None, tracking_uri: str | None = None) -> ResolvedRun:
@@ -119,8 +56,6 @@ def resolve_run(given: str, home: StoragePath, tracking_uri: str, artifacts: Sto
 
 def _found(given: str, home: StoragePath, tracking_uri: str) -> ResolvedRun:
     if given.startswith(MLFLOW):
-        from raydistill.export.mlflow_source import resolve_mlflow_run
-
         return resolve_mlflow_run(given.removeprefix(MLFLOW), tracking_uri)
     try:
         folder = _folder(given, home)
@@ -206,30 +141,10 @@ def _final(sweep: StoragePath, trial: StoragePath) -> tuple[LeaderboardEntry, ..
         return ()
 
 
-def from_checkpoint(config: Config, state: dict[str, Any], *, scores: dict[str, float], **known: Any) -> ResolvedRun:
-    """Make a run of a configuration and a checkpoint, which knows the epochs of the stream that it saw.
-
-    Args:
-        config: of the run.
-        state: the checkpoint.
-        scores: of the run.
-        **known: further fields of `ResolvedRun`.
-    """
-    config = _replaying(config, tuple((epoch, offset) for epoch, offset in state["offsets"]) or DEFAULT_OFFSETS)
-    known_scores = {k: v for k, v in {**state["metrics"], **scores}.items() if k.startswith(("val_", "test_"))}
-    return ResolvedRun(
-        config=config, context=state["given"], epoch=state["epoch"], state=state, scores=known_scores, **known
-    )
-
-
-def _replaying(config: Config, offsets: Offsets) -> Config:
-    return config.model_copy(update={"train": config.train.model_copy(update={"offsets": offsets})})
-
-
 def _without_checkpoint(run: str, folder: StoragePath, config: Config, record: TrialRecord | None) -> ConfigError:
     if record is None or not record.epochs:
         return ConfigError(f"{run} has no checkpoint; it has not finished its first epoch")
-    return CheckpointRemovedError(run, folder, _replaying(config, record.offsets), record)
+    return CheckpointRemovedError(run, folder, replaying(config, record.offsets), record)
 
 
 def _exported(folder: StoragePath) -> ResolvedRun:

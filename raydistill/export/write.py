@@ -16,12 +16,13 @@ import torch
 import yaml
 
 from raydistill import config as configuration
+from raydistill.artifacts.sources import PROVENANCE
 from raydistill.config import ConfigError
 from raydistill.errors import RaydistillError
 from raydistill.export.card import card, preprocessing, provenance
 from raydistill.export.encoders import choose, embed_plain, sample
 from raydistill.export.formats import Format, copy_portable
-from raydistill.export.resolve import PROVENANCE, ResolvedRun
+from raydistill.export.run import ResolvedRun
 from raydistill.records.layout import CONFIG_FILE
 from raydistill.storage import reason
 

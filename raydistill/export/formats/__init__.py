@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from raydistill.config import ConfigError, nearest
-from raydistill.export.resolve import ResolvedRun
+from raydistill.export.run import ResolvedRun
 
 if TYPE_CHECKING:
     import numpy as np

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from raydistill.export.formats import copy_portable, quiet
 from raydistill.export.formats.torch_export import save_program
-from raydistill.export.resolve import ResolvedRun
+from raydistill.export.run import ResolvedRun
 
 WEIGHTS = "artifacts/encoder.pt2"
 NEEDS = "mlflow, torch, numpy and Pillow"

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from raydistill.export.formats import preprocess, quiet
-from raydistill.export.resolve import ResolvedRun
+from raydistill.export.run import ResolvedRun
 
 WEIGHTS = "encoder.onnx"
 NEEDS = "onnxruntime, torch, numpy and Pillow"

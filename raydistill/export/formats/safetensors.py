@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from raydistill.artifacts.encoders import WEIGHTS as WEIGHTS
 from raydistill.artifacts.encoders import load, save
 from raydistill.export.formats import preprocess
-from raydistill.export.resolve import ResolvedRun
+from raydistill.export.run import ResolvedRun
 
 NEEDS = "raydistill"
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from raydistill.config import ConfigError
 from raydistill.export.formats import copy_portable, preprocess
-from raydistill.export.resolve import ResolvedRun
+from raydistill.export.run import ResolvedRun
 from raydistill.models.backbones import NARROW, NARROW_LAYERS, Backbone
 from raydistill.models.vit import BlockEncoder
 

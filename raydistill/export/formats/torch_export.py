@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from raydistill.export.formats import preprocess
-from raydistill.export.resolve import ResolvedRun
+from raydistill.export.run import ResolvedRun
 
 WEIGHTS = "encoder.pt2"
 NEEDS = "torch, numpy and Pillow"
