@@ -163,3 +163,14 @@ def test_no_modules_import_each_other_in_a_circle():
         for name in leaves:
             del arrows[name]
     assert arrows == {}, "these import each other, or something that does"
+
+
+@pytest.mark.parametrize(
+    ("room", "without"), [("records", {"ray", "torch", "mlflow", "optuna"}), ("tracking", {"ray", "torch", "optuna"})]
+)
+def test_what_reports_read_starts_without_the_machinery(room, without):
+    names = [f"raydistill.{room}.{path.stem}" for path in (PACKAGE / room).glob("*.py") if path.stem != "__init__"]
+    code = f"import importlib, sys\nfor n in {names!r}: importlib.import_module(n)\nprint(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert not without & set(done.stdout.split())
