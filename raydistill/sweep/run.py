@@ -126,7 +126,7 @@ def _run(settings: SweepSettings, tracker: Tracker, launcher: Launcher) -> Sweep
     if settings.gpu is None:
         gpus = 0 if launcher is LocalLauncher else ray.cluster_resources().get("GPU", 0)
         settings = replace(settings, gpu=gpus > 0)
-    space = settings.space
+    space, plan = settings.space, SweepPlan(settings, write=True)
     journal = Journal(settings.directory / JOURNAL_FILE)
     broker, broker_name = _start_broker(settings, launcher)
     budget = _budget(settings)
@@ -147,7 +147,7 @@ def _run(settings: SweepSettings, tracker: Tracker, launcher: Launcher) -> Sweep
         progress,
         budget,
         CheckpointRetention(settings.directory, settings.checkpoints_gib, goal=space.goal),
-        SweepPlan(settings, write=True),
+        plan,
     )
     log_trials(tracker, journal.path)
     try:

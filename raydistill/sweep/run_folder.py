@@ -17,7 +17,7 @@ from raydistill.trial_spec import TrialSpec
 
 
 class RunFolder:
-    """The run in a folder, if it holds one: `before` is its configuration, `epoch` what it was trained to.
+    """The run in a folder, if it holds one: `existing_config` is its configuration, `epoch` what it was trained to.
 
     Raises: ConfigError for a folder elsewhere, or in a sweep, whose trials would be changed.
     """

@@ -86,7 +86,7 @@ class SweepSettings:
 
     @property
     def finalists(self) -> int:
-        """Runs of the final at most: every final_config with every seed, without those that the search has trained."""
+        """Most runs of the final: every configuration with every seed, without those that the search trained."""
         found = LEADERBOARD_SIZE if self.space.also else 1
         return (found + BASELINES) * self.seeds - (0 if self.space.population else found)
 

@@ -29,7 +29,7 @@ class Point(NamedTuple):
 
 @dataclass(eq=False)
 class Event:
-    """Metrics to log, or else an action. Events of one run_key are delivered in order."""
+    """Metrics to log, or else an action. Events of one `run_key` are delivered in order."""
 
     run_key: str
     points: tuple[Point, ...] = ()
@@ -81,7 +81,7 @@ class DeliveryQueue:
             pause = FIRST_PAUSE
 
     def _next(self) -> list[Event]:
-        """The first event, with the metrics that follow it in its run_key if it is metrics; empty when stopped."""
+        """Return the first event; metrics bring those that follow for the same `run_key`. Empty when stopped."""
         with self._changed:
             self._changed.wait_for(lambda: self._queue or self._stopped.is_set())
             if self._stopped.is_set():

@@ -72,7 +72,7 @@ class TeacherProvider:
         self.normalize = normalization(dataset.name, dataset.image_size)
         self._teachers: LoadedTeachers = {} if teachers is None else teachers
         self._pages: dict[tuple[str, View, int, Output], np.ndarray] = {}
-        self._trails: WeakValueDictionary[Source, EmbeddingLog] = WeakValueDictionary()
+        self._logs: WeakValueDictionary[Source, EmbeddingLog] = WeakValueDictionary()
         self._identity: dict[str, Any] | None = None
         self.seconds = 0.0
 
@@ -126,7 +126,7 @@ class TeacherProvider:
 
     def embedding_log(self, source: Source) -> EmbeddingLog:
         """Return the log in which the queues of all learners hold these embeddings; it goes with the last of them."""
-        return self._trails.setdefault(source, EmbeddingLog())
+        return self._logs.setdefault(source, EmbeddingLog())
 
     def banked(self, view: View, wanted: bool) -> bool:
         """Return whether a view repeats itself, so that its embeddings are worth storing."""

@@ -68,7 +68,7 @@ def serve(
             return
         try:
             reports = group.change(directive)
-            # A learner that has something to say waits until its trial has last_delivered_epoch it.
+            # A learner with a result waits until the result is delivered to its trial.
             measured = None
             if not reports and directive.data is not None:
                 reports, measured = group.train(directive.data, control.tick if first else lambda share: None)

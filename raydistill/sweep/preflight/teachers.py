@@ -44,9 +44,8 @@ def missing_teachers(plan: SweepPlan, store: Store) -> dict[str, TeacherRun]:
     """Return the runs that the sweep's teachers still need, by the name of their trial.
 
     Args:
-        settings: the sweep.
+        plan: of the sweep.
         store: where teachers are.
-        dataset: the images.
     """
     runs = [run for config in required_teachers(plan.settings) for run in plan.teacher_runs(config)]
     return {PREFIX + run.key: run for run in runs if store.by_key("teacher", run.key) is None}

@@ -16,7 +16,7 @@ from raydistill.storage import to_path
 from raydistill.sweep.workers.cleanup import kill_actor_tree
 
 MAX_WORKER_RESTARTS = 1000
-CPUS_PER_WORKER = 0.9  # of a worker: trials hold a thousandth of a core each, and N workers shall fit on N cores
+CPUS_PER_WORKER = 0.9  # trials hold a thousandth of a core each, and N workers must fit on N cores
 
 
 @dataclass(frozen=True)
