@@ -89,6 +89,7 @@ def modules():
     return [".".join(p.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__") for p in files]
 
 
+@pytest.mark.slow
 def test_the_core_imports_and_trains_without_ray_mlflow_optuna_and_faiss():
     code = f"""
 import sys, importlib

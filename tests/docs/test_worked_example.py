@@ -56,11 +56,13 @@ def run(project, *arguments):
     return done.stdout
 
 
+@pytest.mark.slow
 def test_the_example_conforms(project):
     said = run(project, "-m", "pytest", "tests/methods/test_conformance.py", "-k", "barlow", "-p", "no:cacheprovider")
     assert int(re.search(r"(\d+) passed", said)[1]) > 3
 
 
+@pytest.mark.slow
 def test_the_example_trains(project):
     config = {
         "method": {"name": "barlow", "backbone": "resnet10_w4", "projection_dim": 8},
@@ -72,5 +74,6 @@ def test_the_example_trains(project):
     assert re.search(r"^epoch 1/1 .*loss \d+\.\d+", said, re.MULTILINE), said
 
 
+@pytest.mark.slow
 def test_the_examples_loss_is_the_papers(project):
     run(project, "-c", LOSS)

@@ -87,6 +87,7 @@ class TestRemote:
         assert "hush" not in str(caught.value)
         assert "hu/sh" not in str(caught.value)
 
+    @pytest.mark.slow
     def test_a_storage_that_does_not_answer_is_a_wrong_setting_at_once(self, tmp_path):
         (port,) = free_ports(1)
         began = time.monotonic()

@@ -38,6 +38,7 @@ def refused(capsys, *arguments):
     return error.value.code, said
 
 
+@pytest.mark.slow
 def test_a_made_up_sweep_is_read_back_as_it_was(uri):
     sweep, made = load(uri, "dogo-1"), whole(6)
     assert sweep.ranked() == made.ranked()
@@ -79,6 +80,7 @@ def test_a_sweep_that_still_runs_has_a_report_that_says_so(uri, here):
     assert not [file.path for file in sweep.client.list_artifacts(sweep.run_id) if file.path.endswith("html")]
 
 
+@pytest.mark.slow
 def test_other_formats(uri, here, monkeypatch):
     monkeypatch.setenv("MLFLOW_TRACKING_URI", uri)
     report("dogo-1", "--format", "md", "--figures")

@@ -68,6 +68,7 @@ def uri(tmp_path_factory):
     return address
 
 
+@pytest.mark.slow
 def test_frames_hold_what_was_logged(uri):
     sweep = load(uri, "dogo-1")
     assert (sweep.method, sweep.metric, sweep.goal) == ("dogo", "val_knn", "maximize")

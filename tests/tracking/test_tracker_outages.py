@@ -140,6 +140,7 @@ def test_a_busy_database_is_waited_for() -> None:
 
 @pytest.mark.fault(12)
 @pytest.mark.parametrize("server", ["closed", "silent"])
+@pytest.mark.slow
 def test_no_server_fails_within_ten_seconds(server: str) -> None:
     before = {name: os.environ.get(name) for name in mlflow_client.PROBE}
     begin = time.monotonic()

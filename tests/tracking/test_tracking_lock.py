@@ -28,6 +28,7 @@ def sweep(uri: str, experiment: str, start: Any, answers: Any) -> None:
         answers.put(f"{type(error).__name__}: {str(error)[:300]}")
 
 
+@pytest.mark.slow
 def test_sweeps_that_start_together_share_a_new_store(tmp_path: Path) -> None:
     context = multiprocessing.get_context("spawn")
     start, answers = context.Barrier(PROCESSES), context.Queue()

@@ -99,6 +99,7 @@ def alone(dataset, values, folder, offsets):
 
 
 @pytest.mark.fault(9)
+@pytest.mark.slow
 def test_a_learner_that_memory_does_not_hold_beside_others_trains_when_there_is_room(dataset, tmp_path, monkeypatch):
     crowded = []
     add = Pack.add
@@ -135,6 +136,7 @@ def test_a_learner_that_memory_does_not_hold_beside_others_trains_when_there_is_
 
 @pytest.mark.fault(1)
 @pytest.mark.fault(9)
+@pytest.mark.slow
 def test_one_that_no_memory_holds_fails_alone_and_without_a_loop(dataset, tmp_path, monkeypatch):
     tried = []
     add = Pack.add

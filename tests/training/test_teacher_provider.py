@@ -221,6 +221,7 @@ class TestSharedQueues:
         run(pack)
         return weights(directory)
 
+    @pytest.mark.slow
     def test_company_late_joiners_and_the_resumed_are_as_alone(self, dataset, store, tmp_path):
         early, late = ("seed", "short", "a5", "patches", "1q"), ("same", "binary", "2q")
         pack = make_pack(dataset, store)
