@@ -10,7 +10,7 @@ pytest_plugins = ["pytester"]
 
 @pytest.mark.parametrize(
     ("markers", "limit"),
-    [(set(), 10), ({"fault"}, 10), ({"slow"}, 120), ({"slow", "e2e"}, 420), ({"soak", "slow"}, float("inf"))],
+    [(set(), 10), ({"fault"}, 10), ({"slow"}, 60), ({"slow", "e2e"}, 300), ({"soak", "slow"}, float("inf"))],
 )
 def test_the_widest_marker_sets_the_limit(markers, limit):
     assert limit_of(markers) == limit

@@ -1,8 +1,8 @@
 """Pytest plugin that records how long tests take and holds them to their limits.
 
 `--durations-file FILE`, as CI gives it, writes the seconds of each test file and of each test over a second, and
-prints what grew since the file was written. An unmarked test may then take 10 s, a `slow` one 120 s and an `e2e` one
-420 s; a longer one fails. Without the option nothing is held: a developer's machine may be busy.
+prints what grew since the file was written. An unmarked test may then take 10 s, a `slow` one 60 s and an `e2e` one
+300 s; a longer one fails. Without the option nothing is held: a developer's machine may be busy.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-LIMITS_S = {"soak": float("inf"), "gpu": float("inf"), "e2e": 420.0, "slow": 120.0}
+LIMITS_S = {"soak": float("inf"), "gpu": float("inf"), "e2e": 300.0, "slow": 60.0}
 UNMARKED_LIMIT_S = 10.0
 LISTED_S = 1.0
 GREW = 2.0
@@ -42,7 +42,7 @@ def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]):
         report.outcome = "failed"
         report.longrepr = (
             f"{item.nodeid} took {call.duration:.1f} s, more than its {limit:g} s: make it faster, or mark it "
-            "`slow` (120 s) or `e2e` (420 s)"
+            "`slow` (60 s) or `e2e` (300 s)"
         )
     return report
 
