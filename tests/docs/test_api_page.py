@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from raydistill.sweep.workers.local_launcher import LAUNCHER
+
 PAGE = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 
@@ -14,6 +16,7 @@ BLOCKS = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
 def test_the_examples_run_in_order(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv(LAUNCHER, "local")
     names: dict = {}
     for number, block in enumerate(BLOCKS):
         exec(compile(block, f"docs/api.md, block {number}", "exec"), names)

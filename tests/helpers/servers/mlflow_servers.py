@@ -1,5 +1,6 @@
 """A real MLflow server on this machine; ended by its process ids."""
 
+import os
 import subprocess
 import sys
 
@@ -7,6 +8,9 @@ import psutil
 
 from helpers.servers.buckets import wait_for
 from helpers.servers.ports import free_ports
+
+# Without it the server starts some twenty processes more, which evaluate traces and which no sweep asks for.
+NO_JOBS = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
 
 
 class Server:
@@ -35,7 +39,9 @@ class Server:
             str(self.folder / "artifacts"),
         ]
         with (self.folder / "server.log").open("a") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log, start_new_session=True)
+            self.process = subprocess.Popen(
+                command, stdout=log, stderr=log, start_new_session=True, env=os.environ | NO_JOBS
+            )
         wait_for(f"{self.url}/health", 120)
 
     def __enter__(self):

@@ -85,14 +85,8 @@ def test_a_worker_killed_in_mid_epoch_costs_no_trial_and_changes_no_bit(ray_clus
         assert same(latest_checkpoint(tmp_path / key)["method"], cut[key]["method"]), "one that nobody killed"
 
 
-def test_two_workers_train_one_pack(ray_cluster, tmp_path):
-    _, trials, states = sweep(tmp_path, "two", epochs=2, workers=2)
-    assert all(trial.outcome == "finished" for trial in trials.values())
-    assert all(state["epoch"] == 2 for state in states.values())
-
-
 @pytest.mark.fault(3)
-def test_one_of_two_workers_killed_costs_no_trial(ray_cluster, tmp_path):
+def test_two_workers_train_one_pack_and_one_killed_costs_no_trial(ray_cluster, tmp_path):
     journal = tmp_path / "runs" / "half" / "journal.jsonl"
     killed = []
 
@@ -109,6 +103,7 @@ def test_one_of_two_workers_killed_costs_no_trial(ray_cluster, tmp_path):
     assert killed
     assert all(trial.outcome == "finished" and trial.epochs == 12 for trial in trials.values())
     assert all(state["epoch"] == 12 for state in states.values())
+    assert {result["workers"] for trial in trials.values() for result in trial.results.values()} == {2.0}
 
 
 @pytest.mark.fault(3)
