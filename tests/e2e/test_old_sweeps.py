@@ -1,6 +1,7 @@
 """A sweep and an export of version 0.1.0, and a sweep that was interrupted then, opened with the present version."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import raydistill
 from raydistill import cli
 from raydistill.records.journal import read_records
 from raydistill.records.leaderboard import LeaderboardEntry, render
+from raydistill.sweep.workers.local_launcher import LAUNCHER
 from raydistill.training.checkpoints import latest_checkpoint
 
 ROOT = Path(__file__).parents[2]
@@ -138,7 +140,8 @@ def test_the_interrupted_one_goes_on_to_its_end(here):
     before = (folder / "journal.jsonl").read_text()
     words = (STORED / "options.txt").read_text().split()
     command = [sys.executable, str(ROOT / "sweep.py"), *words, "--search-space", str(STORED / "space.yaml"), "--resume"]
-    done = subprocess.run(command, cwd=here, capture_output=True, text=True, timeout=280)
+    local = os.environ | {LAUNCHER: "local"}
+    done = subprocess.run(command, cwd=here, env=local, capture_output=True, text=True, timeout=280)
     assert done.returncode == 0, done.stderr
     after = (folder / "journal.jsonl").read_text()
     assert after.startswith(before)
