@@ -18,6 +18,7 @@ TABLE_FILE = "table.md"  # the leaderboard, for people
 WINNER_CONFIG_FILE = "winner.yaml"
 CONFIG_FILE = "config.yaml"  # a trial's complete configuration
 KEYS_FILE = "keys.json"  # of the teachers and labels of a run outside sweeps; a sweep's are in its journal
+REFERENCES_FILE = "references.json"  # scores of raw pixels, the untrained student and the teachers
 SCORES_FILE = "scores.json"  # a trial's final scores
 
 

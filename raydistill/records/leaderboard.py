@@ -27,12 +27,24 @@ class LeaderboardEntry:
 
 COLUMNS = ("val_knn", "val_instance", "loss", "student_parameters", "test_knn", "test_instance", "test_probe")
 BASELINES = ("-tuned", "-default")  # how the rows of the un-distilled student end
+# What a result is judged by. The last names the frozen teachers, one row each.
+REFERENCES = {"pixels": "no network", "untrained": "random weights", "teacher": "frozen"}
 UNITS = {"loss": (1, 4), "student_parameters": (1e-6, 3)}
 
 
 def baselines(rows: list[LeaderboardEntry]) -> list[LeaderboardEntry]:
     """The un-distilled student's, the better one on validation first, as the table has them."""
     return [row for row in rows if row.name.endswith(BASELINES)]
+
+
+def is_reference(name: str) -> bool:
+    """Return whether a row is that of raw pixels, of the untrained student, or of a teacher."""
+    return name.partition("-")[0] in REFERENCES
+
+
+def references(rows: list[LeaderboardEntry]) -> list[LeaderboardEntry]:
+    """Raw pixels, the untrained student and the teachers, which nothing of the sweep trained as a student."""
+    return [row for row in rows if is_reference(row.name)]
 
 
 def render(rows: list[LeaderboardEntry], metrics: Sequence[str]) -> str:
@@ -56,7 +68,15 @@ def scored(rows: list[LeaderboardEntry], metrics: Sequence[str]) -> list[str]:
 def line(row: LeaderboardEntry, columns: list[str]) -> list[str]:
     """The cells of a row: configuration, seeds, epochs, its scores, settings."""
     scores = [cell(row, column) for column in columns]
-    return [row.name, str(len(row.scores)), str(row.epochs), *scores, short(row.settings)]
+    settings = short(row.settings)
+    if is_reference(row.name) and not row.settings:
+        settings = REFERENCES[row.name.partition("-")[0]]
+    return [row.name, str(len(row.scores)), epochs(row), *scores, settings]
+
+
+def epochs(row: LeaderboardEntry) -> str:
+    """The epochs of a row; a dash where nothing was trained, or nobody knows how long."""
+    return str(row.epochs) if row.epochs else "–"
 
 
 def render_front(records: list[TrialRecord], objectives: Sequence[tuple[str, str]]) -> str:

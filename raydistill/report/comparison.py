@@ -6,7 +6,7 @@ import re
 from collections.abc import Hashable
 
 from raydistill.records import leaderboard
-from raydistill.records.leaderboard import BASELINES, LeaderboardEntry
+from raydistill.records.leaderboard import BASELINES, LeaderboardEntry, is_reference
 from raydistill.report.formatting import MISSING
 from raydistill.report.intervals import Difference, difference, sentence
 from raydistill.report.load import SweepData
@@ -16,7 +16,12 @@ METRICS = ("test_knn", "test_instance", "test_probe", "val_knn", "val_instance")
 
 def finalists(sweep: SweepData) -> list[LeaderboardEntry]:
     """The rows that were trained with several seeds: the winner, of several metrics others of the front, baselines."""
-    return [row for row in sweep.rows if row.name not in sweep.trials.index]
+    return [row for row in sweep.rows if row.name not in sweep.trials.index and not is_reference(row.name)]
+
+
+def references(sweep: SweepData) -> list[LeaderboardEntry]:
+    """Raw pixels, the untrained student and the teachers; none in sweeps of version 0.1."""
+    return leaderboard.references(sweep.rows)
 
 
 def baselines(sweep: SweepData) -> list[LeaderboardEntry]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 
-from raydistill.report.comparison import against, baselines, finalists, metrics
+from raydistill.records.leaderboard import LeaderboardEntry
+from raydistill.report.comparison import against, baselines, finalists, metrics, references
 from raydistill.report.formatting import count, label, missing, percent, score, setting, short_names
 from raydistill.report.importance import importances, oob_r2, rests_on
 from raydistill.report.intervals import sentence
 from raydistill.report.load import SweepData
 
 FEW = 20  # finished trials; with fewer the leading setting is too often one that does not matter
+REFERENCE_NAMES = {"pixels": "raw pixels", "untrained": "the untrained student"}
 ENDS = {
     "finished": "trained to the end",
     "stopped_early": "stopped early",
@@ -23,12 +25,12 @@ ENDS = {
 
 def conclusion(sweep: SweepData) -> str:
     """Say what was tried, what won, by how much over the baseline, and which setting matters most."""
-    return " ".join([*_tried(sweep), *_best(sweep), *_compared(sweep), *_matters(sweep)])
+    return " ".join([*_tried(sweep), *_best(sweep), *_compared(sweep), *_beside_references(sweep), *_matters(sweep)])
 
 
 def against_baseline(sweep: SweepData) -> str:
-    """The winner beside its better baseline, in a sentence; empty before a final."""
-    return " ".join(_compared(sweep))
+    """The winner beside its better baseline and its references, in a few sentences; empty before a final."""
+    return " ".join([*_compared(sweep), *_beside_references(sweep)])
 
 
 def chosen(sweep: SweepData, key: str) -> str:
@@ -76,6 +78,26 @@ def _compared(sweep: SweepData) -> Iterator[str]:
     else:
         name = f"{sweep.rows[0].name} against {row.name}, the same student without distillation, in {label(metric)}"
         yield f"{name}: {sentence(found, metric)}."
+
+
+def _beside_references(sweep: SweepData) -> Iterator[str]:
+    """Say what the scores are worth: what raw pixels, the untrained student and the teachers have."""
+    metric, rows = next(iter(metrics(sweep)), None), references(sweep)
+    ours = _mean(sweep.rows[0], metric) if sweep.rows and metric else None
+    theirs = {row.name: mean for row in rows if metric and (mean := _mean(row, metric)) is not None}
+    if metric is None or ours is None or not theirs:
+        return
+    shown = ", ".join(f"{REFERENCE_NAMES.get(name, name)} {score(metric, mean)} %" for name, mean in theirs.items())
+    yield f"For reference, {label(metric)}: {shown}."
+    unbeaten = [REFERENCE_NAMES[name] for name in REFERENCE_NAMES if name in theirs and theirs[name] >= ours]
+    if unbeaten:
+        name = sweep.rows[0].name
+        yield f"{name} does not beat {' or '.join(unbeaten)}, so this comparison says little about the methods."
+
+
+def _mean(row: LeaderboardEntry, metric: str) -> float | None:
+    found = row.mean(metric)
+    return found[0] if found else None
 
 
 def _matters(sweep: SweepData) -> Iterator[str]:

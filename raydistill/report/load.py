@@ -17,7 +17,7 @@ import yaml
 from raydistill.config import ConfigError, nearest
 from raydistill.records.budget import Spent
 from raydistill.records.layout import RESULTS_FILE, SWEEP_FILE
-from raydistill.records.leaderboard import LeaderboardEntry
+from raydistill.records.leaderboard import REFERENCES, LeaderboardEntry
 from raydistill.records.names import check_name
 from raydistill.redaction import redact
 from raydistill.report import frames
@@ -26,6 +26,7 @@ from raydistill.tracking.delivery_queue import one_line
 
 THREADS = 8
 PAGE = 1000
+PARENT_SCORES = ("winner_", "baseline_", *(f"{name}_" for name in REFERENCES), "teacher-")
 
 
 @dataclass(frozen=True, eq=False)
@@ -191,7 +192,7 @@ def sweeps(uri: str) -> pd.DataFrame:
             "method": run.data.tags.get("raydistill.method", ""),
             "outcome": run.data.tags.get(OUTCOME, ""),
             "started": pd.to_datetime(run.info.start_time, unit="ms"),
-            **{name: value for name, value in run.data.metrics.items() if name.startswith(("winner_", "baseline_"))},
+            **{name: value for name, value in run.data.metrics.items() if name.startswith(PARENT_SCORES)},
         }
         for run in found
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from raydistill.records.leaderboard import cell, scored
+from raydistill.records.leaderboard import cell, epochs, scored
 from raydistill.report.formatting import factor, missing, setting, short_names
 from raydistill.report.load import SweepData
 
@@ -16,7 +16,10 @@ def final(sweep: SweepData) -> pd.DataFrame:
     """
     shown = scored(sweep.rows, sweep.metrics)
     return pd.DataFrame(
-        [{"seeds": len(row.scores), "epochs": row.epochs} | {c: cell(row, c) for c in shown} for row in sweep.rows],
+        [
+            {"seeds": len(row.scores), "epochs": row.epochs or epochs(row)} | {c: cell(row, c) for c in shown}
+            for row in sweep.rows
+        ],
         index=pd.Index([row.name for row in sweep.rows], name="configuration", dtype=object),
     )
 

@@ -9,7 +9,7 @@ from typing import Any
 from raydistill.records.budget import Budget, Limits
 from raydistill.records.journal import TrialRecord, apply_event, read_events, role_of
 from raydistill.records.layout import BUDGET_FILE, RESULTS_FILE, TABLE_FILE, WINNER_CONFIG_FILE
-from raydistill.records.leaderboard import LeaderboardEntry, baselines
+from raydistill.records.leaderboard import LeaderboardEntry, baselines, references
 from raydistill.records.scores import read_scores
 from raydistill.redaction import redact_values
 from raydistill.storage import StoragePath
@@ -105,7 +105,8 @@ def log_conclusion(tracker: Tracker, folder: StoragePath, when: int | None = Non
     rows = [LeaderboardEntry(**row) for row in json.loads((folder / RESULTS_FILE).read_text())]
     # A sweep that went on with a larger budget may have another winner.
     step = json.loads((folder / BUDGET_FILE).read_text())["epochs"] if (folder / BUDGET_FILE).exists() else 0
-    for row, prefix in zip([rows[0], *baselines(rows)[:1]], ("winner", "baseline"), strict=False):
+    compared = list(zip(("winner", "baseline"), [rows[0], *baselines(rows)[:1]], strict=False))
+    for prefix, row in compared + [(row.name, row) for row in references(rows)]:
         means = {m: row.mean(m) for m in ("val_knn", "val_instance", "test_knn", "test_instance", "test_probe")}
         tracker.log_parent({f"{prefix}_{metric}": mean[0] for metric, mean in means.items() if mean}, step, when)
     if (winner := winner_of(folder)) is not None:

@@ -141,6 +141,7 @@ class TestAWholeSweep:
             assert "config.yaml" in [a.path for a in client.list_artifacts(run.info.run_id)]
         names = [a.path for a in client.list_artifacts(parent.info.run_id)]
         assert {"winner.yaml", "table.md", "results.json"} <= set(names)
+        assert {"winner_test_knn", "pixels_test_knn", "untrained_test_probe"} <= set(parent.data.metrics)
         selected = children["final-simclr-tuned-seed1"]
         assert "test_knn" in selected.data.metrics
         assert [a.path for a in client.list_artifacts(selected.info.run_id, "checkpoint")]
@@ -166,8 +167,12 @@ class TestAWholeSweep:
             assert len(row.scores) == 2
             assert all({"val_knn", "test_knn", "test_probe"} <= set(score) for score in row.scores)
         others = [row for row in rest if row.name.startswith("t0")]
+        pixels, untrained = (next(row for row in rest if row.name == name) for name in ("pixels", "untrained"))
+        assert (len(pixels.scores), len(untrained.scores)) == (1, 2)
+        assert all("test_probe" in score for score in pixels.scores + untrained.scores)
+        assert rest[len(rest) - len(others) :] == others, "references stand before the runners-up"
         assert all("test_knn" not in score for row in others for score in row.scores)
-        assert all(row.epochs == settings.epochs for row in result.rows)
+        assert all(row.epochs == settings.epochs for row in [winner, *baselines, *others])
         assert {tuple(row.settings) for row in [winner, *others]} == {("method.tau_kd", "train.lr")}, "all that varied"
         assert "| dogo" in result.table
         assert "±" in result.table
@@ -199,9 +204,11 @@ class TestAWholeSweep:
 
         folder, settings, result = done
         before = (settings.directory / "journal.jsonl").read_bytes()
+        references = (settings.directory / "references.json").stat().st_mtime_ns
         again = run_sweep(settings, resume=True)
         assert (settings.directory / "journal.jsonl").read_bytes() == before
         assert again.table == result.table
+        assert (settings.directory / "references.json").stat().st_mtime_ns == references
         _, _, children = runs_of(folder)
         assert set(children) == set(Journal(settings.directory / "journal.jsonl").trials)
 
@@ -267,7 +274,7 @@ def command(folder, *arguments, method="dogo"):
 
 @pytest.mark.fault(2)
 def test_when_every_trial_fails_the_cause_is_one_line_and_there_is_no_best(tmp_path):
-    arguments = command(tmp_path, "--trials", "2", "--epochs", "2", f"--set=train.lr={FATAL}")
+    arguments = command(tmp_path, "--trials", "2", "--epochs", "1", f"--set=train.lr={FATAL}")
     done = subprocess.run(arguments, cwd=tmp_path, env=LOCAL, capture_output=True, text=True, timeout=200)
     assert done.returncode == 1, done.stderr
     error = [line for line in done.stderr.splitlines() if line.startswith("error:")]

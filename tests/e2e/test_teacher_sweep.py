@@ -90,7 +90,9 @@ def test_the_teacher_is_a_trial_of_its_own_and_an_artifact(first, folder):
     assert run.info.status == "FINISHED"
     assert "val_knn" in run.data.metrics
     assert [row.name for row in result.rows][:2] == ["seed", "simclr-tuned"]
-    assert "teacher" not in {row.name.partition("-")[0] for row in result.rows}
+    (shown,) = [row for row in result.rows if row.name.partition("-")[0] == "teacher"]
+    assert (shown.name, shown.epochs, shown.settings) == ("teacher", 2, {"teacher.backbone": "resnet10_w8"})
+    assert {"val_knn", "test_knn", "test_probe"} <= set(shown.scores[0])
 
 
 def test_the_next_sweep_finds_it(first, folder):

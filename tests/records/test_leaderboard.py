@@ -1,6 +1,6 @@
 """The table at the end of a sweep."""
 
-from raydistill.records.leaderboard import LeaderboardEntry, render
+from raydistill.records.leaderboard import LeaderboardEntry, baselines, references, render
 
 
 def rows(*sizes):
@@ -25,3 +25,23 @@ def test_whatever_the_search_went_by_is_a_column_and_comes_first():
         " student_parameters ",
         " val_knn ",
     ]
+
+
+def test_references_say_what_they_are_and_are_no_baselines():
+    table = [
+        LeaderboardEntry("dogo", {}, 2, [{"val_knn": 0.5}]),
+        LeaderboardEntry("simclr-tuned", {}, 2, [{"val_knn": 0.4}]),
+        LeaderboardEntry("pixels", {}, 0, [{"val_knn": 0.9}]),
+        LeaderboardEntry("untrained", {}, 0, [{"val_knn": 0.3}, {"val_knn": 0.2}]),
+        LeaderboardEntry("teacher-1", {"teacher.backbone": "resnet18"}, 20, [{"val_knn": 0.6}]),
+        LeaderboardEntry("teacher-2", {}, 0, [{"val_knn": 0.6}]),
+    ]
+    lines = [[cell.strip() for cell in line.split("|")[1:-1]] for line in render(table, ["val_knn"]).splitlines()[2:]]
+    assert [(line[0], line[2], line[-1]) for line in lines[2:]] == [
+        ("pixels", "–", "no network"),
+        ("untrained", "–", "random weights"),
+        ("teacher-1", "20", "backbone=resnet18"),
+        ("teacher-2", "–", "frozen"),
+    ]
+    assert [row.name for row in baselines(table)] == ["simclr-tuned"]
+    assert references(table) == table[2:]

@@ -2,6 +2,7 @@
 
 import math
 import random
+from dataclasses import replace
 
 import pytest
 import scipy.stats
@@ -9,6 +10,7 @@ from helpers.builders.sweeps import EPOCHS, Trial, finals, made_up, params, sear
 from hypothesis import given
 from hypothesis import strategies as st
 
+from raydistill.records.leaderboard import LeaderboardEntry
 from raydistill.report.caveats import caveats
 from raydistill.report.comparison import against, baselines, by_seed, finalists
 from raydistill.report.conclusion import conclusion
@@ -229,6 +231,31 @@ def test_the_verdict_names_the_winner_the_baseline_and_the_setting_that_matters(
     assert "Of its settings train.lr matters most: by itself it explains " in text
     assert "hint" not in text
     assert "over 12 trials, which is a hint and no more" in conclusion(crossed(lambda a, b, rng: a, 12))
+
+
+@pytest.mark.parametrize(
+    ("pixels", "untrained", "said"),
+    [
+        (0.99, 0.3, "dogo does not beat raw pixels, so this comparison says little about the methods."),
+        (0.3, 0.99, "dogo does not beat the untrained student, so"),
+        (0.99, 0.99, "dogo does not beat raw pixels or the untrained student, so"),
+        (0.3, 0.3, None),
+    ],
+)
+def test_the_verdict_names_the_references_and_says_what_is_not_beaten(pixels, untrained, said):
+    sweep = whole(12)
+    before = conclusion(sweep)
+    assert "For reference" not in before
+    references = {"pixels": pixels, "untrained": untrained, "teacher": 0.8}
+    rows = [LeaderboardEntry(name, {}, 0, [{"test_knn": score}]) for name, score in references.items()]
+    beside = replace(sweep, rows=[*sweep.rows[:3], *rows, *sweep.rows[3:]])
+    text = conclusion(beside)
+    shown = f"raw pixels {100 * pixels:.2f} %, the untrained student {100 * untrained:.2f} %, teacher 80.00 %."
+    assert f"For reference, test k-NN accuracy: {shown}" in text
+    assert (said in text) if said else ("does not beat" not in text)
+    assert finalists(beside) == finalists(sweep)
+    assert baselines(beside) == baselines(sweep)
+    assert caveats(beside) == caveats(sweep), "one score of theirs is no lack of seeds"
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,12 @@
-"""The winner and its baselines."""
+"""The winner, its baselines and its references."""
 
 from __future__ import annotations
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from raydistill.records.leaderboard import LeaderboardEntry
-from raydistill.report.comparison import METRICS, by_seed, finalists
+from raydistill.records.leaderboard import LeaderboardEntry, is_reference
+from raydistill.report.comparison import METRICS, by_seed, finalists, references
 from raydistill.report.figures import style
 from raydistill.report.figures.labels import shortened
 from raydistill.report.figures.scales import jitter
@@ -19,8 +19,10 @@ Shown = list[tuple[str, SweepData, LeaderboardEntry]]
 
 
 def comparison(*sweeps: SweepData) -> Figure:
-    """Winner and baselines of one sweep or several: every seed a point, the mean, and its 95 % interval."""
-    shown = [(_name(sweep, row, sweeps), sweep, row) for sweep in sweeps for row in finalists(sweep)]
+    """Winner, baselines and references of one sweep or several: every seed a point, the mean, and its 95 % interval."""
+    shown = [
+        (_name(sweep, row, sweeps), sweep, row) for sweep in sweeps for row in [*finalists(sweep), *references(sweep)]
+    ]
     metrics = [name for name in METRICS if any(row.mean(name) for _, _, row in shown)][:MAX_PANELS]
     if not metrics:
         return style.empty("There is no final yet: nothing has been trained with several seeds.")
@@ -47,7 +49,7 @@ def _panel(axes: Axes, shown: Shown, metric: str) -> None:
         values = [value * scale for value in by_seed(sweep, row, metric).values()]
         if not values:
             continue
-        color = style.RED if row is sweep.rows[0] else style.BLUE
+        color = style.RED if row is sweep.rows[0] else style.GREY if is_reference(row.name) else style.BLUE
         found = estimate(values)
         axes.plot(
             values,

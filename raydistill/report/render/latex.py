@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from raydistill.report.comparison import finalists
+from raydistill.report.comparison import finalists, references
 from raydistill.report.formatting import MISSING
 from raydistill.report.importance import oob_r2
 from raydistill.report.summary import SweepSummary
@@ -15,7 +15,8 @@ def latex(summary: SweepSummary) -> str:
     """Two tables; the preamble needs array, booktabs and, for quotation marks, the T1 font encoding."""
     name = summary.sweep.name
     shares = summary.shares if oob_r2(summary.sweep) > 0 else {}  # else they are of noise
-    told = {row.name for row in finalists(summary.sweep)} or {row[0] for row in summary.final.body}
+    selected = [*finalists(summary.sweep), *references(summary.sweep)]
+    told = {row.name for row in selected} or {row[0] for row in summary.final.body}
     final = Table(summary.final.header[:-1], [row[:-1] for row in summary.final.body if row[0] in told])
     header = [*summary.space.header, *(["share"] if shares else [])]
     space = Table(header, [[*row, *([shares.get(row[0], MISSING)] if shares else [])] for row in summary.space.body])
@@ -24,7 +25,7 @@ def latex(summary: SweepSummary) -> str:
         final.latex(
             "l" + "r" * (len(final.header) - 1),
             f"{name}-final",
-            f"Winner and baselines of the sweep {name} ({what}): mean ± standard deviation over seeds."
+            f"Winner, baselines and references of the sweep {name} ({what}): mean ± standard deviation over seeds."
             if summary.sweep.rows
             else f"Best trials so far of the sweep {name} ({what}), validation scores of one seed.",
         ),

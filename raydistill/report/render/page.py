@@ -12,7 +12,8 @@ from raydistill.report.render.svg import to_svg
 from raydistill.report.summary import SweepSummary
 
 CAPTIONS = {
-    "comparison": "Winner and baselines. A circle is a seed, a diamond the mean, a bar the 95 % interval of the mean.",
+    "comparison": "Winner, baselines and, in grey, references. A circle is a seed, a diamond the mean, a bar the 95 % "
+    "interval of the mean.",
     "importance": "Share of the score's variation that each setting explains by itself (fANOVA), among the trials that "
     "were trained to the end; what early stopping weeded out is not in it. The rest is of settings together, or noise.",
     "parallel_coordinates": "A line for each trial, from its settings to its score{nearest}. Of the trials trained to "

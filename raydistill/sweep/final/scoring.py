@@ -13,6 +13,7 @@ from raydistill.records.leaderboard import LeaderboardEntry
 from raydistill.records.scores import Scores, identity, read_scores, write_scores
 from raydistill.sweep.driver import Driver
 from raydistill.sweep.final.finalists import FinalConfig
+from raydistill.sweep.final.references import start_references
 from raydistill.sweep.settings import LEADERBOARD_SIZE, SweepSettings
 from raydistill.tracking.sync import flatten, log_scores
 from raydistill.training.checkpoint_files import newest
@@ -25,7 +26,7 @@ def score_finals(
     final_configs: list[FinalConfig],
     finals: dict[tuple[str, int], TrialRecord],
 ) -> list[LeaderboardEntry]:
-    """Make the leaderboard: selected configurations with test scores, then the runners-up with validation only.
+    """Make the leaderboard: selected configurations with test scores, references, runners-up with validation only.
 
     Args:
         settings: the sweep.
@@ -37,6 +38,8 @@ def score_finals(
     metric, goal = settings.space.metric, settings.space.goal
     driver.progress.note("scoring the selected configurations on the test split")
     ended = {run: record for run, record in finals.items() if record.outcome == "finished"}
+    winner = [record for (name, _), record in ended.items() if name == final_configs[0].name]
+    references = start_references(settings, driver, winner)
     scores = _scored(driver, list(ended.values()), settings)
     rows = {
         final_config.name: LeaderboardEntry(
@@ -60,7 +63,7 @@ def score_finals(
     selected = {final_config.found.key for final_config in final_configs if final_config.found}
     rest = [record for record in best if record.key not in selected][: LEADERBOARD_SIZE - 1]
     others = [LeaderboardEntry(r.key, _searched_settings(settings, r), r.epochs, [_values(r)]) for r in rest]
-    return [*found, *baselines, *others]
+    return [*found, *baselines, *references(), *others]
 
 
 def _scored(driver: Driver, records: list[TrialRecord], settings: SweepSettings) -> dict[str, dict[str, float]]:

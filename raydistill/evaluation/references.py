@@ -1,0 +1,95 @@
+"""Reference scores that say what a result is worth: raw pixels, the untrained student and the teachers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import adaptive_avg_pool2d
+
+from raydistill import methods
+from raydistill.artifacts import teachers as artifacts
+from raydistill.artifacts.store import open_store
+from raydistill.config import Config
+from raydistill.data.augment import normalization
+from raydistill.data.sources import load_dataset
+from raydistill.evaluation.final import score_encoder
+from raydistill.storage import to_path
+from raydistill.training.checkpoint_files import CheckpointError
+from raydistill.training.checkpoints import latest_checkpoint
+
+PIXELS_SIDE = 32
+Rows = dict[str, list[dict[str, float]]]
+
+
+class RawPixels(nn.Module):
+    """No network: images (N, 3, S, S) -> (N, D), their pixels; larger ones are averaged down to 32 px a side."""
+
+    def forward(self, images: Tensor) -> Tensor:
+        if images.shape[-1] > PIXELS_SIDE:
+            images = adaptive_avg_pool2d(images, PIXELS_SIDE)
+        return images.flatten(1)
+
+
+class _Features(nn.Module):
+    """The features of a frozen teacher's backbone, as an encoder."""
+
+    def __init__(self, teacher: nn.Module) -> None:
+        super().__init__()
+        self.teacher = teacher
+
+    def forward(self, images: Tensor) -> Tensor:
+        return self.teacher(images, "features")
+
+
+def untrained_student(config: Config, directory: str) -> nn.Module:
+    """The student as it was before the first step of a run: its weights are drawn from the run's seed again.
+
+    Args:
+        config: of the run.
+        directory: of its checkpoints, which say what the method was built for.
+
+    Raises:
+        CheckpointError: there is no whole checkpoint.
+    """
+    state = latest_checkpoint(to_path(directory))
+    if state is None:
+        raise CheckpointError(f"{directory}: no checkpoint")
+    method = methods.build(config.method, artifacts.given_from(state), seed=config.train.seed)
+    return method.encoders()["student"]
+
+
+def score_references(
+    runs: Sequence[tuple[Config, str]], teachers: Sequence[str], store: str, *, threads: int, gpu: bool = False
+) -> Rows:
+    """Score what a winner has to beat, on the same splits and by the same evaluation as the winner itself.
+
+    Args:
+        runs: the winner's final runs, one for each seed: configuration and directory of the checkpoints.
+        teachers: the keys of its frozen teachers.
+        store: the address of the store that has them.
+        threads: of torch.
+        gpu: whether to use one.
+
+    Returns: the scores by the name of the row: `pixels`; `untrained`, with one entry for each run; `teacher`, or
+        `teacher-1`, `teacher-2`, ... where there are several.
+
+    Raises:
+        CheckpointError: a run has no whole checkpoint.
+        ArtifactError: a teacher is not in the store.
+    """
+    torch.set_num_threads(threads)
+    device = torch.device("cuda" if gpu else "cpu")
+    config = runs[0][0]
+    dataset = load_dataset(config.data)
+    shown = normalization(dataset.name, dataset.image_size)
+    rows: Rows = {
+        "pixels": [score_encoder(RawPixels(), dataset, config, device)],
+        "untrained": [score_encoder(untrained_student(own, place), dataset, own, device) for own, place in runs],
+    }
+    for number, key in enumerate(teachers, 1):
+        teacher = artifacts.load(open_store(to_path(store)), key, shown, device)
+        name = "teacher" if len(teachers) == 1 else f"teacher-{number}"
+        rows[name] = [score_encoder(_Features(teacher), dataset, config, device)]
+    return rows
