@@ -38,7 +38,7 @@ def conclude(plan: SweepSettings, result: SweepResult, *, artifacts: bool, track
     typer.echo("")
     typer.echo(f"see the report:          {program('raydistill')} report {plan.name}{option}")
     typer.echo(f"export the encoder:      {program('raydistill')} export {folder} --format timm")
-    typer.echo(f"train the winner alone:  {program('raydistill')} train {folder}{where}")
+    typer.echo(f"train the winner alone:  {program('raydistill')} train {folder}{where} --out winner")
     typer.echo(f"compare the trials:      {address if address.startswith('http') else server}")
 
 

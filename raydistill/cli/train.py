@@ -62,6 +62,8 @@ def command(
         of = "" if what else f"/{config.train.epochs}"
         typer.echo(f"{what}epoch {report.epoch}{of}  {_scores(report)}")
 
+    if not out:
+        typer.echo("nothing will be kept; add --out FOLDER to keep the checkpoints")
     last = train_alone(
         TrialSpec(config) if asked.spec is None else asked.spec.with_config(config),
         run_folder,
@@ -72,7 +74,8 @@ def command(
     )
     if not trained:
         typer.echo(f"{out} is trained already: epoch {last.epoch}  {_scores(last)}")
-    typer.echo(f"kept in {out}" if out else "nothing is kept without --out FOLDER")
+    if out:
+        typer.echo(f"kept in {out}")
 
 
 def _scores(report: EpochResult) -> str:

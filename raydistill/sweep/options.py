@@ -92,6 +92,11 @@ def prepare_settings(
         chosen["data.source"] = source_of("--data", str(asked["data"]))
     if "epochs" in asked:
         chosen["train.epochs"] = asked["epochs"]
+    for name in ("max_hours", "max_worker_hours"):
+        if asked.get(name) == 0:
+            raise ConfigError(
+                f"--{name.replace('_', '-')} 0: nothing can be trained in 0 hours; give more, or leave it out"
+            )
     if asked.get("storage") == "":
         raise ConfigError("--storage '': give a folder, or an address such as s3://bucket/folder")
     home = to_path(asked.get("storage") or working_folder() / "runs").absolute()

@@ -71,6 +71,8 @@ def test_path_traversal_in_a_name_is_refused(tmp_path, name):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
+        (["--max-hours", "0"], "--max-hours 0: nothing can be trained in 0 hours"),
+        (["--max-worker-hours", "0"], "--max-worker-hours 0: nothing can be trained"),
         (["--set", "data.batch_size=5000"], "data.batch_size = 5000 is larger than the 1150 training images"),
         (["--learners", "many"], "--learners 'many': give a number"),
         (["--workers", "3:2"], "--workers '3:2': give a number of at least 1, or a range"),
@@ -221,6 +223,9 @@ def test_train_runs_a_configuration_file_and_resumes_it(tmp_path):
     again = commands.run("train", "one.yaml", "--out", "out", "--set", "train.epochs=3", cwd=tmp_path)
     assert "epoch 1/3" not in again.stdout
     assert "epoch 3/3" in again.stdout
+    assert "nothing will be kept" not in first.stdout + again.stdout
+    lines = commands.run("train", "one.yaml", "--set", "train.epochs=1", cwd=tmp_path).stdout.splitlines()
+    assert lines[0].startswith("nothing will be kept; add --out FOLDER"), "before an epoch is spent"
 
 
 def test_a_file_is_no_store_of_artifacts(tmp_path):
