@@ -61,6 +61,7 @@ def test_what_is_redacted_stays(text):
 
 
 @given(PASSWORD, st.sampled_from(["postgresql", "mysql+pymysql", "mssql"]))
+@example("://", "postgresql")
 def test_what_sqlalchemy_takes_for_a_password_is_hidden(password, scheme):
     address = f"{scheme}://user:MARK{password}MARK@host:5432/db"
     try:
