@@ -153,7 +153,7 @@ class TestAWholeSweep:
         first, second = held(settings.tracking_uri, "s"), held(elsewhere, "s")
         for run in first:
             began, told = first[run].pop("times")[0], second[run].pop("times")[0]
-            assert told == pytest.approx(began, abs=60), "a trial begins when its group has room"
+            assert told == pytest.approx(began, abs=30), "a trial begins when its group has room"
             assert second[run] == first[run]
         assert set(first) == set(second)
 
