@@ -126,6 +126,20 @@ def test_processes_that_only_pass_messages_start_without_torch(module):
     assert done.stdout.strip() == "False", done.stderr
 
 
+def test_a_sweep_starts_without_what_takes_long_to_import():
+    """docs/architecture.md#late-imports"""
+    heavy = {"torchvision", "timm", "sklearn", "scipy", "mlflow", "faiss", "torch._dynamo"}
+    code = f"""
+import sys, raydistill.sweep.run
+from raydistill.config import DataConfig
+from raydistill.data.sources import load_dataset
+load_dataset(DataConfig())
+print(sorted({heavy!r} & set(sys.modules)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=120)
+    assert done.stdout.strip() == "[]", done.stderr
+
+
 def test_a_worker_can_read_no_preset():
     """What a sweep has decided is passed to its workers; a preset that has changed since would decide otherwise."""
     code = (

@@ -5,25 +5,32 @@ The augmentations of BYOT's journal code. All chance comes from the caller. B im
 
 from __future__ import annotations
 
+from functools import cache
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torchvision.transforms import AutoAugment, AutoAugmentPolicy
 
 Floats = NDArray[np.float64]
 
 
-class _Drawn(AutoAugment):  # type: ignore[misc] # torchvision has no types
-    """torchvision's policy with its three draws given instead of drawn."""
+@cache
+def _policy_class() -> Any:
+    """Torchvision's policy, as a class whose three draws are set instead of drawn."""
+    from torchvision.transforms import AutoAugment, AutoAugmentPolicy  # docs/architecture.md#late-imports
 
-    def __init__(self) -> None:
-        super().__init__(AutoAugmentPolicy.CIFAR10)
-        self.drawn: tuple[int, Tensor, Tensor] | None = None
+    class Policy(AutoAugment):  # type: ignore[misc] # torchvision has no types
+        def __init__(self) -> None:
+            super().__init__(AutoAugmentPolicy.CIFAR10)
+            self.drawn: tuple[int, Tensor, Tensor] | None = None
 
-    def get_params(self, transform_num: int) -> tuple[int, Tensor, Tensor]:
-        assert self.drawn is not None
-        return self.drawn
+        def get_params(self, transform_num: int) -> tuple[int, Tensor, Tensor]:
+            assert self.drawn is not None
+            return self.drawn
+
+    return Policy
 
 
 def autoaugment(planes: Tensor, policy: Floats, applied: Floats, signs: Floats) -> None:
@@ -35,7 +42,7 @@ def autoaugment(planes: Tensor, policy: Floats, applied: Floats, signs: Floats) 
         applied: (B, 2) in [0, 1), compared with its probabilities.
         signs: (B, 2) in [0, 1), the direction of geometric operations.
     """
-    transform = _Drawn()
+    transform = _policy_class()()
     pixels = (planes * 255).round().clamp(0, 255).to(torch.uint8)
     for image in range(planes.shape[1]):
         chosen = int(policy[image] * len(transform.policies))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -146,11 +148,14 @@ def open_source(config: DataConfig) -> dict[str, Raw]:
 
 
 def _digits() -> dict[str, Raw]:
-    from sklearn.datasets import load_digits
-
-    bunch = load_digits()
-    pixels = np.round(bunch.images * (255 / 16)).astype(np.uint8)  # 0..16 to 0..255
-    labels = torch.from_numpy(bunch.target).long()
+    # Importing scikit-learn would take a second in each process of a sweep, so its file is read without it.
+    package = find_spec("sklearn")
+    assert package is not None
+    assert package.origin is not None
+    with gzip.open(Path(package.origin).parent / "datasets" / "data" / "digits.csv.gz") as file:
+        table = np.loadtxt(file, delimiter=",")
+    pixels = np.round(table[:, :-1].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)  # 0..16 to 0..255
+    labels = torch.from_numpy(table[:, -1]).long()
     rows = dict(zip(("train", "test"), draw(labels, len(labels), (0, 0), TEST_FRACTION), strict=True))
     return {split: _digits_split(split, pixels[chosen], _at(labels, chosen)) for split, chosen in rows.items()}
 

@@ -6,10 +6,13 @@ import copy
 import math
 import re
 from functools import partial
+from typing import TYPE_CHECKING
 
 import torch
-from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
+
+if TYPE_CHECKING:
+    from timm.models.vision_transformer import VisionTransformer
 
 NAME = re.compile(r"vit_(?:(tiny|small|base)|w(\d+))(?:_p(\d+))?(?:_d(\d+))?")
 SIZES = {"tiny": (192, 6), "small": (384, 12), "base": (768, 12)}
@@ -27,6 +30,8 @@ def build_vit(name: str, image_size: int) -> VisionTransformer:
     Raises: ValueError for a patch that does not divide the image, a width that its heads do not divide, or a zero.
     Source: facebookresearch/moco-v3, vits.py; hagiss/SDSSL, whose tiny has 6 heads.
     """
+    from timm.models.vision_transformer import VisionTransformer  # docs/architecture.md#late-imports
+
     match = NAME.fullmatch(name)
     if match is None:
         raise ValueError(f"backbone {name!r}: write vit_tiny, vit_small, vit_base or vit_w64, then _p8 and _d6")
