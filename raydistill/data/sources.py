@@ -80,6 +80,21 @@ def load_dataset(config: DataConfig) -> Dataset:
     return Dataset(config.source, images["train"], images["val"], images["test"], classes, size)
 
 
+class OpenedDatasets:
+    """Data sets by their settings, each opened and decoded once; the size and order of batches make no other one."""
+
+    def __init__(self) -> None:
+        self._opened: dict[DataConfig, Dataset] = {}
+
+    def __call__(self, data: DataConfig) -> Dataset:
+        """Open the data set, or return the one that is open. Raises: DataError."""
+        plain = {name: DataConfig.model_fields[name].get_default() for name in ("batch_size", "stream_seed")}
+        same = data.model_copy(update={**plain, "fixed_views": None})
+        if same not in self._opened:
+            self._opened[same] = load_dataset(data)
+        return self._opened[same]
+
+
 def divide(raws: dict[str, Raw], fraction: float, seed: int) -> dict[str, tuple[Raw, np.ndarray]]:
     """Choose, for train, val and test, which source split to read and its sorted rows; no row is in two of them.
 

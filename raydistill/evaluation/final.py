@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
 from raydistill import methods
 from raydistill.artifacts.teachers import given_from
 from raydistill.config import Config
-from raydistill.data.sources import Dataset, load_dataset
+from raydistill.data.sources import Dataset, OpenedDatasets, load_dataset
 from raydistill.evaluation.knn import knn_accuracy
 from raydistill.evaluation.online import embed_split, instance_score
 from raydistill.evaluation.probe import linear_probe
@@ -18,7 +20,26 @@ from raydistill.training.checkpoints import latest_checkpoint
 from raydistill.training.pack import scored_encoders
 
 
-def score(config: Config, directory: str, *, threads: int, gpu: bool = False) -> dict[str, float]:
+def score_all(runs: Sequence[tuple[Config, str]], *, threads: int, gpu: bool = False) -> list[dict[str, float]]:
+    """Score several finished configurations, one after the other, on images that are opened and decoded once.
+
+    Args:
+        runs: configuration and directory of the checkpoints of each.
+        threads: of torch.
+        gpu: whether to use one.
+
+    Returns: the scores of each, as by `score`.
+
+    Raises:
+        CheckpointError: one has no whole checkpoint.
+    """
+    datasets = OpenedDatasets()
+    return [score(config, place, threads=threads, gpu=gpu, dataset=datasets(config.data)) for config, place in runs]
+
+
+def score(
+    config: Config, directory: str, *, threads: int, gpu: bool = False, dataset: Dataset | None = None
+) -> dict[str, float]:
     """Score the student in the newest checkpoint; with `eval.encoders: all` every encoder.
 
     DoGo's presets: accuracy averaged over `eval.ks` by k-NN against the training split, and a linear probe
@@ -31,6 +52,7 @@ def score(config: Config, directory: str, *, threads: int, gpu: bool = False) ->
         directory: of the checkpoints.
         threads: of torch.
         gpu: whether to use one.
+        dataset: that of `config.data`, if it is open.
 
     Raises:
         CheckpointError: there is no whole checkpoint.
@@ -39,7 +61,7 @@ def score(config: Config, directory: str, *, threads: int, gpu: bool = False) ->
     state = latest_checkpoint(to_path(directory))
     if state is None:
         raise CheckpointError(f"{directory}: no checkpoint")
-    dataset = load_dataset(config.data)
+    dataset = load_dataset(config.data) if dataset is None else dataset
     labelled = all(split.labels is not None for split in (dataset.train, dataset.val, dataset.test))
     method = methods.build(config.method, given_from(state), seed=0)
     method.load_state_dict(state["method"])

@@ -10,8 +10,8 @@ import json
 from typing import Any
 
 from raydistill import config as configuration
-from raydistill.config import Config, ConfigError, DataConfig, TrainConfig
-from raydistill.data.sources import Dataset, load_dataset
+from raydistill.config import Config, ConfigError, TrainConfig
+from raydistill.data.sources import OpenedDatasets
 from raydistill.planning.resolve import TeacherRun, resolve, teacher_runs
 from raydistill.presets import load_preset, preset_names
 from raydistill.records.layout import PLAN_FILE
@@ -32,19 +32,11 @@ class SweepPlan:
     def __init__(self, settings: SweepSettings, *, write: bool = False) -> None:
         self.settings, self.write = settings, write
         self.path = settings.directory / PLAN_FILE
-        self._datasets: dict[DataConfig, Dataset] = {}
+        self.images = OpenedDatasets()
         values = self._read()
         self._teachers: list[dict[str, Any]] = values.get("teachers", [])
         self._baseline: dict[str, Any] = values.get("baseline") or configuration.dump(_baseline(settings))["train"]
         self._write()
-
-    def images(self, data: DataConfig) -> Dataset:
-        """The images of these settings, opened once. Raises: DataError."""
-        plain = {name: DataConfig.model_fields[name].get_default() for name in ("batch_size", "stream_seed")}
-        same = data.model_copy(update={**plain, "fixed_views": None})
-        if same not in self._datasets:
-            self._datasets[same] = load_dataset(data)
-        return self._datasets[same]
 
     def teacher_runs(self, config: Config) -> list[TeacherRun]:
         """The runs that make the teachers of `config`; none if it needs none, or names where they are."""

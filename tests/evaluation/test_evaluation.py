@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from helpers.builders.datafiles import folder
+from helpers.builders.runs import TINY, trial
 from helpers.builders.runs import settings as settings_of
-from helpers.builders.runs import trial
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -17,6 +17,7 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
+from raydistill.data import sources
 from raydistill.evaluation import final
 from raydistill.evaluation.features import embed
 from raydistill.evaluation.knn import KNN_PRESETS, instance_accuracy, knn_accuracy, neighbours, vote
@@ -252,6 +253,19 @@ def test_the_ensemble_is_scored_on_the_images_that_were_read(tmp_path, monkeypat
             (tmp_path / "images" / "test" / "cat" / "7.png").write_bytes(b"no image")
         scores = final.score(settings_of(**data), str(tmp_path / "run"), threads=1)
         assert scores["test_probe_ensemble"] == scores["test_probe"] == scores["test_probe_again"]
+
+
+def test_several_runs_are_scored_as_one_by_one_and_the_images_opened_once(tmp_path, monkeypatch):
+    data = {"source": str(folder(tmp_path / "images", per_class=8)), "limit": None}
+    wide = {**TINY, "backbone": "resnet10_w8"}
+    runs = [(trial(tmp_path / "a", **data), str(tmp_path / "a"))]
+    runs.append((trial(tmp_path / "b", wide, **data, batch_size=7), str(tmp_path / "b")))
+    alone = [final.score(*run, threads=1) for run in runs]
+    opened, load = [], sources.load_dataset
+    monkeypatch.setattr(sources, "load_dataset", lambda data: opened.append(data) or load(data))
+    assert final.score_all(runs, threads=1) == alone
+    assert alone[0] != alone[1]
+    assert len(opened) == 1
 
 
 def test_images_without_labels_have_a_test_score_too(tmp_path):

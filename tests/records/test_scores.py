@@ -67,7 +67,12 @@ def test_torn_scores_are_left_out(folder, torn):
 
 def test_a_resumed_sweep_scores_again_what_was_trained_on_or_torn(tmp_path, monkeypatch):
     asked, told = [], []
-    task = SimpleNamespace(remote=lambda config, place, **options: asked.append(place) or {"test_knn": 0.5})
+
+    def remote(runs, **options):
+        asked.extend(place for _, place in runs)
+        return [{"test_knn": 0.5} for _ in runs]
+
+    task = SimpleNamespace(remote=remote)
     monkeypatch.setattr(final_scoring.ray, "remote", lambda **options: lambda function: task)
     monkeypatch.setattr(final_scoring.ray, "get", lambda value: value)
     monkeypatch.setattr(final_scoring, "log_scores", lambda tracker, record, folder: told.append(record.key))
@@ -84,11 +89,32 @@ def test_a_resumed_sweep_scores_again_what_was_trained_on_or_torn(tmp_path, monk
     driver = SimpleNamespace(trial_directory=lambda key: trials[key], tracker=None)
     records = [TrialRecord(key, {}, dump(settings())) for key in trials]
     for _ in range(2):
-        scores = final_scoring._scored(driver, records, SimpleNamespace(gpu=False))
+        scoring = final_scoring.start_scoring(driver, records, SimpleNamespace(gpu=False))
+        scores = final_scoring.collect_scores(driver, records, scoring)
         assert {key for key, values in scores.items() if values == {"test_knn": 0.5}} == {"longer", "torn", "new"}
         assert len(asked) == 3, "and no second time"
     assert told == [*trials, *trials]
     assert read_scores(trials["longer"]).checkpoint["epoch"] == 2
+
+
+def test_one_task_scores_at_most_four_runs_and_each_gets_its_own_scores(tmp_path, monkeypatch):
+    sizes = []
+
+    def remote(runs, **options):
+        sizes.append(len(runs))
+        return [{"test_knn": float(place.rpartition("-")[2])} for _, place in runs]
+
+    monkeypatch.setattr(final_scoring.ray, "remote", lambda **options: lambda function: SimpleNamespace(remote=remote))
+    monkeypatch.setattr(final_scoring.ray, "get", lambda value: value)
+    monkeypatch.setattr(final_scoring, "log_scores", lambda *args: None)
+    driver = SimpleNamespace(trial_directory=lambda key: tmp_path / key, tracker=None)
+    records = [TrialRecord(f"t-{i}", {}, dump(settings())) for i in range(9)]
+    for record in records:
+        trial(tmp_path / record.key)
+    scoring = final_scoring.start_scoring(driver, records, SimpleNamespace(gpu=False))
+    scores = final_scoring.collect_scores(driver, records, scoring)
+    assert sizes == [4, 4, 1]
+    assert scores == {f"t-{i}": {"test_knn": float(i)} for i in range(9)}
 
 
 def test_mlflow_hears_of_scores_at_their_epoch(tmp_path):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import ray
 
 from raydistill import config as configuration
-from raydistill.evaluation.final import score
+from raydistill.evaluation.final import score_all
 from raydistill.records.journal import TrialRecord
 from raydistill.records.leaderboard import LeaderboardEntry
 from raydistill.records.scores import Scores, identity, read_scores, write_scores
@@ -17,6 +18,9 @@ from raydistill.sweep.final.references import start_references
 from raydistill.sweep.settings import LEADERBOARD_SIZE, SweepSettings
 from raydistill.tracking.sync import flatten, log_scores
 from raydistill.training.checkpoint_files import newest
+
+# A process takes seconds to start and to open the images, and a task that is killed is repeated as a whole.
+RUNS_PER_TASK = 4
 
 
 def score_finals(
@@ -39,8 +43,11 @@ def score_finals(
     driver.progress.note("scoring the selected configurations on the test split")
     ended = {run: record for run, record in finals.items() if record.outcome == "finished"}
     winner = [record for (name, _), record in ended.items() if name == final_configs[0].name]
-    references = start_references(settings, driver, winner)
-    scores = _scored(driver, list(ended.values()), settings)
+    waiting = start_scoring(driver, list(ended.values()), settings)
+    # Where one task has all final runs, the references follow in its process: another start would take as long.
+    references = start_references(settings, driver, winner) if len(waiting.tasks) > 1 else None
+    scores = collect_scores(driver, list(ended.values()), waiting)
+    references = references or start_references(settings, driver, winner)
     rows = {
         final_config.name: LeaderboardEntry(
             final_config.name,
@@ -66,26 +73,56 @@ def score_finals(
     return [*found, *baselines, *references(), *others]
 
 
-def _scored(driver: Driver, records: list[TrialRecord], settings: SweepSettings) -> dict[str, dict[str, float]]:
-    """Score trials by their keys, all at once.
+@dataclass
+class Scoring:
+    """Scores that are known, and the tasks that make the others: their result, and (key, checkpoint) of each run."""
 
-    Scores of before a resume are read again, unless the trial was trained on since.
+    known: dict[str, dict[str, float]]
+    tasks: list[tuple[Any, list[tuple[str, dict[str, Any] | None]]]]
+
+
+def start_scoring(driver: Driver, records: list[TrialRecord], settings: SweepSettings) -> Scoring:
+    """Start scoring trials; scores of before a resume are read again, unless the trial was trained on since.
+
+    Args:
+        driver: knows the trials' directories.
+        records: the trials.
+        settings: the sweep.
     """
-    task = ray.remote(num_cpus=1, num_gpus=1 if settings.gpu else 0)(score)
-    pending, scores = {}, {}
+    task = ray.remote(num_cpus=1, num_gpus=1 if settings.gpu else 0)(score_all)
+    found = Scoring({}, [])
+    pending: list[tuple[TrialRecord, dict[str, Any] | None]] = []
     for record in records:
         directory = driver.trial_directory(record.key)
         checkpoint, known = identity(newest(directory)), read_scores(directory)
         if known and (None in (checkpoint, known.checkpoint) or checkpoint == known.checkpoint):
-            scores[record.key] = known.values
+            found.known[record.key] = known.values
         else:
-            found = task.remote(record.spec.config, str(directory), threads=1, gpu=bool(settings.gpu))
-            pending[record.key] = (found, checkpoint)
+            pending.append((record, checkpoint))
+    for start in range(0, len(pending), RUNS_PER_TASK):
+        part = pending[start : start + RUNS_PER_TASK]
+        runs = [(record.spec.config, str(driver.trial_directory(record.key))) for record, _ in part]
+        result = task.remote(runs, threads=1, gpu=bool(settings.gpu))
+        found.tasks.append((result, [(record.key, checkpoint) for record, checkpoint in part]))
+    return found
+
+
+def collect_scores(driver: Driver, records: list[TrialRecord], scoring: Scoring) -> dict[str, dict[str, float]]:
+    """Wait for the scores of trials, keep them and log them.
+
+    Args:
+        driver: has the trials' directories and the tracker.
+        records: the trials.
+        scoring: their scores, or the tasks that make them.
+
+    Returns: the scores by the trial's key.
+    """
+    by_key, scores = {record.key: record for record in records}, dict(scoring.known)
+    for result, runs in scoring.tasks:
+        for (key, checkpoint), values in zip(runs, ray.get(result), strict=True):
+            scores[key] = _values(by_key[key]) | values
+            write_scores(driver.trial_directory(key), Scores(scores[key], checkpoint))
     for record in records:
-        if record.key in pending:
-            found, checkpoint = pending[record.key]
-            scores[record.key] = _values(record) | ray.get(found)
-            write_scores(driver.trial_directory(record.key), Scores(scores[record.key], checkpoint))
         log_scores(driver.tracker, record, driver.trial_directory(record.key))
     return scores
 
