@@ -86,45 +86,28 @@ def test_a_worker_killed_in_mid_epoch_costs_no_trial_and_changes_no_bit(ray_clus
 
 
 @pytest.mark.fault(3)
-def test_two_workers_train_one_pack_and_one_killed_costs_no_trial(ray_cluster, tmp_path):
+def test_a_worker_of_two_and_then_ray_trains_controller_killed_cost_no_trial_and_keep_no_cores(ray_cluster, tmp_path):
+    """Of the three cores the group has two, which the group after the controller's needs again."""
     journal = tmp_path / "runs" / "half" / "journal.jsonl"
     killed = []
 
-    def kill():
-        while not killed:
-            if journal.exists() and '"epoch": 3' in journal.read_text():
-                killed.append(processes("RayTrainWorker")[-1])
-                os.kill(killed[0], signal.SIGKILL)
+    def kill(kind, epoch, least):
+        while len(killed) < least:
+            if journal.exists() and f'"epoch": {epoch}' in journal.read_text() and (found := processes(kind)):
+                os.kill(found[-1], signal.SIGKILL)
+                killed.append(kind)
             time.sleep(0.01)
 
-    thread = threading.Thread(target=kill, daemon=True)
-    thread.start()
-    _, trials, states = sweep(tmp_path, "half", epochs=12, workers=2)
-    assert killed
-    assert all(trial.outcome == "finished" and trial.epochs == 12 for trial in trials.values())
-    assert all(state["epoch"] == 12 for state in states.values())
+    def kill_both():
+        kill("RayTrainWorker", 3, 1)
+        kill("TrainController", 8, 2)
+
+    threading.Thread(target=kill_both, daemon=True).start()
+    _, trials, states = sweep(tmp_path, "half", epochs=14, workers=2)
+    assert killed == ["RayTrainWorker", "TrainController"]
+    assert all(trial.outcome == "finished" and trial.epochs == 14 for trial in trials.values())
+    assert all(state["epoch"] == 14 for state in states.values())
     assert {result["workers"] for trial in trials.values() for result in trial.results.values()} == {2.0}
-
-
-@pytest.mark.fault(3)
-def test_a_controller_of_ray_train_killed_costs_no_trial_and_keeps_no_cores(ray_cluster, tmp_path):
-    """Of the three cores its group has two, which the next group needs again."""
-    journal = tmp_path / "runs" / "led" / "journal.jsonl"
-    killed = []
-
-    def kill():
-        while not killed:
-            if journal.exists() and '"epoch": 3' in journal.read_text():
-                killed.extend(processes("TrainController"))
-                for pid in killed:
-                    os.kill(pid, signal.SIGKILL)
-            time.sleep(0.01)
-
-    thread = threading.Thread(target=kill, daemon=True)
-    thread.start()
-    _, trials, _ = sweep(tmp_path, "led", epochs=12, workers=2)
-    assert killed
-    assert all(trial.outcome == "finished" and trial.epochs == 12 for trial in trials.values())
 
 
 def test_an_actor_ends_with_all_that_it_started_and_nothing_else(ray_cluster):
