@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from raydistill.options.base import MethodConfig
+from raydistill.options.base import MethodConfig, RecipeName
 from raydistill.options.baselines.simclr import SimCLRConfig
 from raydistill.options.baselines.simsiam import SimSiamConfig
 
@@ -40,6 +40,7 @@ class DoGoConfig(MethodConfig):
         "projection",
         description="what a SimSiam peer shows to another: projection (code), prediction (paper)",
     )
+    recipe: RecipeName | None = Field(None, description="of every peer's views; none: each objective's own (code)")
     share_views: bool = Field(False, description="all peers see the same two views (off in paper and code)")
     hidden_dim: int = Field(512, ge=1, description="hidden width of SimCLR's head")
     projection_dim: int = Field(128, ge=1, description="output width of SimCLR's head")
@@ -63,8 +64,10 @@ class DoGoConfig(MethodConfig):
         return tuple(map(self._peer, objectives, self.backbones))
 
     def _peer(self, objective: Objective, backbone: str) -> SimCLRConfig | SimSiamConfig:
+        recipe: dict[str, Any] = {} if self.recipe is None else {"recipe": self.recipe}
         if objective == "simclr":
             return SimCLRConfig(
+                **recipe,
                 backbone=backbone,
                 stem=self.stem,
                 tau_c=self.tau_c,
@@ -72,6 +75,7 @@ class DoGoConfig(MethodConfig):
                 projection_dim=self.projection_dim,
             )
         return SimSiamConfig(
+            **recipe,
             backbone=backbone,
             stem=self.stem,
             projection_dim=self.simsiam_dim,

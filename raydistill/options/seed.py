@@ -45,7 +45,7 @@ class SEEDConfig(MethodConfig):
         return self
 
     def baseline(self) -> MethodConfig:
-        return SimCLRConfig(backbone=self.backbone, stem=self.stem)
+        return SimCLRConfig(backbone=self.backbone, stem=self.stem, recipe=self.recipe)
 
     def teacher_output(self) -> Output | None:
         return self.teacher

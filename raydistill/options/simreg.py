@@ -41,7 +41,7 @@ class SimRegConfig(MethodConfig):
         return self
 
     def baseline(self) -> MethodConfig:
-        return SimCLRConfig(backbone=self.backbone, stem=self.stem)
+        return SimCLRConfig(backbone=self.backbone, stem=self.stem, recipe=self.student_recipe)
 
     def teacher_output(self) -> Output | None:
         return self.teacher

@@ -32,4 +32,4 @@ class SSSDConfig(PseudoLabelConfig):
     recipe: RecipeName = Field("cifar_sup", description="cifar_auto adds AutoAugment and Cutout")
 
     def baseline(self) -> MethodConfig:
-        return SimCLRConfig(backbone=self.backbone, stem=self.stem)
+        return SimCLRConfig(backbone=self.backbone, stem=self.stem, recipe=self.recipe)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -144,6 +145,8 @@ class SweepSettings:
         stored = configuration.read_yaml(path)
         if not isinstance(stored, dict):
             raise ConfigError(f"--resume: {path} is damaged; it should hold the sweep's settings")
+        with suppress(ConfigError):  # settings that came after the sweep's version have their defaults
+            stored["base"] = configuration.dump(configuration.load(stored.get("base", {})))
         changes = difference(stored, self.identity())
         if changes:
             raise ConfigError(

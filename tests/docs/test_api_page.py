@@ -26,7 +26,7 @@ def test_the_examples_run_in_order(tmp_path, monkeypatch, capsys):
     assert "did you mean 'train'?" in capsys.readouterr().out
     trials = names["trials"]
     assert list(trials[trials.role == "search"].outcome) == ["finished", "finished"]
-    assert {"dogo", "simclr-tuned"} <= set(names["sweep"].leaderboard().configuration)
+    assert {"dogo", "simclr-same-settings"} <= set(names["sweep"].leaderboard().configuration)
     assert names["sweep"].winner in trials.index
     assert (names["plan"].name, names["plan"].trials) == ("simclr-1", 4)
 

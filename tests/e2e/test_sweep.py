@@ -142,7 +142,7 @@ class TestAWholeSweep:
         names = [a.path for a in client.list_artifacts(parent.info.run_id)]
         assert {"winner.yaml", "table.md", "results.json"} <= set(names)
         assert {"winner_test_knn", "pixels_test_knn", "untrained_test_probe"} <= set(parent.data.metrics)
-        selected = children["final-simclr-tuned-seed1"]
+        selected = children["final-simclr-same-settings-seed1"]
         assert "test_knn" in selected.data.metrics
         assert [a.path for a in client.list_artifacts(selected.info.run_id, "checkpoint")]
 

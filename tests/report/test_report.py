@@ -71,7 +71,7 @@ def test_every_trial_is_on_the_page_and_what_it_takes_to_repeat_the_sweep(sweep,
         assert f" {key} " in read.text
     for said in (
         "The sweep tried 100 configurations of dogo on digits",
-        "simclr-tuned",
+        "simclr-same-settings",
         "method.lambda_simsiam",
         "1150 train",
         "torch 2.15",
@@ -150,7 +150,7 @@ def unlabelled():
         trial.epochs = [{("val_instance" if k == "val_knn" else k): v for k, v in e.items()} for e in trial.epochs]
     rows = [
         LeaderboardEntry(name, {}, EPOCHS, [{"val_instance": 0.5 + i / 100 - offset} for i in range(3)])
-        for name, offset in (("dogo", 0.0), ("simclr-tuned", 0.1))
+        for name, offset in (("dogo", 0.0), ("simclr-same-settings", 0.1))
     ]
     return made_up(trials, rows, {"raydistill.outcome": "finished"}, metric="val_instance")
 

@@ -106,11 +106,11 @@ def test_a_difference_in_plain_words(ours, theirs, metric, maximize, expected):
 def test_the_winners_first_seed_is_the_searchs_own_trial():
     sweep = whole(8)
     winner, baseline, _ = finalists(sweep)
-    assert [row.name for row in baselines(sweep)] == ["simclr-tuned", "simclr-default"]
+    assert [row.name for row in baselines(sweep)] == ["simclr-same-settings", "simclr-default"]
     assert by_seed(sweep, winner, "val_knn") == dict(enumerate(score["val_knn"] for score in winner.scores))
     assert against(sweep, baseline, "test_knn").paired
     # A seed that failed is missing on one side.
-    sweep.trials.loc["final-simclr-tuned-seed1", "outcome"] = "failed"
+    sweep.trials.loc["final-simclr-same-settings-seed1", "outcome"] = "failed"
     baseline.scores.pop(1)
     assert list(by_seed(sweep, baseline, "val_knn")) == [0, 2]
     assert against(sweep, baseline, "test_knn").seeds == 2
@@ -227,7 +227,7 @@ def test_the_verdict_names_the_winner_the_baseline_and_the_setting_that_matters(
     sweep = whole(40)
     text = conclusion(sweep)
     assert f"The best, {sweep.tags['raydistill.winner']} (lr=" in text
-    assert "dogo against simclr-tuned, the same student without distillation, in test k-NN accuracy: " in text
+    assert "dogo against simclr-same-settings, the same student without distillation, in test k-NN accuracy: " in text
     assert "Of its settings train.lr matters most: by itself it explains " in text
     assert "hint" not in text
     assert "over 12 trials, which is a hint and no more" in conclusion(crossed(lambda a, b, rng: a, 12))

@@ -47,7 +47,7 @@ def test_latex_has_whole_tables(summary):
         rows = [line for line in table[1].splitlines() if line.endswith(r"\\")]
         assert {len(re.findall(r"(?<!\\)&", row)) + 1 for row in rows} == {columns}
     assert r"my\_data \& more 100\%" in text
-    assert "simclr-tuned & 3 & 9 & " in text
+    assert "simclr-same-settings & 3 & 9 & " in text
     assert not re.search(r"^t\d{4} &", text, re.MULTILINE), "trials of one seed are no part of the comparison"
     assert re.search(r"train\.lr & 0\.0001 to 0\.1, log & [\d.]+ & \d+ \\%", text)
     outside = re.sub(r"\\[%&_#$]|\$\\pm\$|\$-\$|\\\w+|^%.*$", "", text, flags=re.MULTILINE)

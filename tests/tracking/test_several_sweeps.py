@@ -17,7 +17,7 @@ SPACE = {"train.lr": {"distribution": "uniform", "min": 0.1, "max": 0.9}}
 
 def scored(name, ours, theirs=None):
     """A sweep whose winner and baseline have these test scores, one for each seed."""
-    arms = {"seed": ours} | ({"simclr-tuned": theirs} if theirs else {})
+    arms = {"seed": ours} | ({"simclr-same-settings": theirs} if theirs else {})
     rows = [
         LeaderboardEntry(arm, {}, 9, [{"test_knn": value, "student_parameters": 2e6} for value in values])
         for arm, values in arms.items()
@@ -39,7 +39,7 @@ def test_a_row_has_the_winner_its_baseline_and_their_difference_by_seed():
     t, root = 12.706, math.sqrt(2)  # Student's t of one degree of freedom
     assert (row.score, row.sd) == (pytest.approx(55.0), pytest.approx(10 / root))
     assert (row.low, row.high) == (pytest.approx(55 - t * 5, rel=1e-3), pytest.approx(55 + t * 5, rel=1e-3))
-    assert (row.baseline, row["baseline score"]) == ("simclr-tuned", pytest.approx(46.0))
+    assert (row.baseline, row["baseline score"]) == ("simclr-same-settings", pytest.approx(46.0))
     assert row.difference == pytest.approx(9.0), "paired: 10 and 8 points"
     assert row["difference low"] == pytest.approx(9 - t * 1, rel=1e-3)
     assert row["difference high"] == pytest.approx(9 + t * 1, rel=1e-3)
@@ -119,7 +119,7 @@ def test_packs_are_drawn_for_every_sweep_that_logged_them():
 
 def test_the_final_has_what_the_sweeps_own_table_shows():
     frame = final(whole())
-    assert list(frame.index) == ["dogo", "simclr-tuned", "simclr-default"]
+    assert list(frame.index) == ["dogo", "simclr-same-settings", "simclr-default"]
     assert list(frame) == ["seeds", "epochs", "val_knn", "test_knn", "test_probe"]
     assert frame.seeds.tolist() == [3, 3, 3]
     assert "±" in frame.val_knn.iloc[0]

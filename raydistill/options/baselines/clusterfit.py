@@ -21,4 +21,4 @@ class ClusterFitConfig(PseudoLabelConfig):
     recipe: RecipeName = "clusterfit"
 
     def baseline(self) -> MethodConfig:
-        return SimCLRConfig(backbone=self.backbone, stem=self.stem)
+        return SimCLRConfig(backbone=self.backbone, stem=self.stem, recipe=self.recipe)

@@ -24,7 +24,7 @@ class CRDConfig(MethodConfig):
     recipe: RecipeName = "moco2"
 
     def baseline(self) -> MethodConfig:
-        return SimCLRConfig(backbone=self.backbone, stem=self.stem)
+        return SimCLRConfig(backbone=self.backbone, stem=self.stem, recipe=self.recipe)
 
     def teacher_output(self) -> Output | None:
         return self.teacher

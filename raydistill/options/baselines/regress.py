@@ -22,7 +22,7 @@ class RegressConfig(MethodConfig):
     recipe: RecipeName = "rrcflip"
 
     def baseline(self) -> MethodConfig:
-        return SimCLRConfig(backbone=self.backbone, stem=self.stem)
+        return SimCLRConfig(backbone=self.backbone, stem=self.stem, recipe=self.recipe)
 
     def teacher_output(self) -> Output | None:
         return self.teacher

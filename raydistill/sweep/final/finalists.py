@@ -58,21 +58,21 @@ def pareto_front(records: list[TrialRecord], objectives: Sequence[tuple[str, str
 def make_final_configs(selected: list[TrialRecord], plan: SweepPlan) -> list[FinalConfig]:
     """The selected trials, and the first one's baseline twice: with its settings and with the baseline's preset.
 
-    The search tuned the distilled method; the better of two baselines on validation keeps the comparison
-    from resting on a learning rate that suits the winner alone.
+    With its settings means its augmentation, batches, steps and optimiser. The search tuned the distilled method; the
+    better of two baselines on validation keeps the comparison from resting on settings that suit the winner alone.
     """
     winner, *others = selected
     base, best = plan.settings.base, winner.spec.config
-    tuned = best.model_copy(update={"method": best.method.baseline()})
+    same = best.model_copy(update={"method": best.method.baseline()})
     default = base.model_copy(update={"method": base.method.baseline(), "train": plan.baseline_train()})
     final_configs = [
         FinalConfig(best.method.name if record is winner else f"{best.method.name}-{record.key}", record.spec, record)
         for record in (winner, *others)
     ]
-    if tuned.method == best.method:
+    if same.method == best.method:
         return final_configs
-    final_configs.append(FinalConfig(f"{tuned.method.name}-tuned", TrialSpec(tuned)))
-    if default != tuned:
+    final_configs.append(FinalConfig(f"{same.method.name}-same-settings", TrialSpec(same)))
+    if default != same:
         final_configs.append(FinalConfig(f"{default.method.name}-default", TrialSpec(default)))
     return final_configs
 

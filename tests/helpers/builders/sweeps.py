@@ -124,7 +124,7 @@ def finals(best, seed=0, seeds=3):
     """The winner and its baseline with each seed; of the winner the first one is the search's own."""
     rng = random.Random(seed)
     found = []
-    for arm, offset in (("dogo", 0.0), ("simclr-tuned", -0.03), ("simclr-default", -0.05)):
+    for arm, offset in (("dogo", 0.0), ("simclr-same-settings", -0.03), ("simclr-default", -0.05)):
         for i in range(seeds):
             last = {
                 "val_knn": 0.8 + offset + rng.gauss(0, 0.01),

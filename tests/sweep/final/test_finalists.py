@@ -4,8 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from helpers.rows import ROWS, given, options
 
-from raydistill import config
+from raydistill import config, methods
 from raydistill.records.journal import TrialRecord
 from raydistill.sweep.final.finalists import FinalConfig, final_key, make_final_configs, seeded
 from raydistill.sweep.plan import SweepPlan
@@ -69,6 +70,27 @@ def test_what_is_kept_back_is_what_the_final_runs_at_most(tmp_path, text, fronts
     record = TrialRecord("t0000", {}, config.dump(settings.base.model_copy(update={"train": replace_lr(settings)})))
     final_configs = make_final_configs([replace(record, key=f"t{i:04d}") for i in range(fronts)], SweepPlan(settings))
     assert settings.finalists == len(final_configs) * seeds - (fronts if own else 0)
+
+
+DISTILLED = [name for name in ROWS if options(name).baseline() != options(name)]
+AUGMENTED = {"simreg": {"student_recipe": "small"}, "sdssl": {"recipes": ["weak", "small"]}}
+
+
+@pytest.mark.parametrize("name", DISTILLED)
+def test_the_baseline_has_the_winners_student_augmentation_batches_steps_and_optimiser(tmp_path, name):
+    changes = AUGMENTED.get(name, {"recipe": "weak"})
+    train = {"epochs": 7, "lr": 0.02, "optimizer": "sgd", "warmup_epochs": 2, "weight_decay": 0.1}
+    best = {"method": {"name": name, **ROWS[name], **changes}, "train": train, "data": {"batch_size": 32}}
+    settings = replace(plan(tmp_path, "method: random\nparameters: {train.lr: {min: 0.001, max: 0.1}}", 1))
+    settings = replace(settings, base=config.load(best), storage=tmp_path)
+    record = TrialRecord("t0000", {}, config.dump(settings.base))
+    ours, same, *_ = (final.spec.config for final in make_final_configs([record], SweepPlan(settings)))
+    assert same.method == ours.method.baseline()
+    assert (same.data, same.train, same.eval) == (ours.data, ours.train, ours.eval)
+    seen = [{view.recipe for view in methods.build(c.method, given(name), seed=0).views} for c in (ours, same)]
+    assert seen[0] == seen[1]
+    students = [methods.build(c.method, given(name), seed=0).encoders()["student"] for c in (ours, same)]
+    assert [w.shape for w in students[0].state_dict().values()] == [w.shape for w in students[1].state_dict().values()]
 
 
 def replace_lr(settings):
