@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from raydistill.options import MethodConfig
 from raydistill.records.journal import TrialRecord
 from raydistill.sweep.plan import SweepPlan
 from raydistill.trial_spec import TrialSpec
@@ -64,7 +65,8 @@ def make_final_configs(selected: list[TrialRecord], plan: SweepPlan) -> list[Fin
     winner, *others = selected
     base, best = plan.settings.base, winner.spec.config
     same = best.model_copy(update={"method": best.method.baseline()})
-    default = base.model_copy(update={"method": base.method.baseline(), "train": plan.baseline_train()})
+    own = _own_augmentation(base.method.baseline())
+    default = base.model_copy(update={"method": own, "train": plan.baseline_train()})
     final_configs = [
         FinalConfig(best.method.name if record is winner else f"{best.method.name}-{record.key}", record.spec, record)
         for record in (winner, *others)
@@ -75,6 +77,13 @@ def make_final_configs(selected: list[TrialRecord], plan: SweepPlan) -> list[Fin
     if default != same:
         final_configs.append(FinalConfig(f"{default.method.name}-default", TrialSpec(default)))
     return final_configs
+
+
+def _own_augmentation(baseline: MethodConfig) -> MethodConfig:
+    """Return a baseline with its own recipe; where it is a method's framework, as SDSSL's, it keeps its two recipes."""
+    if "recipe" not in type(baseline).model_fields or getattr(baseline, "second_recipe", None) is not None:
+        return baseline
+    return baseline.model_copy(update={"recipe": type(baseline).model_fields["recipe"].get_default()})
 
 
 def seeded(spec: TrialSpec, seed: int) -> TrialSpec:

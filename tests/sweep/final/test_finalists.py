@@ -33,6 +33,10 @@ def final_config(rate):
     return FinalConfig("dogo", TrialSpec(config.load({"method": "dogo", "train": {"lr": rate}})))
 
 
+def config_of(final_config):
+    return final_config.spec.config.method
+
+
 def planned(final_config):
     return config.dump(seeded(final_config.spec, 1).config)
 
@@ -73,6 +77,7 @@ def test_what_is_kept_back_is_what_the_final_runs_at_most(tmp_path, text, fronts
 
 
 DISTILLED = [name for name in ROWS if options(name).baseline() != options(name)]
+ENDS = ("same-settings", "default")
 AUGMENTED = {"simreg": {"student_recipe": "small"}, "sdssl": {"recipes": ["weak", "small"]}}
 
 
@@ -84,7 +89,11 @@ def test_the_baseline_has_the_winners_student_augmentation_batches_steps_and_opt
     settings = replace(plan(tmp_path, "method: random\nparameters: {train.lr: {min: 0.001, max: 0.1}}", 1))
     settings = replace(settings, base=config.load(best), storage=tmp_path)
     record = TrialRecord("t0000", {}, config.dump(settings.base))
-    ours, same, *_ = (final.spec.config for final in make_final_configs([record], SweepPlan(settings)))
+    finals = make_final_configs([record], SweepPlan(settings))
+    assert [final.name for final in finals[1:]] == [f"{config_of(finals[1]).name}-{end}" for end in ENDS]
+    ours, same, own = (final.spec.config for final in finals)
+    if name != "sdssl":
+        assert own.method.recipe == type(own.method)().recipe, "the baseline's own"
     assert same.method == ours.method.baseline()
     assert (same.data, same.train, same.eval) == (ours.data, ours.train, ours.eval)
     seen = [{view.recipe for view in methods.build(c.method, given(name), seed=0).views} for c in (ours, same)]
