@@ -55,6 +55,11 @@ class DataConfig(BaseConfig):
         None, ge=1, description="draw so many augmentations of each image and repeat them; none: fresh every epoch"
     )
     on_bad_image: Literal["fail", "skip"] = Field("fail", description="skip passes over it and counts it")
+    kind: Literal["photographs", "characters", "aerial", "auto"] = Field(
+        "photographs",
+        description="fits every recipe to the images: characters, without mirroring and with large crops; aerial, "
+        "turned and mirrored each way; auto: characters for the digits, else photographs",
+    )
     cache_gib: float = Field(2.0, ge=0, description="decode once and keep in memory up to this size")
 
 

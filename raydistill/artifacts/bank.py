@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from raydistill.artifacts.store import ArtifactError, Store
-from raydistill.data.augment import RECIPES, Normalization, View, augment
+from raydistill.data.augment import Kind, Normalization, View, augment, recipe_for
 from raydistill.data.images import Images
 from raydistill.data.stream import VIEW_SEED
 from raydistill.options import Output
@@ -36,10 +36,11 @@ class BankPage:
     view: View
     version: int
     output: Output
+    kind: Kind = "photographs"
 
     def provenance(self) -> dict[str, Any]:
         """Return what it takes to draw the very same views again and to embed them with the same teacher."""
-        recipe = asdict(RECIPES[self.view.recipe])
+        recipe = asdict(recipe_for(self.view.recipe, self.kind))
         return {
             "teacher": self.teacher,
             "images": self.images,
@@ -90,6 +91,7 @@ def open_page(
                 epoch=page.version,
                 normalize=normalize,
                 device=device,
+                kind=page.kind,
             )
             half = embed(drawn).half().cpu().numpy()
             if not np.isfinite(half).all():

@@ -12,7 +12,7 @@ from raydistill.data.images import Images
 from raydistill.data.sources import Dataset
 
 SAMPLES = 16
-NOT_PART = ("source", "root", "download", "cache_gib", "batch_size", "stream_seed", "fixed_views")
+NOT_PART = ("source", "root", "download", "cache_gib", "batch_size", "stream_seed", "fixed_views", "kind")
 
 
 def images_identity(dataset: Dataset, data: DataConfig) -> dict[str, Any]:

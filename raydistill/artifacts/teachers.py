@@ -25,7 +25,8 @@ def provenance(recipe: Config, dataset: Dataset) -> dict[str, Any]:
     """Return everything that tells one trained teacher from another."""
     settings = configuration.dump(recipe)
     data = images_identity(dataset, recipe.data) | {"batch_size": recipe.data.batch_size}
-    return {"method": settings["method"], "train": settings["train"], "images": data}
+    kind = {} if dataset.kind == "photographs" else {"kind": dataset.kind}  # so that keys of before 0.2 stay
+    return {"method": settings["method"], "train": settings["train"], "images": data, **kind}
 
 
 def publish(store: Store, made: dict[str, Any], config: Config, state: dict[str, Any]) -> Path:

@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 from raydistill.config import DataConfig, nearest
+from raydistill.data.augment import Kind
 from raydistill.data.files import known_labels, read_path
 from raydistill.data.images import DataError, Decoder, Images, Raw, draw, limited
 from raydistill.storage import Remote, is_remote, local_copy
@@ -47,7 +48,7 @@ TORCHVISION: dict[str, dict[str, dict[str, Any]]] = {
 
 @dataclass(frozen=True)
 class Dataset:
-    """A source, opened and split. `image_size` is the resolution to train at, in pixels."""
+    """A source, opened and split, to be trained on at `image_size` pixels; recipes are fitted to its `kind`."""
 
     name: str
     train: Images
@@ -55,6 +56,7 @@ class Dataset:
     test: Images
     classes: tuple[str, ...]
     image_size: int
+    kind: Kind = "photographs"
 
 
 def load_dataset(config: DataConfig) -> Dataset:
@@ -77,7 +79,10 @@ def load_dataset(config: DataConfig) -> Dataset:
         split: Images(decoders[split], torch.arange(len(rows)), _at(raw.labels, rows), classes, size)
         for split, (raw, rows) in parts.items()
     }
-    return Dataset(config.source, images["train"], images["val"], images["test"], classes, size)
+    kind: Kind = "photographs" if config.kind == "auto" else config.kind
+    if config.kind == "auto" and config.source == "digits":
+        kind = "characters"
+    return Dataset(config.source, images["train"], images["val"], images["test"], classes, size, kind)
 
 
 class OpenedDatasets:

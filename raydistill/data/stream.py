@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raydistill.data.augment import Normalization, View, augment
+from raydistill.data.augment import Kind, Normalization, View, augment
 from raydistill.data.images import DataError, Images
 
 T = TypeVar("T")
@@ -34,6 +34,7 @@ class Stream:
         normalize: mean and standard deviation per channel.
         prefetch: batches prepared ahead in a thread; 0 prepares each when asked.
         fixed_views: the augmentations of epoch e are those of epoch e modulo this, whatever the seed.
+        kind: of the images, which the recipes are fitted to.
 
     Raises: DataError if a batch is larger than the data or gives a worker less than two images.
     """
@@ -51,6 +52,7 @@ class Stream:
         world: int = 1,
         prefetch: int = 2,
         fixed_views: int | None = None,
+        kind: Kind = "photographs",
     ) -> None:
         if batch_size > len(images):
             raise DataError(
@@ -69,6 +71,7 @@ class Stream:
         self.share = (batch_size * rank // world, batch_size * (rank + 1) // world)
         self.prefetch = prefetch
         self.fixed_views = fixed_views
+        self.kind = kind
 
     @property
     def steps_per_epoch(self) -> int:
@@ -98,6 +101,7 @@ class Stream:
                 epoch=version,
                 normalize=self.normalize,
                 device=self.device,
+                kind=self.kind,
             )
             for view in views
         }

@@ -177,4 +177,14 @@ def _chunks(split: Images, indices: Sequence[int]) -> Iterator[tuple[list[Tensor
 def _crops(dataset: Dataset, split: Images, view: View, device: torch.device) -> Iterator[Tensor]:
     normalize = normalization(dataset.name, dataset.image_size)
     for images, kept in _chunks(split, range(len(split))):
-        yield augment(images, kept, view, size=dataset.image_size, seed=0, epoch=0, normalize=normalize, device=device)
+        yield augment(
+            images,
+            kept,
+            view,
+            size=dataset.image_size,
+            seed=0,
+            epoch=0,
+            normalize=normalize,
+            device=device,
+            kind=dataset.kind,
+        )

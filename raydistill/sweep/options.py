@@ -11,6 +11,7 @@ from raydistill import config as configuration
 from raydistill.config import ConfigError, nearest
 from raydistill.presets import load_preset
 from raydistill.records.budget import Limits
+from raydistill.records.layout import SWEEP_FILE
 from raydistill.records.locations import (
     artifact_store,
     next_name,
@@ -20,7 +21,7 @@ from raydistill.records.locations import (
     tracking,
     working_folder,
 )
-from raydistill.storage import Remote, to_path
+from raydistill.storage import Remote, StoragePath, to_path
 from raydistill.sweep.preflight.validation import check_teacher, preflight, say_what_cannot_happen
 from raydistill.sweep.search.space import Space, default_space
 from raydistill.sweep.search.space_parser import load_space
@@ -107,6 +108,9 @@ def prepare_settings(
     if teachers := _several(asked.get("teacher")):
         chosen["teacher.sources"] = [teacher_of(home, given) for given in teachers]
     configuration.options_class(method)
+    name = asked["name"] if "name" in asked else next_name(home, method, resume)
+    if resume and "data.kind" not in chosen and _has_no_kind(home / name / SWEEP_FILE):
+        chosen["data.kind"] = "photographs"
     preset = asked.get("preset", "default")
     values = load_preset(method, preset)
     base = with_own_teacher(configuration.load(configuration.assign(values, {"method.name": method} | chosen)))
@@ -115,7 +119,7 @@ def prepare_settings(
     check_teacher(base, [*chosen, *(p.path for p in space.parameters)])
     least, most = workers_of(str(asked.get("workers", 1)))
     settings = SweepSettings(
-        name=asked["name"] if "name" in asked else next_name(home, method, resume),
+        name=name,
         storage=home,
         tracking_uri=tracking(asked.get("tracking_uri")),
         base=base,
@@ -143,6 +147,13 @@ def prepare_settings(
     if resume:
         settings.check_unchanged()
     return settings
+
+
+def _has_no_kind(path: StoragePath) -> bool:
+    """Return whether this file is of a sweep of version 0.1, which took every image for a photograph."""
+    stored = configuration.read_yaml(path) if path.exists() else None
+    data = stored.get("base", {}).get("data") if isinstance(stored, dict) else None
+    return isinstance(data, dict) and "kind" not in data
 
 
 def _check_options(asked: dict[str, Any]) -> None:

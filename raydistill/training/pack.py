@@ -94,6 +94,7 @@ class Pack:
             world=self.workers.world,
             prefetch=self._prefetch() if prefetch is None else prefetch,
             fixed_views=data.fixed_views,
+            kind=dataset.kind,
         )
         self.provider = TeacherProvider(
             store, dataset, data, device=self.device, workers=self.workers, teachers=teachers

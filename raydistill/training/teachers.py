@@ -110,7 +110,7 @@ class TeacherProvider:
         version = 0 if _has_no_chance(view) else epoch % (self.data.fixed_views or 1)
         name = (key, view, version, output)
         if name not in self._pages:
-            page = BankPage(key, self._images(), view, version, output)
+            page = BankPage(key, self._images(), view, version, output, self.dataset.kind)
             open_it = partial(
                 open_page,
                 self._kept(),

@@ -148,8 +148,13 @@ def test_the_interrupted_one_goes_on_to_its_end(here):
     results = [(e["key"], e["epoch"]) for e in map(json.loads, after.splitlines()) if e["event"] == "result"]
     assert len(results) == len(set(results)), "the unfinished trial went on from its checkpoint"
     sweep = raydistill.load_sweep("dogo-1")
-    assert {*SEARCHED, *FINALS} <= set(sweep.trials().index)
+    finals = ["final-simclr-default-seed0", "final-simclr-same-settings-seed0"]
+    assert {*SEARCHED, *finals} <= set(sweep.trials().index)
     assert set(sweep.trials().outcome) == {"finished"}
     assert set(sweep.trials().epochs) == {3}
-    assert {"dogo", "simclr-default", "simclr-tuned"} <= set(sweep.leaderboard().configuration)
+    kinds = {
+        e["config"]["data"].get("kind", "photographs") for e in map(json.loads, after.splitlines()) if "config" in e
+    }
+    assert kinds == {"photographs"}, "the digits are augmented as they were"
+    assert {"dogo", "simclr-default", "simclr-same-settings"} <= set(sweep.leaderboard().configuration)
     assert yaml.safe_load((folder / "winner.yaml").read_text())["method"]["name"] == "dogo"

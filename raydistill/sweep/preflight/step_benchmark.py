@@ -187,6 +187,7 @@ class _StepBenchmark:
             device=self.device,
             prefetch=0,
             fixed_views=data.fixed_views,
+            kind=self.dataset.kind,
         )
 
     def _supply(self, config: Config) -> LearnerInputs:

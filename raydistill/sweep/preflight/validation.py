@@ -55,6 +55,11 @@ def preflight(plan: SweepSettings, notify: Callable[[str], None], *, own_space: 
     store = open_store(plan.artifacts, plan.artifacts_gib)
     with data_errors():
         dataset = load_dataset(plan.base.data)
+        if plan.base.data.kind == "auto" and dataset.kind == "characters":
+            notify(
+                "the digits are augmented as characters: never mirrored, crops keep 70 %; "
+                "--set data.kind=photographs takes the recipes as published"
+            )
         Stream(
             dataset.train,
             size=dataset.image_size,

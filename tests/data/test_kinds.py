@@ -1,0 +1,95 @@
+"""Recipes fitted to a kind of images: what characters and views from above may and may not become."""
+
+import json
+from collections import Counter
+
+import pytest
+import torch
+from helpers.builders.datafiles import folder
+
+from raydistill import config
+from raydistill.artifacts.bank import BankPage
+from raydistill.artifacts.teachers import provenance
+from raydistill.data.augment import RECIPES, AugmentationRecipe, View, augment, recipe_for
+from raydistill.data.sources import load_dataset
+from raydistill.presets import load_preset, preset_names
+
+KINDS = ("photographs", "characters", "aerial")
+PLAIN = ((0.0,) * 3, (1.0,) * 3)
+COUNT = 400
+
+
+def views(image, recipe, kind):
+    images = image.expand(COUNT, *image.shape)
+    return augment(images, range(COUNT), View(recipe, 0), size=16, seed=3, epoch=0, normalize=PLAIN, kind=kind)
+
+
+@pytest.fixture
+def still():
+    """A recipe that changes nothing."""
+    RECIPES["still"] = AugmentationRecipe(scale=(1, 1), ratio=(1, 1), flip_p=0)
+    yield "still"
+    del RECIPES["still"]
+    recipe_for.cache_clear()
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_published_recipes_are_those_of_photographs_and_the_evaluation_view_is_the_same_for_all(name):
+    assert recipe_for(name) == recipe_for(name, "photographs") == RECIPES[name]
+    assert {recipe_for("eval", kind) for kind in KINDS} == {RECIPES["eval"]}
+
+
+@pytest.mark.parametrize("name", sorted(set(RECIPES) - {"eval", "cifar_auto"}))
+def test_a_character_is_never_mirrored_and_keeps_most_of_itself(name):
+    left = torch.zeros(3, 16, 16, dtype=torch.uint8)
+    left[:, :, :8] = 255
+    drawn = views(left, name, "characters")
+    assert (drawn.mean((1, 2))[:, 0] >= drawn.mean((1, 2))[:, -1] - 1e-6).all()
+    columns = views(left, name, "photographs").mean((1, 2))
+    assert 0.1 < (columns[:, 0] < columns[:, -1]).double().mean() < 0.6, "mirrored half of the time"
+    recipe = recipe_for(name, "characters")
+    if recipe.crop == "resized" and recipe.scale_to == 1:
+        assert recipe.scale[0] >= 0.7
+        assert recipe.scale[1] >= RECIPES[name].scale[1]
+
+
+def test_a_view_from_above_has_all_eight_orientations_equally_often(still):
+    corner = torch.zeros(3, 16, 16, dtype=torch.uint8)
+    corner[:, 2:6, 1:3] = 255  # neither symmetric nor in the middle
+    turned = [torch.rot90(side, k, (1, 2)) for side in (corner, corner.flip(2)) for k in range(4)]
+    found = Counter()
+    for drawn in views(corner, still, "aerial"):
+        found[next(i for i, each in enumerate(turned) if torch.equal((drawn * 255).round().to(torch.uint8), each))] += 1
+    assert set(found) == set(range(8))
+    assert all(COUNT / 8 - 30 < count < COUNT / 8 + 30 for count in found.values()), "four standard deviations"
+    assert torch.equal(views(corner, still, "photographs") * 255, corner.expand(COUNT, 3, 16, 16).float())
+
+
+def test_the_digits_are_characters_and_a_folder_is_not_unless_it_says_so(tmp_path):
+    images = str(folder(tmp_path / "images", per_class=8))
+
+    def kind(**data):
+        return load_dataset(config.load({"method": "dogo", "data": data}).data).kind
+
+    assert kind() == "photographs", "as version 0.1 had it, of which settings without a kind are"
+    assert kind(kind="auto") == "characters"
+    assert kind(kind="auto", source=images) == "photographs"
+    assert kind(kind="characters", source=images) == "characters"
+
+
+@pytest.mark.parametrize("method", sorted(config.METHODS))
+def test_presets_for_small_machines_look_at_the_images_and_published_ones_do_not(method):
+    for name in preset_names(method):
+        kind = load_preset(method, name).get("data", {}).get("kind")
+        assert kind == ("auto" if name in ("default", "small") else None), name
+
+
+def test_artifacts_of_photographs_keep_their_keys_and_others_have_their_own():
+    def made(kind):
+        run = config.load({"method": "simclr", "data": {"kind": kind, "limit": 40}})
+        return provenance(run, load_dataset(run.data))
+
+    assert "kind" not in json.dumps(made("photographs"))
+    assert made("characters") == made("photographs") | {"kind": "characters"}
+    page = {kind: BankPage("k", {}, View("weak", 0), 0, "head", kind).provenance() for kind in KINDS}
+    assert len({json.dumps(each["recipe"]) for each in page.values()}) == 3
