@@ -9,10 +9,12 @@ import argparse
 import base64
 import io
 import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import nbformat
+from jupyter_core.utils import run_sync
 from nbclient import NotebookClient
 from PIL import Image
 
@@ -20,17 +22,34 @@ HERE = Path(__file__).parent
 SECONDS = 300  # for a cell
 
 
-def execute(path: Path) -> Any:
-    """The notebook at `path` with the outputs of a run in its folder, by this interpreter; `path` stays as it is.
+def execute(paths: Sequence[Path]) -> Iterator[Any]:
+    """Execute notebooks of one folder, in one kernel of this interpreter; the files stay as they are.
 
+    A kernel takes seconds to import what they need. Between two notebooks it forgets all names.
+
+    Yields: each notebook with the outputs of its run.
     Raises: nbclient.exceptions.CellExecutionError.
     """
-    notebook = nbformat.read(path, as_version=4)
-    resources = {"metadata": {"path": str(path.parent)}}
-    client = NotebookClient(notebook, timeout=SECONDS, resources=resources, extra_arguments=["--log-level=ERROR"])
-    client.create_kernel_manager().kernel_spec.argv[0] = sys.executable
-    client.execute()
-    return tidy(notebook)
+    client = _client(nbformat.v4.new_notebook(), paths[0].parent)
+    kernel = client.create_kernel_manager()
+    kernel.kernel_spec.argv[0] = sys.executable
+    try:
+        for path in paths:
+            notebook = nbformat.read(path, as_version=4)
+            forget = nbformat.v4.new_code_cell("%reset -f")
+            notebook.cells.insert(0, forget)
+            _client(notebook, path.parent, km=kernel).execute()
+            del notebook.cells[0]
+            yield tidy(notebook)
+    finally:
+        if kernel.has_kernel:
+            run_sync(kernel.shutdown_kernel)(now=True)
+
+
+def _client(notebook: Any, folder: Path, **more: Any) -> NotebookClient:
+    resources = {"metadata": {"path": str(folder)}}
+    quiet = ["--log-level=ERROR"]
+    return NotebookClient(notebook, timeout=SECONDS, resources=resources, extra_arguments=quiet, **more)
 
 
 def tidy(notebook: Any) -> Any:
@@ -71,8 +90,8 @@ def main() -> None:
     names = parser.parse_args().names or list(notebooks)
     if unknown := set(names) - set(notebooks):
         parser.error(f"there is no {', '.join(sorted(unknown))}; there are {', '.join(notebooks)}")
-    for name in names:
-        nbformat.write(execute(notebooks[name]), notebooks[name])
+    for name, done in zip(names, execute([notebooks[name] for name in names]), strict=True):
+        nbformat.write(done, notebooks[name])
         print(f"{name}: done", flush=True)
 
 

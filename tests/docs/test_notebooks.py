@@ -6,7 +6,6 @@ import re
 import runpy
 import shutil
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import nbformat
@@ -44,16 +43,14 @@ def shown(cell):
 
 @pytest.fixture(scope="module")
 def executed(tmp_path_factory):
-    """Every notebook, run in a copy of its folder, two at a time."""
+    """Every notebook, run in a copy of its folder."""
     folder = tmp_path_factory.mktemp("analysis")
     for path in [*NOTEBOOKS.values(), ANALYSIS / "example.py"]:
         shutil.copy(path, folder)
     shutil.copytree(ANALYSIS / "sweeps", folder / "sweeps")
     execute = runpy.run_path(str(ANALYSIS / "run_notebooks.py"))["execute"]
     runpy.run_path(str(folder / "example.py"))["stored"]()
-    with ThreadPoolExecutor(2) as pool:
-        found = pool.map(execute, [folder / path.name for path in NOTEBOOKS.values()])
-        return dict(zip(NOTEBOOKS, found, strict=True))
+    return dict(zip(NOTEBOOKS, execute([folder / path.name for path in NOTEBOOKS.values()]), strict=True))
 
 
 @pytest.mark.slow
