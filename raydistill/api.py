@@ -254,8 +254,8 @@ def evaluate(
         encoder: a network of images (N, 3, S, S) to embeddings (N, D), or a run as `load_encoder` takes it. The network
             is copied, not changed.
         data: a folder, Parquet, `torchvision:NAME` or `digits`; of a run, its own images by default.
-        set: settings of the images and the scores, such as `{"data.image_size": 32, "eval.probe_epochs": 50}`; other
-            settings of a run are its own.
+        set: settings of the images and the scores, such as `{"data.image_size": 32, "eval.probe": "dogo"}`; other
+            settings of a run are its own, and of a network those of the default presets.
         device: such as `"cpu"` or `"cuda:1"`; a GPU by default, where there is one.
         storage: where sweeps are kept; `runs` by default.
         tracking_uri: the address of MLflow, as for `load_encoder`.
@@ -284,7 +284,8 @@ def evaluate(
     elif data is None and "data.source" not in chosen:
         raise ConfigError("data: say which images; only a run has images of its own")
     else:
-        network, values = copy.deepcopy(encoder), {"method": "simclr"}  # of which data and scores count alone
+        # Of these settings those of data and scores count alone.
+        network, values = copy.deepcopy(encoder), {"method": "simclr", "eval": {"probe": "logistic"}}
     size = getattr(network, "image_size", None)
     own = {"data.image_size": size} if isinstance(size, int) else {}
     given = {} if data is None else {"data.source": source_of("data", str(data))}

@@ -124,7 +124,14 @@ class EvalConfig(BaseConfig):
         "student", description="all: also DoGo's peers, SSSD's exits, the blocks of SDSSL and of its baselines"
     )
     bank_images: int | None = Field(None, ge=1, description="k-NN: compare with a sample of so many training images")
-    probe_epochs: int = Field(100, ge=1, description="epochs of the linear probe at the end")
+    probe: Literal["dogo", "simreg", "logistic"] = Field(
+        "dogo",
+        description="linear probe at the end: as DoGo's or SimReg's code has it, or logistic regression to convergence "
+        "on standardised features",
+    )
+    probe_epochs: int | None = Field(
+        100, ge=1, description="epochs of the probes dogo and simreg; none: as published, 100 and 40"
+    )
 
     @field_validator("ks")
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from raydistill.artifacts.teachers import given_from
 from raydistill.config import Config
 from raydistill.data.sources import Dataset, OpenedDatasets, load_dataset
 from raydistill.evaluation.knn import knn_accuracy
+from raydistill.evaluation.logistic import logistic_probe
 from raydistill.evaluation.online import embed_split, instance_score
 from raydistill.evaluation.probe import linear_probe
 from raydistill.storage import to_path
@@ -42,10 +44,10 @@ def score(
 ) -> dict[str, float]:
     """Score the student in the newest checkpoint; with `eval.encoders: all` every encoder.
 
-    DoGo's presets: accuracy averaged over `eval.ks` by k-NN against the training split, and a linear probe
-    trained on it, chosen on validation. Where there are several encoders also `test_probe_ensemble`, of the
-    mean of their probes' logits. Where a split has no labels, `test_instance`: how often a crop of a test image
-    finds the other crop of it.
+    Accuracy averaged over `eval.ks` by k-NN against the training split (DoGo's protocol), and the linear probe that
+    `eval.probe` names, trained on it and chosen on validation. Where there are several encoders also
+    `test_probe_ensemble`, of the mean of their probes' logits. Where a split has no labels, `test_instance`: how often
+    a crop of a test image finds the other crop of it.
 
     Args:
         config: a resolved configuration.
@@ -117,17 +119,14 @@ def _score(
         "val_knn": knn_accuracy(train, train_labels, val, val_labels, ks=ks),
         "test_knn": knn_accuracy(train, train_labels, test, test_labels, ks=ks),
     }
-    probe = linear_probe(
-        train,
-        train_labels,
-        val,
-        val_labels,
-        test=test,
-        test_labels=test_labels,
-        classes=len(dataset.classes),
-        epochs=config.eval.probe_epochs,
-        seed=config.train.seed,
-    )
+    splits = (train, train_labels, val, val_labels)
+    tested: dict[str, Any] = {"test": test, "test_labels": test_labels, "classes": len(dataset.classes)}
+    settings = config.eval
+    if settings.probe == "logistic":
+        probe = logistic_probe(*splits, **tested)
+    else:
+        length = settings.probe_epochs
+        probe = linear_probe(*splits, **tested, preset=settings.probe, epochs=length, seed=config.train.seed)
     scores = {name: sum(values.values()) / len(values) for name, values in nearest.items()}
     assert probe.test is not None
     assert probe.test_logits is not None

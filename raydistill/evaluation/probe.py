@@ -38,13 +38,15 @@ PROBE_PRESETS = {
 class ProbeResult:
     """Accuracies in [0, 1] of the weights that were best on validation, and their epoch, counted from 1.
 
-    `test_logits` (M, classes) are those of the test rows, where there are any.
+    `test_logits` (M, classes) are those of the test rows, where there are any. A probe to convergence has no epochs
+    but a `regularization`, scikit-learn's C.
     """
 
     val: float
     test: float | None
-    best_epoch: int
+    best_epoch: int = 0
     test_logits: Tensor | None = field(default=None, compare=False)
+    regularization: float | None = None
 
 
 def linear_probe(
@@ -85,13 +87,7 @@ def linear_probe(
     epochs = settings.epochs if epochs is None else epochs
     if epochs < 1:
         raise ValueError(f"epochs = {epochs}; expected at least 1")
-    if (test is None) != (test_labels is None):
-        raise ValueError("test features and test labels go together; one of them is missing")
-    fit, chosen = (_split(*split, classes) for split in (("train", train, train_labels), ("val", val, val_labels)))
-    scored = _split("test", test, test_labels, classes) if test is not None and test_labels is not None else None
-    for name, split in (("val", chosen), ("test", scored)):
-        if split is not None and split[0].shape[1] != fit[0].shape[1]:
-            raise ValueError(f"{name}: {split[0].shape[1]} dimensions, train has {fit[0].shape[1]}; they must agree")
+    fit, chosen, scored = check_splits(train, train_labels, val, val_labels, test, test_labels, classes)
     if settings.standardized:
         scale = _standardizer(fit[0])
         fit, chosen = (scale(fit[0]), fit[1]), (scale(chosen[0]), chosen[1])
@@ -99,7 +95,37 @@ def linear_probe(
     best, epoch, kept = _fit(fit, chosen, classes, settings, epochs, seed)
     if scored is None:
         return ProbeResult(best, None, epoch)
-    return ProbeResult(best, _accuracy(scored, kept), epoch, F.linear(scored[0], *kept))
+    return ProbeResult(best, accuracy(scored, kept), epoch, F.linear(scored[0], *kept))
+
+
+def check_splits(
+    train: Tensor,
+    train_labels: Tensor,
+    val: Tensor,
+    val_labels: Tensor,
+    test: Tensor | None,
+    test_labels: Tensor | None,
+    classes: int,
+) -> tuple[Split, Split, Split | None]:
+    """Return features as float32 and labels as int64, split by split.
+
+    Args:
+        train, train_labels: (N, D) and (N,).
+        val, val_labels: alike.
+        test, test_labels: alike, or None.
+        classes: number of classes.
+
+    Raises:
+        ValueError: what does not fit together; the message names the split.
+    """
+    if (test is None) != (test_labels is None):
+        raise ValueError("test features and test labels go together; one of them is missing")
+    fit, chosen = (_split(*split, classes) for split in (("train", train, train_labels), ("val", val, val_labels)))
+    scored = _split("test", test, test_labels, classes) if test is not None and test_labels is not None else None
+    for name, split in (("val", chosen), ("test", scored)):
+        if split is not None and split[0].shape[1] != fit[0].shape[1]:
+            raise ValueError(f"{name}: {split[0].shape[1]} dimensions, train has {fit[0].shape[1]}; they must agree")
+    return fit, chosen, scored
 
 
 def _split(name: str, features: Tensor, labels: Tensor, classes: int) -> Split:
@@ -141,9 +167,9 @@ def _fit(
             weight.grad, bias.grad = _gradients(features[rows], labels[rows], weight, bias)
             optimizer.step()
         schedule.step()
-        accuracy = _accuracy(val, (weight, bias))
-        if accuracy > best:
-            best, best_epoch, kept = accuracy, epoch, (weight.clone(), bias.clone())
+        found = accuracy(val, (weight, bias))
+        if found > best:
+            best, best_epoch, kept = found, epoch, (weight.clone(), bias.clone())
     return best, best_epoch, kept
 
 
@@ -161,5 +187,6 @@ def _gradients(features: Tensor, labels: Tensor, weight: Tensor, bias: Tensor) -
     return error.T @ features, error.sum(dim=0)
 
 
-def _accuracy(split: Split, weights: Weights) -> float:
+def accuracy(split: Split, weights: Weights) -> float:
+    """Share of the rows whose largest logit is that of their label."""
     return (F.linear(split[0], *weights).argmax(dim=1) == split[1]).double().mean().item()

@@ -29,6 +29,7 @@ from raydistill.sweep.settings import SweepSettings, with_own_teacher
 
 DEFAULT_TRIALS = 8
 DEFAULT_SEEDS = 3
+NEW_IN_PRESETS = {"data.kind": "photographs", "eval.probe": "dogo"}
 MINIMA = {
     **dict.fromkeys(("trials", "epochs", "seeds", "packs", "threads", "max_epochs"), 1),
     **dict.fromkeys(("search_seed", "artifacts_gib", "checkpoints_gib", "max_hours", "max_worker_hours", "price"), 0),
@@ -109,8 +110,8 @@ def prepare_settings(
         chosen["teacher.sources"] = [teacher_of(home, given) for given in teachers]
     configuration.options_class(method)
     name = asked["name"] if "name" in asked else next_name(home, method, resume)
-    if resume and "data.kind" not in chosen and _has_no_kind(home / name / SWEEP_FILE):
-        chosen["data.kind"] = "photographs"
+    if resume:
+        chosen = _settings_of_before(home / name / SWEEP_FILE) | chosen
     preset = asked.get("preset", "default")
     values = load_preset(method, preset)
     base = with_own_teacher(configuration.load(configuration.assign(values, {"method.name": method} | chosen)))
@@ -149,11 +150,18 @@ def prepare_settings(
     return settings
 
 
-def _has_no_kind(path: StoragePath) -> bool:
-    """Return whether this file is of a sweep of version 0.1, which took every image for a photograph."""
+def _settings_of_before(path: StoragePath) -> dict[str, Any]:
+    """Return, for the file of a sweep of version 0.1, what it did where presets now have settings that it lacked."""
     stored = configuration.read_yaml(path) if path.exists() else None
-    data = stored.get("base", {}).get("data") if isinstance(stored, dict) else None
-    return isinstance(data, dict) and "kind" not in data
+    base = stored.get("base") if isinstance(stored, dict) else None
+    if not isinstance(base, dict):
+        return {}
+    return {
+        setting: value
+        for setting, value in NEW_IN_PRESETS.items()
+        for section, name in [setting.split(".")]
+        if isinstance(base.get(section), dict) and name not in base[section]
+    }
 
 
 def _check_options(asked: dict[str, Any]) -> None:

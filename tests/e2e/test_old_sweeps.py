@@ -152,9 +152,8 @@ def test_the_interrupted_one_goes_on_to_its_end(here):
     assert {*SEARCHED, *finals} <= set(sweep.trials().index)
     assert set(sweep.trials().outcome) == {"finished"}
     assert set(sweep.trials().epochs) == {3}
-    kinds = {
-        e["config"]["data"].get("kind", "photographs") for e in map(json.loads, after.splitlines()) if "config" in e
-    }
-    assert kinds == {"photographs"}, "the digits are augmented as they were"
+    configs = [e["config"] for e in map(json.loads, after.splitlines()) if "config" in e]
+    of_before = {(c["data"].get("kind", "photographs"), c["eval"].get("probe", "dogo")) for c in configs}
+    assert of_before == {("photographs", "dogo")}, "augmented and scored as they were"
     assert {"dogo", "simclr-default", "simclr-same-settings"} <= set(sweep.leaderboard().configuration)
     assert yaml.safe_load((folder / "winner.yaml").read_text())["method"]["name"] == "dogo"

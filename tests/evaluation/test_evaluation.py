@@ -17,11 +17,15 @@ from sklearn.datasets import load_digits
 from sklearn.linear_model import LogisticRegression
 from torch import nn
 
+from raydistill import methods
+from raydistill.config import EvalConfig
 from raydistill.data import sources
 from raydistill.evaluation import final
 from raydistill.evaluation.features import embed
 from raydistill.evaluation.knn import KNN_PRESETS, instance_accuracy, knn_accuracy, neighbours, vote
+from raydistill.evaluation.logistic import logistic_probe
 from raydistill.evaluation.probe import _gradients, linear_probe
+from raydistill.training.checkpoints import latest_checkpoint
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "knn_weighted.json").read_text())
 
@@ -266,6 +270,26 @@ def test_several_runs_are_scored_as_one_by_one_and_the_images_opened_once(tmp_pa
     assert final.score_all(runs, threads=1) == alone
     assert alone[0] != alone[1]
     assert len(opened) == 1
+
+
+def test_the_settings_name_the_probe(tmp_path):
+    data = {"source": str(folder(tmp_path / "images", per_class=12)), "limit": None}
+    run, place = trial(tmp_path / "run", **data), tmp_path / "run"
+
+    def scored(probe):
+        wanted = run.model_copy(update={"eval": EvalConfig(probe=probe)})
+        return final.score(wanted, str(place), threads=1)["val_probe"]
+
+    state = latest_checkpoint(place)
+    method = methods.build(run.method, final.given_from(state), seed=0)
+    method.load_state_dict(state["method"])
+    student, dataset = method.encoders()["student"].eval(), sources.load_dataset(run.data)
+    splits = (final.embed_split(student, dataset, part, torch.device("cpu")) for part in (dataset.train, dataset.val))
+    rows, classes = [part for split in splits for part in split], len(dataset.classes)
+    seed = run.train.seed
+    assert scored("dogo") == linear_probe(*rows, classes=classes, seed=seed).val
+    assert scored("simreg") == linear_probe(*rows, classes=classes, seed=seed, preset="simreg", epochs=100).val
+    assert scored("logistic") == logistic_probe(*rows, classes=classes).val
 
 
 def test_images_without_labels_have_a_test_score_too(tmp_path):

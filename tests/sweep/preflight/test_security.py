@@ -128,6 +128,10 @@ def sweep(tmp_path, monkeypatch):
     """`sweep.py` with a tiny configuration, without variables of whoever runs the tests."""
     for name in [name for name in os.environ if name.startswith("RAY_")]:
         monkeypatch.delenv(name)
+    import ray
+
+    # The command runs in this process, where the session's cluster may be; its own would have none.
+    monkeypatch.setattr(ray, "is_initialized", lambda: False)
     small = ["--set", "data.limit=40", "--set", "data.batch_size=16", "--set", "data.image_size=8"]
     return partial(run, "--method", "dogo", *small, cwd=tmp_path, program="sweep.py")
 
