@@ -41,6 +41,8 @@ class BankPage:
     def provenance(self) -> dict[str, Any]:
         """Return what it takes to draw the very same views again and to embed them with the same teacher."""
         recipe = asdict(recipe_for(self.view.recipe, self.kind))
+        if not recipe["turns"]:
+            del recipe["turns"]  # which version 0.1 did not have, so that its pages are found
         return {
             "teacher": self.teacher,
             "images": self.images,

@@ -93,3 +93,6 @@ def test_artifacts_of_photographs_keep_their_keys_and_others_have_their_own():
     assert made("characters") == made("photographs") | {"kind": "characters"}
     page = {kind: BankPage("k", {}, View("weak", 0), 0, "head", kind).provenance() for kind in KINDS}
     assert len({json.dumps(each["recipe"]) for each in page.values()}) == 3
+    fields = {"crop", "scale", "ratio", "jitter", "jitter_p", "gray_p", "gray_first", "gray_twice", "blur_p"}
+    fields |= {"blur_sigma", "blur_min_size", "solarize_p", "flip_p", "scale_to", "auto", "cutout"}
+    assert set(page["photographs"]["recipe"]) == fields, "those of version 0.1, by which its pages are found"
