@@ -129,9 +129,7 @@ class EvalConfig(BaseConfig):
         description="linear probe at the end: as DoGo's or SimReg's code has it, or logistic regression to convergence "
         "on standardised features",
     )
-    probe_epochs: int | None = Field(
-        100, ge=1, description="epochs of the probes dogo and simreg; none: as published, 100 and 40"
-    )
+    probe_epochs: int = Field(100, ge=1, description="epochs of the probe dogo; simreg has 40, logistic has none")
 
     @field_validator("ks")
     @classmethod

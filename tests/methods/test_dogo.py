@@ -46,6 +46,13 @@ class TestDoGo:
         mixed = make("dogo", objectives=["simclr", "simsiam"]).views
         assert [view.recipe for view in mixed] == ["simclr", "simclr", "simsiam_dogo", "simsiam_dogo"]
 
+    def test_one_recipe_for_all_peers_lets_peers_of_two_kinds_share_their_views(self):
+        mixed = make("dogo", objectives=["simclr", "simsiam"], recipe="weak")
+        assert mixed.views == tuple(View("weak", draw) for draw in range(4))
+        shared = make("dogo", objectives=["simclr", "simsiam"], recipe="weak", share_views=True)
+        assert shared.views == (View("weak", 0), View("weak", 1))
+        assert torch.isfinite(shared.loss(batch_for(shared), PROGRESS)["loss"])
+
     @pytest.mark.parametrize("target", ["projection", "prediction"])
     def test_what_simsiam_peers_show_each_other(self, target):
         """Released code: the target is the projection between two SimSiam peers; the paper says prediction."""

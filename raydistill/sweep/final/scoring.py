@@ -45,7 +45,9 @@ def score_finals(
     winner = [record for (name, _), record in ended.items() if name == final_configs[0].name]
     waiting = start_scoring(driver, list(ended.values()), settings)
     # Where one task has all final runs, the references follow in its process: another start would take as long.
-    references = start_references(settings, driver, winner) if len(waiting.tasks) > 1 else None
+    # After a task with a GPU, Ray starts another process anyway.
+    beside = len(waiting.tasks) > 1 or settings.gpu
+    references = start_references(settings, driver, winner) if beside else None
     scores = collect_scores(driver, list(ended.values()), waiting)
     references = references or start_references(settings, driver, winner)
     rows = {

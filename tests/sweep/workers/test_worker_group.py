@@ -94,7 +94,8 @@ def test_a_worker_of_two_and_then_ray_trains_controller_killed_cost_no_trial_and
     def kill(kind, epoch, least):
         while len(killed) < least:
             if journal.exists() and f'"epoch": {epoch}' in journal.read_text() and (found := processes(kind)):
-                os.kill(found[-1], signal.SIGKILL)
+                for pid in found if kind == "TrainController" else found[-1:]:
+                    os.kill(pid, signal.SIGKILL)
                 killed.append(kind)
             time.sleep(0.01)
 
