@@ -25,6 +25,7 @@ def describe(plan: SweepSettings) -> str:
     from raydistill.sweep.preflight import cost
     from raydistill.sweep.preflight.step_benchmark import MissingTeacher, benchmark_step
     from raydistill.sweep.preflight.teachers import missing_teachers
+    from raydistill.sweep.search.baselines import baselines_of
     from raydistill.sweep.workers.capacity import INITIAL_LEARNERS
 
     store = open_store(plan.artifacts)
@@ -33,17 +34,24 @@ def describe(plan: SweepSettings) -> str:
     runs = missing_teachers(decided, store)
     benchmark = partial(benchmark_step, store=store, evaluate=evaluate, workers=plan.workers, threads=plan.threads)
     timings = benchmark(plan.base)
+    compared = baselines_of(plan.baselines, plan.base)
+    finals = plan.baseline_finalists // max(len(compared), 1)
+    baselines = [
+        cost.BaselineRuns(benchmark(decided.baseline_config(each, plan.base)), plan.baseline_trials, finals)
+        for each in compared
+    ]
     teachers = [MissingTeacher(key, run.config.train.epochs, benchmark(run.config)) for key, run in runs.items()]
     estimated = cost.estimate(
         timings,
         trials=plan.trials,
         epochs=plan.epochs,
-        finalists=plan.finalists,
+        finalists=plan.finalists - plan.baseline_finalists,
         learners=plan.learners or INITIAL_LEARNERS,
         packs=plan.packs,
         early_stop=plan.space.early_terminate,
         every=plan.base.eval.every,
         teachers=teachers,
+        baselines=baselines,
         checkpoints=1,
         price_per_hour=plan.limits.price_per_hour,
         accelerators=plan.packs * plan.workers,
@@ -60,6 +68,7 @@ def describe(plan: SweepSettings) -> str:
         "work": {
             "teachers to train first": len(teachers),
             "trials": plan.trials,
+            "trials of each baseline": {each.name: plan.baseline_trials for each in compared} or "no baseline",
             "finalists at most": plan.finalists,
             "epochs of each": plan.epochs,
             "steps per epoch": len(dataset.train) // plan.base.data.batch_size,

@@ -34,8 +34,18 @@ def command(
     tracking_uri: Annotated[
         str | None, typer.Option(help="MLflow [MLFLOW_TRACKING_URI, else sqlite:///mlflow.db]")
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="seeds for the winner and its baseline")] = 3,
+    seeds: Annotated[int, typer.Option(min=1, help="seeds for the winner and its baselines")] = 3,
     search_seed: Annotated[int, typer.Option(min=0, help="of the search itself")] = 0,
+    baseline: Annotated[
+        list[str] | None,
+        typer.Option(help="METHOD, or METHOD:KEY=VALUE, ...; repeatable [the student without distillation]"),
+    ] = None,
+    baseline_trials: Annotated[
+        int | None, typer.Option(min=1, help="configurations of each baseline to try [as many as of the method]")
+    ] = None,
+    baseline_search: Annotated[
+        bool, typer.Option("--baseline-search/--no-baseline-search", help="search each baseline, too")
+    ] = True,
     packs: Annotated[int, typer.Option(min=1, help="worker groups at most; they come and go with the trials")] = 1,
     learners: Annotated[str, typer.Option(help="trials side by side in each group: a number, or auto")] = "auto",
     workers: Annotated[str, typer.Option(help="workers (GPUs) of each group: N, or MIN:MAX as there is room")] = "1",
@@ -74,6 +84,9 @@ def command(
         tracking_uri=tracking_uri,
         seeds=seeds,
         search_seed=search_seed,
+        baseline=baseline,
+        baseline_trials=baseline_trials,
+        baseline_search=baseline_search,
         packs=packs,
         learners=learners,
         workers=workers,

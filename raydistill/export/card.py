@@ -115,7 +115,7 @@ def _final(found: ResolvedRun) -> str:
     if found.encoder != "student" or not found.final or len(found.final[0].scores) < 2:
         return ""
     winner, *others = found.final
-    lines = [_over_seeds(winner), *(f"without distillation {_over_seeds(row)}" for row in baselines(others))]
+    lines = [_over_seeds(winner), *(f"baseline {_over_seeds(row)}" for row in baselines(others))]
     return f"Mean ± standard deviation over {len(winner.scores)} seeds, in percent: {'; '.join(lines)}."
 
 

@@ -77,6 +77,30 @@ class MethodConfig(BaseConfig):
         """The same student trained without distillation, under the same settings."""
         return self
 
+    def student_backbone(self) -> str:
+        """The network that is trained to be used, among those that the method trains."""
+        return str(getattr(self, "backbone", ""))
+
+    def student_recipes(self) -> tuple[RecipeName, RecipeName]:
+        """Recipes of the student's two views; the same one twice where the method has one."""
+        pair: tuple[RecipeName, RecipeName] | None = getattr(self, "recipes", None)
+        if pair is not None:
+            return pair
+        recipe: RecipeName = getattr(self, "student_recipe", None) or getattr(self, "recipe", None) or "simclr"
+        return recipe, getattr(self, "second_recipe", None) or recipe
+
+    def with_student_of(self, other: MethodConfig) -> MethodConfig:
+        """Return this method with the student of another one: its backbone, its first layers and its augmentation.
+
+        Whether they fit together is not checked.
+        """
+        common = {name: getattr(other, name) for name in MethodConfig.model_fields if name != "name"}
+        first, second = other.student_recipes()
+        own: dict[str, Any] = {"backbone": other.student_backbone(), "recipe": first, "student_recipe": first}
+        own |= {"second_recipe": None if second == first else second, "recipes": (first, second)}
+        has = type(self).model_fields
+        return self.model_copy(update={**common, **{name: value for name, value in own.items() if name in has}})
+
     def teacher_output(self) -> Output | None:
         """Output of its frozen teachers that the method looks at; None: it has none."""
         return None

@@ -87,3 +87,13 @@ class DoGoConfig(MethodConfig):
     def baseline(self) -> MethodConfig:
         """The student (first peer) trained alone."""
         return self.peers()[0]
+
+    def student_backbone(self) -> str:
+        return self.backbones[0]
+
+    def student_recipes(self) -> tuple[RecipeName, RecipeName]:
+        return self.peers()[0].student_recipes()
+
+    def with_student_of(self, other: MethodConfig) -> MethodConfig:
+        peers = (other.student_backbone(), *self.backbones[1:])
+        return super().with_student_of(other).model_copy(update={"backbones": peers})

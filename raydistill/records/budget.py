@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
+SEARCH = "search"
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -53,7 +55,8 @@ class Budget:
         self._in_use = 0
         self._epochs = 0
         self._final_epochs = 0
-        self._reason = ""
+        self._phase = SEARCH
+        self._reasons: dict[str, str] = {}
 
     def using(self, accelerators: int) -> None:
         """Set the number of accelerators in use from now on. Raises ValueError for a negative number."""
@@ -73,16 +76,22 @@ class Budget:
         self._settle()
         return self._as_spent(self._seconds / 3600, self._accelerator_seconds / 3600, self._epochs)
 
-    def reserve(self, epochs: int) -> Spent:
-        """Keep back what the final phase of so many trial-epochs needs; `exhausted` counts it as spent.
+    def reserve(self, epochs: int, phase: str = SEARCH) -> Spent:
+        """Keep back what comes after a phase, so many trial-epochs; `exhausted` counts it as spent.
 
         It is reckoned again at each question, at the speed of all epochs so far; before the first epoch its
-        hours are unknown and count as 0. Reserve 0 once the phase has begun. Returns: what it needs by now.
+        hours are unknown and count as 0. Each phase is exhausted for itself. Reserve 0 once the last one has begun.
+
+        Args:
+            epochs: that later phases need.
+            phase: that begins now.
+
+        Returns: what they need by now.
         Raises: ValueError for a negative number.
         """
         if epochs < 0:
             raise ValueError(f"{epochs} epochs to reserve")
-        self._final_epochs = epochs
+        self._final_epochs, self._phase = epochs, phase
         return self.reserved()
 
     def reserved(self) -> Spent:
@@ -92,8 +101,8 @@ class Budget:
         return self._as_spent(spent.hours * share, spent.accelerator_hours * share, self._final_epochs)
 
     def exhausted(self) -> str:
-        """Reason why no more may be started, in one line; empty while it may. A reason once given stays."""
-        if not self._reason:
+        """Reason why the phase may start no more, in one line; empty while it may. A reason once given stays."""
+        if self._phase not in self._reasons:
             spent, needed = asdict(self.spent()), asdict(self.reserved())
             for name in ("hours", "accelerator_hours", "epochs"):
                 limit = getattr(self.limits, name)
@@ -101,9 +110,9 @@ class Budget:
                     how = "spent or needed for the final" if needed[name] else "spent"
                     unit = {"epochs": "trial-epochs"}.get(name, name.replace("_", " "))
                     total = _shown(spent[name] + needed[name])
-                    self._reason = f"{total} of {_shown(limit)} {unit} are {how}"
+                    self._reasons[self._phase] = f"{total} of {_shown(limit)} {unit} are {how}"
                     break
-        return self._reason
+        return self._reasons.get(self._phase, "")
 
     def to_dict(self) -> dict[str, Any]:
         """Return what a resumed sweep needs to go on counting, as plain values; the limits are its own."""
@@ -114,7 +123,8 @@ class Budget:
             "epochs": self._epochs,
             "final_epochs": self._final_epochs,
             "limits": asdict(self.limits),
-            "exhausted": self._reason,
+            "exhausted": self._reasons.get(SEARCH, ""),
+            "exhausted_later": {phase: reason for phase, reason in self._reasons.items() if phase != SEARCH},
         }
 
     @classmethod
@@ -134,7 +144,8 @@ class Budget:
         budget._epochs = int(values["epochs"])
         budget._final_epochs = int(values["final_epochs"])
         if values["limits"] == asdict(limits):
-            budget._reason = str(values["exhausted"])
+            own = {SEARCH: str(values["exhausted"])} if values["exhausted"] else {}
+            budget._reasons = own | values.get("exhausted_later", {})
         return budget
 
     def _settle(self) -> None:

@@ -224,8 +224,8 @@ def read_events(path: StoragePath) -> Iterator[dict[str, Any]]:
 
 
 def role_of(key: str) -> str:
-    """Return the role of a trial, by its name: teacher, final or search."""
-    return next((role for role in ("teacher", "final") if key.startswith(f"{role}-")), "search")
+    """Return the role of a trial, by its name: teacher, baseline (of a baseline's search), final or search."""
+    return next((role for role in ("teacher", "baseline", "final") if key.startswith(f"{role}-")), "search")
 
 
 def _short(value: Any) -> str:

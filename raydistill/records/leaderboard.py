@@ -26,15 +26,16 @@ class LeaderboardEntry:
 
 
 COLUMNS = ("val_knn", "val_instance", "loss", "student_parameters", "test_knn", "test_instance", "test_probe")
-# How the rows of the un-distilled student end; version 0.1 wrote `-tuned` for the winner's settings.
-BASELINES = ("-same-settings", "-default", "-tuned")
+# How the rows of baselines end; version 0.1 wrote `-tuned` for the winner's settings.
+SEARCHED = "-searched"
+BASELINES = (SEARCHED, "-same-settings", "-default", "-tuned")
 # What a result is judged by. The last names the frozen teachers, one row each.
 REFERENCES = {"pixels": "no network", "untrained": "random weights", "teacher": "frozen"}
 UNITS = {"loss": (1, 4), "student_parameters": (1e-6, 3)}
 
 
 def baselines(rows: list[LeaderboardEntry]) -> list[LeaderboardEntry]:
-    """The un-distilled student's, the better one on validation first, as the table has them."""
+    """The rows of baselines, the best one on validation first, as the table has them."""
     return [row for row in rows if row.name.endswith(BASELINES)]
 
 

@@ -42,7 +42,8 @@ def _budget(sweep: SweepData) -> Iterator[str]:
 
 
 def _failed(sweep: SweepData) -> Iterator[str]:
-    for role, name in (("search", "trial"), ("final", "final run"), ("teacher", "teacher")):
+    names = {"search": "trial", "baseline": "baseline trial", "final": "final run", "teacher": "teacher"}
+    for role, name in names.items():
         failed = sweep.role(role, "failed")
         if failed:
             (message, _), *_ = Counter(sweep.trials.message[failed]).most_common(1)

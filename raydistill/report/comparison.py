@@ -6,7 +6,7 @@ import re
 from collections.abc import Hashable
 
 from raydistill.records import leaderboard
-from raydistill.records.leaderboard import BASELINES, LeaderboardEntry, is_reference
+from raydistill.records.leaderboard import BASELINES, SEARCHED, LeaderboardEntry, is_reference
 from raydistill.report.formatting import MISSING
 from raydistill.report.intervals import Difference, difference, sentence
 from raydistill.report.load import SweepData
@@ -25,7 +25,7 @@ def references(sweep: SweepData) -> list[LeaderboardEntry]:
 
 
 def baselines(sweep: SweepData) -> list[LeaderboardEntry]:
-    """Rows of the same student without distillation, the better one on validation first."""
+    """Rows of baselines with the winner's student, the best one on validation first."""
     return leaderboard.baselines(finalists(sweep)[1:])
 
 
@@ -85,5 +85,6 @@ def _seeds(sweep: SweepData, row: LeaderboardEntry) -> list[int]:
     pattern = re.compile(rf"final-{re.escape(row.name)}-seed(\d+)(?:-\d+)?")
     runs = {key: int(match[1]) for key in sweep.role("final") if (match := pattern.fullmatch(key))}
     ended = {seed for key, seed in runs.items() if sweep.trials.outcome[key] == "finished"}
-    own = set() if 0 in runs.values() or row.name.endswith(BASELINES) else {0}
+    # What a search trained itself stands for the first seed.
+    own = set() if 0 in runs.values() or (row.name.endswith(BASELINES) and not row.name.endswith(SEARCHED)) else {0}
     return sorted(ended | own)

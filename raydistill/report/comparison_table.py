@@ -56,7 +56,7 @@ def differences(sweeps: Sequence[SweepData]) -> Figure:
         panel.grid(visible=False, axis="y")
     panels[0].set_yticks(range(len(lines)), list(map(style.plain, lines)))
     panels[0].set_ylim(len(lines) - 0.4, -0.6)
-    figure.suptitle("winner minus its baseline without distillation", x=0.01, ha="left", fontsize=style.TEXT)
+    figure.suptitle("winner minus its baseline", x=0.01, ha="left", fontsize=style.TEXT)
     return figure
 
 

@@ -74,9 +74,9 @@ def _compared(sweep: SweepData) -> Iterator[str]:
     row, metric = next(iter(baselines(sweep)), None), next(iter(metrics(sweep)), None)
     found = against(sweep, row, metric) if row and metric else None
     if row is None or metric is None or found is None:
-        yield "No baseline without distillation was trained beside it."
+        yield "No baseline was trained beside it."
     else:
-        name = f"{sweep.rows[0].name} against {row.name}, the same student without distillation, in {label(metric)}"
+        name = f"{sweep.rows[0].name} against {row.name}, a baseline with the same student, in {label(metric)}"
         yield f"{name}: {sentence(found, metric)}."
 
 

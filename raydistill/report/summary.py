@@ -31,7 +31,7 @@ UNPAIRED = (
     "Differences between means; where two configurations have no seed in common, the interval is Welch's, else "
     "Student's, paired by seed."
 )
-ROLES = ("search", "final", "teacher")
+ROLES = ("search", "baseline", "final", "teacher")
 
 
 @dataclass(frozen=True)

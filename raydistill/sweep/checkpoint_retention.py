@@ -26,7 +26,7 @@ class CheckpointRetention:
 
     The limit is on `trials/*/epoch-*`. Where it is exceeded, ended trials lose their checkpoint, the worst
     first: failed and stopped ones before complete ones, then by score, and one without a score before any
-    with. The best complete trial and `protected` ones never do.
+    with. The best complete trial of each search and `protected` ones never do.
 
     Args:
         directory: of the sweep.
@@ -106,8 +106,9 @@ class CheckpointRetention:
     def _victims(self) -> list[_EndedTrial]:
         """Ended trials that may be deleted, the worst first."""
         order = sorted(self._ended.values(), key=self._merit)
-        best = order[-1].key if order and order[-1].complete else None
-        return [trial for trial in order if trial.key != best and trial.key not in self.protected]
+        best = {_search_of(trial.key): trial.key for trial in order if trial.complete}
+        kept = self.protected | set(best.values())
+        return [trial for trial in order if trial.key not in kept]
 
     def _merit(self, trial: _EndedTrial) -> tuple[bool, bool, float]:
         return trial.complete, trial.score is not None, self._sign * (trial.score or 0.0)
@@ -122,6 +123,11 @@ class CheckpointRetention:
 
     def _files(self, key: str) -> list[StoragePath]:
         return sorted((self.directory / "trials" / key).glob("epoch-*"))
+
+
+def _search_of(key: str) -> str:
+    """Return the search that a trial belongs to: `t0001` to the sweep's own, `baseline-simclr-t0001` to another."""
+    return key.rpartition("-")[0]
 
 
 def _finished_last(files: Iterable[StoragePath]) -> list[StoragePath]:

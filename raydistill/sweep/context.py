@@ -25,12 +25,13 @@ from raydistill.training.checkpoint_files import write_atomically
 from raydistill.trial_spec import TrialSpec
 
 BUDGET_INTERVAL_S = 5.0
+SEARCHES = ("search", "baseline")  # roles of trials of which the best one is looked for
 TUNE_KEYS = {"time_this_iter_s", "time_total_s", "time_since_restore"}
 
 
 @dataclass
 class Phase:
-    """A set of trials run to their end: the teachers, the search, or the finalists.
+    """A set of trials run to their end: the teachers, the search, that of a baseline, or the finalists.
 
     Attributes:
         role: names the phase, as `role_of` names its trials.
@@ -78,7 +79,7 @@ class SweepContext:
 
     def keep(self, record: TrialRecord, *, make_room: bool = True) -> None:
         """Make room on disk after a trial's end; checkpoints of teachers and finalists stay."""
-        if role_of(record.key) != "search":
+        if role_of(record.key) not in SEARCHES:
             self.retention.pin(record.key)
         score = record.latest().get(self.progress.metric)
         for key in self.retention.on_trial_end(record.key, score, record.outcome == "finished", make_room=make_room):

@@ -23,6 +23,7 @@ from raydistill.records.locations import (
 )
 from raydistill.storage import Remote, StoragePath, to_path
 from raydistill.sweep.preflight.validation import check_teacher, preflight, say_what_cannot_happen
+from raydistill.sweep.search.baselines import parse_baseline
 from raydistill.sweep.search.space import Space, default_space
 from raydistill.sweep.search.space_parser import load_space
 from raydistill.sweep.settings import SweepSettings, with_own_teacher
@@ -31,7 +32,7 @@ DEFAULT_TRIALS = 8
 DEFAULT_SEEDS = 3
 NEW_IN_PRESETS = {"data.kind": "photographs", "eval.probe": "dogo"}
 MINIMA = {
-    **dict.fromkeys(("trials", "epochs", "seeds", "packs", "threads", "max_epochs"), 1),
+    **dict.fromkeys(("trials", "epochs", "seeds", "baseline_trials", "packs", "threads", "max_epochs"), 1),
     **dict.fromkeys(("search_seed", "artifacts_gib", "checkpoints_gib", "max_hours", "max_worker_hours", "price"), 0),
 }
 Location = str | PathLike[str]
@@ -52,6 +53,9 @@ class SweepOptions(TypedDict, total=False):
     tracking_uri: str | None
     seeds: int
     search_seed: int
+    baseline: str | Sequence[str] | None
+    baseline_trials: int | None
+    baseline_search: bool
     packs: int
     learners: int | str
     workers: int | str
@@ -119,15 +123,21 @@ def prepare_settings(
     space = load_space(Path(own_space) if own_space else default_space(method), method, chosen, values)
     check_teacher(base, [*chosen, *(p.path for p in space.parameters)])
     least, most = workers_of(str(asked.get("workers", 1)))
+    trials = trial_count(space, asked.get("trials"))
+    baselines = tuple(_several(asked.get("baseline")))
+    for text in baselines:
+        parse_baseline(text)
     settings = SweepSettings(
         name=name,
         storage=home,
         tracking_uri=tracking(asked.get("tracking_uri")),
         base=base,
         space=space,
-        trials=trial_count(space, asked.get("trials")),
+        trials=trials,
         seeds=asked.get("seeds", DEFAULT_SEEDS),
         search_seed=asked.get("search_seed", 0),
+        baselines=baselines,
+        baseline_trials=_baseline_trials(asked, trials, home / name / SWEEP_FILE if resume else None),
         packs=asked.get("packs", 1),
         learners=learners_of(str(asked.get("learners", "auto"))),
         workers=least,
@@ -162,6 +172,27 @@ def _settings_of_before(path: StoragePath) -> dict[str, Any]:
         for section, name in [setting.split(".")]
         if isinstance(base.get(section), dict) and name not in base[section]
     }
+
+
+def _baseline_trials(asked: Mapping[str, Any], trials: int, stored: StoragePath | None) -> int:
+    """Return how many configurations of each baseline are tried: as many as of the method; 0 without a search.
+
+    Args:
+        asked: the options that were given.
+        trials: of the sweep.
+        stored: settings of a sweep that is resumed; one of version 0.1 had no such search.
+
+    Raises: ConfigError where the options contradict each other.
+    """
+    number = asked.get("baseline_trials")
+    if not asked.get("baseline_search", True):
+        if number is not None:
+            raise ConfigError(f"--baseline-trials {number} with --no-baseline-search: leave one of them out")
+        return 0
+    before = configuration.read_yaml(stored) if stored is not None and stored.exists() else None
+    if number is None and isinstance(before, dict) and "baseline_trials" not in before:
+        return 0
+    return number or trials
 
 
 def _check_options(asked: dict[str, Any]) -> None:

@@ -1,19 +1,26 @@
-"""The two phases of every sweep: the search, and the finalists over several seeds."""
+"""The phases of every sweep: the search, that of each baseline, and the finalists over several seeds."""
 
 from __future__ import annotations
 
+import math
+import re
+
 from ray.tune.schedulers import FIFOScheduler
 
+from raydistill import config as configuration
 from raydistill.records.journal import Journal, TrialRecord, role_of
 from raydistill.sweep.context import Phase
 from raydistill.sweep.driver import Driver
-from raydistill.sweep.final.finalists import FinalConfig, final_key, seeded
+from raydistill.sweep.final.finalists import FinalConfig, default_config, final_key, ranked, seeded
+from raydistill.sweep.preflight.cost import expected_epochs
 from raydistill.sweep.progress import pluralize
+from raydistill.sweep.search.baselines import Baseline, baselines_of, hints
 from raydistill.sweep.search.samplers import FixedProposer, make_proposer, observe_past_trials
 from raydistill.sweep.search.schedulers import make_scheduler
 from raydistill.sweep.search.warm_start import load_prior_trials
 from raydistill.sweep.settings import SweepSettings
 from raydistill.training.checkpoint_files import newest
+from raydistill.trial_spec import TrialSpec
 
 
 def run_search(settings: SweepSettings, driver: Driver) -> list[TrialRecord]:
@@ -64,6 +71,107 @@ def run_search(settings: SweepSettings, driver: Driver) -> list[TrialRecord]:
     )
 
 
+def search_baselines(
+    settings: SweepSettings, driver: Driver, winner: TrialRecord
+) -> dict[Baseline, TrialRecord | None]:
+    """Search each baseline; return its best trial, None where none was trained to its end.
+
+    Args:
+        settings: the sweep.
+        driver: runs the trials.
+        winner: the search's best trial.
+    """
+    best: dict[Baseline, TrialRecord | None] = {}
+    driver.retention.pin(winner.key)
+    baselines = baselines_of(settings.baselines, winner.spec.config) if settings.baseline_trials else []
+    for number, baseline in enumerate(baselines, start=1):
+        driver.budget.reserve(epochs_after(settings, baselines=len(baselines) - number), baseline.name)
+        run_baseline_search(settings, driver, baseline, winner)
+        space = settings.space
+        found = ranked(searched_baseline(driver.journal, baseline), space.metric, space.goal)
+        best[baseline] = found[0] if found else None
+        if found:
+            driver.retention.pin(found[0].key)
+    return best
+
+
+def epochs_after(settings: SweepSettings, baselines: int | None = None) -> int:
+    """Return the trial-epochs to expect after a search: those of so many baselines' searches, and of the final.
+
+    Args:
+        settings: the sweep.
+        baselines: whose searches are to come; None: all.
+    """
+    trials, stop = settings.baseline_trials, settings.space.early_terminate
+    each = float(trials * settings.epochs)
+    if stop is not None:
+        each = expected_epochs(trials, settings.epochs, stop, every=settings.base.eval.every)
+    searches = settings.baseline_count if baselines is None else baselines
+    return math.ceil(searches * each) + settings.finalists * settings.epochs
+
+
+def run_baseline_search(settings: SweepSettings, driver: Driver, baseline: Baseline, winner: TrialRecord) -> None:
+    """Search a baseline with the winner's student, augmentation and batches.
+
+    The winner's optimiser settings and those of the baseline's preset are tried first, as far as the space has them.
+
+    Args:
+        settings: the sweep.
+        driver: runs the trials.
+        baseline: what is searched.
+        winner: the search's best trial.
+    """
+    space = driver.plan.baseline_space(baseline)
+    if not space.parameters:
+        driver.progress.note(f"{baseline.name} has nothing to search")
+        return
+    same = driver.plan.baseline_config(baseline, winner.spec.config)
+    past = searched_baseline(driver.journal, baseline)
+    first = hints(space, same, default_config(baseline, driver.plan))
+    proposer = make_proposer(
+        space,
+        trials=settings.baseline_trials,
+        seed=settings.search_seed,
+        directory=settings.directory,
+        name=f"{settings.name}-{baseline.name}",
+        earlier=first,
+        tried=[record.settings for record in past],
+    )
+    observe_past_trials(proposer, past)
+    driver.progress.baseline(settings.baseline_trials)
+    number = pluralize(settings.baseline_trials, "trial")
+    driver.progress.note(f"searching the baseline {baseline.name} with the student of {winner.key}: {number}")
+    for record in past:
+        if record.outcome is not None:
+            driver.progress.already(record.key, record.epochs, record.last(space.metric))
+            driver.keep(record, make_room=False)
+    base = configuration.dump(same)
+    stop = space.early_terminate
+    driver.run(
+        Phase(
+            role="baseline",
+            trials=settings.baseline_trials,
+            epochs=settings.epochs,
+            metric=space.metric,
+            goal=space.goal,
+            proposer=proposer,
+            key=lambda index: f"baseline-{baseline.name}-t{index:04d}",
+            resolve=lambda chosen: driver.plan.complete(
+                TrialSpec(configuration.load(configuration.assign(base, chosen)))
+            ),
+            scheduler=lambda: make_scheduler(
+                space,
+                baseline.method,
+                settings.epochs,
+                searched_baseline(driver.journal, baseline),
+                seed=settings.search_seed,
+            ),
+            together=stop is not None and stop.type == "hyperband",
+            stop=driver.budget.exhausted,
+        )
+    )
+
+
 def run_finals(
     settings: SweepSettings, driver: Driver, final_configs: list[FinalConfig]
 ) -> dict[tuple[str, int], TrialRecord]:
@@ -96,7 +204,7 @@ def run_finals(
         for final_config in final_configs
     }
     keys = [key for key in specs if key not in own]
-    driver.budget.reserve(0)
+    driver.budget.reserve(0, "final")
     driver.retention.pin(*keys, *(record.key for record in own.values()))
     driver.progress.final(len(keys))
     if keys:
@@ -124,6 +232,12 @@ def run_finals(
     )
     by_key = {record.key: record for record in records} | own
     return {run: by_key[key] for run, key in plan.items() if key in by_key}
+
+
+def searched_baseline(journal: Journal, baseline: Baseline) -> list[TrialRecord]:
+    """The trials of a baseline's search."""
+    pattern = re.compile(rf"baseline-{re.escape(baseline.name)}-t\d+")
+    return [record for key, record in journal.trials.items() if pattern.fullmatch(key)]
 
 
 def _searched(journal: Journal) -> list[TrialRecord]:

@@ -1,7 +1,7 @@
-"""Plan of a sweep, decided before its first trial: its teachers, and how its baseline is trained.
+"""Plan of a sweep: its teachers, and how its baselines are searched and trained.
 
-Both depend on preset files, which may change between start and resume. So they are written beside the sweep once,
-and only looked up from then on.
+They depend on files of presets and search spaces, which may change between start and resume. So each decision is
+written beside the sweep once, and only looked up from then on.
 """
 
 from __future__ import annotations
@@ -15,7 +15,10 @@ from raydistill.data.sources import OpenedDatasets
 from raydistill.planning.resolve import TeacherRun, resolve, teacher_runs
 from raydistill.presets import load_preset, preset_names
 from raydistill.records.layout import PLAN_FILE
-from raydistill.sweep.settings import SweepSettings
+from raydistill.sweep.search.baselines import Baseline, baseline_space, baselines_of
+from raydistill.sweep.search.space import Space
+from raydistill.sweep.search.space_parser import parse_space
+from raydistill.sweep.settings import SweepSettings, with_own_teacher
 from raydistill.training.checkpoint_files import write_atomically
 from raydistill.trial_spec import TrialSpec, teacher_inputs
 
@@ -35,7 +38,13 @@ class SweepPlan:
         self.images = OpenedDatasets()
         values = self._read()
         self._teachers: list[dict[str, Any]] = values.get("teachers", [])
-        self._baseline: dict[str, Any] = values.get("baseline") or configuration.dump(_baseline(settings))["train"]
+        self._baselines: dict[str, dict[str, Any]] = values.get("baselines", {})
+        if "baseline" in values:  # of version 0.1: how the sweep's only one is optimised
+            own = settings.base.method.baseline().name
+            self._baselines.setdefault(own, {"method": {"name": own}, "train": values["baseline"]})
+        if write:
+            for baseline in baselines_of(settings.baselines, settings.base):
+                self._decided(baseline)
         self._write()
 
     def teacher_runs(self, config: Config) -> list[TeacherRun]:
@@ -65,11 +74,37 @@ class SweepPlan:
         """Return the spec of a trial with these searched settings. Raises ConfigError."""
         return self.complete(TrialSpec(self.settings.resolve(settings)))
 
-    def baseline_train(self) -> TrainConfig:
+    def baseline_config(self, baseline: Baseline, winner: Config) -> Config:
+        """Return a baseline with the student, augmentation, batches, steps and optimiser of `winner`."""
+        return with_own_teacher(baseline.method_of(winner, self._decided(baseline)["method"]))
+
+    def baseline_train(self, baseline: Baseline) -> TrainConfig:
         """Return the optimiser settings of the baseline's own preset, for as long as the sweep's trials."""
         base = self.settings.base.train
         kept = {name: getattr(base, name) for name in ("epochs", "seed", "precision", "sync_batchnorm")}
-        return TrainConfig.model_validate(self._baseline).model_copy(update=kept)
+        return TrainConfig.model_validate(self._decided(baseline)["train"]).model_copy(update=kept)
+
+    def baseline_space(self, baseline: Baseline) -> Space:
+        """Return what the search of a baseline tries."""
+        return parse_space(self._decided(baseline)["space"], baseline.method, self.path)
+
+    def _decided(self, baseline: Baseline) -> dict[str, Any]:
+        """Return the preset of a baseline's method, and the space of its search, as the sweep decided them."""
+        known = self._baselines.setdefault(baseline.name, {})
+        if "method" not in known:
+            preset = self.settings.preset if self.settings.preset in preset_names(baseline.method) else "default"
+            values = configuration.load(load_preset(baseline.method, preset))
+            train = configuration.dump(values)["train"]
+            if baseline.method == self.settings.base.method.name:
+                train = configuration.dump(self.settings.base)["train"]
+            method = configuration.dump(values)["method"]
+            known |= {"method": method, "train": train}
+            self._write()
+        if self.settings.baseline_trials and "space" not in known:
+            space = baseline_space(baseline, self.settings.space, self.settings.base.method.name)
+            known["space"] = space.to_dict()
+            self._write()
+        return known
 
     def _read(self) -> dict[str, Any]:
         if not self.path.exists():
@@ -81,12 +116,5 @@ class SweepPlan:
 
     def _write(self) -> None:
         if self.write:
-            text = json.dumps({"baseline": self._baseline, "teachers": self._teachers}, indent=1)
+            text = json.dumps({"baselines": self._baselines, "teachers": self._teachers}, indent=1)
             write_atomically(self.path, text.encode())
-
-
-def _baseline(settings: SweepSettings) -> Config:
-    """The baseline's method, optimised as its own preset says."""
-    method = settings.base.method.baseline().name
-    preset = load_preset(method, settings.preset if settings.preset in preset_names(method) else "default")
-    return configuration.load({"method": method, "train": preset.get("train", {})})

@@ -19,7 +19,7 @@ class ProgressReporter:
         epochs: of each trial.
         metric: which score.
         goal: maximize or minimize the metric.
-        later: runs of the final to follow, at full length; `final` says how many they really are.
+        later: runs of the baselines' searches and of the final to follow; `final` says how many it really has.
         spent: gives what the sweep has cost, in words.
     """
 
@@ -45,6 +45,7 @@ class ProgressReporter:
         self._new_epochs = 0
         self._scores: dict[str, float] = {}
         self._whole: set[str] = set()
+        self._of_the_search: tuple[dict[str, float], set[str]] | None = None
         self._full = False
 
     def note(self, text: str) -> None:
@@ -52,9 +53,16 @@ class ProgressReporter:
         minutes, seconds = divmod(int(self.clock() - self._begun), 60)
         self.write(f"[{minutes:02d}:{seconds:02d}] {text}")
 
+    def baseline(self, runs: int) -> None:
+        """The search of a baseline follows, with so many runs of those that were to come; the best is its own."""
+        self.trials, self.later = self.trials + runs, max(self.later - runs, 0)
+        self._of_the_search = self._of_the_search or (self._scores, self._whole)
+        self._scores, self._whole = {}, set()
+
     def final(self, runs: int) -> None:
         """The search is over; so many runs follow, none of which is stopped early."""
         self.trials, self.later, self._full = self.trials + runs, 0, True
+        self._scores, self._whole = self._of_the_search or (self._scores, self._whole)
 
     def already(self, key: str, epochs: int, value: float | None) -> None:
         """Count a trial that ended before a resume.

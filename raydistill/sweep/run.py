@@ -1,4 +1,4 @@
-"""The flow of a sweep: teachers, search, finalists over several seeds, test scores, conclusion."""
+"""The flow of a sweep: teachers, search, baselines, finalists over several seeds, test scores, conclusion."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from raydistill.sweep.environment import environment
 from raydistill.sweep.final.conclusion import why_none_finished, write_conclusion
 from raydistill.sweep.final.finalists import make_final_configs, pareto_front, ranked
 from raydistill.sweep.final.scoring import score_finals
-from raydistill.sweep.phases import run_finals, run_search
+from raydistill.sweep.phases import epochs_after, run_finals, run_search, search_baselines
 from raydistill.sweep.plan import SweepPlan
 from raydistill.sweep.preflight.security import MODE, refuse_open_cluster
 from raydistill.sweep.preflight.teachers import train_missing_teachers
@@ -135,7 +135,7 @@ def _run(settings: SweepSettings, tracker: Tracker, launcher: Launcher) -> Sweep
         epochs=settings.epochs,
         metric=space.metric,
         goal=space.goal,
-        later=settings.finalists,
+        later=settings.baseline_count * settings.baseline_trials + settings.finalists,
         spent=lambda: describe_spent(budget.spent()) if settings.limits != Limits() else "",
     )
     driver = Driver(
@@ -153,13 +153,15 @@ def _run(settings: SweepSettings, tracker: Tracker, launcher: Launcher) -> Sweep
     try:
         trials, epochs = pluralize(settings.trials, "trial"), pluralize(settings.epochs, "epoch")
         progress.note(f"sweep {settings.name}: {trials} of {epochs}")
-        budget.reserve(settings.finalists * settings.epochs)
+        budget.reserve(epochs_after(settings))
         train_missing_teachers(settings, driver, open_store(settings.artifacts, settings.artifacts_gib))
         records = run_search(settings, driver)
         best = pareto_front(records, space.objectives) if space.also else ranked(records, space.metric, space.goal)
         if not best:
             raise SweepError(why_none_finished(records, budget.exhausted()))
-        final_configs = make_final_configs(best[:LEADERBOARD_SIZE] if space.also else best[:1], driver.plan)
+        searched = search_baselines(settings, driver, best[0])
+        selected = best[:LEADERBOARD_SIZE] if space.also else best[:1]
+        final_configs = make_final_configs(selected, driver.plan, searched)
         finals = run_finals(settings, driver, final_configs)
         with suppress(ray.exceptions.GetTimeoutError):
             ray.get(broker.close.remote(), timeout=CLOSE_TIMEOUT_S)

@@ -19,7 +19,7 @@ from raydistill.storage import StoragePath, reason
 from raydistill.sweep.search.space import Space, difference
 
 LEADERBOARD_SIZE = 5  # configurations in the table; of several metrics so many of the front go on to the final
-BASELINES = 2  # runs beside them without distillation
+BASELINE_ROWS = 2  # configurations of each baseline in the final
 
 
 def with_own_teacher(config: Config) -> Config:
@@ -41,10 +41,11 @@ class SweepSettings:
     """One sweep, fully resolved and validated.
 
     `base` holds every setting that is not searched. `trials` configurations are tried for `base`'s epochs;
-    the winner and its baselines are then trained with `seeds` seeds in all. Up to `packs` worker groups of
-    `workers` processes (to `most_workers` where the cluster has room) train up to `learners` configurations each,
-    side by side; without a number, as many as pay. `limits` is what the sweep may use, `checkpoints_gib` what its
-    checkpoints may take. `warm_start` names the directories of sweeps to learn from. Teachers, teacher banks and
+    the winner and its baselines are then trained with `seeds` seeds in all. `baselines` names them as typed, without
+    any the student without distillation; each is searched with `baseline_trials` configurations. Up to `packs` worker
+    groups of `workers` processes (to `most_workers` where the cluster has room) train up to `learners` configurations
+    each, side by side; without a number, as many as pay. `limits` is what the sweep may use, `checkpoints_gib` what
+    its checkpoints may take. `warm_start` names the directories of sweeps to learn from. Teachers, teacher banks and
     pseudo labels are kept in `artifacts`, within `artifacts_gib` if that is given. `command` is what was typed,
     `images` how many there are of each split, `image_size` the pixels that they are trained at, `teachers` what those
     were called that `base` names by their keys.
@@ -58,6 +59,8 @@ class SweepSettings:
     trials: int
     seeds: int = 3
     search_seed: int = 0
+    baselines: tuple[str, ...] = ()
+    baseline_trials: int = 0
     packs: int = 1
     learners: int | None = None
     workers: int = 1
@@ -89,7 +92,17 @@ class SweepSettings:
     def finalists(self) -> int:
         """Most runs of the final: every configuration with every seed, without those that the search trained."""
         found = LEADERBOARD_SIZE if self.space.also else 1
-        return (found + BASELINES) * self.seeds - (0 if self.space.population else found)
+        return found * self.seeds - (0 if self.space.population else found) + self.baseline_finalists
+
+    @property
+    def baseline_finalists(self) -> int:
+        """Most runs of the final that are of baselines; what the search of one trained is its first seed."""
+        return self.baseline_count * (BASELINE_ROWS * self.seeds - bool(self.baseline_trials))
+
+    @property
+    def baseline_count(self) -> int:
+        """Number of baselines; a method that trains without distillation has none of its own."""
+        return len(self.baselines) or int(self.base.method.baseline() != self.base.method)
 
     @property
     def epochs(self) -> int:
@@ -112,6 +125,8 @@ class SweepSettings:
             "trials": self.trials,
             "seeds": self.seeds,
             "search_seed": self.search_seed,
+            "baselines": list(self.baselines),
+            "baseline_trials": self.baseline_trials,
             "warm_start": [str(path) for path in self.warm_start],
         }
 
@@ -142,9 +157,10 @@ class SweepSettings:
     def check_unchanged(self) -> None:
         """Refuse to resume a sweep that was started with other settings."""
         path = self.directory / SWEEP_FILE
-        stored = configuration.read_yaml(path)
-        if not isinstance(stored, dict):
+        values = configuration.read_yaml(path)
+        if not isinstance(values, dict):
             raise ConfigError(f"--resume: {path} is damaged; it should hold the sweep's settings")
+        stored: dict[str, Any] = {"baselines": [], "baseline_trials": 0} | values  # version 0.1 has neither
         with suppress(ConfigError):  # settings that came after the sweep's version have their defaults
             stored["base"] = configuration.dump(configuration.load(stored.get("base", {})))
         changes = difference(stored, self.identity())

@@ -11,7 +11,7 @@ from ray import tune
 from ray.tune.experiment import Trial as TuneTrial
 
 from raydistill.records.layout import CONFIG_FILE
-from raydistill.sweep.context import Phase, SweepContext, outcome_of, reported, write_config
+from raydistill.sweep.context import SEARCHES, Phase, SweepContext, outcome_of, reported, write_config
 from raydistill.sweep.tune_search import TuneSearch, Unstored
 from raydistill.tracking.sync import log_copy, log_start
 
@@ -54,7 +54,7 @@ class TuneCallback(Unstored, tune.Callback):
             self._context.journal.result(key, epoch, metrics, result.get("offsets", ()))
             self._context.budget.trained()
             self._context.tracker.log(key, epoch, metrics)
-            shown = metrics.get(self._phase.metric) if self._phase.role == "search" else None
+            shown = metrics.get(self._phase.metric) if self._phase.role in SEARCHES else None
             self._context.progress.result(key, epoch, shown)
 
     def _copied(self, trial: Any, source: str) -> None:

@@ -59,6 +59,7 @@ def test_a_job_with_a_token_survives_a_killed_worker_and_every_metric_reaches_th
             "1",
             "--threads",
             "1",
+            "--no-baseline-search",
             "--name",
             "job",
             "--search-space",

@@ -288,6 +288,7 @@ def test_a_whole_sweep_lives_there_and_is_resumed_from_there(bucket, tmp_path):
         "1",
         "--learners",
         "2",
+        "--no-baseline-search",
         "--storage",
         f"{bucket}/runs",
         "--data",

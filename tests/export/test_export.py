@@ -207,7 +207,7 @@ def test_the_card_names_the_network_and_what_the_final_showed(tmp_path):
     assert "a `resnet10_w4` with " in card
     assert (
         "Of this one run. Mean ± standard deviation over 2 seeds, in percent: "
-        "`simclr` test k-NN accuracy 60.00 ± 14.14; without distillation "
+        "`simclr` test k-NN accuracy 60.00 ± 14.14; baseline "
         "`simclr-tuned` test k-NN accuracy 70.00 ± 14.14."
     ) in card
     assert "90.00" not in card

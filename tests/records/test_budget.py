@@ -83,6 +83,25 @@ def test_epochs_are_kept_back_from_the_start():
     assert budget.exhausted() == "10 of 10 trial-epochs are spent or needed for the final"
 
 
+def test_each_phase_is_exhausted_for_itself():
+    budget, now = make(epochs=10)
+    budget.reserve(6)
+    budget.trained(4)
+    assert budget.exhausted()
+    budget.reserve(3, "simclr")
+    assert budget.exhausted() == "", "what was kept back for it is there"
+    budget.trained(3)
+    later = budget.exhausted()
+    assert later == "10 of 10 trial-epochs are spent or needed for the final"
+    resumed = Budget.from_dict(json.loads(json.dumps(budget.to_dict())), budget.limits, clock=lambda: now[0])
+    resumed.reserve(0)
+    assert resumed.exhausted(), "the search stays exhausted"
+    resumed.reserve(0, "simclr")
+    assert resumed.exhausted() == later
+    resumed.reserve(0, "mocov2")
+    assert resumed.exhausted() == ""
+
+
 def test_a_resumed_sweep_goes_on_counting_without_the_time_between():
     budget, now = make(hours=3.0, price_per_hour=2.0)
     budget.using(2)

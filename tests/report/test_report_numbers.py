@@ -227,7 +227,7 @@ def test_the_verdict_names_the_winner_the_baseline_and_the_setting_that_matters(
     sweep = whole(40)
     text = conclusion(sweep)
     assert f"The best, {sweep.tags['raydistill.winner']} (lr=" in text
-    assert "dogo against simclr-same-settings, the same student without distillation, in test k-NN accuracy: " in text
+    assert "dogo against simclr-same-settings, a baseline with the same student, in test k-NN accuracy: " in text
     assert "Of its settings train.lr matters most: by itself it explains " in text
     assert "hint" not in text
     assert "over 12 trials, which is a hint and no more" in conclusion(crossed(lambda a, b, rng: a, 12))

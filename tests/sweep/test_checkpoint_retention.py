@@ -114,6 +114,16 @@ def test_the_best_so_far_may_go_once_there_is_a_better_one(tmp_path):
     assert kept(tmp_path) == ["b"]
 
 
+def test_the_best_of_each_search_stays(tmp_path):
+    keys = {"t0000": 0.9, "t0001": 0.8, "baseline-simclr-t0000": 0.1, "baseline-simclr-t0001": 0.2}
+    keeper = CheckpointRetention(tmp_path, 0.0)
+    for key in keys:
+        fill(tmp_path, key)
+    for key, score in keys.items():
+        keeper.on_trial_end(key, score, True)
+    assert kept(tmp_path) == ["baseline-simclr-t0001", "t0000"]
+
+
 def test_what_ended_before_a_resume_is_known_and_stays_until_room_is_made(tmp_path):
     for key in "abc":
         fill(tmp_path, key)

@@ -92,6 +92,21 @@ def test_the_final_is_in_the_time_left_and_in_full():
     assert progress.status().endswith("nearly done")
 
 
+def test_the_best_of_a_baselines_search_is_its_own_and_the_final_shows_the_winner():
+    progress, _, _ = make(later=9)
+    progress.result("a", 1, 0.9)
+    progress.ended("a", "stopped_early")
+    before = progress.trials
+    progress.baseline(4)
+    assert (progress.trials, progress.later) == (before + 4, 5)
+    assert "best" not in progress.status()
+    progress.result("baseline-simclr-t0000", 1, 0.5)
+    assert "best val_knn 0.5000 (baseline-simclr-t0000)" in progress.status()
+    progress.baseline(4)
+    progress.final(3)
+    assert "best val_knn 0.9000 (a)" in progress.status()
+
+
 def test_minimising():
     progress = ProgressReporter(trials=2, epochs=1, metric="loss", goal="minimize", write=print)
     progress.result("a", 1, 3.0)

@@ -14,6 +14,7 @@ from raydistill.records.journal import Journal, read_records
 from raydistill.sweep.final.finalists import make_final_configs
 from raydistill.sweep.plan import SweepPlan
 from raydistill.sweep.preflight.teachers import missing_teachers
+from raydistill.sweep.search.baselines import Baseline
 from raydistill.sweep.search.space_parser import load_space
 from raydistill.sweep.settings import SweepSettings, with_own_teacher
 from raydistill.trial_spec import TrialSpec
@@ -93,7 +94,8 @@ def test_a_sweep_that_starts_then_follows_the_changed_preset(tmp_path, preset_fo
     (tmp_path / "new").mkdir()
     other = SweepPlan(settings_in(tmp_path / "new"))
     assert other.spec({"train.lr": 0.1}).teachers != record.spec.teachers
-    assert other.baseline_train().lr == 0.125 != plan.baseline_train().lr
+    own = Baseline("simclr")
+    assert other.baseline_train(own).lr == 0.125 != plan.baseline_train(own).lr
     assert not other.path.exists(), "only a sweep that runs writes its decisions"
 
 

@@ -143,5 +143,5 @@ def _legend(figure: Figure, weights: Iterable[float], *, plain: bool) -> None:
     if 0.0 in different:
         handles.append(style.mark("lambda_kd 0: no distillation", linestyle="-", color=style.GREY))
     if plain:
-        handles.append(style.mark("without distillation, at the end", linestyle="--", color=style.GREY))
+        handles.append(style.mark("baseline, at the end", linestyle="--", color=style.GREY))
     style.legend(figure, handles, loc="outside lower center", ncols=len(handles))

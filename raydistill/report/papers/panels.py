@@ -22,7 +22,7 @@ from raydistill.report.savings import judged
 
 HEIGHT, ALONE = 3.4, 6.2  # inches; the width of a panel alone
 FOOT = 0.1  # share of a panel for the trials that were stopped early
-PAPER, PLAIN = "the paper's choice", "without distillation"
+PAPER, PLAIN = "the paper's choice", "baseline"
 STOPPED = "stopped early, at the foot without its score"
 MEAN, LEFT = "mean of n trials", "mean of n trained to the end: too good\nwhere early stopping ended others"
 ALL, GROUP = 5.0, 4.0  # points, the size of a mean's mark: of all trials, and of one group of several

@@ -1,4 +1,4 @@
-"""Selection for the final: the winner and the un-distilled student beside it, over several seeds."""
+"""Selection for the final: the winner and its baselines, over several seeds."""
 
 from __future__ import annotations
 
@@ -6,19 +6,25 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from raydistill.config import Config
 from raydistill.options import MethodConfig
 from raydistill.records.journal import TrialRecord
 from raydistill.sweep.plan import SweepPlan
+from raydistill.sweep.search.baselines import Baseline, baselines_of
 from raydistill.trial_spec import TrialSpec
 
 
 @dataclass(frozen=True)
 class FinalConfig:
-    """One configuration that is trained with several seeds; `found` is the search's trial that it comes from."""
+    """One configuration that is trained with several seeds.
+
+    `found` is the trial that it comes from, of the search or of a baseline's; `baseline`, whether it is one.
+    """
 
     name: str
     spec: TrialSpec
     found: TrialRecord | None = None
+    baseline: bool = False
 
 
 def ranked(records: list[TrialRecord], metric: str, goal: str) -> list[TrialRecord]:
@@ -56,27 +62,44 @@ def pareto_front(records: list[TrialRecord], objectives: Sequence[tuple[str, str
     return [record for _, record in sorted(kept, key=lambda pair: pair[0], reverse=True)]
 
 
-def make_final_configs(selected: list[TrialRecord], plan: SweepPlan) -> list[FinalConfig]:
-    """The selected trials, and the first one's baseline twice: with its settings and with the baseline's preset.
+def make_final_configs(
+    selected: list[TrialRecord], plan: SweepPlan, searched: Mapping[Baseline, TrialRecord | None] | None = None
+) -> list[FinalConfig]:
+    """The selected trials, and each baseline of the first one twice.
 
-    With its settings means its augmentation, batches, steps and optimiser. The search tuned the distilled method; the
-    better of two baselines on validation keeps the comparison from resting on settings that suit the winner alone.
+    A baseline is trained with the winner's settings: its student, augmentation, batches, steps and optimiser. The
+    search tuned the distilled method, so a second row keeps the comparison from resting on settings that suit the
+    winner alone: the best that a search of the baseline found or, without one, the baseline's preset.
+
+    Args:
+        selected: trials of the search, best first.
+        plan: of the sweep.
+        searched: the best trial of each baseline's search; None where it has none.
     """
     winner, *others = selected
-    base, best = plan.settings.base, winner.spec.config
-    same = best.model_copy(update={"method": best.method.baseline()})
-    own = _own_augmentation(base.method.baseline())
-    default = base.model_copy(update={"method": own, "train": plan.baseline_train()})
+    best, settings = winner.spec.config, plan.settings
     final_configs = [
         FinalConfig(best.method.name if record is winner else f"{best.method.name}-{record.key}", record.spec, record)
         for record in (winner, *others)
     ]
-    if same.method == best.method:
-        return final_configs
-    final_configs.append(FinalConfig(f"{same.method.name}-same-settings", TrialSpec(same)))
-    if default != same:
-        final_configs.append(FinalConfig(f"{default.method.name}-default", TrialSpec(default)))
+    for baseline in baselines_of(settings.baselines, best):
+        same = plan.baseline_config(baseline, best)
+        trial = (searched or {}).get(baseline)
+        if trial is not None:
+            final_configs.append(FinalConfig(f"{baseline.name}-searched", trial.spec, trial, baseline=True))
+        if trial is None or trial.spec.config != same:
+            final_configs.append(FinalConfig(f"{baseline.name}-same-settings", TrialSpec(same), baseline=True))
+        if trial is None and (default := default_config(baseline, plan)) != same:
+            final_configs.append(FinalConfig(f"{baseline.name}-default", TrialSpec(default), baseline=True))
     return final_configs
+
+
+def default_config(baseline: Baseline, plan: SweepPlan) -> Config:
+    """Return a baseline as its own preset has it, with the student of the sweep's base configuration."""
+    base = plan.baseline_config(baseline, plan.settings.base)
+    if baseline.method == plan.settings.base.method.name:
+        return base
+    return base.model_copy(update={"method": _own_augmentation(base.method), "train": plan.baseline_train(baseline)})
 
 
 def _own_augmentation(baseline: MethodConfig) -> MethodConfig:

@@ -53,19 +53,17 @@ def score_finals(
     rows = {
         final_config.name: LeaderboardEntry(
             final_config.name,
-            _searched_settings(settings, final_config.found)
-            if final_config.found
-            else _differences(settings, configuration.dump(final_config.spec.config)),
+            _shown_settings(settings, final_config),
             settings.epochs,
             [scores[record.key] for (name, _), record in ended.items() if name == final_config.name],
         )
         for final_config in final_configs
     }
-    found = [rows[final_config.name] for final_config in final_configs if final_config.found]
+    found = [rows[final_config.name] for final_config in final_configs if not final_config.baseline]
     baselines = [
         rows[final_config.name]
         for final_config in final_configs
-        if not final_config.found and rows[final_config.name].mean(metric)
+        if final_config.baseline and rows[final_config.name].mean(metric)
     ]
     sign = 1 if goal == "maximize" else -1
     baselines.sort(key=lambda row: sign * (row.mean(metric) or (0.0,))[0], reverse=True)
@@ -132,6 +130,13 @@ def collect_scores(driver: Driver, records: list[TrialRecord], scoring: Scoring)
 def _values(record: TrialRecord) -> dict[str, float]:
     wanted = ("val_knn", "val_instance", "loss", "student_parameters")
     return {name: value for name in wanted if (value := record.last(name)) is not None}
+
+
+def _shown_settings(settings: SweepSettings, final_config: FinalConfig) -> dict[str, Any]:
+    """Return what the row of a final configuration says about its settings."""
+    if final_config.found is None:
+        return _differences(settings, configuration.dump(final_config.spec.config))
+    return final_config.found.settings if final_config.baseline else _searched_settings(settings, final_config.found)
 
 
 def _searched_settings(settings: SweepSettings, record: TrialRecord) -> dict[str, Any]:

@@ -22,16 +22,26 @@ class Cost:
 
 
 @dataclass(frozen=True)
+class BaselineRuns:
+    """Runs of a baseline: `trials` of its search, `finals` of the final, and the timings of both."""
+
+    timings: StepTimings
+    trials: int
+    finals: int
+
+
+@dataclass(frozen=True)
 class CostEstimate:
     """Estimated cost of a sweep.
 
-    `expected` with early stopping as it goes on average, `at_most` if it stops nothing; `checkpoint_gib` of
-    all trials at the end.
+    `expected` with early stopping as it goes on average, `at_most` if it stops nothing; `baselines`, as expected, is
+    the part of the baselines' searches; `checkpoint_gib` of all trials at the end.
     """
 
     expected: Cost
     at_most: Cost
     checkpoint_gib: float
+    baselines: Cost = Cost(0.0, 0.0, 0.0, None)
 
 
 def estimate(
@@ -45,11 +55,12 @@ def estimate(
     early_stop: EarlyStop | None = None,
     every: int = 1,
     teachers: Sequence[MissingTeacher] | None = None,
+    baselines: Sequence[BaselineRuns] = (),
     checkpoints: int = 2,
     price_per_hour: float | None = None,
     accelerators: int = 0,
 ) -> CostEstimate:
-    """Estimate the cost of the teachers, the search and the finalists, one after the other.
+    """Estimate the cost of the teachers, the search, the baselines' searches and the finalists, one after the other.
 
     All trials are taken to go at the same speed and to fill the packs evenly; the test scores at the end
     and the start of the cluster are left out.
@@ -57,11 +68,12 @@ def estimate(
     Args:
         timings: measured seconds of the parts.
         trials, epochs: of the search.
-        finalists: trained as long as a trial, and never stopped early.
+        finalists: of the method; trained as long as a trial, and never stopped early.
         learners, packs: side by side in each pack, and packs.
         early_stop: None: every trial runs to its end.
         every: epochs between two scores.
         teachers: to train first; None: those that the timings name.
+        baselines: what is trained of each.
         checkpoints: kept of each trial.
         price_per_hour: of one accelerator.
         accelerators: held by the sweep from its start to its end.
@@ -86,20 +98,28 @@ def estimate(
     before = sum(t.start_seconds for t, _ in groups) + timings.start_seconds + timings.prepare_seconds
     for (teacher, length), count in groups.items():
         before += _full_seconds(teacher, count, length, learners=learners, packs=packs, every=every)
-    before += _full_seconds(timings, finalists, epochs, learners=learners, packs=packs, every=every)
-    other_epochs = finalists * epochs + sum(teacher.epochs for teacher in wanted)
+    for runs, count, length in [(timings, finalists, epochs), *((b.timings, b.finals, epochs) for b in baselines)]:
+        before += _full_seconds(runs, count, length, learners=learners, packs=packs, every=every)
+    finals = finalists + sum(baseline.finals for baseline in baselines)
+    other_epochs = finals * epochs + sum(teacher.epochs for teacher in wanted)
 
-    longest = _full_seconds(timings, trials, epochs, learners=learners, packs=packs, every=every)
-    most = _cost(trials * epochs + other_epochs, before + longest, price_per_hour, accelerators)
-    searched, likely = float(trials * epochs), longest
-    if early_stop is not None:
-        searched = expected_epochs(trials, epochs, early_stop, every=every)
-        likely = min(
-            longest, _stopped_seconds(timings, trials, searched, epochs, learners=learners, packs=packs, every=every)
-        )
-    expected = _cost(searched + other_epochs, before + likely, price_per_hour, accelerators)
+    searches = [(timings, trials), *((baseline.timings, baseline.trials) for baseline in baselines)]
+    most_seconds, likely, searched = [], [], []
+    for part, number in searches:
+        most_seconds.append(_full_seconds(part, number, epochs, learners=learners, packs=packs, every=every))
+        likely.append(most_seconds[-1])
+        searched.append(float(number * epochs))
+        if early_stop is not None:
+            searched[-1] = expected_epochs(number, epochs, early_stop, every=every)
+            stopped = _stopped_seconds(part, number, searched[-1], epochs, learners=learners, packs=packs, every=every)
+            likely[-1] = min(likely[-1], stopped)
+    total = sum(number for _, number in searches)
+    most = _cost(total * epochs + other_epochs, before + sum(most_seconds), price_per_hour, accelerators)
+    expected = _cost(sum(searched) + other_epochs, before + sum(likely), price_per_hour, accelerators)
+    theirs = _cost(sum(searched[1:]), sum(likely[1:]), price_per_hour, accelerators)
     size = (trials + finalists) * timings.checkpoint_bytes + sum(t.timings.checkpoint_bytes for t in wanted)
-    return CostEstimate(expected, most, checkpoints * size / 2**30)
+    size += sum((b.trials + b.finals) * b.timings.checkpoint_bytes for b in baselines)
+    return CostEstimate(expected, most, checkpoints * size / 2**30, theirs)
 
 
 def pack_epoch_seconds(timings: StepTimings, learners: int, scorings_per_epoch: float = 1.0) -> float:
@@ -154,6 +174,8 @@ def describe(estimate: CostEstimate) -> dict[str, str]:
         "trial-epochs": _range(f"{expected.trial_epochs:.0f}", f"{most.trial_epochs:.0f}") + " in all",
         "time": "about " + _range(duration(expected.hours), duration(most.hours)),
     }
+    if estimate.baselines.trial_epochs:
+        lines["of which baseline search"] = f"about {duration(estimate.baselines.hours)}"
     if most.accelerator_hours:
         used, limit = _number(expected.accelerator_hours), _number(most.accelerator_hours)
         lines["workers"] = _range(used, limit, " worker hours")

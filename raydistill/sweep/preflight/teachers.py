@@ -15,6 +15,7 @@ from raydistill.sweep.context import Phase
 from raydistill.sweep.driver import Driver, SweepError
 from raydistill.sweep.plan import SweepPlan
 from raydistill.sweep.progress import pluralize
+from raydistill.sweep.search.baselines import baselines_of
 from raydistill.sweep.search.samplers import FixedProposer
 from raydistill.sweep.search.schedulers import make_scheduler
 from raydistill.sweep.search.space import CONTINUOUS
@@ -41,13 +42,15 @@ def required_teachers(settings: SweepSettings) -> list[Config]:
 
 
 def missing_teachers(plan: SweepPlan, store: Store) -> dict[str, TeacherRun]:
-    """Return the runs that the sweep's teachers still need, by the name of their trial.
+    """Return the runs that the teachers of the sweep and of its baselines still need, by the name of their trial.
 
     Args:
         plan: of the sweep.
         store: where teachers are.
     """
-    runs = [run for config in required_teachers(plan.settings) for run in plan.teacher_runs(config)]
+    settings = plan.settings
+    compared = [plan.baseline_config(each, settings.base) for each in baselines_of(settings.baselines, settings.base)]
+    runs = [run for config in [*required_teachers(settings), *compared] for run in plan.teacher_runs(config)]
     return {PREFIX + run.key: run for run in runs if store.by_key("teacher", run.key) is None}
 
 

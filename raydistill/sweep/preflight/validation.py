@@ -50,7 +50,9 @@ def preflight(plan: SweepSettings, notify: Callable[[str], None], *, own_space: 
     from raydistill.data.sources import load_dataset
     from raydistill.data.stream import Stream
     from raydistill.planning.prepare import located, promised, promised_counts
+    from raydistill.sweep.plan import SweepPlan
     from raydistill.sweep.preflight.teachers import required_teachers
+    from raydistill.sweep.search.baselines import baselines_of
 
     store = open_store(plan.artifacts, plan.artifacts_gib)
     with data_errors():
@@ -82,6 +84,15 @@ def preflight(plan: SweepSettings, notify: Callable[[str], None], *, own_space: 
             methods.build(config.method, replace(given, class_counts=counts), seed=0)
 
         check_values(plan, build)
+        decided = SweepPlan(plan)
+        for baseline in baselines_of(plan.baselines, plan.base):
+            config = decided.baseline_config(baseline, plan.base)
+            try:
+                methods.build(config.method, promised(config, dataset, store), seed=0)
+            except ValueError as error:
+                raise ConfigError(f"baseline {baseline.name}: {error}") from None
+            if plan.baseline_trials and not decided.baseline_space(baseline).parameters:
+                notify(f"baseline {baseline.name}: there is nothing to search, so it is only trained")
     return replace(plan, space=_scored(plan, notify, labelled=dataset.train.labels is not None, own_space=own_space))
 
 

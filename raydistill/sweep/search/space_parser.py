@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from raydistill.config import ConfigError, assign, dump, is_integer, is_real, load, nearest, number, paths, read_yaml
+from raydistill.storage import StoragePath
 from raydistill.sweep.search.space import (
     CONTINUOUS,
     COSTS,
@@ -59,19 +60,32 @@ def load_space(path: Path, method: str, fixed: Mapping[str, Any], preset: Mappin
     Raises:
         ConfigError: names the file, the key, the value and what would be accepted.
     """
-    return _Reader(path, method, fixed, preset or {}).space()
+    return _Reader(path, method, fixed, preset or {}).space(read_yaml(path))
+
+
+def parse_space(values: Any, method: str, source: StoragePath) -> Space:
+    """Check a space that was written by `Space.to_dict`.
+
+    Args:
+        values: what was written.
+        method: whose settings are searched.
+        source: the file that holds it, for complaints.
+
+    Raises: ConfigError.
+    """
+    return _Reader(source, method, {}, {}).space(values)
 
 
 class _Reader:
     """Reads one file, for one method; every complaint names the file."""
 
-    def __init__(self, file: Path, method: str, fixed: Mapping[str, Any], preset: Mapping[str, Any]) -> None:
+    def __init__(self, file: StoragePath, method: str, fixed: Mapping[str, Any], preset: Mapping[str, Any]) -> None:
         self.file, self.fixed, self.fields = file, fixed, paths(method)
         self.base = assign(dict(preset), {"method.name": method, **fixed})
         load(self.base)
 
-    def space(self) -> Space:
-        top = self.mapping("", read_yaml(self.file), TOP)
+    def space(self, values: Any) -> Space:
+        top = self.mapping("", values, TOP)
         search = self.choice("method", self.need("", top, "method"), typing.get_args(Search))
         (metric, goal), *also = self.objectives(top)
         cap = self.whole("run_cap", top["run_cap"], 1) if "run_cap" in top else None

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raydistill.sweep.preflight.cost import (
+    BaselineRuns,
     Cost,
     CostEstimate,
     describe,
@@ -107,6 +108,23 @@ def test_early_stopping_frees_places():
     assert found.expected.trial_epochs == 20
     assert found.expected.hours * 3600 == pytest.approx(36 + 20 * 35)
     assert found.at_most.hours * 3600 == pytest.approx(36 + 30 * 35)
+
+
+def test_a_baseline_is_searched_after_the_method_at_its_own_pace():
+    fast = replace(PACE, shared_seconds=1, learner_seconds=0.5, checkpoint_bytes=2**28)
+    stop = EarlyStop("asha", min_iter=1, eta=2)
+    work = {"trials": 4, "epochs": 4, "finalists": 2, "learners": 4, "early_stop": stop}
+    alone = estimate(PACE, **work)
+    found = estimate(PACE, **work, baselines=[BaselineRuns(fast, trials=4, finals=3)])
+    search = estimate(fast, trials=4, epochs=4, learners=4, early_stop=stop)
+    finals = 4 * 10 + 12 * 10  # three runs of four epochs: the stream's 10 s, and 10 s of each learner
+    began = fast.start_seconds + fast.prepare_seconds  # counted once, for the whole sweep
+    hours = search.expected.hours - began / 3600
+    assert found.baselines.hours == pytest.approx(hours)
+    assert found.expected.hours == pytest.approx(alone.expected.hours + hours + finals / 3600)
+    assert found.at_most.trial_epochs == alone.at_most.trial_epochs + 16 + 12
+    assert found.checkpoint_gib == alone.checkpoint_gib + 2 * 7 * 0.25
+    assert describe(found)["of which baseline search"] == f"about {duration(hours)}"
 
 
 def test_words_for_people():
