@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from contextlib import suppress
 from typing import Any
 
 from raydistill import config as configuration
@@ -10,6 +12,7 @@ from raydistill.records.journal import TrialRecord, read_records, role_of
 from raydistill.records.layout import JOURNAL_FILE
 from raydistill.storage import StoragePath
 from raydistill.sweep.search.samplers import PriorTrials, Settings
+from raydistill.sweep.search.space import Parameter
 from raydistill.sweep.settings import SweepSettings
 
 HINTS = 3
@@ -19,7 +22,8 @@ def load_prior_trials(settings: SweepSettings) -> PriorTrials:
     """Finished trials of the sweeps in `settings.warm_start`.
 
     One whose whole configuration this sweep could have tried counts as a result; of the others that lie in the
-    space the best of each sweep are hints, tried first.
+    space the best of each sweep are hints, tried first. A number that this space's list lacks becomes the nearest
+    one of the list.
 
     Raises: ConfigError for a directory without a sweep.
     """
@@ -28,11 +32,12 @@ def load_prior_trials(settings: SweepSettings) -> PriorTrials:
     for directory in settings.warm_start:
         others: list[tuple[float, Settings]] = []
         for record in _finished(directory):
-            chosen = _in_space(settings, record.config)
+            config = _complete(record.config)
+            chosen = _in_space(settings, config)
             metrics = record.latest()
             if chosen is None:
                 continue
-            same = configuration.dump(settings.resolve(chosen)) == record.config
+            same = configuration.dump(settings.resolve(chosen)) == config
             if same and all(name in metrics for name, _ in settings.space.objectives):
                 found.results.append((chosen, metrics))
             elif settings.space.metric in metrics:
@@ -51,6 +56,13 @@ def _finished(directory: StoragePath) -> list[TrialRecord]:
     return [r for r in records if r.outcome == "finished" and not r.copies and role_of(r.key) == "search"]
 
 
+def _complete(config: dict[str, Any]) -> dict[str, Any]:
+    """Return a configuration with every setting; those that came after its sweep's version have their defaults."""
+    with suppress(ConfigError):
+        return configuration.dump(configuration.load(config))
+    return config
+
+
 def _in_space(settings: SweepSettings, config: dict[str, Any]) -> Settings | None:
     """The searched part of a configuration of the same method, if the space has it."""
     if config["method"]["name"] != settings.base.method.name:
@@ -59,5 +71,21 @@ def _in_space(settings: SweepSettings, config: dict[str, Any]) -> Settings | Non
     for parameter in settings.space.parameters:
         if settings.space.is_active(parameter, chosen):
             section, _, name = parameter.path.partition(".")
-            chosen[parameter.path] = config[section].get(name)
+            chosen[parameter.path] = _nearest(parameter, config[section].get(name))
     return chosen if settings.space.contains(chosen) else None
+
+
+def _nearest(parameter: Parameter, value: Any) -> Any:
+    """The value, or the nearest number of a list that lacks it: by their ratio where both are above 0."""
+    if parameter.contains(value) or not _is_number(value):
+        return value
+    numbers = [listed for listed in parameter.values if _is_number(listed)]
+
+    def distance(listed: float) -> tuple[int, float]:
+        return (0, abs(math.log(listed / value))) if listed > 0 and value > 0 else (1, abs(listed - value))
+
+    return min(numbers, key=distance, default=value)
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

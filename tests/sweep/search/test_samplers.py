@@ -102,3 +102,39 @@ def test_an_earlier_sweeps_finals_are_no_hints_and_a_hint_comes_once(tmp_path):
     assert [hint["train.lr"] for hint in load_prior_trials(plan).hints] == [0.01, 0.02, 0.03]
     own = replace(plan, base=config.load(longer))
     assert len(load_prior_trials(own).results) == 5
+
+
+def test_what_another_list_had_becomes_the_nearest_number_of_this_one(tmp_path):
+    """And an older sweep's configuration may lack a setting that this version searches."""
+    file = tmp_path / "space.yaml"
+    file.write_text(
+        "method: random\nparameters:\n  method.queue_size: {values: [128, 512, 1024]}\n"
+        "  method.strategy: {values: [same, cross]}\n  train.weight_decay: {values: [0, 1e-6, 1e-4]}\n"
+        "  method.own_positive: {values: [true, false]}\n"
+    )
+    base = config.load({"method": "seed", "train": {"epochs": 3}})
+    plan = SweepSettings("new", tmp_path, "", base, load_space(file, "seed", {}), 4, warm_start=(tmp_path / "old",))
+    journal = Journal(tmp_path / "old" / "journal.jsonl")
+    other = config.load(config.assign(config.dump(base), {"train.epochs": 5}))
+    for key, score, settings in (
+        ("t0000", 0.5, {"method.queue_size": 256, "train.weight_decay": 1e-6}),
+        ("t0001", 0.4, {"method.queue_size": 65536, "train.weight_decay": 0.0}),
+        ("t0002", 0.3, {"method.queue_size": 300, "train.weight_decay": 1.0}),
+        ("t0003", 0.9, {"method.strategy": "large_small"}),
+        ("t0004", 0.1, {"method.queue_size": 512, "train.weight_decay": 1e-6}),
+    ):
+        spec = TrialSpec(other, ("teacher",)).assign(settings)
+        journal.propose(key, settings, spec)
+        journal.result(key, 5, {"val_knn": score})
+        journal.end(key, "finished")
+    path = tmp_path / "old" / "journal.jsonl"
+    path.write_text(path.read_text().replace('"own_positive": true, ', "").replace('"own_positive":true,', ""))
+    assert "own_positive" not in path.read_text()
+    same = {"method.strategy": "same", "method.own_positive": True}
+    assert load_prior_trials(plan).hints == [
+        {"method.queue_size": 128, "train.weight_decay": 1e-6} | same,
+        {"method.queue_size": 1024, "train.weight_decay": 0.0} | same,
+        {"method.queue_size": 512, "train.weight_decay": 1e-4} | same,
+    ], "a name that this list lacks has no nearest"
+    known = load_prior_trials(replace(plan, base=other)).results
+    assert known == [({"method.queue_size": 512, "train.weight_decay": 1e-6} | same, {"val_knn": 0.1})]
