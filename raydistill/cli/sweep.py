@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -28,7 +27,9 @@ def command(
         typer.Option(help="a run, a checkpoint file, timm:NAME, ...; repeatable [one is trained first]"),
     ] = None,
     settings: Set = None,
-    search_space: Annotated[Path | None, typer.Option(help="YAML file [search_spaces/METHOD.yaml]")] = None,
+    search_space: Annotated[
+        str | None, typer.Option(help="YAML file, or paper: every axis of the paper [search_spaces/METHOD.yaml]")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="of the sweep [METHOD-1, -2, ...]")] = None,
     storage: Annotated[str | None, typer.Option(help="where sweeps are kept; also s3://..., gs://... [runs]")] = None,
     tracking_uri: Annotated[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path as Path
 from typing import Any, TypedDict, Unpack
@@ -23,9 +24,10 @@ from raydistill.records.locations import (
 )
 from raydistill.storage import Remote, StoragePath, to_path
 from raydistill.sweep.preflight.validation import check_teacher, preflight, say_what_cannot_happen
+from raydistill.sweep.search.adapt import without_teacher_settings
 from raydistill.sweep.search.baselines import parse_baseline
-from raydistill.sweep.search.space import Space, default_space
-from raydistill.sweep.search.space_parser import load_space
+from raydistill.sweep.search.space import PAPER, Space, default_space, paper_space
+from raydistill.sweep.search.space_parser import load_space, parse_space
 from raydistill.sweep.settings import SweepSettings, with_own_teacher
 
 DEFAULT_TRIALS = 8
@@ -114,13 +116,18 @@ def prepare_settings(
         chosen["teacher.sources"] = [teacher_of(home, given) for given in teachers]
     configuration.options_class(method)
     name = asked["name"] if "name" in asked else next_name(home, method, resume)
-    if resume:
-        chosen = _settings_of_before(home / name / SWEEP_FILE) | chosen
+    stored = _stored(home / name / SWEEP_FILE, method) if resume else {}
+    chosen = _settings_of_before(stored) | chosen
     preset = asked.get("preset", "default")
     values = load_preset(method, preset)
     base = with_own_teacher(configuration.load(configuration.assign(values, {"method.name": method} | chosen)))
-    own_space = asked.get("search_space")
-    space = load_space(Path(own_space) if own_space else default_space(method), method, chosen, values)
+    given_space = asked.get("search_space")
+    if given_space is None and "space" in stored:
+        space = parse_space(stored["space"], f"the space in {name}/{SWEEP_FILE}", method, chosen, values)
+    else:
+        space = load_space(_space_file(given_space, method), method, chosen, values)
+        if base.teacher.sources:
+            space = without_teacher_settings(space, notify)
     check_teacher(base, [*chosen, *(p.path for p in space.parameters)])
     least, most = workers_of(str(asked.get("workers", 1)))
     trials = trial_count(space, asked.get("trials"))
@@ -154,18 +161,32 @@ def prepare_settings(
     )
     say_what_cannot_happen(settings, notify)
     settings.check_name(resume=resume)
-    settings = preflight(settings, notify, own_space=own_space is not None)
+    settings = preflight(settings, notify, own_space=given_space not in (None, PAPER))
+    settings = replace(settings, trials=trial_count(settings.space, asked.get("trials")))
     if resume:
         settings.check_unchanged()
     return settings
 
 
-def _settings_of_before(path: StoragePath) -> dict[str, Any]:
-    """Return, for the file of a sweep of version 0.1, what it did where presets now have settings that it lacked."""
+def _space_file(given: Location | None, method: str) -> Path:
+    """The file of a search space: the one that is given, or that ships for the method or, by its name, its paper."""
+    if given is None:
+        return default_space(method)
+    return paper_space(method) if given == PAPER else Path(given)
+
+
+def _stored(path: StoragePath, method: str) -> dict[str, Any]:
+    """The settings of a sweep that is resumed; nothing where the file is missing, damaged or of another method."""
     stored = configuration.read_yaml(path) if path.exists() else None
-    base = stored.get("base") if isinstance(stored, dict) else None
-    if not isinstance(base, dict):
+    if not isinstance(stored, dict) or not isinstance(base := stored.get("base"), dict):
         return {}
+    own = base.get("method")
+    return stored if isinstance(own, dict) and own.get("name") == method else {}
+
+
+def _settings_of_before(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return, for the settings of a sweep of version 0.1, what it did where presets now have more settings."""
+    base = stored.get("base", {})
     return {
         setting: value
         for setting, value in NEW_IN_PRESETS.items()

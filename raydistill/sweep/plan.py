@@ -86,7 +86,7 @@ class SweepPlan:
 
     def baseline_space(self, baseline: Baseline) -> Space:
         """Return what the search of a baseline tries."""
-        return parse_space(self._decided(baseline)["space"], baseline.method, self.path)
+        return parse_space(self._decided(baseline)["space"], str(self.path), baseline.method, {})
 
     def _decided(self, baseline: Baseline) -> dict[str, Any]:
         """Return the preset of a baseline's method, and the space of its search, as the sweep decided them."""

@@ -131,6 +131,15 @@ def test_embed_writes_the_embeddings_that_it_wrote(here):
     np.testing.assert_allclose(new["embedding"].to_pylist(), old["embedding"].to_pylist(), rtol=1e-4, atol=1e-5)
 
 
+def test_the_interrupted_one_is_resumed_without_the_file_of_its_space(here, capsys):
+    folder = here / "runs" / "dogo-1"
+    shutil.rmtree(folder)
+    shutil.copytree(STORED / "interrupted" / "dogo-1", folder)
+    run("sweep", *(STORED / "options.txt").read_text().split(), "--resume", "--dry-run")
+    planned = yaml.safe_load("sweep: " + capsys.readouterr().out.partition("sweep: ")[2])
+    assert planned["search_space"] == yaml.safe_load((folder / "sweep.yaml").read_text())["space"]
+
+
 @pytest.mark.slow
 @pytest.mark.e2e
 def test_the_interrupted_one_goes_on_to_its_end(here):

@@ -21,6 +21,7 @@ TEACHER = {"backbone": "resnet10_w8", "epochs": 2}
 METHODS = {
     "seed": {"backbone": "resnet10_w4", "hidden_dim": 8, "queue_size": 16},
     "sssd": {"backbone": "resnet10_w4", "clusters": 4},
+    "simreg": {"backbone": "resnet10_w4", "head_depth": 1},
 }
 
 
@@ -105,6 +106,21 @@ def test_a_searched_teacher_setting_trains_one_teacher_for_each_value(first, fol
     settings, _ = sweep(folder, "third", "seed", {"teacher.seed": {"values": [0, 1]}})
     assert sum(key.startswith("teacher-") for key in trials(settings)) == 1
     assert len(kept(folder, "teacher")) == 2
+
+
+def test_teachers_of_several_kinds_are_trained_first_and_each_once(ray_cluster, folder):
+    kinds = {"teacher.backbone": ["resnet10_w4", "resnet10_w6"], "teacher.epochs": [1, 2], "teacher.count": [1, 2]}
+    before = len(kept(folder, "teacher"))
+    settings, _ = sweep(folder, "kinds", "simreg", {path: {"values": values} for path, values in kinds.items()})
+    records = trials(settings)
+    taught = [record for key, record in records.items() if key.startswith("teacher-")]
+    made = {(r.config["method"]["backbone"], r.epochs, r.config["train"]["seed"]) for r in taught}
+    assert made == {(name, epochs, seed) for name in kinds["teacher.backbone"] for epochs in (1, 2) for seed in (0, 1)}
+    assert len(taught) == len(kept(folder, "teacher")) - before == 8
+    searched = [record for key, record in records.items() if key.startswith("t0")]
+    assert {record.outcome for record in searched} == {"finished"}
+    assert len({record.spec.teachers for record in searched}) == len(searched) == 8
+    assert {len(record.spec.teachers) for record in searched} == {1, 2}
 
 
 def test_a_sweeps_winner_can_teach(first, folder):

@@ -9,6 +9,7 @@ from raydistill.artifacts.store import open_store
 from raydistill.config import Config, ConfigError, data_errors
 from raydistill.redaction import redact
 from raydistill.sweep.preflight.checks import check_batch_sizes, check_values
+from raydistill.sweep.search.adapt import fit_to_images
 from raydistill.sweep.search.space import Space
 from raydistill.sweep.settings import SweepSettings
 
@@ -41,8 +42,8 @@ def preflight(plan: SweepSettings, notify: Callable[[str], None], *, own_space: 
         notify: gets a line where the plan is changed.
         own_space: whether the search space was given, rather than the method's own.
 
-    Returns: the plan with what its images are, its teachers named by their keys in the store, and a metric that
-        images without labels have.
+    Returns: the plan with what its images are, its teachers named by their keys in the store, a space that fits the
+        number of images, and a metric that images without labels have.
     """
     if plan.most_workers is None and plan.base.data.batch_size % plan.workers:
         raise ConfigError(f"data.batch_size = {plan.base.data.batch_size} does not divide among {plan.workers} workers")
@@ -70,6 +71,7 @@ def preflight(plan: SweepSettings, notify: Callable[[str], None], *, own_space: 
             normalize=((0.5,) * 3, (0.5,) * 3),
             world=plan.most_workers or plan.workers,
         )
+        plan = replace(plan, space=fit_to_images(plan.space, len(dataset.train), notify))
         check_batch_sizes(plan.space, 1 if plan.most_workers else plan.workers, len(dataset.train))
         splits = {name: len(getattr(dataset, name)) for name in ("train", "val", "test")}
         base = located(plan.base, store, dataset.image_size)

@@ -17,8 +17,7 @@ from ray.tune.schedulers import (
 from raydistill import config as configuration
 from raydistill.records.journal import TrialRecord
 from raydistill.sweep.search.populations import SweepPBT
-from raydistill.sweep.search.space import Space
-from raydistill.sweep.search.space_parser import changeable
+from raydistill.sweep.search.space import Space, changeable
 
 
 class _Remembering:

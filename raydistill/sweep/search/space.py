@@ -1,4 +1,4 @@
-"""Search spaces: a strict subset of W&B's sweep files, and one extension, `when`. Free of torch and Ray.
+"""Search spaces: a strict subset of W&B's sweep files, with `when` and `at_most` added. Free of torch and Ray.
 
 Reference of the keys: https://docs.wandb.ai/guides/sweeps/sweep-config-keys
 """
@@ -13,7 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
-from raydistill.config import ConfigError
+from raydistill.config import ConfigError, is_real
 
 Goal = Literal["maximize", "minimize"]
 Search = Literal["random", "grid", "bayes"]
@@ -38,6 +38,9 @@ KEYS = {
 STOP_KEYS = {"asha": ("min_iter", "eta"), "hyperband": ("eta",), "bohb": ("eta",), "median": ("min_iter",)}
 CONTINUOUS = ("uniform", "log_uniform_values")
 Spec = dict[str, Any]
+SHIPPED = Path(__file__).resolve().parents[3] / "search_spaces"
+PAPER = "paper"  # the name of a space with every axis of the paper
+OF_PAPER = f"-{PAPER}"
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,8 @@ class Parameter:
     """One searched setting: `values` (constant, categorical) or a range `low`..`high`, both ends included.
 
     With `q`, or as int_uniform, a range has the points low, low + q, low + 2q, ... up to high. `when` maps
-    other parameters to those of their values under which this one is active.
+    other parameters to those of their values under which this one is active. With `divisor`, no value may exceed
+    the number of training images divided by it (`at_most`); `adapt.fit_to_images` applies this.
     """
 
     path: str
@@ -55,6 +59,7 @@ class Parameter:
     high: float | int | None = None
     q: float | None = None
     when: Mapping[str, tuple[Any, ...]] = field(default_factory=dict)
+    divisor: int | None = None
 
     def sample(self, rng: random.Random) -> Any:
         """A random value, by the distribution."""
@@ -96,7 +101,14 @@ class Parameter:
         content: Spec = {"min": self.low, "max": self.high, "q": self.q, "values": list(self.values)}
         content["value"] = self.values[0] if self.values else None
         plain = {"distribution": self.distribution} | {key: content[key] for key in KEYS[self.distribution]}
+        if self.divisor is not None:
+            plain["at_most"] = self.at_most
         return plain | ({"when": {key: list(values) for key, values in self.when.items()}} if self.when else {})
+
+    @property
+    def at_most(self) -> str:
+        """The limit by the number of images, as a file writes it."""
+        return "images" if self.divisor == 1 else f"images / {self.divisor}"
 
     @property
     def _bounds(self) -> tuple[float, float]:
@@ -223,6 +235,23 @@ class Space:
         return plain | {"parameters": {parameter.path: parameter.to_dict() for parameter in self.parameters}}
 
 
+def changeable(space: Space, fields: Mapping[str, Any]) -> tuple[Parameter, ...]:
+    """Return the parameters that a population changes while it trains: real numbers.
+
+    What decides shapes and data (whole numbers, names, lists) travels with the weights. pb2 needs ranges, and
+    parameters that are always active.
+    """
+    ranges = space.population is not None and space.population.type == "pb2"
+    return tuple(
+        p
+        for p in space.parameters
+        if p.path.startswith(("train.", "method."))
+        and is_real(fields[p.path])
+        and p.distribution != "constant"
+        and not (ranges and (p.values or p.when))
+    )
+
+
 def difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
     """List the changes between two nested mappings, one line per key (`a.b: 1 -> 2`); empty when equal.
 
@@ -243,11 +272,19 @@ def difference(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "")
 
 def default_space(method: str) -> Path:
     """The file of `method` in search_spaces/. Raises ConfigError, which lists those there are."""
-    folder = Path(__file__).resolve().parents[3] / "search_spaces"
-    found = {path.stem: path for path in folder.glob("*.yaml")}
+    found = {path.stem: path for path in SHIPPED.glob("*.yaml") if not path.stem.endswith(OF_PAPER)}
     if method not in found:
         there = ", ".join(sorted(found)) or "none"
-        raise ConfigError(f"no search space for method {method!r} in {folder} (there: {there}); give --search-space")
+        raise ConfigError(f"no search space for method {method!r} in {SHIPPED} (there: {there}); give --search-space")
+    return found[method]
+
+
+def paper_space(method: str) -> Path:
+    """The file with every axis of the method's paper. Raises ConfigError, which lists the methods that have one."""
+    found = {path.stem.removesuffix(OF_PAPER): path for path in SHIPPED.glob(f"*{OF_PAPER}.yaml")}
+    if method not in found:
+        there = ", ".join(sorted(found)) or "none"
+        raise ConfigError(f"--search-space {PAPER}: there is none for method {method!r} (there: {there})")
     return found[method]
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import json
+import random
+import re
 import sys
 import typing
 from collections.abc import Mapping
@@ -11,8 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from raydistill.config import ConfigError, assign, dump, is_integer, is_real, load, nearest, number, paths, read_yaml
-from raydistill.storage import StoragePath
+from raydistill.config import ConfigError, assign, dump, is_integer, load, nearest, number, paths, read_yaml
 from raydistill.sweep.search.space import (
     CONTINUOUS,
     COSTS,
@@ -28,6 +29,7 @@ from raydistill.sweep.search.space import (
     Space,
     Spec,
     Stop,
+    changeable,
 )
 
 OTHER_IMAGES = "trials would be scored on different images"
@@ -42,8 +44,10 @@ FORBIDDEN = {
     "data.limit": OTHER_IMAGES,
 }
 MAX_GRID_POINTS = 10_000
+PROBED_DRAWS = 2_000  # of a larger space, to find values that do not go together
 TOP = ("method", "sampler", "metric", "metrics", "run_cap", "early_terminate", "population", "parameters")
 SHARES = {"quantile": 0.5, "resample": 1.0}
+AT_MOST = re.compile(r"images(?: */ *([1-9]\d*))?")
 
 
 def load_space(path: Path, method: str, fixed: Mapping[str, Any], preset: Mapping[str, Any] | None = None) -> Space:
@@ -60,26 +64,31 @@ def load_space(path: Path, method: str, fixed: Mapping[str, Any], preset: Mappin
     Raises:
         ConfigError: names the file, the key, the value and what would be accepted.
     """
-    return _Reader(path, method, fixed, preset or {}).space(read_yaml(path))
+    return parse_space(read_yaml(path), str(path), method, fixed, preset)
 
 
-def parse_space(values: Any, method: str, source: StoragePath) -> Space:
-    """Check a space that was written by `Space.to_dict`.
+def parse_space(
+    values: Any, called: str, method: str, fixed: Mapping[str, Any], preset: Mapping[str, Any] | None = None
+) -> Space:
+    """Check a search space that has been read, as `load_space` does.
 
     Args:
-        values: what was written.
+        values: the content of a file.
+        called: what messages call it.
         method: whose settings are searched.
-        source: the file that holds it, for complaints.
+        fixed: settings by dotted path.
+        preset: settings that the search starts from.
 
-    Raises: ConfigError.
+    Raises:
+        ConfigError: names the key, the value and what would be accepted.
     """
-    return _Reader(source, method, {}, {}).space(values)
+    return _Reader(called, method, fixed, preset or {}).space(values)
 
 
 class _Reader:
     """Reads one file, for one method; every complaint names the file."""
 
-    def __init__(self, file: StoragePath, method: str, fixed: Mapping[str, Any], preset: Mapping[str, Any]) -> None:
+    def __init__(self, file: str, method: str, fixed: Mapping[str, Any], preset: Mapping[str, Any]) -> None:
         self.file, self.fixed, self.fields = file, fixed, paths(method)
         self.base = assign(dict(preset), {"method.name": method, **fixed})
         load(self.base)
@@ -202,7 +211,8 @@ class _Reader:
                 self.fail(key, spec, f"may not be searched, since {reason}")
             if path not in self.fields:
                 self.fail(key, spec, f"no such setting{nearest(name, self.fields)}")
-            self.mapping(key, spec, (*dict.fromkeys(itertools.chain(*KEYS.values())), "distribution", "when"))
+            known = (*dict.fromkeys(itertools.chain(*KEYS.values())), "distribution", "when", "at_most")
+            self.mapping(key, spec, known)
         specs = {path: {"value": self.fixed[path]} if path in self.fixed else spec for path, spec in specs.items()}
         return {path: self.parameter(path, spec, specs) for path, spec in specs.items()}
 
@@ -210,22 +220,35 @@ class _Reader:
         key = f"parameters.{path}"
         distribution = self.distribution(path, spec)
         keys = KEYS[distribution]
+        limited = ("at_most",) if distribution != "constant" else ()
         for name in spec:
-            if name not in (*keys, "distribution", "when"):
+            if name not in (*keys, *limited, "distribution", "when"):
                 self.fail(f"{key}.{name}", spec[name], f"not a key of {distribution}; its keys: {', '.join(keys)}")
         raw = {name: self.need(key, spec, name) for name in keys}
         # Some values are possible only beside others (as many objectives as backbones).
         beside = {other: _first(s) for other, s in specs.items() if "when" not in s and _first(s) is not None}
         when = self.when(path, spec["when"], specs, beside) if "when" in spec else {}
         beside |= {parent: values[0] for parent, values in when.items()}
+        divisor = self.at_most(path, spec["at_most"]) if "at_most" in spec else None
         if distribution == "constant":
             return Parameter(path, distribution, (self.resolve(f"{key}.value", path, raw["value"], beside),), when=when)
         if distribution == "categorical":
-            return Parameter(path, distribution, self.values(f"{key}.values", path, raw["values"], beside), when=when)
+            values = self.values(f"{key}.values", path, raw["values"], beside)
+            return Parameter(path, distribution, values, when=when, divisor=divisor)
         low, high, q = self.bounds(path, distribution, raw)
         for name, end in (("min", low), ("max", high)):
             self.resolve(f"{key}.{name}", path, end, beside)
-        return Parameter(path, distribution, low=low, high=high, q=q, when=when)
+        return Parameter(path, distribution, low=low, high=high, q=q, when=when, divisor=divisor)
+
+    def at_most(self, path: str, raw: Any) -> int:
+        """Return what the number of images is divided by to get the largest value."""
+        key = f"parameters.{path}.at_most"
+        if not is_integer(self.fields[path]):
+            self.fail(key, raw, "is for settings that take whole numbers")
+        match = AT_MOST.fullmatch(raw) if isinstance(raw, str) else None
+        if match is None:
+            self.fail(key, raw, "expected images, or a part of them such as images / 5")
+        return int(match[1] or 1)
 
     def distribution(self, path: str, spec: Spec) -> str:
         key = f"parameters.{path}"
@@ -345,28 +368,15 @@ class _Reader:
         probes = tuple(
             p if p.values else replace(p, distribution="constant", values=(p.low,)) for p in space.parameters
         )
-        for chosen in itertools.islice(replace(space, parameters=probes).combinations(), MAX_GRID_POINTS):
+        probed, rng = replace(space, parameters=probes), random.Random(0)
+        points = list(itertools.islice(probed.combinations(), MAX_GRID_POINTS + 1))
+        if len(points) > MAX_GRID_POINTS:
+            points = [probed.sample(rng) for _ in range(PROBED_DRAWS)]
+        for chosen in points:
             try:
                 load(assign(self.base, chosen))
             except ConfigError as error:
                 self.fail("parameters", chosen, f"do not go together: {error}")
-
-
-def changeable(space: Space, fields: Mapping[str, Any]) -> tuple[Parameter, ...]:
-    """Return the parameters that a population changes while it trains: real numbers.
-
-    What decides shapes and data (whole numbers, names, lists) travels with the weights. pb2 needs ranges, and
-    parameters that are always active.
-    """
-    ranges = space.population is not None and space.population.type == "pb2"
-    return tuple(
-        p
-        for p in space.parameters
-        if p.path.startswith(("train.", "method."))
-        and is_real(fields[p.path])
-        and p.distribution != "constant"
-        and not (ranges and (p.values or p.when))
-    )
 
 
 def _first(spec: Spec) -> Any:

@@ -14,7 +14,8 @@ from raydistill.options import METHODS
 from raydistill.sweep.search.space import EarlyStop, Parameter, Space, default_space
 from raydistill.sweep.search.space_parser import load_space
 
-SHIPPED = sorted((Path(__file__).resolve().parents[3] / "search_spaces").glob("*.yaml"))
+FOLDER = Path(__file__).resolve().parents[3] / "search_spaces"
+SHIPPED = [path for path in sorted(FOLDER.glob("*.yaml")) if not path.stem.endswith("-paper")]
 
 
 # Reading
@@ -159,6 +160,11 @@ REFUSED_PARAMETERS = {
     "train.lr: {value: 1, when: {train.lr: [1]}}": "parameters circle",
     "train.lr: {value: 1, when: {}}": "parameters.train.lr.when {} mapping",
     "train.lr: {value: 1, when: train.lr}": "parameters.train.lr.when 'train.lr' mapping",
+    "method.hidden_dim: {values: [8, 16], at_most: pictures}": "parameters.method.hidden_dim.at_most 'pictures' images",
+    "method.hidden_dim: {values: [8, 16], at_most: 100}": "parameters.method.hidden_dim.at_most 100 images",
+    "method.hidden_dim: {values: [8, 16], at_most: images / 0}": "parameters.method.hidden_dim.at_most images",
+    "method.hidden_dim: {value: 8, at_most: images}": "hidden_dim.at_most 'images' not a key of constant",
+    "train.lr: {values: [0.1, 0.2], at_most: images}": "parameters.train.lr.at_most 'images' whole numbers",
     "train.lr: !!python/object:os.system {}": "python/object",
     "{train.lr: {value: 1}, train.lr: {value: 2}}": "'train.lr' given twice",
 }

@@ -188,6 +188,15 @@ def test_the_stored_form_is_read_back_as_the_same_space(folder, file):
     assert again.to_dict() == space.to_dict()
 
 
+@pytest.mark.parametrize(("written", "stored"), [("images", "images"), ("images/5", "images / 5")])
+def test_a_limit_by_the_images_is_stored_and_read_back(folder, written, stored):
+    for line in ({"values": [8, 16]}, {"min": 8, "max": 16}):
+        file = {"method": "random", "parameters": {"method.hidden_dim": {**line, "at_most": written}}}
+        space = load_space(write(folder, file), "dogo", {})
+        assert space.to_dict()["parameters"]["method.hidden_dim"]["at_most"] == stored
+        assert load_space(write(folder, space.to_dict()), "dogo", {}) == space
+
+
 # Comparing
 
 
