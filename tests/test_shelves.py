@@ -8,13 +8,14 @@ from raydistill.options import METHODS, find
 
 ROOT = Path(__file__).parents[1]
 METHODS_OF_PAPERS = {"dogo", "sdssl", "seed", "simreg", "sssd"}
+OF_PAPER = "-paper"  # ends the name of a second search space
 OF_ALL_METHODS = {"base", "conformance", "presets", "README"}  # files of a shelf that belong to no single method
 
 
 def names(folder, pattern):
     """The methods that a folder has a file for; underscored modules are helpers of several."""
     found = {path.stem.removeprefix("test_") for path in (ROOT / folder).glob(pattern) if path.stem[0] != "_"}
-    return found - OF_ALL_METHODS
+    return {name for name in found if not name.endswith(OF_PAPER)} - OF_ALL_METHODS
 
 
 def test_there_are_eighteen_methods():
@@ -25,6 +26,11 @@ def test_there_are_eighteen_methods():
 @pytest.mark.parametrize(("folder", "suffix"), [("raydistill/presets", "yaml"), ("search_spaces", "yaml")])
 def test_flat_shelves_have_every_method(folder, suffix):
     assert names(folder, f"*.{suffix}") == set(METHODS)
+
+
+def test_every_method_of_a_paper_has_a_space_with_its_axes():
+    found = {path.stem.removesuffix(OF_PAPER) for path in (ROOT / "search_spaces").glob(f"*{OF_PAPER}.yaml")}
+    assert found == METHODS_OF_PAPERS
 
 
 @pytest.mark.parametrize(
