@@ -101,7 +101,8 @@ class SweepPlan:
             known |= {"method": method, "train": train}
             self._write()
         if self.settings.baseline_trials and "space" not in known:
-            space = baseline_space(baseline, self.settings.space, self.settings.base.method.name)
+            images = self.settings.images.get("train")
+            space = baseline_space(baseline, self.settings.space, self.settings.base.method.name, images)
             known["space"] = space.to_dict()
             self._write()
         return known

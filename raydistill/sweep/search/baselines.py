@@ -9,6 +9,7 @@ from typing import Any
 
 from raydistill import config as configuration
 from raydistill.config import Config, ConfigError, parse_setting
+from raydistill.sweep.search.adapt import fit_to_images
 from raydistill.sweep.search.samplers import PriorTrials, Settings
 from raydistill.sweep.search.space import Parameter, Space, default_space
 from raydistill.sweep.search.space_parser import load_space
@@ -88,7 +89,7 @@ def baselines_of(texts: tuple[str, ...], config: Config) -> list[Baseline]:
     return [] if own == config.method else [Baseline(own.name)]
 
 
-def baseline_space(baseline: Baseline, sweep: Space, method: str) -> Space:
+def baseline_space(baseline: Baseline, sweep: Space, method: str, images: int | None = None) -> Space:
     """Return what the search of a baseline tries.
 
     That is: its method's own settings, by its file in search_spaces/, and what the sweep searches of the optimiser.
@@ -98,21 +99,23 @@ def baseline_space(baseline: Baseline, sweep: Space, method: str) -> Space:
         baseline: what is searched.
         sweep: the space of the sweep.
         method: of the sweep.
+        images: training images, beyond which no queue and no number of clusters goes; None: not known.
     """
     own = sweep if baseline.method == method else load_space(default_space(baseline.method), baseline.method, {})
     fixed = {*(f"method.{name}" for name in STUDENT), *(path for path, _ in baseline.settings)}
     options = [p for p in own.parameters if p.path.startswith("method.") and p.path not in fixed]
     train = [p for p in sweep.parameters if p.path.startswith("train.")]
     train = train or [p for p in own.parameters if p.path.startswith("train.")]
-    return replace(
+    space = replace(
         sweep,
         search="bayes" if sweep.search == "bayes" else "random",
         sampler="tpe" if sweep.sampler == "nsga2" else sweep.sampler,
         also=(),
         population=None,
         run_cap=None,
-        parameters=tuple(_reachable([*options, *train])),
+        parameters=tuple(_reachable([p for p in (*options, *train) if _leaves_a_value(p, images)])),
     )
+    return space if images is None else fit_to_images(space, images, lambda _: None)
 
 
 def hints(space: Space, *configs: Config) -> PriorTrials:
@@ -127,6 +130,14 @@ def hints(space: Space, *configs: Config) -> PriorTrials:
         if space.contains(chosen) and chosen not in found:
             found.append(chosen)
     return PriorTrials(hints=found)
+
+
+def _leaves_a_value(parameter: Parameter, images: int | None) -> bool:
+    """Return whether `at_most` leaves something of a parameter."""
+    if parameter.divisor is None or images is None:
+        return True
+    least = parameter.low if parameter.low is not None else min(v for v in parameter.values if v is not None)
+    return least < images // parameter.divisor
 
 
 def _reachable(parameters: list[Parameter]) -> list[Parameter]:

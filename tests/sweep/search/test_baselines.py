@@ -147,6 +147,18 @@ def test_the_search_of_a_baseline_leaves_the_student_alone(name):
     assert all(parent in paths for parameter in space.parameters for parent in parameter.when)
 
 
+def test_queues_and_clusters_stay_below_the_images():
+    sweep = load_space(default_space("seed"), "seed", {})
+
+    def queues(images):
+        space = baseline_space(Baseline("mocov2"), sweep, "seed", images)
+        return next((list(p.values) for p in space.parameters if p.path == "method.queue_size"), None)
+
+    assert queues(600) == [128, 256, 512]
+    assert queues(100) is None
+    assert max(queues(50_000)) > 10_000
+
+
 def test_a_baseline_of_the_same_method_has_the_sweeps_own_space_without_what_it_fixes(tmp_path):
     text = "method: grid\nparameters: {method.lambda_kd: {values: [1, 2]}, method.tau_c: {values: [0.1, 0.2]}}"
     settings = settings_of(tmp_path, "dogo", "dogo:lambda_kd=0", space=text, trials=3)
