@@ -71,6 +71,7 @@ def command(
         device=where,
         on_epoch=show,
         on_teacher_epoch=partial(show, what="teacher "),
+        notify=typer.echo,
     )
     if not trained:
         typer.echo(f"{out} is trained already: epoch {last.epoch}  {_scores(last)}")

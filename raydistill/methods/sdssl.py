@@ -16,7 +16,7 @@ from raydistill.losses.regression import normalized_regression
 from raydistill.losses.sdssl import alpha_at
 from raydistill.methods.base import Batch, Method, MethodContext, StepInfo
 from raydistill.models.backbones import Backbone, with_blocks
-from raydistill.models.ema import follow, frozen_copy, rising
+from raydistill.models.ema import follow, frozen_copy
 from raydistill.models.heads import mlp_head
 from raydistill.models.vit import block_count, class_tokens
 from raydistill.options.sdssl import SDSSLConfig
@@ -93,8 +93,8 @@ class SDSSL(Method):
         return [predict(h) for predict, h in zip(self.predictors, projections, strict=True)]
 
     def after_step(self, progress: StepInfo) -> None:
-        if self.options.framework != "simclr":
-            momentum = rising(self.options.momentum, progress.step, progress.total)
+        if (ema := self.options.ema()) is not None:
+            momentum = ema.at(progress.step, progress.total)
             follow(self.teacher, self.backbone, momentum)
             follow(self.teacher_projector, self.projectors[-1], momentum)
 

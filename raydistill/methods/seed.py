@@ -97,9 +97,10 @@ class SEED(Method):
         return moco(batch.gather(self.projector(features)), keys, self.moco_queue.rows, self.options.tau_s)
 
     def after_step(self, progress: StepInfo) -> None:
-        if self.options.loss == "seed_moco":
-            follow(self.key_backbone, self.backbone, self.options.momentum)
-            follow(self.key_projector, self.projector, self.options.momentum)
+        if (ema := self.options.ema()) is not None:
+            momentum = ema.at(progress.step, progress.total)
+            follow(self.key_backbone, self.backbone, momentum)
+            follow(self.key_projector, self.projector, momentum)
         for name, rows in self._rows.items():
             getattr(self, name).push(rows)
         self._rows = {}

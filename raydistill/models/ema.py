@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import math
 from typing import TypeVar
 
 import torch
@@ -32,13 +31,3 @@ def follow(target: nn.Module, source: nn.Module, momentum: float) -> None:
     targets, sources = [[p.detach() for p in module.parameters()] for module in (target, source)]
     if targets:
         torch._foreach_lerp_(targets, sources, 1 - momentum)
-
-
-def rising(momentum: float, step: int, total: int) -> float:
-    """Return the momentum at one step: `momentum` at step 0, 1 at `total`, on a half cosine (BYOL, MoCo v3, SDSSL).
-
-    Args:
-        momentum: at the first step.
-        step, total: optimisation step, and the number of steps.
-    """
-    return 1 - (1 - momentum) * 0.5 * (1 + math.cos(math.pi * step / total))

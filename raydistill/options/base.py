@@ -6,6 +6,8 @@ from typing import Any, ClassVar, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator
 
+from raydistill.options.momentum import Momentum, MomentumWindow
+
 Stem = Literal["auto", "imagenet", "small", "stride2"]
 Output = Literal["features", "head"]
 RecipeName = Literal[
@@ -109,6 +111,10 @@ class MethodConfig(BaseConfig):
         """The classes that the method trains on; None: it trains on none."""
         return None
 
+    def ema(self) -> Momentum | None:
+        """Momentum of the network that follows the trained one; None: the method has none."""
+        return None
+
     def follows_length(self) -> bool:
         """Return whether a schedule spans all of training, so that a longer training differs from its start on."""
         return False
@@ -122,10 +128,14 @@ class MomentumConfig(MethodConfig):
     projection_dim: int = Field(256, ge=1)
     projector_layers: int = Field(3, ge=2)
     momentum: float = Field(0.99, ge=0, le=1, description="of the EMA at the first step; rises to 1 on a cosine")
+    momentum_window: MomentumWindow = None
     recipes: tuple[RecipeName, RecipeName] = Field(("byol1", "byol2"), description="of the two views")
     encoder: Literal["student", "ema"] = Field(
         "student", description="which network is scored, exported, and teaches: the trained one or its average"
     )
+
+    def ema(self) -> Momentum:
+        return Momentum("momentum", self.momentum, self.momentum_window, rises=True)
 
     def follows_length(self) -> bool:
         return True

@@ -10,6 +10,7 @@ from raydistill.options.base import MethodConfig, RecipeName
 from raydistill.options.baselines.byol import BYOLConfig
 from raydistill.options.baselines.mocov3 import MoCoV3Config
 from raydistill.options.baselines.simclr import SimCLRConfig
+from raydistill.options.momentum import Momentum, MomentumWindow
 
 
 class SDSSLConfig(MethodConfig):
@@ -36,6 +37,7 @@ class SDSSLConfig(MethodConfig):
     intermediate_dim: int = Field(2048, ge=1, description="hidden width of the intermediate blocks' projectors")
     projection_dim: int = Field(256, ge=1)
     momentum: float = Field(0.996, ge=0, le=1, description="of the EMA teacher at the first step; rises to 1")
+    momentum_window: MomentumWindow = None
     recipes: tuple[RecipeName, RecipeName] = Field(("byol1", "byol2"), description="of the two views")
     encoder: Literal["student", "ema"] = Field(
         "ema", description="which network is scored and exported; simclr has no EMA and takes the student"
@@ -46,6 +48,11 @@ class SDSSLConfig(MethodConfig):
         if "vit" not in self.backbone:
             raise ValueError(f"backbone {self.backbone!r} is no ViT; SDSSL distils the class token of ViT blocks")
         return self
+
+    def ema(self) -> Momentum | None:
+        if self.framework == "simclr":
+            return None
+        return Momentum("momentum", self.momentum, self.momentum_window, rises=True)
 
     def follows_length(self) -> bool:
         return self.framework != "simclr" or self.alpha_schedule != "constant"
@@ -58,7 +65,12 @@ class SDSSLConfig(MethodConfig):
             return SimCLRConfig(
                 head="sdssl", sdssl_dim=self.hidden_dim, tau_c=self.tau, recipe=first, second_recipe=second, **common
             )
-        momentum = {"hidden_dim": self.hidden_dim, "momentum": self.momentum, "recipes": self.recipes}
+        momentum: dict[str, Any] = {
+            "hidden_dim": self.hidden_dim,
+            "momentum": self.momentum,
+            "momentum_window": self.momentum_window,
+            "recipes": self.recipes,
+        }
         if self.framework == "byol":
             return BYOLConfig(encoder=self.encoder, **momentum, **common)
         return MoCoV3Config(tau=self.tau, encoder=self.encoder, **momentum, **common)

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 
 from raydistill.options.base import LabelSource, MethodConfig, Output, RecipeName
 from raydistill.options.baselines.simclr import SimCLRConfig
+from raydistill.options.momentum import Momentum, MomentumWindow
 
 
 class SEEDConfig(MethodConfig):
@@ -37,12 +38,19 @@ class SEEDConfig(MethodConfig):
     lambda_a: float = Field(1.0, ge=0, description="weight of the l2 term of a5")
     lambda_b: float = Field(1.0, ge=0, description="weight of the queue term of a5")
     momentum: float = Field(0.999, ge=0, le=1, description="EMA of the student's own MoCo v2 in seed_moco")
+    momentum_window: MomentumWindow = None
 
     @model_validator(mode="after")
     def _strategy_of_the_queue_losses(self) -> SEEDConfig:
         if self.strategy in ("large_small_cross", "large_small") and self.loss != "seed":
             raise ValueError(f"strategy {self.strategy} is defined for loss: seed, not for {self.loss}")
         return self
+
+    def ema(self) -> Momentum | None:
+        return Momentum("momentum", self.momentum, self.momentum_window) if self.loss == "seed_moco" else None
+
+    def follows_length(self) -> bool:
+        return self.loss == "seed_moco" and self.momentum_window is not None
 
     def baseline(self) -> MethodConfig:
         return SimCLRConfig(backbone=self.backbone, stem=self.stem, recipe=self.recipe)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -29,14 +30,17 @@ class TeacherRun:
         return key_of("teacher", self.provenance)
 
 
-def teacher_configs(config: Config) -> list[Config]:
-    """The runs that make the teachers of `config`; none if it needs none, or names where they are."""
+def teacher_configs(config: Config, fixed: Mapping[str, Any] | None = None) -> list[Config]:
+    """The runs that make the teachers of `config`; none if it needs none, or names where they are.
+
+    `fixed` are settings by dotted path that the preset of the teacher's method does not decide.
+    """
     if config.method.teacher_output() is None or config.teacher.sources:
         return []
-    return [_teacher_config(config, index) for index in range(config.teacher.count)]
+    return [_teacher_config(config, index, fixed or {}) for index in range(config.teacher.count)]
 
 
-def _teacher_config(config: Config, index: int) -> Config:
+def _teacher_config(config: Config, index: int, fixed: Mapping[str, Any]) -> Config:
     teacher = config.teacher
     preset = load_preset(teacher.method, teacher.preset)
     preset.pop("teacher", None)
@@ -48,15 +52,23 @@ def _teacher_config(config: Config, index: int) -> Config:
         "train.seed": teacher.seed + index,
         "train.precision": config.train.precision,
     }
+    known = configuration.fields(teacher.method)
+    settings |= {path: value for path, value in fixed.items() if path in known}
     values = configuration.assign(preset, settings)
     batch_size = teacher.batch_size or config.data.batch_size
     data = config.data.model_copy(update={"batch_size": batch_size, "stream_seed": 0, "fixed_views": None})
     return configuration.load(values | {"data": data.model_dump(mode="json"), "eval": config.eval.model_dump()})
 
 
-def teacher_runs(config: Config, dataset: Dataset) -> list[TeacherRun]:
-    """The runs that make the teachers of `config` on these images."""
-    return [TeacherRun(made, provenance(made, dataset)) for made in teacher_configs(config)]
+def teacher_runs(config: Config, dataset: Dataset, fixed: Mapping[str, Any] | None = None) -> list[TeacherRun]:
+    """The runs that make the teachers of `config` on these images.
+
+    Args:
+        config: of the student.
+        dataset: the images.
+        fixed: settings by dotted path that the preset of the teacher's method does not decide.
+    """
+    return [TeacherRun(made, provenance(made, dataset)) for made in teacher_configs(config, fixed)]
 
 
 def teacher_keys(config: Config, dataset: Dataset) -> tuple[str, ...]:

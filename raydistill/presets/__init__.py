@@ -8,6 +8,13 @@ from typing import Any
 from raydistill.config import ConfigError, nearest, read_yaml
 
 HERE = Path(__file__).parent
+# Settings that presets have and version 0.1 lacked, with the value at which everything is as it was.
+NEW_IN_PRESETS: dict[str, Any] = {
+    "data.kind": "photographs",
+    "eval.probe": "dogo",
+    "method.momentum_window": None,
+    "method.normalizer": "none",
+}
 
 
 def preset_names(method: str) -> list[str]:

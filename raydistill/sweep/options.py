@@ -10,7 +10,7 @@ from typing import Any, TypedDict, Unpack
 
 from raydistill import config as configuration
 from raydistill.config import ConfigError, nearest
-from raydistill.presets import load_preset
+from raydistill.presets import NEW_IN_PRESETS, load_preset
 from raydistill.records.budget import Limits
 from raydistill.records.layout import SWEEP_FILE
 from raydistill.records.locations import (
@@ -32,7 +32,6 @@ from raydistill.sweep.settings import SweepSettings, with_own_teacher
 
 DEFAULT_TRIALS = 8
 DEFAULT_SEEDS = 3
-NEW_IN_PRESETS = {"data.kind": "photographs", "eval.probe": "dogo"}
 MINIMA = {
     **dict.fromkeys(("trials", "epochs", "seeds", "baseline_trials", "packs", "threads", "max_epochs"), 1),
     **dict.fromkeys(("search_seed", "artifacts_gib", "checkpoints_gib", "max_hours", "max_worker_hours", "price"), 0),
@@ -117,9 +116,8 @@ def prepare_settings(
     configuration.options_class(method)
     name = asked["name"] if "name" in asked else next_name(home, method, resume)
     stored = _stored(home / name / SWEEP_FILE, method) if resume else {}
-    chosen = _settings_of_before(stored) | chosen
     preset = asked.get("preset", "default")
-    values = load_preset(method, preset)
+    values = configuration.assign(load_preset(method, preset), _settings_of_before(stored, method))
     base = with_own_teacher(configuration.load(configuration.assign(values, {"method.name": method} | chosen)))
     given_space = asked.get("search_space")
     if given_space is None and "space" in stored:
@@ -184,14 +182,21 @@ def _stored(path: StoragePath, method: str) -> dict[str, Any]:
     return stored if isinstance(own, dict) and own.get("name") == method else {}
 
 
-def _settings_of_before(stored: Mapping[str, Any]) -> dict[str, Any]:
-    """Return, for the settings of a sweep of version 0.1, what it did where presets now have more settings."""
-    base = stored.get("base", {})
+def _settings_of_before(stored: Mapping[str, Any], method: str) -> dict[str, Any]:
+    """Return those of NEW_IN_PRESETS that a sweep was started with, or was too old to know.
+
+    Once it was resumed, its file has these settings, with the values of before.
+
+    Args:
+        stored: the settings of the sweep.
+        method: of the sweep. Settings that it does not have are left out.
+    """
+    base, known = stored.get("base", {}), configuration.fields(method).keys()
     return {
         setting: value
         for setting, value in NEW_IN_PRESETS.items()
         for section, name in [setting.split(".")]
-        if isinstance(base.get(section), dict) and name not in base[section]
+        if setting in known and isinstance(base.get(section), dict) and base[section].get(name, value) == value
     }
 
 

@@ -13,8 +13,8 @@ from raydistill import config as configuration
 from raydistill.config import Config, ConfigError, TrainConfig
 from raydistill.data.sources import OpenedDatasets
 from raydistill.planning.resolve import TeacherRun, resolve, teacher_runs
-from raydistill.presets import load_preset, preset_names
-from raydistill.records.layout import PLAN_FILE
+from raydistill.presets import NEW_IN_PRESETS, load_preset, preset_names
+from raydistill.records.layout import JOURNAL_FILE, PLAN_FILE
 from raydistill.sweep.search.baselines import Baseline, baseline_space, baselines_of
 from raydistill.sweep.search.space import Space
 from raydistill.sweep.search.space_parser import parse_space
@@ -37,6 +37,8 @@ class SweepPlan:
         self.path = settings.directory / PLAN_FILE
         self.images = OpenedDatasets()
         values = self._read()
+        of_before = not self.path.exists() and (settings.directory / JOURNAL_FILE).exists()
+        self._fixed = NEW_IN_PRESETS if of_before else {}
         self._teachers: list[dict[str, Any]] = values.get("teachers", [])
         self._baselines: dict[str, dict[str, Any]] = values.get("baselines", {})
         if "baseline" in values:  # of version 0.1: how the sweep's only one is optimised
@@ -55,7 +57,7 @@ class SweepPlan:
         for known in self._teachers:
             if known["wanted"] == wanted:
                 return [TeacherRun(configuration.load(run["config"]), run["provenance"]) for run in known["runs"]]
-        runs = teacher_runs(config, self.images(config.data))
+        runs = teacher_runs(config, self.images(config.data), self._fixed)
         described = [{"config": configuration.dump(run.config), "provenance": run.provenance} for run in runs]
         self._teachers.append({"wanted": wanted, "runs": described})
         self._write()

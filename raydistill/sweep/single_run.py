@@ -13,6 +13,7 @@ from raydistill.evaluation.online import evaluate
 from raydistill.planning.prepare import ensure_teachers, located
 from raydistill.planning.resolve import resolve
 from raydistill.storage import StoragePath
+from raydistill.sweep.preflight.validation import say_what_stays_random
 from raydistill.sweep.run_folder import RunFolder
 from raydistill.training.messages import EpochResult
 from raydistill.training.single import train
@@ -27,6 +28,7 @@ def train_alone(
     device: torch.device,
     on_epoch: Callable[[EpochResult], None],
     on_teacher_epoch: Callable[[EpochResult], None],
+    notify: Callable[[str], None] = lambda line: None,
 ) -> EpochResult:
     """Train a configuration with all its teachers, going on with what its folder holds.
 
@@ -37,6 +39,7 @@ def train_alone(
         device: where it is trained.
         on_epoch: gets the result of each epoch.
         on_teacher_epoch: gets that of each epoch of a teacher.
+        notify: gets a line about what the settings cannot do.
 
     Returns: the result of the last epoch.
     Raises: ConfigError for settings or data that cannot be used; TrainingError.
@@ -44,6 +47,8 @@ def train_alone(
     store = open_store(artifacts)
     with data_errors():
         dataset = load_dataset(spec.data)
+        steps = spec.config.train.epochs * (len(dataset.train) // spec.data.batch_size)
+        say_what_stays_random(spec.config, steps, notify)
         spec = spec.with_config(located(spec.config, store, dataset.image_size))
         if run_folder is not None:
             spec = run_folder.with_its_keys(spec)

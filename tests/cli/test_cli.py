@@ -228,6 +228,18 @@ def test_train_runs_a_configuration_file_and_resumes_it(tmp_path):
     assert lines[0].startswith("nothing will be kept; add --out FOLDER"), "before an epoch is spent"
 
 
+def test_train_says_before_an_epoch_what_stays_random(tmp_path):
+    (tmp_path / "one.yaml").write_text(
+        "method: {name: byol, backbone: resnet10_w4, hidden_dim: 8, projection_dim: 8}\n"
+        "data: {limit: 40, batch_size: 16, image_size: 8}\ntrain: {epochs: 1}\n"
+    )
+    _, line, *epochs = commands.run("train", "one.yaml", cwd=tmp_path).stdout.splitlines()
+    assert line.startswith("method.momentum = 0.996: after 2 steps the momentum network still has 0.99 of its initial")
+    assert len(epochs) == 1
+    fitted = commands.run("train", "one.yaml", "--set", "method.momentum_window=0.1", cwd=tmp_path).stdout
+    assert "momentum" not in fitted
+
+
 def test_a_file_is_no_store_of_artifacts(tmp_path):
     from raydistill.records.locations import artifact_store
 

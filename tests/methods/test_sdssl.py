@@ -15,7 +15,7 @@ from raydistill.losses.contrastive import info_nce, masked_info_nce
 from raydistill.losses.sdssl import alpha_at
 from raydistill.methods import Batch, StepInfo
 from raydistill.models.backbones import Backbone
-from raydistill.models.ema import follow, frozen_copy, rising
+from raydistill.models.ema import follow, frozen_copy
 from raydistill.models.vit import block_count, class_tokens, sincos_positions
 
 HALFWAY = StepInfo(5, 10)
@@ -88,16 +88,6 @@ class TestMomentum:
         torch.testing.assert_close(target.weight, torch.full((3,), 1.2))
         assert not target.running_mean.any()
         assert not target.weight.requires_grad
-
-    @pytest.mark.fault(19)
-    @settings(max_examples=200, deadline=None)
-    @given(st.floats(0, 1), st.integers(1, 1000), st.floats(0, 1))
-    def test_it_rises_from_its_start_to_one(self, start, total, share):
-        step = int(share * total)
-        assert rising(start, 0, total) == pytest.approx(start)
-        assert rising(start, total, total) == pytest.approx(1)
-        assert start - 1e-12 <= rising(start, step, total) <= 1
-        assert rising(start, step, total) <= rising(start, min(total, step + 1), total) + 1e-12
 
     @pytest.mark.parametrize("name", ["byol", "mocov3", "mocov2"])
     def test_the_momentum_network_uses_its_own_batch_statistics(self, name):

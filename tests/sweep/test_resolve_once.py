@@ -10,6 +10,8 @@ import yaml
 from raydistill import config, presets
 from raydistill.artifacts.store import Store
 from raydistill.config import ConfigError, read_yaml
+from raydistill.data.sources import load_dataset
+from raydistill.planning.resolve import teacher_runs
 from raydistill.records.journal import Journal, read_records
 from raydistill.sweep.final.finalists import make_final_configs
 from raydistill.sweep.plan import SweepPlan
@@ -168,3 +170,38 @@ def test_the_journal_says_what_was_decided(tmp_path):
     journal.propose("t0001", {}, TrialSpec(config.load({"method": "simclr"})))
     journal.copy("t0001", 1, "t0000", {"train.lr": 0.1}, record.spec)
     assert read_records(journal.path)["t0001"].spec == record.spec
+
+
+# By 0.1's code and presets, of the digits with data.limit 40: with the presets `paper` and `default`.
+TEACHERS_OF_0_1 = {
+    "byol": ("9008f11482e97cbc", "57e39bf35c5e4cbe"),
+    "mocov2": ("2b97730877335b53", "7a3b0419e708b5a1"),
+    "mocov3": ("6d1445b091231389", "9dcaee5e0a3922b0"),
+}
+
+
+@pytest.mark.parametrize("method", TEACHERS_OF_0_1)
+def test_a_teacher_without_a_momentum_window_keeps_its_key(method):
+    def keys(preset, fixed=None):
+        teacher = {"method": method, "preset": preset}
+        values = {"method": "seed", "teacher": teacher, "data": {"limit": 40}, "train": {"precision": "fp32"}}
+        student = config.load(values)
+        return tuple(run.key for run in teacher_runs(student, load_dataset(student.data), fixed))
+
+    published, default = TEACHERS_OF_0_1[method]
+    assert keys("paper") == (published,)
+    assert keys("default", presets.NEW_IN_PRESETS) == (default,), "in a sweep of 0.1 that is resumed"
+    assert keys("default") != (default,), "another momentum makes another teacher"
+
+
+def test_a_resumed_sweep_of_before_keeps_its_teachers(tmp_path):
+    base = BASE | {"teacher": {"method": "byol", "backbone": "resnet10_w4", "epochs": 1}}
+    settings = settings_in(tmp_path, base)
+    (run,) = SweepPlan(settings).teacher_runs(settings.base)
+    assert run.config.method.momentum_window == 0.1
+    settings.store()
+    Journal(settings.directory / "journal.jsonl").close()
+    old = SweepPlan(settings, write=True)
+    (run,) = old.teacher_runs(settings.base)
+    assert run.config.method.momentum_window is None
+    assert SweepPlan(settings).teacher_runs(settings.base) == [run], "a second resume"

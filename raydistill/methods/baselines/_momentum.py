@@ -6,15 +6,16 @@ from torch import nn
 
 from raydistill.methods.base import Method, StepInfo
 from raydistill.models.backbones import Backbone, with_blocks
-from raydistill.models.ema import follow, rising
+from raydistill.models.ema import follow
+from raydistill.options.momentum import Momentum
 
 
 class MomentumMethod(Method):
-    """Method whose momentum rises to 1 on a cosine, and whose encoder is the trained network or its average."""
+    """Method with a momentum network, and whose encoder is the trained network or its average."""
 
     backbone: Backbone
     projector: nn.Sequential
-    momentum: float
+    momentum: Momentum
     encoder: str
 
     def average(self) -> tuple[Backbone, nn.Sequential]:
@@ -22,7 +23,7 @@ class MomentumMethod(Method):
         raise TypeError(f"{type(self).__name__} must define average")
 
     def after_step(self, progress: StepInfo) -> None:
-        momentum = rising(self.momentum, progress.step, progress.total)
+        momentum = self.momentum.at(progress.step, progress.total)
         for target, source in zip(self.average(), (self.backbone, self.projector), strict=True):
             follow(target, source, momentum)
 

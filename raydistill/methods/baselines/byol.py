@@ -24,7 +24,7 @@ class BYOL(MomentumMethod):
     def __init__(self, options: BYOLConfig, context: MethodContext) -> None:
         super().__init__()
         hidden, out = options.hidden_dim, options.projection_dim
-        self.momentum, self.encoder = options.momentum, options.encoder
+        self.momentum, self.encoder = options.ema(), options.encoder
         self.backbone = Backbone(options.backbone, stem=options.stem, image_size=context.image_size)
         self.projector = mlp_head(self.backbone.dim, hidden, out, options.projector_layers, output_batchnorm=False)
         self.predictor = mlp_head(out, hidden, out, 2, output_batchnorm=False)

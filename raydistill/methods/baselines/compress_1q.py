@@ -34,9 +34,10 @@ class CompRess(Method):
         self.teacher_queue = Queue(options.queue_size, width, bound=(3 / width) ** 0.5)
         if options.queues == 2:
             self.student_queue = Queue(options.queue_size, own_width, bound=(3 / own_width) ** 0.5)
-            if options.student_momentum is not None:
-                self.momentum_backbone = frozen_copy(self.backbone)
-                self.momentum_head = frozen_copy(self.student_head)
+        self.ema = options.ema()
+        if self.ema is not None:
+            self.momentum_backbone = frozen_copy(self.backbone)
+            self.momentum_head = frozen_copy(self.student_head)
         self.views = (View(options.recipe, 0),)
         self._rows: tuple[TeacherBatch, Tensor] | None = None
 
@@ -45,7 +46,7 @@ class CompRess(Method):
         student = batch.gather(self.student_head(self.backbone(images)))
         teacher = batch.teachers[0].entries(self.views[0], self.options.teacher)
         kept = student.detach()
-        if self._has_momentum:
+        if self.ema is not None:
             with torch.no_grad():
                 kept = batch.gather(self.momentum_head(self.momentum_backbone(images)))
         return {"loss": self.compare(student, teacher, kept)}
@@ -63,20 +64,16 @@ class CompRess(Method):
         return compress(student, teacher.raw, own.rows, self.teacher_queue.rows, self.options.tau, similar)
 
     def after_step(self, progress: StepInfo) -> None:
-        if self._has_momentum:
-            assert self.options.student_momentum is not None
-            follow(self.momentum_backbone, self.backbone, self.options.student_momentum)
-            follow(self.momentum_head, self.student_head, self.options.student_momentum)
+        if self.ema is not None:
+            momentum = self.ema.at(progress.step, progress.total)
+            follow(self.momentum_backbone, self.backbone, momentum)
+            follow(self.momentum_head, self.student_head, momentum)
         if self._rows is not None:
             teacher, student = self._rows
             self.teacher_queue.push(teacher)
             if self.options.queues == 2:
                 self.student_queue.push(student)
             self._rows = None
-
-    @property
-    def _has_momentum(self) -> bool:
-        return self.options.queues == 2 and self.options.student_momentum is not None
 
     def encoders(self) -> dict[str, nn.Module]:
         return {"student": self.backbone}

@@ -43,8 +43,9 @@ class MoCoV2(Method):
         return {"loss": moco(queries, keys, self.queue.rows, self.options.tau)}
 
     def after_step(self, progress: StepInfo) -> None:
-        follow(self.key_backbone, self.backbone, self.options.momentum)
-        follow(self.key_projector, self.projector, self.options.momentum)
+        momentum = self.options.ema().at(progress.step, progress.total)
+        follow(self.key_backbone, self.backbone, momentum)
+        follow(self.key_projector, self.projector, momentum)
         if self._keys is not None:
             self.queue.push(self._keys)
             self._keys = None

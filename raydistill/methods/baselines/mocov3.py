@@ -24,7 +24,7 @@ class MoCoV3(MomentumMethod):
     def __init__(self, options: MoCoV3Config, context: MethodContext) -> None:
         super().__init__()
         hidden, out = options.hidden_dim, options.projection_dim
-        self.momentum, self.tau, self.encoder = options.momentum, options.tau, options.encoder
+        self.momentum, self.tau, self.encoder = options.ema(), options.tau, options.encoder
         self.backbone = Backbone(options.backbone, stem=options.stem, image_size=context.image_size)
         self.projector = mlp_head(self.backbone.dim, hidden, out, options.projector_layers, output_batchnorm=True)
         self.predictor = mlp_head(out, hidden, out, 2, output_batchnorm=options.predictor_batchnorm)

@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from raydistill.options.baselines.compress_1q import CompRessConfig
+from raydistill.options.momentum import Momentum, MomentumWindow
 
 
 class CompRess2qConfig(CompRessConfig):
@@ -16,4 +17,13 @@ class CompRess2qConfig(CompRessConfig):
     queues: ClassVar[int] = 2
 
     name: Literal["compress_2q"] = "compress_2q"
+    momentum_window: MomentumWindow = None
     head: Literal["none", "linear", "mlp4"] = Field("none", description="on the student; mlp4 is SimReg's")
+
+    def ema(self) -> Momentum | None:
+        if self.student_momentum is None:
+            return None
+        return Momentum("student_momentum", self.student_momentum, self.momentum_window)
+
+    def follows_length(self) -> bool:
+        return self.student_momentum is not None and self.momentum_window is not None

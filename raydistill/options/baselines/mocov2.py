@@ -7,6 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field
 
 from raydistill.options.base import MethodConfig, RecipeName
+from raydistill.options.momentum import Momentum, MomentumWindow
 
 
 class MoCoV2Config(MethodConfig):
@@ -21,4 +22,11 @@ class MoCoV2Config(MethodConfig):
     queue_size: int = Field(512, ge=1, description="keys; 65536 in the paper, less than the images there are")
     tau: float = Field(0.2, gt=0)
     momentum: float = Field(0.999, ge=0, le=1, description="of the EMA, constant")
+    momentum_window: MomentumWindow = None
     recipe: RecipeName = "moco2"
+
+    def ema(self) -> Momentum:
+        return Momentum("momentum", self.momentum, self.momentum_window)
+
+    def follows_length(self) -> bool:
+        return self.momentum_window is not None

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from raydistill.artifacts.store import open_store
 from raydistill.config import Config, ConfigError, data_errors
+from raydistill.options.momentum import MAX_INITIAL_SHARE, SAFE_WINDOW
 from raydistill.redaction import redact
 from raydistill.sweep.preflight.checks import check_batch_sizes, check_values
 from raydistill.sweep.search.adapt import fit_to_images
@@ -22,6 +23,22 @@ def say_what_cannot_happen(plan: SweepSettings, notify: Callable[[str], None]) -
         notify(f"early_terminate.min_iter = {stop.min_iter}: trials of {plan.epochs} epochs are never stopped early")
     if (warmup := plan.base.train.warmup_epochs) >= plan.epochs:
         notify(f"train.warmup_epochs = {warmup:g}: trials of {plan.epochs} epochs never reach their learning rate")
+
+
+def say_what_stays_random(config: Config, steps: int, notify: Callable[[str], None]) -> None:
+    """Say so where a momentum network keeps more than 1 % of its initial weights until the end.
+
+    Args:
+        config: of the run.
+        steps: optimisation steps of the run.
+        notify: gets the line.
+    """
+    ema = config.method.ema()
+    if ema is not None and (share := ema.initial_share(steps)) > MAX_INITIAL_SHARE:
+        notify(
+            f"method.{ema.setting} = {ema.first(steps):g}: after {steps} steps the momentum network still has "
+            f"{share:.2g} of its initial random weights; --set method.momentum_window={SAFE_WINDOW} fits it to the run"
+        )
 
 
 def check_teacher(base: Config, paths: list[str]) -> None:
@@ -63,7 +80,7 @@ def preflight(plan: SweepSettings, notify: Callable[[str], None], *, own_space: 
                 "the digits are augmented as characters: never mirrored, crops keep 70 %; "
                 "--set data.kind=photographs takes the recipes as published"
             )
-        Stream(
+        stream = Stream(
             dataset.train,
             size=dataset.image_size,
             batch_size=plan.base.data.batch_size,
@@ -72,6 +89,7 @@ def preflight(plan: SweepSettings, notify: Callable[[str], None], *, own_space: 
             world=plan.most_workers or plan.workers,
         )
         plan = replace(plan, space=fit_to_images(plan.space, len(dataset.train), notify))
+        say_what_stays_random(plan.base, plan.epochs * stream.steps_per_epoch, notify)
         check_batch_sizes(plan.space, 1 if plan.most_workers else plan.workers, len(dataset.train))
         splits = {name: len(getattr(dataset, name)) for name in ("train", "val", "test")}
         base = located(plan.base, store, dataset.image_size)
