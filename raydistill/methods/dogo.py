@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from raydistill.data.augment import View
 from raydistill.losses.similarity import cross_view_logits, mean_distribution, row_kl
+from raydistill.losses.weights import weight_at
 from raydistill.methods._peer import Embedding, Peer
 from raydistill.methods.base import Batch, Method, MethodContext, StepInfo
 from raydistill.methods.baselines.simclr import SimCLR
@@ -54,9 +55,9 @@ class DoGo(Method):
             peer = self._peer(i)
             terms[f"ssl_{i + 1}"] = peer.objective(*pair)
             terms[f"kd_{i + 1}"] = self._distillation(i, pairs)
-        weights = [
-            self.options.lambda_simsiam if self._peer(i).predicts else self.options.lambda_kd for i in range(len(pairs))
-        ]
+        options = self.options
+        largest = [options.lambda_simsiam if self._peer(i).predicts else options.lambda_kd for i in range(len(pairs))]
+        weights = [weight_at(progress.step, progress.total, weight, options.lambda_schedule) for weight in largest]
         total = sum(terms[f"ssl_{i + 1}"] + weight * terms[f"kd_{i + 1}"] for i, weight in enumerate(weights))
         return {"loss": torch.as_tensor(total), **terms}
 

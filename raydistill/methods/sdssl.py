@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from raydistill.data.augment import View
 from raydistill.losses.contrastive import info_nce, masked_info_nce, nt_xent
 from raydistill.losses.regression import normalized_regression
-from raydistill.losses.sdssl import alpha_at
+from raydistill.losses.weights import weight_at
 from raydistill.methods.base import Batch, Method, MethodContext, StepInfo
 from raydistill.models.backbones import Backbone, with_blocks
 from raydistill.models.ema import follow, frozen_copy
@@ -47,7 +47,7 @@ class SDSSL(Method):
 
     def loss(self, batch: Batch, progress: StepInfo) -> dict[str, Tensor]:
         options = self.options
-        alpha = alpha_at(progress.step, progress.total, options.alpha, options.alpha_schedule, options.alpha_step)
+        alpha = weight_at(progress.step, progress.total, options.alpha, options.alpha_schedule, options.alpha_step)
         a, b = (self._projections(batch.views[view]) for view in self.views)
         if options.framework == "simclr":
             return self.combine_simclr([batch.gather(h) for h in a], [batch.gather(h) for h in b], alpha)

@@ -27,6 +27,10 @@ class DoGoConfig(MethodConfig):
     )
     lambda_kd: float = Field(100.0, ge=0, description="weight of the KL term of SimCLR peers")
     lambda_simsiam: float = Field(1.0, ge=0, description="weight of the KL term of SimSiam peers")
+    lambda_schedule: Literal["constant", "linear", "cosine"] = Field(
+        "constant",
+        description="of both weights: constant as published; linear and cosine rise from 0 at the first step",
+    )
     tau_kd: float = Field(0.1, gt=0, description="temperature of the similarity matrices")
     tau_c: float = Field(0.5, gt=0, description="contrastive temperature of SimCLR peers")
     kd_reduction: Literal["element_mean", "batchmean"] = Field(
@@ -83,6 +87,9 @@ class DoGoConfig(MethodConfig):
             projection_dim=self.simsiam_dim,
             predictor_dim=self.predictor_dim,
         )
+
+    def follows_length(self) -> bool:
+        return self.lambda_schedule != "constant"
 
     def baseline(self) -> MethodConfig:
         """The student (first peer) trained alone."""

@@ -10,7 +10,7 @@ from helpers.rows import make
 from raydistill.losses.contrastive import info_nce, masked_info_nce, nt_xent
 from raydistill.losses.queues import compress, seed_loss
 from raydistill.losses.regression import normalized_regression
-from raydistill.losses.sdssl import alpha_at
+from raydistill.losses.weights import weight_at
 from raydistill.methods import StepInfo
 from raydistill.models.queue import Queue
 
@@ -123,7 +123,7 @@ class TestSDSSL:
     def test_alpha_at_every_step(self):
         _, expected, options = golden("sdssl_alpha")
         total = options["epochs"] * options["steps_per_epoch"]
-        alphas = [alpha_at(step, total, options["alpha_max"], "cosine") for step in range(total)]
+        alphas = [weight_at(step, total, options["alpha_max"], "cosine") for step in range(total)]
         assert alphas == pytest.approx(expected["alpha"], **EXACT)
 
 

@@ -1,8 +1,10 @@
 """What DoGo alone must do."""
 
+import math
+
 import pytest
 import torch
-from helpers.rows import batch_for, make
+from helpers.rows import batch_for, make, options
 
 from raydistill import config
 from raydistill.data.augment import View
@@ -39,6 +41,27 @@ class TestDoGo:
         t = method.loss(batch_for(method), PROGRESS)
         expected = t["ssl_1"] + 7 * t["kd_1"] + t["ssl_2"] + 3 * t["kd_2"]
         torch.testing.assert_close(t["loss"], expected)
+
+    @pytest.mark.parametrize("step", [0, 3, 10, 39])
+    @pytest.mark.parametrize(
+        ("schedule", "share"),
+        [
+            ("constant", lambda done: 1),
+            ("linear", lambda done: done),
+            ("cosine", lambda done: math.sin(math.pi * done / 2) ** 2),
+        ],
+    )
+    def test_both_lambdas_follow_the_schedule(self, schedule, share, step):
+        chosen = {"lambda_schedule": schedule, "lambda_kd": 7.0, "lambda_simsiam": 3.0}
+        method = make("dogo", objectives=["simclr", "simsiam"], **chosen)
+        t = method.loss(batch_for(method), StepInfo(step, 40))
+        weight = share(step / 40)
+        expected = t["ssl_1"] + 7 * weight * t["kd_1"] + t["ssl_2"] + 3 * weight * t["kd_2"]
+        torch.testing.assert_close(t["loss"], expected)
+
+    def test_a_rising_lambda_makes_a_longer_run_another_one(self):
+        assert not options("dogo").follows_length()
+        assert all(options("dogo", lambda_schedule=rising).follows_length() for rising in ("linear", "cosine"))
 
     def test_each_peer_draws_its_own_views_unless_shared(self):
         assert make("dogo").views == tuple(View("simclr", draw) for draw in range(4))
@@ -98,11 +121,11 @@ class TestDoGo:
         assert terms["kd_2"].item() == pytest.approx(0, abs=1e-9)
 
     def test_wrong_options_are_explained(self):
-        for options, said in [
+        for wrong, said in [
             ({"objectives": ["simclr"] * 3}, "one for all peers or one per peer"),
             ({"objectives": ["simclr", "simsiam"], "share_views": True}, "share_views"),
             ({"backbones": ["resnet10_w4"]}, "at least 2"),
             ({"tau_kd": 0}, "greater than 0"),
         ]:
             with pytest.raises(config.ConfigError, match=said):
-                make("dogo", **options)
+                make("dogo", **wrong)

@@ -12,7 +12,7 @@ from torch import nn
 from raydistill import methods
 from raydistill.config import ConfigError
 from raydistill.losses.contrastive import info_nce, masked_info_nce
-from raydistill.losses.sdssl import alpha_at
+from raydistill.losses.weights import weight_at
 from raydistill.methods import Batch, StepInfo
 from raydistill.models.backbones import Backbone
 from raydistill.models.ema import follow, frozen_copy
@@ -112,13 +112,13 @@ class TestAlpha:
         st.sampled_from(["cosine", "linear", "constant", "step"]),
     )
     def test_bounds_and_known_points(self, alpha, total, step, schedule):
-        assert 0 <= alpha_at(min(step, total), total, alpha, schedule) <= alpha + 1e-12
-        assert alpha_at(0, total, alpha, "cosine") == alpha_at(0, total, alpha, "linear") == 0
-        assert alpha_at(total, 2 * total, alpha, "cosine") == pytest.approx(alpha / 2)
-        assert alpha_at(0, total, alpha, "constant") == alpha
+        assert 0 <= weight_at(min(step, total), total, alpha, schedule) <= alpha + 1e-12
+        assert weight_at(0, total, alpha, "cosine") == weight_at(0, total, alpha, "linear") == 0
+        assert weight_at(total, 2 * total, alpha, "cosine") == pytest.approx(alpha / 2)
+        assert weight_at(0, total, alpha, "constant") == alpha
 
     def test_a_step_jumps_at_its_share(self):
-        assert [alpha_at(step, 10, 0.8, "step", 0.3) for step in (0, 2, 3, 9)] == [0, 0, 0.8, 0.8]
+        assert [weight_at(step, 10, 0.8, "step", 0.3) for step in (0, 2, 3, 9)] == [0, 0, 0.8, 0.8]
 
 
 class TestSDSSL:
