@@ -86,10 +86,12 @@ def compress(
 
 
 @full_precision
-def binary_contrastive(student: Tensor, teacher: Tensor, queue: Tensor, tau: float, images: int) -> Tensor:
+def binary_contrastive(
+    student: Tensor, teacher: Tensor, queue: Tensor, tau: float, images: int, log_z: Tensor | float = 0.0
+) -> Tensor:
     """Tell the teacher's embedding of the own image from those of others: -log h⁺ - Σ_k log(1 - h_k).
 
-    h(s, d) = e^{s·d/tau} / (e^{s·d/tau} + K/M) with K negatives of M images, which is CRD's critic; the K
+    h(s, d) = e^{s·d/tau}/Z / (e^{s·d/tau}/Z + K/M) with K negatives of M images, which is CRD's critic; the K
     negatives stand for K times their expectation.
 
     Args:
@@ -97,14 +99,37 @@ def binary_contrastive(student: Tensor, teacher: Tensor, queue: Tensor, tau: flo
         queue: (K, D) unit vectors, the negatives.
         tau: temperature, > 0.
         images: M, the number of training images.
+        log_z: log Z, as `log_normalizer` estimates it (released code); 0: Z = 1, as printed. With Z = 1 nearly all
+            negatives have an h close to 1, and the loss of constants is below that of embeddings that spread out.
 
-    Returns: scalar >= 0, mean over N. Source: CRD eq. 18 and 19; SEED, table 4 (binary contrastive).
+    Returns: scalar >= 0, mean over N. Source: CRD eq. 18 and 19; HobbitLong/RepDistiller, crd/memory.py and
+    crd/criterion.py; SEED, table 4 (binary contrastive).
     """
     student, teacher = F.normalize(student, dim=1), F.normalize(teacher.detach(), dim=1)
-    prior = math.log(len(queue) / max(images, 1))
+    prior = math.log(len(queue) / max(images, 1)) + log_z
     positive = (student * teacher).sum(1) / tau - prior
     negative = student @ queue.T / tau - prior
     return -(F.logsigmoid(positive) + F.logsigmoid(-negative).sum(1)).mean()
+
+
+@torch.no_grad()
+@full_precision
+def log_normalizer(student: Tensor, teacher: Tensor, queue: Tensor, tau: float, images: int) -> Tensor:
+    """Estimate log Z of CRD's critic: Z is M times the mean of e^{s·d/tau} over the own and the K other embeddings.
+
+    So h of a random negative is about 1/(1 + K).
+
+    Args:
+        student, teacher: (N, D), normalised here.
+        queue: (K, D) unit vectors, the negatives.
+        tau: temperature, > 0.
+        images: M, the number of training images.
+
+    Returns: scalar, without gradient. Source: HobbitLong/RepDistiller, crd/memory.py.
+    """
+    student, teacher = F.normalize(student, dim=1), F.normalize(teacher, dim=1)
+    logits = torch.cat([(student * teacher).sum(1, keepdim=True), student @ queue.T], 1) / tau
+    return logits.flatten().logsumexp(0) + math.log(max(images, 1) / logits.numel())
 
 
 @full_precision

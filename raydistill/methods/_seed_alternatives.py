@@ -8,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raydistill.losses.queues import binary_contrastive, centroid_cross_entropy, seed_loss, squared_distance
+from raydistill.losses.queues import centroid_cross_entropy, seed_loss, squared_distance
 from raydistill.losses.regression import cross_entropy
+from raydistill.methods._critic import Critic
 from raydistill.methods.base import Batch, MethodContext
 from raydistill.models.queue import Queue, TeacherBatch
 from raydistill.options.seed import SEEDConfig
@@ -45,16 +46,17 @@ class L2(Alternative):
 class BinaryContrastive(Alternative):
     """CRD's binary form, the queue's entries as negatives."""
 
-    def __init__(self, images: int, tau: float) -> None:
+    def __init__(self, critic: Critic) -> None:
         super().__init__()
-        self.images, self.tau = images, tau
+        self.critic = critic
 
     def forward(
         self, features: Tensor, projector: Callable[[Tensor], Tensor], teacher: TeacherBatch, queue: Queue, batch: Batch
     ) -> dict[str, Tensor]:
-        student = batch.gather(projector(features))
-        rows = queue.rows
-        return {"loss": binary_contrastive(student, teacher.raw, rows, self.tau, self.images)}
+        return {"loss": self.critic(batch.gather(projector(features)), teacher.raw, queue.rows)}
+
+    def after_step(self) -> None:
+        self.critic.after_step()
 
 
 class A5(Alternative):
@@ -148,7 +150,7 @@ def make_alternative(options: SEEDConfig, context: MethodContext, dim: int, widt
     if options.loss == "a5":
         return A5(options)
     if options.loss == "binary_contrastive":
-        return BinaryContrastive(context.images, options.tau_s)
+        return BinaryContrastive(Critic(context.images, options.tau_s, options.normalizer))
     if options.loss == "kmeans":
         return KMeans(dim, context.class_counts)
     if options.loss == "online_clustering":

@@ -37,6 +37,11 @@ class SEEDConfig(MethodConfig):
     clusters: int = Field(256, ge=2, description="of kmeans (4096 and 16384 in the paper) and online_clustering")
     lambda_a: float = Field(1.0, ge=0, description="weight of the l2 term of a5")
     lambda_b: float = Field(1.0, ge=0, description="weight of the queue term of a5")
+    normalizer: Literal["first_batch", "none"] = Field(
+        "none",
+        description="of binary_contrastive, Z of the critic: first_batch estimates it as CRD's code does; "
+        "none: 1, as printed, where constant embeddings have the lower loss",
+    )
     momentum: float = Field(0.999, ge=0, le=1, description="EMA of the student's own MoCo v2 in seed_moco")
     momentum_window: MomentumWindow = None
 

@@ -79,6 +79,21 @@ def binary_contrastive(student, teacher, queue, tau, images):
     return total / len(student)
 
 
+def crd_released(student, teacher, queue, tau, images):
+    """As CRD's code has it (crd/memory.py, crd/criterion.py) at the first batch: the loss, and Z."""
+    scores = np.exp([[s @ d / tau for d in [t, *queue]] for s, t in zip(unit(student), unit(teacher), strict=True)])
+    z = scores.mean() * images
+    return crd_given_z(scores, z, images), z
+
+
+def crd_given_z(scores, z, images):
+    """The code's loss of e^{s/tau}, the positive in the first column, under a known Z."""
+    p, noise = scores / z, (scores.shape[1] - 1) / images
+    log_d1 = np.log(p[:, 0] / (p[:, 0] + noise))
+    log_d0 = np.log(noise / (p[:, 1:] + noise))
+    return -(log_d1.sum() + log_d0.sum()) / len(scores)
+
+
 def normalized_regression(prediction, target):
     """Term by term: the squared distance of the two unit vectors of each row, then the mean over rows."""
     total = 0.0

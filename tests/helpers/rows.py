@@ -20,7 +20,7 @@ ROWS = {
     "seed": {"backbone": "resnet10_w4", "hidden_dim": 8, "queue_size": 16, "clusters": 4},
     "compress_1q": {"backbone": "resnet10_w4", "queue_size": 16},
     "compress_2q": {"backbone": "resnet10_w4", "queue_size": 16},
-    "crd": {"backbone": "resnet10_w4", "embedding_dim": 8, "negatives": 16},
+    "crd": {"backbone": "resnet10_w4", "embedding_dim": 8, "negatives": 16, "normalizer": "first_batch"},
     "simreg": {"backbone": "resnet10_w4"},
     "regress": {"backbone": "resnet10_w4"},
     "regress_bn": {"backbone": "resnet10_w4"},

@@ -13,6 +13,7 @@ from raydistill.losses.queues import (
     binary_contrastive,
     centroid_cross_entropy,
     compress,
+    log_normalizer,
     moco,
     seed_loss,
     squared_distance,
@@ -53,6 +54,17 @@ class TestReferences:
         expected = references.binary_contrastive(student.numpy(), teacher.numpy(), queue.numpy(), 0.3, images)
         got = binary_contrastive(student, teacher, queue, 0.3, images)
         assert got.item() == pytest.approx(expected, rel=1e-10)
+
+    @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
+    def test_binary_contrastive_with_the_normalizer_of_the_released_code(self, dtype, tolerance):
+        student, teacher, queue = rows(7, (5, 4), (5, 4), (7, 4))
+        queue, images = F.normalize(queue, dim=1), 100
+        expected, z = references.crd_released(student.numpy(), teacher.numpy(), queue.numpy(), 0.3, images)
+        given = [each.to(dtype) for each in (student, teacher, queue)]
+        log_z = log_normalizer(*given, 0.3, images)
+        assert log_z.exp().item() == pytest.approx(z, rel=tolerance)
+        got = binary_contrastive(*given, 0.3, images, log_z)
+        assert got.item() == pytest.approx(expected, rel=tolerance)
 
     def test_squared_distance_and_centroids(self):
         student, teacher, centroids = rows(4, (5, 4), (5, 4), (3, 4))
@@ -135,6 +147,52 @@ class TestInvariants:
         teacher, queue = rows(seed, (4, 5), (6, 5))
         queue = F.normalize(queue, dim=1)
         assert compress(3 * teacher, teacher, queue, queue, 0.1).item() == pytest.approx(0, abs=1e-12)
+
+
+class TestCollapse:
+    """Embeddings of a trained student, uniform on the sphere, against the best constants of student and teacher."""
+
+    @pytest.fixture(scope="class")
+    def uniform(self):
+        own, others = rows(11, (64, 128), (16384, 128), dtype=torch.float32)
+        return F.normalize(own, dim=1), F.normalize(others, dim=1)
+
+    def losses(self, uniform, k, images, tau, normalized):
+        (own, others), (start,) = uniform, rows(12, (64, 128), dtype=torch.float32)
+        queue = others[:k]
+        log_z = log_normalizer(start, own, queue, tau, images) if normalized else 0.0
+        spread = binary_contrastive(own, own, queue, tau, images, log_z).item()
+        constants = []
+        for angle in torch.linspace(0, torch.pi, 200):
+            student, teacher = torch.tensor([[1.0, 0.0]]), torch.stack([angle.cos(), angle.sin()])[None]
+            constants.append(binary_contrastive(student, teacher, teacher.expand(k, 2), tau, images, log_z).item())
+        return spread, min(constants)
+
+    @pytest.mark.parametrize(("k", "images"), [(128, 1150), (512, 1150), (1024, 40_000), (16384, 1_281_167)])
+    @pytest.mark.parametrize("tau", [0.05, 0.07, 0.1, 0.2])
+    def test_a_student_that_spreads_out_beats_constants_under_the_normalizer(self, uniform, k, images, tau):
+        spread, constant = self.losses(uniform, k, images, tau, True)
+        assert spread < constant
+        # No logit x is better for all: min of softplus(-x) + K softplus(x), at e^x = 1/K.
+        assert constant == pytest.approx(np.log(1 + k) + k * np.log1p(1 / k), rel=0.01)
+
+    @pytest.mark.parametrize(("k", "images"), [(512, 1150), (1024, 40_000), (16384, 1_281_167)])
+    def test_as_printed_constants_win(self, uniform, k, images):
+        spread, constant = self.losses(uniform, k, images, 0.07, False)
+        assert constant < 15 < 600 < spread
+
+    @settings(max_examples=100, deadline=None)
+    @given(st.integers(0, 10**6), st.integers(2, 8), st.integers(3, 9), st.integers(10, 10**6))
+    def test_the_number_of_images_cancels(self, seed, n, k, images):
+        """Z is proportional to M, and h compares e^s/Z with K/M."""
+        student, teacher, queue = rows(seed, (n, 8), (n, 8), (k, 8))
+        queue = F.normalize(queue, dim=1)
+        known = [log_normalizer(student, teacher, queue, 0.2, each) for each in (images, 10)]
+        found = [
+            binary_contrastive(student, teacher, queue, 0.2, each, log_z).item()
+            for each, log_z in zip((images, 10), known, strict=True)
+        ]
+        assert found[0] == pytest.approx(found[1], rel=1e-9)
 
 
 @pytest.mark.fault(17)

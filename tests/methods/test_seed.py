@@ -3,6 +3,7 @@
 import copy
 import math
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -121,6 +122,23 @@ def test_every_alternative_is_its_printed_loss(loss):
         "a5": lambda: 2 * near + 3 * references.seed(student, teacher, queue, 0.2, 0.1, False),
     }[loss]()
     assert method.loss(batch, PROGRESS)["loss"].item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.fault(18)
+def test_the_normalizer_of_the_binary_contrastive_loss_is_that_of_crds_code():
+    method = make("seed", loss="binary_contrastive", normalizer="first_batch")
+    normalizers = []
+    for seed in range(2):
+        batch = batch_for(method, seed=seed)
+        student = references.unit(numbers(method.projector(method.backbone(batch.views[method.large]))))
+        teacher = references.unit(numbers(batch.teachers[0](method.large, "head")))
+        queue = numbers(method.queue.rows)
+        own = (student * teacher).sum(1, keepdims=True)
+        scores = np.exp(np.concatenate([own, student @ queue.T], 1) / 0.2)
+        normalizers.append(scores.mean() * 64)
+        found = method.loss(batch, PROGRESS)["loss"].item()
+        assert found == pytest.approx(references.crd_given_z(scores, normalizers[0], 64), rel=1e-5)
+        method.after_step(PROGRESS)
 
 
 def nearest_centroid(student, teacher, centroids):

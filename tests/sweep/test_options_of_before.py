@@ -9,13 +9,18 @@ from raydistill.records.layout import SWEEP_FILE
 from raydistill.sweep.options import prepare_settings
 
 TINY = {"data.limit": 40, "data.batch_size": 16, "data.image_size": 8, "method.backbone": "resnet10_w4"}
-CHANGED = {"byol": {"momentum_window": (0.1, None)}, "compress_2q": {"momentum_window": (0.1, None)}}
+CHANGED = {
+    "byol": {"momentum_window": (0.1, None)},
+    "compress_2q": {"momentum_window": (0.1, None)},
+    "crd": {"normalizer": ("first_batch", "none")},
+}
 
 
 def prepare(folder, method, lines=None, **options):
     space = folder / "space.yaml"
     space.write_text(yaml.safe_dump({"method": "random", "parameters": {"train.lr": {"values": [0.1, 0.2]}}}))
-    few = {"method.queue_size": 16, "teacher.backbone": "resnet10_w4"} if method == "compress_2q" else {}
+    queue = {"compress_2q": "queue_size", "crd": "negatives"}.get(method)
+    few = {f"method.{queue}": 16, "teacher.backbone": "resnet10_w4"} if queue else {}
     options = {"search_space": space, "storage": folder / "runs", "name": "old", "set": TINY | few} | options
     return prepare_settings(method, notify=[].append if lines is None else lines.append, **options)
 
@@ -75,4 +80,4 @@ def test_what_is_new_in_presets_is_in_a_preset():
     methods = ("simclr", *CHANGED)
     sections = [load_preset(method, name) for method in methods for name in preset_names(method)]
     given = {f"{section}.{key}" for values in sections for section in values for key in values[section]}
-    assert {setting for setting in NEW_IN_PRESETS if setting != "method.normalizer"} <= given
+    assert set(NEW_IN_PRESETS) <= given

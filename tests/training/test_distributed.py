@@ -72,6 +72,7 @@ def train(rank, world, port, root):
         gradients = [p.grad.numpy().copy() for p in learner.parameters if p.grad is not None]
         (second,) = pack.run_epoch()
         weights = [p.detach().numpy().copy() for p in learner.parameters]
+        weights += [b.numpy().copy() for n, b in learner.method.named_buffers() if n.endswith("log_z")]
         losses = [report.metrics["loss"] for report in (first, second)]
         results[name] = (losses, gradients, weights)
     if world > 1:

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from raydistill.data.augment import View
-from raydistill.losses.queues import binary_contrastive
+from raydistill.methods._critic import Critic
 from raydistill.methods.base import Batch, Method, MethodContext, StepInfo
 from raydistill.models.backbones import Backbone
 from raydistill.models.queue import Queue, check_length
@@ -26,12 +26,14 @@ class CRD(Method):
     def __init__(self, options: CRDConfig, context: MethodContext) -> None:
         super().__init__()
         check_length("method.negatives", options.negatives, context.images)
-        self.options, self.images = options, context.images
+        self.options = options
         self.backbone = Backbone(options.backbone, stem=options.stem, image_size=context.image_size)
         self.student_map = nn.Linear(self.backbone.dim, options.embedding_dim)
         self.teacher_map = nn.Linear(context.teacher_width(options.teacher), options.embedding_dim)
         self.teacher_queue = Queue(options.negatives, options.embedding_dim)
         self.student_queue = Queue(options.negatives, options.embedding_dim)
+        self.student_critic = Critic(context.images, options.tau, options.normalizer)
+        self.teacher_critic = Critic(context.images, options.tau, options.normalizer)
         self.views = (View(options.recipe, 0),)
         self._rows: tuple[Tensor, Tensor] | None = None
 
@@ -40,10 +42,9 @@ class CRD(Method):
         student = batch.gather(self.student_map(self.backbone(batch.views[view])))
         teacher = batch.gather(self.teacher_map(batch.teachers[0](view, self.options.teacher)))
         self._rows = tuple(F.normalize(rows.detach().float(), dim=1) for rows in (student, teacher))  # type: ignore[assignment]
-        tau = self.options.tau
         terms = {
-            "student": binary_contrastive(student, teacher, self.teacher_queue.rows, tau, self.images),
-            "teacher": binary_contrastive(teacher, student, self.student_queue.rows, tau, self.images),
+            "student": self.student_critic(student, teacher, self.teacher_queue.rows),
+            "teacher": self.teacher_critic(teacher, student, self.student_queue.rows),
         }
         return {"loss": terms["student"] + terms["teacher"], **terms}
 
@@ -52,6 +53,8 @@ class CRD(Method):
             self.student_queue.push(self._rows[0])
             self.teacher_queue.push(self._rows[1])
             self._rows = None
+        self.student_critic.after_step()
+        self.teacher_critic.after_step()
 
     def encoders(self) -> dict[str, nn.Module]:
         return {"student": self.backbone}

@@ -21,6 +21,11 @@ class CRDConfig(MethodConfig):
     embedding_dim: int = Field(128, ge=1, description="both networks are mapped here by a trained linear layer")
     negatives: int = Field(512, ge=1, description="queue of the teacher's embeddings; 16384 in the paper")
     tau: float = Field(0.07, gt=0)
+    normalizer: Literal["first_batch", "none"] = Field(
+        "none",
+        description="Z of the critic: first_batch estimates it as CRD's code does; none: 1, as printed, where "
+        "constant embeddings have the lower loss",
+    )
     recipe: RecipeName = "moco2"
 
     def baseline(self) -> MethodConfig:
