@@ -9,7 +9,13 @@ from raydistill.options import METHODS, find
 ROOT = Path(__file__).parents[1]
 METHODS_OF_PAPERS = {"dogo", "sdssl", "seed", "simreg", "sssd"}
 OF_PAPER = "-paper"  # ends the name of a second search space
-OF_ALL_METHODS = {"base", "conformance", "momentum", "presets", "README"}  # files of a shelf that belong to no single method
+OF_ALL_METHODS = {
+    "base",
+    "conformance",
+    "momentum",
+    "presets",
+    "README",
+}  # files of a shelf that belong to no single method
 
 
 def names(folder, pattern):

@@ -14,7 +14,8 @@ TINY = {"data.limit": 600, "method.backbone": "resnet10_w4", "method.hidden_dim"
 
 
 def prepared(folder, method="seed", notes=None, **options):
-    others = {"set": TINY, "storage": folder, "artifacts": folder / "artifacts", "name": "s"} | options
+    others = {"set": TINY, "storage": folder, "artifacts": folder / "artifacts", "name": "s"}
+    others |= {"baseline_search": False} | options  # the space of a baseline is another one
     return prepare_settings(method, notify=(notes if notes is not None else []).append, **others)
 
 
