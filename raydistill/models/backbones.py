@@ -16,6 +16,7 @@ from raydistill.models import vit
 NARROW = re.compile(r"resnet(10|18|34)_w(\d+)")
 NARROW_LAYERS = {"10": (1, 1, 1, 1), "18": (2, 2, 2, 2), "34": (3, 4, 6, 3)}
 SMALL_IMAGE = 96
+STEM_WIDTH = 64  # channels of a ResNet's stem, whatever its stages have
 
 
 class Backbone(nn.Module):
@@ -28,7 +29,8 @@ class Backbone(nn.Module):
         stem: `imagenet` keeps the network's own first layers; `small` is a 3x3 convolution of stride 1 and
             no pooling (DoGo's for 32 and 64 px), `stride2` the same with stride 2. `auto` is `small` up to
             96 px and `imagenet` above; narrow ResNets, made for two cores, have `small` up to 16 px and
-            `stride2` above.
+            `stride2` above. `narrow` is `auto` with a stem as wide as the first stage where that is narrower
+            than 64 channels (rounded up to an even number): `resnet10_w16` then begins with 16 channels, not 64.
         image_size: pixels.
         pretrained: with the weights that timm or torchvision publishes; narrow networks have none.
 
@@ -38,11 +40,12 @@ class Backbone(nn.Module):
     def __init__(self, name: str, *, stem: str = "auto", image_size: int = 32, pretrained: bool = False) -> None:
         super().__init__()
         self.name, self.image_size = name, image_size
-        self.stem = _auto_stem(name, image_size) if stem == "auto" else stem
+        self.stem = _resolve_stem(stem, name, image_size)
         with _named(name, image_size):
-            self.net = _build(name, image_size, pretrained)
-            if self.stem != "imagenet":
-                _small_stem(self.net, name, stride=1 if self.stem == "small" else 2, required=stem != "auto")
+            self.net = _build(name, image_size, pretrained, narrow_stem=self.stem == "narrow")
+            stride = {"small": 1, "stride2": 2, "imagenet": None, "narrow": _narrow_stride(image_size)}[self.stem]
+            if stride is not None:
+                _small_stem(self.net, name, stride=stride, required=stem not in ("auto", "narrow"))
             self.dim = _output_dim(self.net, image_size)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -55,10 +58,32 @@ def with_blocks(student: Backbone) -> dict[str, nn.Module]:
     return {"student": student, **{f"block_{i + 1}": vit.BlockEncoder(student.net, i, student.dim) for i in cut}}
 
 
-def _auto_stem(name: str, image_size: int) -> str:
-    if NARROW.fullmatch(name):
-        return "small" if image_size <= 16 else "stride2"
-    return "small" if image_size <= SMALL_IMAGE else "imagenet"
+def narrow_resnet(name: str, *, narrow_stem: bool) -> dict[str, Any]:
+    """Arguments of timm's ResNet for a narrow one; its own stem is replaced later, but for the width."""
+    depth, width = NARROW.fullmatch(name).groups()  # type: ignore[union-attr]
+    arguments: dict[str, Any] = {
+        "layers": list(NARROW_LAYERS[depth]),
+        "channels": [int(width) * factor for factor in (1, 2, 4, 8)],
+    }
+    if narrow_stem:  # timm has a stem of another width only where it is deep, and then twice stem_width
+        arguments |= {"stem_type": "deep", "stem_width": (int(width) + 1) // 2}
+    return arguments
+
+
+def _resolve_stem(stem: str, name: str, image_size: int) -> str:
+    """The stem that `auto` and `narrow` stand for; `narrow` itself where it differs from `auto`."""
+    if stem not in ("auto", "narrow"):
+        return stem
+    match = NARROW.fullmatch(name)
+    if match is None:
+        return "small" if image_size <= SMALL_IMAGE else "imagenet"
+    if stem == "narrow" and int(match[2]) < STEM_WIDTH:
+        return "narrow"
+    return "small" if _narrow_stride(image_size) == 1 else "stride2"
+
+
+def _narrow_stride(image_size: int) -> int:
+    return 1 if image_size <= 16 else 2
 
 
 @contextmanager
@@ -76,15 +101,19 @@ def _named(name: str, image_size: int) -> Iterator[None]:
         raise ValueError(f"backbone {name!r} cannot be built for images of {image_size} px ({cause})") from error
 
 
-def _build(name: str, image_size: int, pretrained: bool) -> nn.Module:
+def _build(name: str, image_size: int, pretrained: bool, *, narrow_stem: bool) -> nn.Module:
+    """The network with its own stem, but for the width of a narrow one.
+
+    Args:
+        name, image_size, pretrained: as for `Backbone`.
+        narrow_stem: whether the stem of a narrow ResNet is as wide as its first stage.
+    """
     import timm
 
-    if match := NARROW.fullmatch(name):
+    if NARROW.fullmatch(name):
         from timm.models.resnet import BasicBlock, ResNet
 
-        width = int(match[2])
-        channels = tuple(width * factor for factor in (1, 2, 4, 8))
-        return ResNet(BasicBlock, NARROW_LAYERS[match[1]], channels=channels, num_classes=0)
+        return ResNet(BasicBlock, **narrow_resnet(name, narrow_stem=narrow_stem), num_classes=0)
     if vit.NAME.fullmatch(name):
         return vit.build_vit(name, image_size)
     library, _, short = name.rpartition(":")

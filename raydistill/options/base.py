@@ -8,7 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 
 from raydistill.options.momentum import Momentum, MomentumWindow
 
-Stem = Literal["auto", "imagenet", "small", "stride2"]
+Stem = Literal["auto", "narrow", "imagenet", "small", "stride2"]
 Output = Literal["features", "head"]
 RecipeName = Literal[
     "moco1",
@@ -73,7 +73,11 @@ class MethodConfig(BaseConfig):
     implementation: ClassVar[str]
 
     name: str
-    stem: Stem = Field("auto", description="first layers of the backbone; auto picks by image size")
+    stem: Stem = Field(
+        "auto",
+        description="first layers of the backbone; auto picks by image size; narrow: as auto, and of `resnet10_w16` "
+        "and its like as wide as the first stage",
+    )
 
     def baseline(self) -> MethodConfig:
         """The same student trained without distillation, under the same settings."""

@@ -53,7 +53,7 @@ def _teacher_config(config: Config, index: int, fixed: Mapping[str, Any]) -> Con
         "train.precision": config.train.precision,
     }
     known = configuration.fields(teacher.method)
-    settings |= {path: value for path, value in fixed.items() if path in known}
+    settings = {path: value for path, value in fixed.items() if path in known} | settings
     values = configuration.assign(preset, settings)
     batch_size = teacher.batch_size or config.data.batch_size
     data = config.data.model_copy(update={"batch_size": batch_size, "stream_seed": 0, "fixed_views": None})

@@ -12,6 +12,8 @@ HERE = Path(__file__).parent
 NEW_IN_PRESETS: dict[str, Any] = {
     "data.kind": "photographs",
     "eval.probe": "dogo",
+    "method.stem": "auto",
+    "teacher.stem": "auto",
     "method.momentum_window": None,
     "method.normalizer": "none",
 }

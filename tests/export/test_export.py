@@ -28,6 +28,7 @@ NETWORKS = {
     "narrow": TINY,
     "stride2": {**TINY, "stem": "stride2"},
     "imagenet": {**TINY, "stem": "imagenet"},
+    "narrow-stem": {**TINY, "stem": "narrow"},
     "resnet18": {**CNN, "backbone": "resnet18"},
     "mobilenet": {**CNN, "backbone": "mobilenetv3_small_050"},
     "torchvision": {**CNN, "backbone": "torchvision:mobilenet_v3_small"},

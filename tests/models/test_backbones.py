@@ -1,9 +1,18 @@
 """Backbones by name: timm, torchvision and the narrow ResNets."""
 
 import pytest
+import timm
 import torch
+import torchvision
+from timm.models.resnet import BasicBlock
+from torch import nn
 
 from raydistill.models.backbones import Backbone
+from raydistill.models.teacher import FrozenTeacher, load_teacher, save_teacher
+
+
+def parameters(module):
+    return sum(parameter.numel() for parameter in module.parameters())
 
 
 class TestBackbones:
@@ -70,3 +79,75 @@ class TestBackbones:
             Backbone("resnet81", image_size=32)
         with pytest.raises(ValueError, match=r"stem=imagenet"):
             Backbone("mobilenetv3_small_050", stem="small", image_size=32)
+
+
+class TestNarrowStem:
+    @pytest.mark.parametrize(
+        ("name", "stem", "dim"), [("resnet10_w16", 16, 128), ("resnet18_w8", 8, 64), ("resnet34_w5", 6, 40)]
+    )
+    @pytest.mark.parametrize("size", [12, 32, 64, 224])
+    def test_is_as_wide_as_the_first_stage_and_strides_as_auto(self, name, stem, dim, size):
+        narrow, auto = (Backbone(name, stem=chosen, image_size=size).eval() for chosen in ("narrow", "auto"))
+        images = torch.randn(1, 3, size, size)
+        assert narrow.net.conv1(images).shape == (1, stem, *auto.net.conv1(images).shape[-2:])
+        assert narrow(images).shape == auto(images).shape == (1, dim)
+        assert narrow.net.layer1(narrow.net.conv1(images)).shape == auto.net.layer1(auto.net.conv1(images)).shape
+
+    def test_drops_only_what_64_channels_cost(self):
+        """Weights of the stem and of the first convolution, and the shortcut's projection."""
+        narrow, auto = (Backbone("resnet10_w16", stem=stem, image_size=32) for stem in ("narrow", "auto"))
+        width, wide = 16, 64
+        stem = (wide - width) * (3 * 9 + 2)
+        first = (wide - width) * width * 9
+        projection = wide * width + 2 * width
+        assert parameters(auto) - parameters(narrow) == stem + first + projection
+
+    @pytest.mark.parametrize("name", ["resnet10_w64", "resnet10_w80", "resnet18", "vit_w32_p4_d2", "mobilenet_v2"])
+    def test_changes_nothing_where_the_first_stage_is_not_narrower(self, name):
+        built = []
+        for stem in ("narrow", "auto"):
+            torch.manual_seed(0)
+            built.append(Backbone("torchvision:" + name if "mobile" in name else name, stem=stem, image_size=32))
+        narrow, auto = built
+        assert narrow.stem == auto.stem
+        assert all(torch.equal(a, b) for a, b in zip(narrow.parameters(), auto.parameters(), strict=True))
+
+    def test_starts_as_the_stem_of_64_channels_does(self):
+        weight = Backbone("resnet10_w32", stem="narrow", image_size=32).net.conv1.weight
+        assert weight.std().item() == pytest.approx((2 / (32 * 9)) ** 0.5, rel=0.15), "Kaiming, by the outputs"
+
+    def test_a_teacher_with_one_is_read_again(self, tmp_path):
+        pixels = ((0.0,) * 3, (1.0,) * 3)
+        teacher = FrozenTeacher(Backbone("resnet10_w4", stem="narrow", image_size=32), None, pixels, pixels)
+        save_teacher(teacher, tmp_path / "teacher.safetensors", provenance={})
+        images = torch.randn(2, 3, 32, 32)
+        again = load_teacher(tmp_path / "teacher.safetensors", pixels)
+        assert torch.equal(again(images, "features"), teacher(images, "features"))
+
+
+def narrow_of_version_0_1():
+    channels = (16, 32, 64, 128)
+    return with_stem(timm.models.resnet.ResNet(BasicBlock, (1, 1, 1, 1), channels=channels, num_classes=0), stride=2)
+
+
+def with_stem(net, stride):
+    net.conv1 = nn.Conv2d(3, 64, 3, stride=stride, padding=1, bias=False)
+    nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
+    return net
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "build"),
+    [
+        ("resnet10_w16", 32, narrow_of_version_0_1),
+        ("resnet18", 32, lambda: with_stem(timm.create_model("resnet18", num_classes=0), stride=1)),
+        ("torchvision:resnet18", 224, torchvision.models.resnet18),
+        ("mobilenetv3_small_050", 32, lambda: timm.create_model("mobilenetv3_small_050", num_classes=0)),
+    ],
+)
+def test_initial_weights_are_those_of_version_0_1(name, size, build):
+    torch.manual_seed(0)
+    expected = build().state_dict()
+    torch.manual_seed(0)
+    for key, value in Backbone(name, image_size=size).net.state_dict().items():
+        assert torch.equal(value, expected[key]), key

@@ -14,6 +14,7 @@ from raydistill.data.sources import load_dataset
 from raydistill.planning.resolve import teacher_runs
 from raydistill.records.journal import Journal, read_records
 from raydistill.sweep.final.finalists import make_final_configs
+from raydistill.sweep.options import prepare_settings
 from raydistill.sweep.plan import SweepPlan
 from raydistill.sweep.preflight.teachers import missing_teachers
 from raydistill.sweep.search.baselines import Baseline
@@ -205,3 +206,21 @@ def test_a_resumed_sweep_of_before_keeps_its_teachers(tmp_path):
     (run,) = old.teacher_runs(settings.base)
     assert run.config.method.momentum_window is None
     assert SweepPlan(settings).teacher_runs(settings.base) == [run], "a second resume"
+STEM = {"data.limit": 60, "data.image_size": 8, "data.batch_size": 16, "method.backbones": ["resnet10_w2"] * 2}
+
+
+@pytest.mark.parametrize("stem", ["auto", "narrow"])
+def test_a_sweep_resumes_with_the_stem_it_had_when_its_preset_gets_another(tmp_path, preset_folder, stem):
+    path = preset_folder / "dogo.yaml"
+    values = read_yaml(path)
+    values["default"]["method"] = {"stem": stem}
+    path.write_text(yaml.safe_dump(values))
+    options = {"storage": tmp_path / "runs", "name": "once", "epochs": 1, "set": STEM}
+    started = prepare_settings("dogo", **options)
+    assert started.base.method.stem == stem
+    started.store()
+    values["default"]["method"] = {"stem": "narrow"}
+    path.write_text(yaml.safe_dump(values))
+    resumed = prepare_settings("dogo", resume=True, **options)
+    resumed.check_unchanged()
+    assert resumed.base.method.stem == stem

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from raydistill.config import ConfigError
 from raydistill.export.formats import copy_portable, preprocess
 from raydistill.export.run import ResolvedRun
-from raydistill.models.backbones import NARROW, NARROW_LAYERS, Backbone
+from raydistill.models.backbones import NARROW, Backbone, narrow_resnet
 from raydistill.models.vit import BlockEncoder
 
 WEIGHTS = "model.safetensors"
@@ -85,9 +85,9 @@ def _spell(encoder: nn.Module, found: ResolvedRun) -> Spelled:
         )
     net: Any = encoder.net
     small = encoder.stem != "imagenet" and hasattr(net, "maxpool")
-    if narrow := NARROW.fullmatch(encoder.name):
-        channels = [int(narrow[2]) * factor for factor in (1, 2, 4, 8)]
-        architecture, arguments = "resnet18", {"layers": list(NARROW_LAYERS[narrow[1]]), "channels": channels}
+    if NARROW.fullmatch(encoder.name):
+        architecture = "resnet18"
+        arguments = narrow_resnet(encoder.name, narrow_stem=encoder.stem == "narrow")
     else:
         architecture, arguments = _vit(net) if hasattr(net, "blocks") else _timm(net)
     return Spelled(architecture, arguments, net.conv1.stride[0] if small else None, net.state_dict())
