@@ -104,6 +104,7 @@ class TeacherConfig(BaseConfig):
     )
     backbone: str = Field("resnet18_w32", description="of a teacher trained here, or of a released file")
     stem: Stem = Field("auto", description="as for the student")
+    zero_init_residual: bool | None = Field(None, description="of a teacher trained here; as for the student")
     method: Literal["simclr", "simsiam", "byol", "mocov2", "mocov3"] = Field(
         "simclr", description="the baseline that trains it"
     )

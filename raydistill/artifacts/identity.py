@@ -13,6 +13,27 @@ from raydistill.data.sources import Dataset
 
 SAMPLES = 16
 NOT_PART = ("source", "root", "download", "cache_gib", "batch_size", "stream_seed", "fixed_views", "kind")
+# Settings that version 0.1 did not have, with the value that does what it did.
+ADDED: dict[str, dict[str, Any]] = {
+    "data": {"kind": "photographs"},
+    "eval": {"probe": "dogo"},
+    "method": {
+        "zero_init_residual": None,
+        "recipe": None,
+        "momentum_window": None,
+        "lambda_schedule": "constant",
+        "normalizer": "none",
+    },
+    "teacher": {"zero_init_residual": None},
+}
+
+
+def without_added(settings: dict[str, Any]) -> dict[str, Any]:
+    """Plain settings without those that came after version 0.1 and change nothing, so that keys stay as they were."""
+    return {
+        section: {k: v for k, v in values.items() if k not in ADDED.get(section, {}) or v != ADDED[section][k]}
+        for section, values in settings.items()
+    }
 
 
 def images_identity(dataset: Dataset, data: DataConfig) -> dict[str, Any]:

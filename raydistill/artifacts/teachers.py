@@ -9,7 +9,7 @@ import torch
 
 from raydistill import config as configuration
 from raydistill import methods
-from raydistill.artifacts.identity import images_identity
+from raydistill.artifacts.identity import images_identity, without_added
 from raydistill.artifacts.sources import PREFIX as PREFIX
 from raydistill.artifacts.store import ArtifactError, Store
 from raydistill.config import Config
@@ -19,17 +19,14 @@ from raydistill.models.backbones import Backbone
 from raydistill.models.teacher import FrozenTeacher, load_teacher, save_teacher
 
 FILE = "teacher.safetensors"
-# Options that version 0.1 lacked. They are part of a teacher where they are set, so that keys of before stay.
-NEW_OPTIONS = ("momentum_window",)
 
 
 def provenance(recipe: Config, dataset: Dataset) -> dict[str, Any]:
     """Return everything that tells one trained teacher from another."""
-    settings = configuration.dump(recipe)
+    settings = without_added(configuration.dump(recipe))
     data = images_identity(dataset, recipe.data) | {"batch_size": recipe.data.batch_size}
     kind = {} if dataset.kind == "photographs" else {"kind": dataset.kind}  # so that keys of before 0.2 stay
-    method = {k: v for k, v in settings["method"].items() if k not in NEW_OPTIONS or v is not None}
-    return {"method": method, "train": settings["train"], "images": data, **kind}
+    return {"method": settings["method"], "train": settings["train"], "images": data, **kind}
 
 
 def publish(store: Store, made: dict[str, Any], config: Config, state: dict[str, Any]) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,10 +13,16 @@ import torch
 from torch import Tensor, nn
 
 from raydistill.models import vit
+from raydistill.models.residual import init_residual
+from raydistill.models.stems import is_mobile, shrink_stem
+from raydistill.models.wide_resnets import WIDE, WRN, build_wide, build_wrn
 
 NARROW = re.compile(r"resnet(10|18|34)_w(\d+)")
+OWN = ("resnet10_w16", "resnet18_w32", "wrn10_2", "wrn16_2", "wrn28_2", "resnet50x2", "resnet50x4", "resnet50x5")
+OTHER_WRN = re.compile(r"(?:wide_?resnet|wrn)[-_]?(\d+)[-_x](\d+)")
 NARROW_LAYERS = {"10": (1, 1, 1, 1), "18": (2, 2, 2, 2), "34": (3, 4, 6, 3)}
 SMALL_IMAGE = 96
+SMALL_MOBILE, OWN_STRIDE = 64, 32  # pixels up to which the own stride of a MobileNet leaves maps of 2x2 or less
 STEM_WIDTH = 64  # channels of a ResNet's stem, whatever its stages have
 
 
@@ -24,11 +31,12 @@ class Backbone(nn.Module):
 
     Args:
         name: `resnet10_w16` (a ResNet-10 whose stages have 16, 32, 64 and 128 channels; also 18 and 34,
-            and any width), `vit_w64_d4` (see `vit.build_vit`), `torchvision:NAME`, `timm:NAME`, or a plain
-            name, looked up in timm first.
+            and any width), `vit_w64_d4` (see `vit.build_vit`), `wrn28_2`, `resnet50x4` (see `wide_resnets`),
+            `torchvision:NAME`, `timm:NAME`, or a plain name, looked up in timm first.
         stem: `imagenet` keeps the network's own first layers; `small` is a 3x3 convolution of stride 1 and
-            no pooling (DoGo's for 32 and 64 px), `stride2` the same with stride 2. `auto` is `small` up to
-            96 px and `imagenet` above; narrow ResNets, made for two cores, have `small` up to 16 px and
+            no pooling (DoGo's for 32 and 64 px), `stride2` the same with stride 2. MobileNets and EfficientNets
+            have them, too: see `stems.shrink_stem`. `auto` is, for ResNets alone, `small` up to 96 px and
+            `imagenet` above; narrow ResNets, made for two cores, have `small` up to 16 px and
             `stride2` above. `narrow` is `auto` with a stem as wide as the first stage where that is narrower
             than 64 channels (rounded up to an even number): `resnet10_w16` then begins with 16 channels, not 64.
         image_size: pixels.
@@ -40,16 +48,40 @@ class Backbone(nn.Module):
     def __init__(self, name: str, *, stem: str = "auto", image_size: int = 32, pretrained: bool = False) -> None:
         super().__init__()
         self.name, self.image_size = name, image_size
-        self.stem = _resolve_stem(stem, name, image_size)
+        self.stem = resolve_stem(stem, name, image_size)
         with _named(name, image_size):
             self.net = _build(name, image_size, pretrained, narrow_stem=self.stem == "narrow")
-            stride = {"small": 1, "stride2": 2, "imagenet": None, "narrow": _narrow_stride(image_size)}[self.stem]
-            if stride is not None:
-                _small_stem(self.net, name, stride=stride, required=stem not in ("auto", "narrow"))
+            explicit = stem not in ("auto", "narrow")
+            if self.stem != "imagenet" and not shrink_stem(self.net, stride=self._stem_stride(), explicit=explicit):
+                if explicit:
+                    raise ValueError(f"backbone {name!r} has no stem to shrink; use method.stem=imagenet")
+                self.stem = "imagenet"
             self.dim = _output_dim(self.net, image_size)
 
     def forward(self, images: Tensor) -> Tensor:
         return self.net(images)
+
+    def init_residual(self, *, zero: bool) -> None:
+        """See `residual.init_residual`. Raises: ValueError for a network without residual blocks of that kind."""
+        if not init_residual(self.net, zero=zero):
+            raise ValueError(
+                f"backbone {self.name!r} has no residual blocks that end with batch norm; "
+                "leave method.zero_init_residual at none"
+            )
+
+    @property
+    def advice(self) -> str:
+        """A line on this network at this size of images; empty for most."""
+        if self.stem != "imagenet" or self.image_size > SMALL_MOBILE or not is_mobile(self.net):
+            return ""
+        own, small = (math.ceil(self.image_size / stride) for stride in (OWN_STRIDE, 8))
+        return (
+            f"{self.name} reduces {self.image_size} px to maps of {own}x{own}; "
+            f"--set method.stem=small keeps {small}x{small}"
+        )
+
+    def _stem_stride(self) -> int:
+        return {"small": 1, "stride2": 2}.get(self.stem) or _narrow_stride(self.image_size)
 
 
 def with_blocks(student: Backbone) -> dict[str, nn.Module]:
@@ -59,7 +91,7 @@ def with_blocks(student: Backbone) -> dict[str, nn.Module]:
 
 
 def narrow_resnet(name: str, *, narrow_stem: bool) -> dict[str, Any]:
-    """Arguments of timm's ResNet for a narrow one; its own stem is replaced later, but for the width."""
+    """Arguments of timm's ResNet for a narrow one; of its stem only the width remains."""
     depth, width = NARROW.fullmatch(name).groups()  # type: ignore[union-attr]
     arguments: dict[str, Any] = {
         "layers": list(NARROW_LAYERS[depth]),
@@ -70,8 +102,12 @@ def narrow_resnet(name: str, *, narrow_stem: bool) -> dict[str, Any]:
     return arguments
 
 
-def _resolve_stem(stem: str, name: str, image_size: int) -> str:
-    """The stem that `auto` and `narrow` stand for; `narrow` itself where it differs from `auto`."""
+def resolve_stem(stem: str, name: str, image_size: int) -> str:
+    """The stem that `auto` and `narrow` stand for; `narrow` itself where it differs from `auto`.
+
+    Args:
+        stem, name, image_size: as for `Backbone`.
+    """
     if stem not in ("auto", "narrow"):
         return stem
     match = NARROW.fullmatch(name)
@@ -116,6 +152,10 @@ def _build(name: str, image_size: int, pretrained: bool, *, narrow_stem: bool) -
         return ResNet(BasicBlock, **narrow_resnet(name, narrow_stem=narrow_stem), num_classes=0)
     if vit.NAME.fullmatch(name):
         return vit.build_vit(name, image_size)
+    if WRN.fullmatch(name):
+        return build_wrn(name)
+    if WIDE.fullmatch(name):
+        return build_wide(name)
     library, _, short = name.rpartition(":")
     if library in ("", "timm") and timm.is_model(short):
         return _timm(short, image_size, pretrained)
@@ -154,20 +194,10 @@ def _torchvision(name: str, image_size: int, pretrained: bool) -> nn.Module:
 
 
 def _unknown(name: str, known: list[str]) -> ValueError:
-    close = difflib.get_close_matches(name, {*known, "resnet10_w16", "resnet18_w32"}, n=3, cutoff=0.5)
+    close = difflib.get_close_matches(name, {*known, *OWN}, n=3, cutoff=0.5)
+    if (wide := OTHER_WRN.fullmatch(name)) and (own := f"wrn{wide[1]}_{wide[2]}") not in close:
+        close = [own, *close]
     return ValueError(f"backbone {name!r} is unknown to timm and torchvision; near: {', '.join(close) or 'none'}")
-
-
-def _small_stem(net: Any, name: str, *, stride: int, required: bool) -> None:
-    """Replace a ResNet's 7x7 (or deep) stem and max-pool; other families have no such stem."""
-    if not all(hasattr(net, part) for part in ("conv1", "bn1", "maxpool")):
-        if required:
-            raise ValueError(f"backbone {name!r} has no ResNet stem; use method.stem=imagenet")
-        return
-    first = net.bn1.num_features
-    net.conv1 = nn.Conv2d(3, first, 3, stride=stride, padding=1, bias=False)
-    nn.init.kaiming_normal_(net.conv1.weight, mode="fan_out", nonlinearity="relu")
-    net.maxpool = nn.Identity()
 
 
 def _output_dim(net: nn.Module, image_size: int) -> int:

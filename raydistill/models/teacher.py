@@ -13,9 +13,10 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from raydistill.errors import RaydistillError
-from raydistill.models.backbones import Backbone
+from raydistill.models.backbones import Backbone, resolve_stem
 
 FORMAT = "raydistill-teacher-1"
+VERSION = 2  # files of raydistill 0.1 have none
 Layer = list[Any]
 Normalization = tuple[tuple[float, ...], tuple[float, ...]]
 
@@ -88,6 +89,7 @@ def save_teacher(teacher: FrozenTeacher, path: Path, *, provenance: dict[str, An
     backbone = teacher.backbone
     description = {
         "format": FORMAT,
+        "version": VERSION,
         "backbone": backbone.name,
         "stem": backbone.stem,
         "image_size": backbone.image_size,
@@ -131,7 +133,10 @@ def _checksum(state: dict[str, Tensor]) -> str:
 
 def _build(description: dict[str, Any], shown: Normalization) -> FrozenTeacher:
     mean, std = description["normalization"]
-    backbone = Backbone(description["backbone"], stem=description["stem"], image_size=description["image_size"])
+    name, stem, image_size = (description[key] for key in ("backbone", "stem", "image_size"))
+    if "version" not in description and stem == resolve_stem("auto", name, image_size):
+        stem = "auto"  # raydistill 0.1 wrote the stem of a ResNet also for networks that auto leaves as they are
+    backbone = Backbone(name, stem=stem, image_size=image_size)
     head = assemble_head(description["head"]) if description["head"] is not None else None
     return FrozenTeacher(backbone, head, (tuple(mean), tuple(std)), shown)
 

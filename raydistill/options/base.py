@@ -78,6 +78,11 @@ class MethodConfig(BaseConfig):
         description="first layers of the backbone; auto picks by image size; narrow: as auto, and of `resnet10_w16` "
         "and its like as wide as the first stage",
     )
+    zero_init_residual: bool | None = Field(
+        None,
+        description="residual blocks start as the identity, their last norm at 0; none: as the library has it, "
+        "true of timm's ResNets and of the narrow ones, false of torchvision's",
+    )
 
     def baseline(self) -> MethodConfig:
         """The same student trained without distillation, under the same settings."""

@@ -14,6 +14,7 @@ from torch import nn
 from raydistill import config as configuration
 from raydistill import methods
 from raydistill.artifacts import encoders, teachers
+from raydistill.artifacts.identity import without_added
 from raydistill.artifacts.labels import class_counts
 from raydistill.artifacts.sources import PROVENANCE
 from raydistill.artifacts.store import ArtifactError, Store
@@ -126,7 +127,7 @@ def _exported(store: Store, folder: Path) -> Path:
         raise ConfigError(f"teacher.sources: the encoder in {folder} is no plain backbone, and cannot teach")
     config = configuration.read(folder / "config.yaml")
     digest = hashlib.sha256((folder / encoders.WEIGHTS).read_bytes()).hexdigest()
-    made = {"run": configuration.dump(config), "export": digest}
+    made = {"run": without_added(configuration.dump(config)), "export": digest}
     own = normalization("", encoder.image_size)
 
     def make(place: Path) -> None:
@@ -148,7 +149,7 @@ def _run(store: Store, folder: Path) -> Path:
     if state is None:
         raise ConfigError(f"teacher.sources: {trial} holds no checkpoint")
     newest = max(trial.glob("epoch-*.safetensors"))
-    made = {"run": configuration.dump(config), "sha256": hashlib.sha256(newest.read_bytes()).hexdigest()}
+    made = {"run": without_added(configuration.dump(config)), "sha256": hashlib.sha256(newest.read_bytes()).hexdigest()}
     return teachers.publish(store, made, config, state)
 
 

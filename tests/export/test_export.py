@@ -31,12 +31,13 @@ NETWORKS = {
     "narrow-stem": {**TINY, "stem": "narrow"},
     "resnet18": {**CNN, "backbone": "resnet18"},
     "mobilenet": {**CNN, "backbone": "mobilenetv3_small_050"},
+    "mobilenet-small": {**CNN, "backbone": "mobilenetv3_small_050", "stem": "small"},
     "torchvision": {**CNN, "backbone": "torchvision:mobilenet_v3_small"},
     "vit": {"name": "sdssl", "backbone": "vit_w32_p4_d3", "intermediate_dim": 8, **HEADS},
     "sssd": {"name": "sssd", "backbone": "resnet10_w4", "clusters": 4},
     "peers": {"name": "dogo", "backbones": ["resnet10_w4", "resnet10_w8"], **HEADS},
 }
-SIZES = {"resnet18": 32, "mobilenet": 32, "torchvision": 32}
+SIZES = {"resnet18": 32, "mobilenet": 32, "mobilenet-small": 16, "torchvision": 32}
 STUDENTS = [(name, "student") for name in NETWORKS]
 OTHERS = [("vit", "block_1"), ("sssd", "exit_1"), ("peers", "peer_2")]
 CASES = [
@@ -116,10 +117,11 @@ def test_timm_alone_builds_what_it_has_words_for(runs, tmp_path):
     """And says so, instead of loading half of it, where it has none."""
     import timm
 
-    for name, plain in (("imagenet", True), ("vit", True), ("mobilenet", True), ("narrow", False)):
+    plain_ones, others = ("imagenet", "vit", "mobilenet"), ("mobilenet-small", "narrow")
+    for name in plain_ones + others:
         written(runs[name], "timm", tmp_path / name)
         code = (tmp_path / name / "README.md").read_text()
-        assert ("local-dir:" in code, "from load import load" in code) == (plain, not plain)
+        assert ("local-dir:" in code, "from load import load" in code) == (name in plain_ones, name in others)
     with pytest.raises(RuntimeError, match=r"conv1\.weight"):
         timm.create_model(f"local-dir:{tmp_path / 'narrow'}", pretrained=True)
     seen = timm.data.resolve_model_data_config(timm.create_model(f"local-dir:{tmp_path / 'vit'}"))

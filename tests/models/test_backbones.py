@@ -78,7 +78,7 @@ class TestBackbones:
         with pytest.raises(ValueError, match="resnet18"):
             Backbone("resnet81", image_size=32)
         with pytest.raises(ValueError, match=r"stem=imagenet"):
-            Backbone("mobilenetv3_small_050", stem="small", image_size=32)
+            Backbone("convnext_atto", stem="small", image_size=32)
 
 
 class TestNarrowStem:

@@ -206,6 +206,8 @@ def test_a_resumed_sweep_of_before_keeps_its_teachers(tmp_path):
     (run,) = old.teacher_runs(settings.base)
     assert run.config.method.momentum_window is None
     assert SweepPlan(settings).teacher_runs(settings.base) == [run], "a second resume"
+
+
 STEM = {"data.limit": 60, "data.image_size": 8, "data.batch_size": 16, "method.backbones": ["resnet10_w2"] * 2}
 
 

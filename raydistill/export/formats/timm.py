@@ -16,7 +16,9 @@ from raydistill.config import ConfigError
 from raydistill.export.formats import copy_portable, preprocess
 from raydistill.export.run import ResolvedRun
 from raydistill.models.backbones import NARROW, Backbone, narrow_resnet
+from raydistill.models.stems import is_mobile
 from raydistill.models.vit import BlockEncoder
+from raydistill.models.wide_resnets import WIDE, wide_resnet50
 
 WEIGHTS = "model.safetensors"
 NEEDS = "timm"
@@ -24,12 +26,16 @@ KEPT = ("first_conv", "classifier", "fixed_input_size")
 
 
 class Spelled(NamedTuple):
-    """A network in timm's words. `stem_stride`: of a 3x3 stem without pooling, which timm has no word for."""
+    """A network in timm's words, and the stem that timm has no word for.
+
+    A ResNet's convolution has the stride `stem_stride`; without pooling if its kernel is one of 3x3.
+    """
 
     architecture: str
     arguments: dict[str, Any]
     stem_stride: int | None
     state: dict[str, Tensor]
+    stem_kernel: int = 3
 
 
 def write(encoder: nn.Module, found: ResolvedRun, folder: Path) -> None:
@@ -52,6 +58,8 @@ def write(encoder: nn.Module, found: ResolvedRun, folder: Path) -> None:
         "num_features": net.num_features,
         "model_args": spelled.arguments,
         "stem_stride": spelled.stem_stride,
+        "stem_kernel": spelled.stem_kernel,
+        "strides": _other_strides(encoder, net),
         "pretrained_cfg": known | _seen(json.loads((folder / "preprocessing.json").read_text())),
     }
     (folder / "config.json").write_text(json.dumps(config, indent=1))
@@ -84,13 +92,30 @@ def _spell(encoder: nn.Module, found: ResolvedRun) -> Spelled:
             "use safetensors, onnx, torch-export or mlflow"
         )
     net: Any = encoder.net
-    small = encoder.stem != "imagenet" and hasattr(net, "maxpool")
+    own_stem = encoder.stem != "imagenet" and hasattr(net, "maxpool")
     if NARROW.fullmatch(encoder.name):
         architecture = "resnet18"
         arguments = narrow_resnet(encoder.name, narrow_stem=encoder.stem == "narrow")
+    elif WIDE.fullmatch(encoder.name):
+        architecture, arguments, own_stem = "resnet50", wide_resnet50(encoder.name), True
     else:
         architecture, arguments = _vit(net) if hasattr(net, "blocks") else _timm(net)
-    return Spelled(architecture, arguments, net.conv1.stride[0] if small else None, net.state_dict())
+    if own_stem:
+        return Spelled(architecture, arguments, net.conv1.stride[0], net.state_dict(), net.conv1.kernel_size[0])
+    return Spelled(architecture, arguments, None, net.state_dict())
+
+
+def _other_strides(encoder: nn.Module, plain: nn.Module) -> dict[str, int]:
+    """The strides, by convolution, in which a MobileNet with a small stem differs from timm's."""
+    if not isinstance(encoder, Backbone) or not is_mobile(encoder.net):
+        return {}
+    known = {name: module.stride for name, module in plain.named_modules() if isinstance(module, nn.Conv2d)}
+    changed = {
+        name: module.stride
+        for name, module in encoder.net.named_modules()
+        if isinstance(module, nn.Conv2d) and module.stride != known[name]
+    }
+    return {name: int(stride[0]) for name, stride in changed.items()}
 
 
 def _timm(net: Any) -> tuple[str, dict[str, Any]]:
@@ -112,15 +137,16 @@ def _vit(net: Any) -> tuple[str, dict[str, Any]]:
     }
 
 
-def _stem_stride(folder: Path) -> int | None:
-    stride: int | None = json.loads((folder / "config.json").read_text())["stem_stride"]
-    return stride
+def _needs_load(folder: Path) -> bool:
+    """Return whether `load.py` changes what timm builds."""
+    config = json.loads((folder / "config.json").read_text())
+    return bool(config["stem_stride"] or config["strides"])
 
 
 def embed(folder: Path, images: list[np.ndarray]) -> Tensor:
     import timm
 
-    if _stem_stride(folder):
+    if _needs_load(folder):
         encoder = runpy.run_path(str(folder / "load.py"))["load"]()
     else:
         encoder = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
@@ -130,7 +156,7 @@ def embed(folder: Path, images: list[np.ndarray]) -> Tensor:
 
 
 def usage(folder: Path) -> str:
-    if _stem_stride(folder):
+    if _needs_load(folder):
         made = "from load import load\nfrom preprocess import preprocess\n\nencoder = load()"
     else:
         made = (

@@ -18,8 +18,12 @@ def load() -> nn.Module:
     net = timm.create_model(
         config["architecture"], pretrained_cfg=config["pretrained_cfg"], num_classes=0, **config["model_args"]
     )
-    if config["stem_stride"]:  # a ResNet that begins with a 3x3 convolution and has no max-pool
-        net.conv1 = nn.Conv2d(3, net.bn1.num_features, 3, stride=config["stem_stride"], padding=1, bias=False)
-        net.maxpool = nn.Identity()
+    if stride := config["stem_stride"]:  # a ResNet whose first convolution timm cannot spell
+        kernel = config["stem_kernel"]
+        net.conv1 = nn.Conv2d(3, net.bn1.num_features, kernel, stride=stride, padding=kernel // 2, bias=False)
+        if kernel == 3:
+            net.maxpool = nn.Identity()
+    for name, stride in config["strides"].items():
+        net.get_submodule(name).stride = (stride, stride)
     net.load_state_dict(load_file(FOLDER / "model.safetensors"))
     return net.eval()

@@ -95,13 +95,15 @@ def preflight(plan: SweepSettings, notify: Callable[[str], None], *, own_space: 
         base = located(plan.base, store, dataset.image_size)
         called = dict(zip(base.teacher.sources, plan.base.teacher.sources, strict=True))
         plan = replace(plan, base=base, images=splits, image_size=dataset.image_size, teachers=called)
+        advice: list[str] = []
         for config in required_teachers(plan):
             given = promised(config, dataset, store)
-            methods.build(config.method, given, seed=0)
+            advice += methods.advice(methods.build(config.method, given, seed=0))
 
         def build(config: Config) -> None:
             counts = promised_counts(config, dataset)
-            methods.build(config.method, replace(given, class_counts=counts), seed=0)
+            built = methods.build(config.method, replace(given, class_counts=counts), seed=0)
+            advice.extend(methods.advice(built))
 
         check_values(plan, build)
         decided = SweepPlan(plan)
@@ -113,6 +115,8 @@ def preflight(plan: SweepSettings, notify: Callable[[str], None], *, own_space: 
                 raise ConfigError(f"baseline {baseline.name}: {error}") from None
             if plan.baseline_trials and not decided.baseline_space(baseline).parameters:
                 notify(f"baseline {baseline.name}: there is nothing to search, so it is only trained")
+        for line in dict.fromkeys(advice):
+            notify(line)
     return replace(plan, space=_scored(plan, notify, labelled=dataset.train.labels is not None, own_space=own_space))
 
 

@@ -45,10 +45,10 @@ class Baseline:
         """
         if self.method == winner.method.name:
             method = winner.method
-        elif (own := winner.method.baseline()).name == self.method:
-            method = own
         else:
-            method = configuration.options_class(self.method).model_validate(dict(preset) | {"name": self.method})
+            method = winner.method.baseline()
+            if method.name != self.method:
+                method = configuration.options_class(self.method).model_validate(dict(preset) | {"name": self.method})
             method = method.with_student_of(winner.method)
         values = configuration.dump(winner.model_copy(update={"method": method}))
         try:

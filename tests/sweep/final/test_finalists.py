@@ -76,6 +76,15 @@ def test_what_is_kept_back_is_what_the_final_runs_at_most(tmp_path, text, fronts
     assert settings.finalists == len(final_configs) * seeds - (fronts if own else 0)
 
 
+def test_baselines_start_their_residual_blocks_as_the_winner_does(tmp_path):
+    base = config.load({"method": {"name": "simreg", "zero_init_residual": False}})
+    settings = plan(tmp_path, "method: random\nparameters: {train.lr: {min: 0.001, max: 0.1}}", 1)
+    settings = replace(settings, base=base, storage=tmp_path)
+    finals = make_final_configs([TrialRecord("t0000", {}, config.dump(base))], SweepPlan(settings))
+    assert len(finals) == 3
+    assert [final.spec.config.method.zero_init_residual for final in finals] == [False] * 3
+
+
 DISTILLED = [name for name in ROWS if options(name).baseline() != options(name)]
 ENDS = ("same-settings", "default")
 AUGMENTED = {"simreg": {"student_recipe": "small"}, "sdssl": {"recipes": ["weak", "small"]}}
