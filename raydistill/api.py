@@ -262,7 +262,8 @@ def evaluate(
 
     Returns:
         Accuracies between 0 and 1: `val_knn`, `test_knn`, `val_probe`, `test_probe`; of images without labels
-        `test_instance`.
+        `test_instance`. With `eval.knn` dino or simreg also further k, as `test_knn_1`. With seed, k-NN looks at the
+        SSL head of a run that has one, and at the encoder of an export or a network.
 
     Raises:
         ConfigError: for images or settings that cannot be used.
@@ -272,15 +273,18 @@ def evaluate(
     """
     from raydistill.data.sources import load_dataset
     from raydistill.evaluation.final import score_encoder
+    from raydistill.export.encoders import head_of
     from raydistill.training.devices import device_of
 
     chosen = dict(set or {})
+    head = None
     for path in chosen:
         if not path.startswith(("data.", "eval.")) and path != "train.seed":
             raise ConfigError(f"{path}: the encoder is as it is; evaluate takes settings of data.* and eval.*")
     if isinstance(encoder, str | os.PathLike):
         found = _find_run(encoder, storage, tracking_uri)
         network, values = _encoder(found, None), configuration.dump(found.config)
+        head = head_of(found)
     elif data is None and "data.source" not in chosen:
         raise ConfigError("data: say which images; only a run has images of its own")
     else:
@@ -291,7 +295,7 @@ def evaluate(
     given = {} if data is None else {"data.source": source_of("data", str(data))}
     config = configuration.load(configuration.assign(values, {**own, **chosen, **given}))
     with data_errors():
-        return score_encoder(network, load_dataset(config.data), config, device_of(device))
+        return score_encoder(network, load_dataset(config.data), config, device_of(device), head)
 
 
 def _find_run(given: Location, storage: Location | None = None, tracking_uri: str | None = None) -> ResolvedRun:

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, SerializeAsAny, ValidationError, field_validator
+from pydantic import BaseModel, Field, SerializeAsAny, ValidationError, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from raydistill.errors import RaydistillError
@@ -36,6 +36,7 @@ def data_errors() -> Iterator[None]:
 
 
 SEEDS = 2**32 - 1  # the greatest seed
+DEFAULT_KS = (1, 2, 4, 8)
 DEFAULT_OFFSETS = ((0, 0),)  # of no late joiner: any epoch of the stream will do
 
 
@@ -120,17 +121,29 @@ class EvalConfig(BaseConfig):
     """Settings of the scores during training; on the validation split, never on test."""
 
     every: int = Field(1, ge=1, description="epochs between two scores; the last epoch is always scored")
-    ks: tuple[int, ...] = Field((1, 2, 4, 8), min_length=1, description="k-NN: mean accuracy over these k")
+    knn: Literal["dogo", "dino", "simreg", "seed"] = Field(
+        "dogo",
+        description="k-NN as in the papers. dogo: a majority vote, averaged over eval.ks; dino (SDSSL): k = 20, votes "
+        "weighted by exp(cos / 0.07), beside it k = 10, 100 and 200; simreg: a majority vote, k = 20, beside it k = 1, "
+        "ties broken at random; seed: a majority vote, k = 10, on the SSL head's output where there is one",
+    )
+    ks: tuple[int, ...] = Field(DEFAULT_KS, min_length=1, description="k-NN dogo: mean accuracy over these k")
     encoders: Literal["student", "all"] = Field(
         "student", description="all: also DoGo's peers, SSSD's exits, the blocks of SDSSL and of its baselines"
     )
     bank_images: int | None = Field(None, ge=1, description="k-NN: compare with a sample of so many training images")
-    probe: Literal["dogo", "simreg", "logistic"] = Field(
+    probe: Literal["dogo", "simreg", "seed", "mocov3", "logistic"] = Field(
         "dogo",
-        description="linear probe at the end: as DoGo's or SimReg's code has it, or logistic regression to convergence "
-        "on standardised features",
+        description="linear probe at the end: as the code of DoGo, SimReg, SEED or MoCo v3 (SDSSL) has it, without "
+        "augmentation, or logistic regression to convergence on standardised features",
     )
-    probe_epochs: int = Field(100, ge=1, description="epochs of the probe dogo; simreg has 40, logistic has none")
+    probe_epochs: int = Field(100, ge=1, description="epochs of the probe dogo; the others have their own")
+    probe_lr: float | None = Field(
+        None,
+        gt=0,
+        description="learning rate of the probe for a batch of 256; none: its own. seed has 30, and 3 for MobileNet "
+        "and EfficientNet; mocov3 has 3 for ViTs, and 0.1 for ResNets; of logistic nothing",
+    )
 
     @field_validator("ks")
     @classmethod
@@ -138,6 +151,12 @@ class EvalConfig(BaseConfig):
         if min(ks) < 1:
             raise ValueError("every k must be at least 1")
         return ks
+
+    @model_validator(mode="after")
+    def _own_ks(self) -> EvalConfig:
+        if self.knn != "dogo" and self.ks != DEFAULT_KS:
+            raise ValueError(f"ks = {list(self.ks)} belong to knn: dogo; {self.knn} has its own")
+        return self
 
 
 class Config(BaseConfig):

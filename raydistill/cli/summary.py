@@ -12,6 +12,7 @@ import typer
 
 from raydistill.cli.arguments import shown, typed
 from raydistill.config import EvalConfig
+from raydistill.evaluation.protocols import knn_protocol
 from raydistill.records.leaderboard import LeaderboardEntry
 from raydistill.redaction import redact
 from raydistill.storage import Remote
@@ -46,11 +47,16 @@ def legend(rows: list[LeaderboardEntry], evaluation: EvalConfig) -> Iterator[str
     """Explain the columns of the table."""
     there = {name for row in rows for score in row.scores for name in score}
     if "val_knn" in there:
-        yield f"val_knn, test_knn: k-NN accuracy (%) averaged over k = {', '.join(map(str, evaluation.ks))}"
+        protocol = knn_protocol(evaluation)
+        yield f"val_knn, test_knn: k-NN accuracy (%) {protocol.describe()}"
+        for k in protocol.also:
+            yield f"test_knn_{k}: the same with k = {k}"
     if "val_instance" in there:
         yield "val_instance, test_instance: how many crops find the other crop of their image among all (%)"
     if "test_probe" in there:
         yield "test_probe: accuracy (%) of a linear probe"
+    if "val_mse" in there:
+        yield "val_mse, test_mse: squared distance between normalised prediction and teacher on images not trained on"
     yield "±: standard deviation over seeds; test is scored once, for the winner and its baselines"
 
 

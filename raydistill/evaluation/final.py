@@ -2,33 +2,53 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from raydistill import methods
-from raydistill.artifacts.teachers import given_from
+from raydistill.artifacts import teachers as artifacts
+from raydistill.artifacts.store import open_store
 from raydistill.config import Config
+from raydistill.data.augment import normalization
 from raydistill.data.sources import Dataset, OpenedDatasets, load_dataset
-from raydistill.evaluation.knn import knn_accuracy
+from raydistill.errors import RaydistillError
+from raydistill.evaluation.features import embed
+from raydistill.evaluation.held_out import HeldOutDistance
+from raydistill.evaluation.knn import knn_scores
 from raydistill.evaluation.logistic import logistic_probe
-from raydistill.evaluation.online import embed_split, instance_score
+from raydistill.evaluation.online import BATCH, embed_split, instance_score
 from raydistill.evaluation.probe import linear_probe
+from raydistill.evaluation.protocols import knn_protocol
 from raydistill.storage import to_path
 from raydistill.training.checkpoint_files import CheckpointError
 from raydistill.training.checkpoints import latest_checkpoint
 from raydistill.training.pack import scored_encoders
+from raydistill.training.teachers import held_out_outputs
+
+log = logging.getLogger(__name__)
+Teachers = tuple[str, ...]  # their keys in the store
 
 
-def score_all(runs: Sequence[tuple[Config, str]], *, threads: int, gpu: bool = False) -> list[dict[str, float]]:
+def score_all(
+    runs: Sequence[tuple[Config, str]],
+    *,
+    threads: int,
+    gpu: bool = False,
+    teachers: Sequence[Teachers] = (),
+    store: str | None = None,
+) -> list[dict[str, float]]:
     """Score several finished configurations, one after the other, on images that are opened and decoded once.
 
     Args:
         runs: configuration and directory of the checkpoints of each.
         threads: of torch.
         gpu: whether to use one.
+        teachers: the frozen teachers of each; none are needed but by methods that regress them.
+        store: the address of the store that has them.
 
     Returns: the scores of each, as by `score`.
 
@@ -36,18 +56,30 @@ def score_all(runs: Sequence[tuple[Config, str]], *, threads: int, gpu: bool = F
         CheckpointError: one has no whole checkpoint.
     """
     datasets = OpenedDatasets()
-    return [score(config, place, threads=threads, gpu=gpu, dataset=datasets(config.data)) for config, place in runs]
+    common: dict[str, Any] = {"threads": threads, "gpu": gpu, "store": store}
+    keys = [*teachers] or [()] * len(runs)
+    return [
+        score(config, place, dataset=datasets(config.data), teachers=own, **common)
+        for (config, place), own in zip(runs, keys, strict=True)
+    ]
 
 
 def score(
-    config: Config, directory: str, *, threads: int, gpu: bool = False, dataset: Dataset | None = None
+    config: Config,
+    directory: str,
+    *,
+    threads: int,
+    gpu: bool = False,
+    dataset: Dataset | None = None,
+    teachers: Teachers = (),
+    store: str | None = None,
 ) -> dict[str, float]:
     """Score the student in the newest checkpoint; with `eval.encoders: all` every encoder.
 
-    Accuracy averaged over `eval.ks` by k-NN against the training split (DoGo's protocol), and the linear probe that
-    `eval.probe` names, trained on it and chosen on validation. Where there are several encoders also
-    `test_probe_ensemble`, of the mean of their probes' logits. Where a split has no labels, `test_instance`: how often
-    a crop of a test image finds the other crop of it.
+    Accuracy by k-NN against the training split, by the protocol `eval.knn`, and of the linear probe that `eval.probe`
+    names, trained on it and chosen on validation. Where there are several encoders also `test_probe_ensemble`, of the
+    mean of their probes' logits. Where a split has no labels, `test_instance`: how often a crop of a test image finds
+    the other crop of it. Of a method that regresses its teachers also `test_mse`, the error of its prediction.
 
     Args:
         config: a resolved configuration.
@@ -55,6 +87,8 @@ def score(
         threads: of torch.
         gpu: whether to use one.
         dataset: that of `config.data`, if it is open.
+        teachers: its frozen teachers; `test_mse` is left out without them.
+        store: the address of the store that has them.
 
     Raises:
         CheckpointError: there is no whole checkpoint.
@@ -65,7 +99,7 @@ def score(
         raise CheckpointError(f"{directory}: no checkpoint")
     dataset = load_dataset(config.data) if dataset is None else dataset
     labelled = all(split.labels is not None for split in (dataset.train, dataset.val, dataset.test))
-    method = methods.build(config.method, given_from(state), seed=0)
+    method = methods.build(config.method, artifacts.given_from(state), seed=0)
     method.load_state_dict(state["method"])
     device = torch.device("cuda" if gpu else "cpu")
     scores: dict[str, float] = {}
@@ -74,7 +108,8 @@ def score(
     for name, encoder in scored_encoders(method, config.eval.encoders).items():
         encoder.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if labelled:
-            found, test_logits, labels = _score(encoder, dataset, config, device)
+            head = method.head() if name == "student" else None
+            found, test_logits, labels = _score(encoder, dataset, config, device, head)
             logits.append(test_logits)
         else:
             found = {"test_instance": instance_score(encoder, dataset, dataset.test, device)}
@@ -82,11 +117,16 @@ def score(
     if len(logits) > 1:
         mean = torch.stack(logits).mean(0)
         scores["test_probe_ensemble"] = torch.eq(mean.argmax(1), labels).double().mean().item()
+    if config.method.regresses() and teachers and store is not None:
+        try:
+            scores["test_mse"] = _held_out_error(method, config, dataset, device, teachers, store)
+        except (RaydistillError, OSError) as error:
+            log.warning("test_mse is left out: %s", error)
     return scores
 
 
 def score_encoder(
-    encoder: torch.nn.Module, dataset: Dataset, settings: Config, device: torch.device
+    encoder: nn.Module, dataset: Dataset, settings: Config, device: torch.device, head: nn.Module | None = None
 ) -> dict[str, float]:
     """Scores of any encoder of images (N, 3, S, S) on all splits, as those of a finished configuration.
 
@@ -95,17 +135,18 @@ def score_encoder(
         dataset: where it is scored.
         settings: of the scores (`eval`), and of the probe's seed (`train.seed`).
         device: where it runs.
+        head: its SSL head, if it has one; k-NN looks at it where the protocol does.
 
     Returns: `val_knn`, `test_knn`, `val_probe`, `test_probe`; without labels `test_instance`.
     """
     encoder.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if all(split.labels is not None for split in (dataset.train, dataset.val, dataset.test)):
-        return _score(encoder, dataset, settings, device)[0]
+        return _score(encoder, dataset, settings, device, head)[0]
     return {"test_instance": instance_score(encoder, dataset, dataset.test, device)}
 
 
 def _score(
-    encoder: torch.nn.Module, dataset: Dataset, config: Config, device: torch.device
+    encoder: nn.Module, dataset: Dataset, config: Config, device: torch.device, head: nn.Module | None
 ) -> tuple[dict[str, float], Tensor, Tensor]:
     """Scores of one encoder, its probe's logits (M, classes) on the test split, and the labels (M,) of the images used.
 
@@ -114,19 +155,42 @@ def _score(
     train, train_labels = embed_split(encoder, dataset, dataset.train, device)
     val, val_labels = embed_split(encoder, dataset, dataset.val, device)
     test, test_labels = embed_split(encoder, dataset, dataset.test, device)
-    ks = config.eval.ks
-    nearest = {
-        "val_knn": knn_accuracy(train, train_labels, val, val_labels, ks=ks),
-        "test_knn": knn_accuracy(train, train_labels, test, test_labels, ks=ks),
-    }
+    protocol = knn_protocol(config.eval)
+    near, *queries = train, val, test
+    if protocol.on_head and head is not None:
+        head.to(device)
+        near, *queries = (embed(head, rows.split(BATCH), device) for rows in (train, val, test))
+    scores: dict[str, float] = {}
+    for metric, rows, labels in zip(("val_knn", "test_knn"), queries, (val_labels, test_labels), strict=True):
+        scores |= knn_scores(metric, protocol, near, train_labels, rows, labels)
     splits = (train, train_labels, val, val_labels)
-    tested: dict[str, Any] = {"test": test, "test_labels": test_labels, "classes": len(dataset.classes)}
+    options: dict[str, Any] = {"test": test, "test_labels": test_labels, "classes": len(dataset.classes)}
     if config.eval.probe == "logistic":
-        probe = logistic_probe(*splits, **tested)
+        probe = logistic_probe(*splits, **options)
     else:
-        own = config.eval.probe_epochs if config.eval.probe == "dogo" else None
-        probe = linear_probe(*splits, **tested, preset=config.eval.probe, epochs=own, seed=config.train.seed)
-    scores = {name: sum(values.values()) / len(values) for name, values in nearest.items()}
+        options |= {"preset": config.eval.probe, "lr": config.eval.probe_lr, "seed": config.train.seed}
+        length = config.eval.probe_epochs if config.eval.probe == "dogo" else None
+        probe = linear_probe(*splits, **options, epochs=length)
     assert probe.test is not None
     assert probe.test_logits is not None
     return scores | {"val_probe": probe.val, "test_probe": probe.test}, probe.test_logits, test_labels
+
+
+def _held_out_error(
+    method: methods.Method,
+    config: Config,
+    dataset: Dataset,
+    device: torch.device,
+    teachers: Teachers,
+    store: str,
+) -> float:
+    """Error of the method's prediction of its teachers on the test split."""
+    output = config.method.teacher_output()
+    assert output is not None
+    shown = normalization(dataset.name, dataset.image_size)
+    kept = open_store(to_path(store))
+    found = (artifacts.load(kept, key, shown, device) for key in teachers)
+    targets = [held_out_outputs(teacher, output, dataset, dataset.test, device) for teacher in found]
+    method.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    errors, _ = embed_split(HeldOutDistance(method, targets), dataset, dataset.test, device)
+    return errors.double().mean().item()

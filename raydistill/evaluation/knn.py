@@ -1,34 +1,17 @@
-"""k-NN classification on frozen features (methods' protocols 8.1 A to D), exact, every k from one search."""
+"""k-NN classification on frozen features, exact, every k from one search."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-Ties = Literal["nearest", "random"]
+from raydistill.evaluation.protocols import KnnProtocol, Ties
+
 CHUNK = 4096
-
-
-@dataclass(frozen=True)
-class KnnPreset:
-    """`temperature` none: majority vote, ties by `ties`; else votes weighted by exp(cos / temperature)."""
-
-    ks: tuple[int, ...]
-    temperature: float | None = None
-    ties: Ties = "nearest"
-
-
-KNN_PRESETS = {
-    "dino": KnnPreset((10, 20, 100, 200), temperature=0.07),
-    "simreg": KnnPreset((1, 20), ties="random"),
-    "seed": KnnPreset((10,)),
-    "dogo": KnnPreset((1, 2, 4, 8)),
-}
 
 
 def neighbours(train: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
@@ -143,6 +126,33 @@ def knn_accuracy(
     settings = {"temperature": temperature, "ties": ties, "generator": generator}
     predicted = {k: vote(similarities, near, classes, k=k, **settings) for k in ks}  # type: ignore[arg-type]
     return {k: (labels == query_labels).double().mean().item() for k, labels in predicted.items()}
+
+
+def knn_scores(
+    metric: str, protocol: KnnProtocol, train: Tensor, train_labels: Tensor, queries: Tensor, query_labels: Tensor
+) -> dict[str, float]:
+    """Scores by a protocol: the mean over its `ks` under the metric's name, and each of `also` under `metric_k`.
+
+    Args:
+        metric: `val_knn` or `test_knn`.
+        protocol: how the neighbours vote.
+        train, train_labels: (N, D) and (N,), the bank.
+        queries, query_labels: (M, D) and (M,).
+
+    Raises:
+        ValueError: features or labels do not fit together.
+    """
+    found = knn_accuracy(
+        train,
+        train_labels,
+        queries,
+        query_labels,
+        ks=(*protocol.ks, *protocol.also),
+        temperature=protocol.temperature,
+        ties=protocol.ties,
+    )
+    mean = sum(found[k] for k in protocol.ks) / len(protocol.ks)
+    return {metric: mean} | {f"{metric}_{k}": found[k] for k in protocol.also}
 
 
 def instance_accuracy(first: Tensor, second: Tensor) -> float:

@@ -12,22 +12,26 @@ from raydistill.data.augment import View, augment, evaluate_view, normalization
 from raydistill.data.images import Images, limited
 from raydistill.data.sources import Dataset
 from raydistill.evaluation.features import embed, embed_all
-from raydistill.evaluation.knn import instance_accuracy, knn_accuracy
+from raydistill.evaluation.held_out import HeldOutDistance
+from raydistill.evaluation.knn import instance_accuracy, knn_scores
+from raydistill.evaluation.protocols import KnnProtocol, knn_protocol
 from raydistill.training.pack import Candidate, Scores
 
 BATCH = 512
 FEATURE_BYTES = 2 * 2**30  # of all learners that are scored together
 INSTANCE_VIEWS = (View("rrcflip", 1_000_000), View("rrcflip", 1_000_001))
 Name = tuple[str, str]  # of a learner, and of one of its encoders
+Found = dict[str, float] | Exception
 
 
 # docs/architecture.md#shared-evaluation
 def evaluate(learners: Mapping[str, Candidate], dataset: Dataset, device: torch.device) -> Scores:
     """Score learners' encoders, by learner; one that cannot be scored has its exception instead.
 
-    With labels `val_knn`: accuracy of validation images by the training images, averaged over `eval.ks`.
+    With labels `val_knn`: accuracy of validation images by the training images, by the protocol `eval.knn`.
     Without labels `val_instance`: how often a crop of a validation image finds the other crop of it among
-    all of them. The student's scores have no suffix, the others' end in the encoder's name.
+    all of them. The student's scores have no suffix, the others' end in the encoder's name. Of a method that regresses
+    its teachers also `val_mse`, the error of its prediction on the validation images.
 
     Images are read and prepared once for all learners, whose numbers are those of each alone.
 
@@ -62,51 +66,90 @@ def _groups(learners: Mapping[str, Candidate], dataset: Dataset) -> Iterator[dic
 
 def _evaluate(learners: Mapping[str, Candidate], dataset: Dataset, device: torch.device) -> Scores:
     encoders = {(key, name): each for key, learner in learners.items() for name, each in learner.encoders.items()}
+    errors: dict[str, nn.Module] = {
+        key: HeldOutDistance(learner.method, learner.targets())
+        for key, learner in learners.items()
+        if learner.method is not None and learner.targets is not None
+    }
     if dataset.train.labels is not None and dataset.val.labels is not None:
-        metric, found = "val_knn", _neighbours(encoders, learners, dataset, device)
+        found, mse = _neighbours(encoders, errors, learners, dataset, device)
     else:
-        metric, found = "val_instance", _instances(encoders, dataset, device)
+        found, mse = _instances(encoders, dataset, device), _held_out(errors, dataset, device)
     scores: Scores = {}
     for key, learner in learners.items():
-        own: dict[str, float] = {}
-        failures = []
-        for name in learner.encoders:
-            value = found[key, name]
-            if isinstance(value, Exception):
-                failures.append(value)
-            else:
-                own[metric if name == "student" else f"{metric}_{name}"] = value
-        scores[key] = failures[0] if failures else own
+        parts = {name: found[key, name] for name in learner.encoders}
+        failures = [each for each in (*parts.values(), mse.get(key)) if isinstance(each, Exception)]
+        if failures:
+            scores[key] = failures[0]
+            continue
+        scores[key] = {
+            metric if name == "student" else f"{metric}_{name}": value
+            for name, part in parts.items()
+            if not isinstance(part, Exception)
+            for metric, value in part.items()
+        } | ({"val_mse": float(mse[key])} if key in mse else {})  # type: ignore[arg-type]
     return scores
 
 
 def _neighbours(
-    encoders: Mapping[Name, nn.Module], learners: Mapping[str, Candidate], dataset: Dataset, device: torch.device
-) -> dict[Name, float | Exception]:
+    encoders: Mapping[Name, nn.Module],
+    errors: Mapping[str, nn.Module],
+    learners: Mapping[str, Candidate],
+    dataset: Dataset,
+    device: torch.device,
+) -> tuple[dict[Name, Found], dict[str, float | Exception]]:
+    """k-NN scores of encoders, and held-out errors by learner, all from one pass over the images."""
     (most,) = {learner.settings.bank_images for learner in learners.values()}
     bank = _Plain(dataset, dataset.train, device, _bank(dataset.train, most))
     asked = _Plain(dataset, dataset.val, device, range(len(dataset.val)))
-    train, val = embed_all(encoders, bank, device), embed_all(encoders, asked, device)
+    train = embed_all(encoders, bank, device)
+    val = embed_all({**encoders, **errors}, asked, device)
 
-    def accuracy(ks: Sequence[int], near: Tensor, queries: Tensor) -> float:
-        """Mean accuracy over several numbers of neighbours.
+    def score(protocol: KnnProtocol, head: nn.Module | None, near: Tensor, queries: Tensor) -> dict[str, float]:
+        """Scores by a protocol.
 
         Args:
-            ks: numbers of neighbours.
-            near: (N, D) features of the bank.
-            queries: (M, D) features.
+            protocol: which.
+            head: gives the features, if there is one.
+            near: (N, D), the encoder's of the bank.
+            queries: (M, D), the encoder's.
         """
-        scores = knn_accuracy(near, bank.labels(), queries, asked.labels(), ks=ks)
-        return sum(scores.values()) / len(scores)
+        if head is not None:
+            near, queries = (embed(head, rows.split(BATCH), device) for rows in (near, queries))
+        return knn_scores("val_knn", protocol, near, bank.labels(), queries, asked.labels())
 
-    return {name: _tried(partial(accuracy, learners[name[0]].settings.ks), train[name], val[name]) for name in encoders}
+    found: dict[Name, Found] = {}
+    for key, encoder in encoders:
+        protocol = knn_protocol(learners[key].settings)
+        method = learners[key].method
+        head = method.head() if method is not None and protocol.on_head and encoder == "student" else None
+        own = (key, encoder)
+        found[own] = _tried(partial(score, protocol, head), train[own], val[own])
+    return found, {key: _mean(val[key]) for key in errors}
 
 
-def _instances(
-    encoders: Mapping[Name, nn.Module], dataset: Dataset, device: torch.device
-) -> dict[Name, float | Exception]:
+def _instances(encoders: Mapping[Name, nn.Module], dataset: Dataset, device: torch.device) -> dict[Name, Found]:
+    def score(first: Tensor, second: Tensor) -> dict[str, float]:
+        return {"val_instance": instance_accuracy(first, second)}
+
     first, second = (embed_all(encoders, _crops(dataset, dataset.val, v, device), device) for v in INSTANCE_VIEWS)
-    return {name: _tried(instance_accuracy, first[name], second[name]) for name in encoders}
+    return {name: _tried(score, first[name], second[name]) for name in encoders}
+
+
+def _held_out(errors: Mapping[str, nn.Module], dataset: Dataset, device: torch.device) -> dict[str, float | Exception]:
+    """Held-out errors by learner, from a pass over the validation images of their own."""
+    if not errors:
+        return {}
+    found = embed_all(errors, _Plain(dataset, dataset.val, device, range(len(dataset.val))), device)
+    return {key: _mean(rows) for key, rows in found.items()}
+
+
+def _mean(rows: Tensor | Exception) -> float | Exception:
+    """Mean of the rows (N, 1), or why there is none."""
+    if isinstance(rows, Exception):
+        return rows
+    mean = rows.double().mean()
+    return mean.item() if torch.isfinite(mean) else ValueError("predictions of the teacher are not finite")
 
 
 def instance_score(encoder: nn.Module, dataset: Dataset, split: Images, device: torch.device) -> float:
@@ -121,14 +164,14 @@ def instance_score(encoder: nn.Module, dataset: Dataset, split: Images, device: 
     return instance_accuracy(*(embed(encoder, _crops(dataset, split, view, device), device) for view in INSTANCE_VIEWS))
 
 
-def _tried(score: Callable[[Tensor, Tensor], float], *features: Tensor | Exception) -> float | Exception:
-    """The score, or why there is none: an encoder that failed, or features that are not finite."""
+def _tried(score: Callable[[Tensor, Tensor], dict[str, float]], *features: Tensor | Exception) -> Found:
+    """The scores, or why there are none: an encoder that failed, or features that are not finite."""
     failures = [each for each in features if isinstance(each, Exception)]
     if failures:
         return failures[0]
     try:
         return score(*features)  # type: ignore[arg-type]
-    except ValueError as error:
+    except (ValueError, RuntimeError) as error:
         return error
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,21 +17,41 @@ Weights = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class ProbePreset:
-    """`standardized`: unit length, then zero mean and unit variance per dimension, from the training rows."""
+    """Recipe of a linear probe.
 
-    optimizer: str
+    Args:
+        optimizer: `adam`, or `sgd` with a momentum of 0.9.
+        lr: learning rate at `batch_size`.
+        weight_decay: L2.
+        batch_size: rows of a step.
+        epochs: passes over the training rows.
+        standardized: unit length, then zero mean and unit variance per dimension, from the training rows.
+        schedule: of the rate, by epoch: `step` divides it by 10 after the epochs in `milestones`.
+        milestones: of schedule step.
+        normal: weights start from N(0, 0.01) and biases from 0; else as PyTorch draws them.
+    """
+
+    optimizer: Literal["adam", "sgd"]
     lr: float
     weight_decay: float
     batch_size: int
     epochs: int
     standardized: bool = False
+    schedule: Literal["step", "cosine"] = "step"
     milestones: tuple[int, ...] = ()
+    normal: bool = False
 
 
+# Sources: NeurAI-Lab/DoGo; UCDvision/simreg, eval_linear.py; jacobswan1/SEED, main_lincls.py, whose warm-up leaves the
+# rate as it is at a batch of 256; facebookresearch/moco-v3, main_lincls.py and README (ViT: a rate of 3).
 PROBE_PRESETS = {
     "dogo": ProbePreset("adam", lr=3e-4, weight_decay=1e-6, batch_size=64, epochs=100),
     "simreg": ProbePreset(
         "sgd", lr=0.01, weight_decay=1e-4, batch_size=256, epochs=40, standardized=True, milestones=(15, 30)
+    ),
+    "seed": ProbePreset("sgd", lr=30.0, weight_decay=0.0, batch_size=256, epochs=100, milestones=(60, 80), normal=True),
+    "mocov3": ProbePreset(
+        "sgd", lr=3.0 * 1024 / 256, weight_decay=0.0, batch_size=1024, epochs=90, schedule="cosine", normal=True
     ),
 }
 
@@ -60,13 +82,16 @@ def linear_probe(
     classes: int,
     preset: str = "dogo",
     epochs: int | None = None,
+    lr: float | None = None,
     seed: int = 0,
 ) -> ProbeResult:
     """Train a linear classifier on features; the weights best on validation are scored once on test.
 
-    Source: DoGo's linear evaluation (Adam 3e-4, weight decay 1e-6, batch 64, 100 epochs, raw features), or
-    SimReg's. The released DoGo code drops the last validation batch and divides by the number of test
-    batches; here every image counts once. Of epochs that are equally good the first wins.
+    Source: the linear evaluation of DoGo (Adam 3e-4, weight decay 1e-6, batch 64, 100 epochs, raw features), SimReg,
+    SEED or MoCo v3. The released DoGo code drops the last validation batch and divides by the number of test
+    batches; here every image counts once. SEED's and MoCo v3's train on random crops, and report the best epoch on the
+    images that are scored; here features are fixed, and validation chooses. Of epochs that are equally good the first
+    wins.
 
     Args:
         train, train_labels: (N, D) and (N,).
@@ -75,6 +100,7 @@ def linear_probe(
         classes: number of classes.
         preset: a key of `PROBE_PRESETS`.
         epochs: instead of the preset's.
+        lr: instead of the preset's, for a batch of 256; scaled linearly to the preset's.
         seed: of weights and batches.
 
     Raises:
@@ -84,6 +110,8 @@ def linear_probe(
     if preset not in PROBE_PRESETS:
         raise ValueError(f"probe preset {preset!r} is unknown; valid: {', '.join(PROBE_PRESETS)}")
     settings = PROBE_PRESETS[preset]
+    if lr is not None:
+        settings = replace(settings, lr=lr * settings.batch_size / 256)
     epochs = settings.epochs if epochs is None else epochs
     if epochs < 1:
         raise ValueError(f"epochs = {epochs}; expected at least 1")
@@ -154,13 +182,17 @@ def _fit(
     """The best validation accuracy, its epoch and its weights."""
     features, labels = train
     generator = torch.Generator().manual_seed(seed)
-    bound = features.shape[1] ** -0.5
-    weight, bias = (
-        torch.empty(shape).uniform_(-bound, bound, generator=generator)
-        for shape in ((classes, features.shape[1]), (classes,))
-    )
+    if settings.normal:
+        weight = torch.empty(classes, features.shape[1]).normal_(std=0.01, generator=generator)
+        bias = torch.zeros(classes)
+    else:
+        bound = features.shape[1] ** -0.5
+        weight, bias = (
+            torch.empty(shape).uniform_(-bound, bound, generator=generator)
+            for shape in ((classes, features.shape[1]), (classes,))
+        )
     optimizer = _optimizer([weight, bias], settings)
-    schedule = torch.optim.lr_scheduler.MultiStepLR(optimizer, list(settings.milestones))
+    schedule = _schedule(optimizer, settings, epochs)
     best, best_epoch, kept = -1.0, 0, (weight, bias)
     for epoch in range(1, epochs + 1):
         for rows in torch.randperm(len(features), generator=generator).split(settings.batch_size):
@@ -177,6 +209,14 @@ def _optimizer(parameters: list[Tensor], settings: ProbePreset) -> torch.optim.O
     if settings.optimizer == "adam":
         return torch.optim.Adam(parameters, lr=settings.lr, weight_decay=settings.weight_decay, fused=True)
     return torch.optim.SGD(parameters, lr=settings.lr, weight_decay=settings.weight_decay, momentum=0.9, fused=True)
+
+
+def _schedule(
+    optimizer: torch.optim.Optimizer, settings: ProbePreset, epochs: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    if settings.schedule == "cosine":
+        return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda epoch: (1 + math.cos(math.pi * epoch / epochs)) / 2)
+    return torch.optim.lr_scheduler.MultiStepLR(optimizer, list(settings.milestones))
 
 
 def _gradients(features: Tensor, labels: Tensor, weight: Tensor, bias: Tensor) -> Weights:

@@ -53,11 +53,14 @@ def untrained_student(config: Config, directory: str) -> nn.Module:
     Raises:
         CheckpointError: there is no whole checkpoint.
     """
+    return _untrained(config, directory).encoders()["student"]
+
+
+def _untrained(config: Config, directory: str) -> methods.Method:
     state = latest_checkpoint(to_path(directory))
     if state is None:
         raise CheckpointError(f"{directory}: no checkpoint")
-    method = methods.build(config.method, artifacts.given_from(state), seed=config.train.seed)
-    return method.encoders()["student"]
+    return methods.build(config.method, artifacts.given_from(state), seed=config.train.seed)
 
 
 def score_references(
@@ -84,12 +87,13 @@ def score_references(
     config = runs[0][0]
     dataset = load_dataset(config.data)
     shown = normalization(dataset.name, dataset.image_size)
-    rows: Rows = {
-        "pixels": [score_encoder(RawPixels(), dataset, config, device)],
-        "untrained": [score_encoder(untrained_student(own, place), dataset, own, device) for own, place in runs],
-    }
+    rows: Rows = {"pixels": [score_encoder(RawPixels(), dataset, config, device)], "untrained": []}
+    for own, place in runs:
+        method = _untrained(own, place)
+        student, head = method.encoders()["student"], method.head()
+        rows["untrained"].append(score_encoder(student, dataset, own, device, head))
     for number, key in enumerate(teachers, 1):
         teacher = artifacts.load(open_store(to_path(store)), key, shown, device)
         name = "teacher" if len(teachers) == 1 else f"teacher-{number}"
-        rows[name] = [score_encoder(_Features(teacher), dataset, config, device)]
+        rows[name] = [score_encoder(_Features(teacher), dataset, config, device, teacher.head)]
     return rows

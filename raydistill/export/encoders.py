@@ -31,14 +31,26 @@ def choose(found: ResolvedRun, name: str) -> nn.Module:
     return encoders[name]
 
 
+def head_of(found: ResolvedRun) -> nn.Module | None:
+    """The SSL head that belongs to the run's encoder, in eval mode; an export has none.
+
+    Raises: ConfigError for a checkpoint of other settings.
+    """
+    return None if found.export or found.encoder != "student" else _method(found).head()
+
+
 def _trained(found: ResolvedRun) -> dict[str, nn.Module]:
+    return _method(found).encoders()
+
+
+def _method(found: ResolvedRun) -> methods.Method:
     try:
         method = methods.build(found.config.method, given_from(found.state), seed=0)
         method.load_state_dict(found.state["method"])
     except (ValueError, RuntimeError) as error:
         cause = " ".join(str(error).split())[:200]
         raise ConfigError(f"{found.run}: its checkpoint does not fit its config.yaml ({cause})") from None
-    return method.eval().encoders()
+    return method.eval()
 
 
 def embed_plain(encoder: nn.Module, images: list[np.ndarray], size: int) -> Tensor:

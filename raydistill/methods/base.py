@@ -126,3 +126,14 @@ class Method(nn.Module):
     def head(self) -> nn.Sequential | None:
         """The SSL head that belongs to the student, if this method can be a teacher with one."""
         return None
+
+    def regression(self, images: Tensor, outputs: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Pairs of a prediction and its target, (N, D) each, one for each teacher; in eval mode, to measure the error.
+
+        Only of a method whose options say that it `regresses`.
+
+        Args:
+            images: (N, 3, S, S).
+            outputs: what each teacher makes of them, (N, D).
+        """
+        raise TypeError(f"{type(self).__name__} must define regression")

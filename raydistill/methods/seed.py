@@ -17,7 +17,7 @@ from raydistill.methods._seed_alternatives import Alternative, make_alternative
 from raydistill.methods.base import Batch, Method, MethodContext, StepInfo
 from raydistill.models.backbones import Backbone
 from raydistill.models.ema import follow, frozen_copy
-from raydistill.models.heads import relu_head
+from raydistill.models.heads import HeadedBackbone, relu_head
 from raydistill.models.queue import Queue, TeacherBatch, check_length
 from raydistill.options.seed import SEEDConfig
 
@@ -108,7 +108,8 @@ class SEED(Method):
             self.alternative.after_step()
 
     def encoders(self) -> dict[str, nn.Module]:
-        return {"student": self.backbone}
+        """The backbone, and with its head what the paper's k-NN compares."""
+        return {"student": self.backbone, "head": HeadedBackbone(self.backbone, self.projector)}
 
     def head(self) -> nn.Sequential:
         return self.projector

@@ -6,6 +6,8 @@ The head is dropped afterwards, or kept up to `inference_layer`.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
@@ -13,6 +15,7 @@ from raydistill.data.augment import View
 from raydistill.losses.regression import normalized_regression, raw_regression
 from raydistill.methods.base import Batch, Method, MethodContext, StepInfo
 from raydistill.models.backbones import Backbone
+from raydistill.models.heads import HeadedBackbone
 from raydistill.models.regression_head import first_layers, regression_head
 from raydistill.options.simreg import SimRegConfig
 
@@ -54,23 +57,13 @@ class SimReg(Method):
         terms = {f"teacher_{i}": loss for i, loss in enumerate(losses, 1)} if len(losses) > 1 else {}
         return {"loss": torch.stack(losses).mean(), **terms}
 
+    def regression(self, images: Tensor, outputs: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        features = self.backbone(images)
+        return [(head(features), target) for head, target in zip(self.heads, outputs, strict=True)]
+
     def encoders(self) -> dict[str, nn.Module]:
         if self.options.inference_layer == 0:
             return {"student": self.backbone}
         head = self.heads[0]
         assert isinstance(head, nn.Sequential)
-        return {"student": Truncated(self.backbone, first_layers(head, self.options.inference_layer))}
-
-
-class Truncated(nn.Module):
-    """A backbone with the first layers of its head."""
-
-    def __init__(self, backbone: Backbone, layers: nn.Sequential) -> None:
-        super().__init__()
-        self.backbone, self.layers = backbone, layers
-        self.dim = [layer for layer in layers if isinstance(layer, nn.Linear)][-1].out_features
-
-    def forward(self, images: Tensor) -> Tensor:
-        """Images (N, 3, H, W) -> (N, dim)."""
-        features: Tensor = self.layers(self.backbone(images))
-        return features
+        return {"student": HeadedBackbone(self.backbone, first_layers(head, self.options.inference_layer))}

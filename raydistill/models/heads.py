@@ -2,7 +2,23 @@
 
 from __future__ import annotations
 
-from torch import nn
+from torch import Tensor, nn
+
+from raydistill.models.backbones import Backbone
+
+
+class HeadedBackbone(nn.Module):
+    """A backbone with its head, or the first layers of it, as one encoder; `dim` is its output width."""
+
+    def __init__(self, backbone: Backbone, layers: nn.Sequential) -> None:
+        super().__init__()
+        self.backbone, self.layers = backbone, layers
+        self.dim = [layer for layer in layers if isinstance(layer, nn.Linear)][-1].out_features
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (N, 3, H, W) -> (N, dim)."""
+        features: Tensor = self.layers(self.backbone(images))
+        return features
 
 
 def simclr_projector(dim: int, hidden: int, out: int) -> nn.Sequential:

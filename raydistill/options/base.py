@@ -128,6 +128,10 @@ class MethodConfig(BaseConfig):
         """Return whether a schedule spans all of training, so that a longer training differs from its start on."""
         return False
 
+    def regresses(self) -> bool:
+        """Return whether the method predicts its teachers' outputs, so that the error on held-out images is scored."""
+        return False
+
 
 class MomentumConfig(MethodConfig):
     """Options of methods whose momentum network follows the trained one: BYOL and MoCo v3."""

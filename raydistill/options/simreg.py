@@ -45,3 +45,6 @@ class SimRegConfig(MethodConfig):
 
     def teacher_output(self) -> Output | None:
         return self.teacher
+
+    def regresses(self) -> bool:
+        return True

@@ -25,13 +25,24 @@ class LeaderboardEntry:
         return mean_std(values) if values else None
 
 
-COLUMNS = ("val_knn", "val_instance", "loss", "student_parameters", "test_knn", "test_instance", "test_probe")
+COLUMNS = (
+    "val_knn",
+    "val_instance",
+    "val_mse",
+    "loss",
+    "student_parameters",
+    "test_knn",
+    *(f"test_knn_{k}" for k in (1, 10, 100, 200)),  # what `eval.knn` reports beside it
+    "test_instance",
+    "test_probe",
+    "test_mse",
+)
 # How the rows of baselines end; version 0.1 wrote `-tuned` for the winner's settings.
 SEARCHED = "-searched"
 BASELINES = (SEARCHED, "-same-settings", "-default", "-tuned")
 # What a result is judged by. The last names the frozen teachers, one row each.
 REFERENCES = {"pixels": "no network", "untrained": "random weights", "teacher": "frozen"}
-UNITS = {"loss": (1, 4), "student_parameters": (1e-6, 3)}
+UNITS = {"loss": (1, 4), "val_mse": (1, 4), "test_mse": (1, 4), "student_parameters": (1e-6, 3)}
 
 
 def baselines(rows: list[LeaderboardEntry]) -> list[LeaderboardEntry]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from raydistill.records.leaderboard import LeaderboardEntry
 from raydistill.report.comparison import against, baselines, finalists, metrics, references
-from raydistill.report.formatting import count, label, missing, percent, score, setting, short_names
+from raydistill.report.formatting import count, label, missing, percent, score, setting, short_names, unit
 from raydistill.report.importance import importances, oob_r2, rests_on
 from raydistill.report.intervals import sentence
 from raydistill.report.load import SweepData
@@ -117,5 +117,5 @@ def _matters(sweep: SweepData) -> Iterator[str]:
 
 def _value(metric: str, value: float, spread: str = "") -> str:
     """A score with its unit."""
-    unit = {"loss": "", "student_parameters": " million"}.get(metric, " %")
-    return f"{score(metric, value)}{spread}{unit}"
+    shown = {"points": " %", "million": " million"}.get(unit(metric), "")
+    return f"{score(metric, value)}{spread}{shown}"

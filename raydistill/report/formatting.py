@@ -15,6 +15,8 @@ LABELS = {
     "test_knn": "test k-NN accuracy",
     "test_instance": "test instance accuracy",
     "test_probe": "test linear-probe accuracy",
+    "val_mse": "validation error of the predicted teacher",
+    "test_mse": "test error of the predicted teacher",
     "loss": "training loss",
     "student_parameters": "parameters of the student",
 }
@@ -25,21 +27,34 @@ HEADINGS = {
     "test_knn": "test k-NN (%)",
     "test_instance": "test instance (%)",
     "test_probe": "test probe (%)",
+    "val_mse": "val MSE to teacher",
+    "test_mse": "test MSE to teacher",
 }
 ACCURACY = (100.0, 2)
+ERRORS = ("loss", "val_mse", "test_mse")  # they have no unit
 MISSING = "–"  # a setting that a condition leaves out, a score that there is not
 
 
 def label(metric: str) -> str:
-    """A metric in words; of another encoder than the student (`val_knn_peer_2`) with its name."""
+    """A metric in words, with its k (`val_knn_20`), and its encoder if that is not the student (`val_knn_peer_2`)."""
     known = max((name for name in LABELS if metric == name or metric.startswith(f"{name}_")), key=len, default=metric)
-    encoder = metric.removeprefix(known).strip("_")
-    return f"{LABELS.get(known, known)}{f', {encoder}' if encoder else ''}"
+    number, encoder = _suffixes(metric.removeprefix(known))
+    parts = [LABELS.get(known, known), f"k = {number}" if number else "", encoder]
+    return ", ".join(filter(None, parts))
 
 
 def heading(metric: str) -> str:
     """A metric at the head of a column, short, with its unit."""
+    known = metric.rstrip("0123456789").removesuffix("_")
+    if metric not in HEADINGS and known in HEADINGS:
+        return HEADINGS[known].replace(" (", f", k = {metric.removeprefix(f'{known}_')} (")
     return HEADINGS.get(metric, metric)
+
+
+def _suffixes(rest: str) -> tuple[str, str]:
+    """The k and the encoder that a metric's name ends in: `_20_peer_2` has 20 and peer_2."""
+    number, _, encoder = rest.strip("_").partition("_")
+    return (number, encoder) if number.isdecimal() else ("", rest.strip("_"))
 
 
 def axis(metric: str) -> str:
@@ -49,7 +64,7 @@ def axis(metric: str) -> str:
 
 def unit(metric: str) -> str:
     """Unit of a difference: points (of accuracy in percent), million (parameters), or nothing."""
-    return "" if metric == "loss" else "million" if metric == "student_parameters" else "points"
+    return "" if metric in ERRORS else "million" if metric == "student_parameters" else "points"
 
 
 def factor(metric: str) -> float:

@@ -9,13 +9,15 @@ from typing import Any
 from raydistill.records.budget import Budget, Limits
 from raydistill.records.journal import TrialRecord, apply_event, read_events, role_of
 from raydistill.records.layout import BUDGET_FILE, RESULTS_FILE, TABLE_FILE, WINNER_CONFIG_FILE
-from raydistill.records.leaderboard import LeaderboardEntry, baselines, references
+from raydistill.records.leaderboard import COLUMNS, LeaderboardEntry, baselines, references
 from raydistill.records.scores import read_scores
 from raydistill.redaction import redact_values
 from raydistill.storage import StoragePath
 from raydistill.tracking.client import ROLE, SETTINGS
 from raydistill.tracking.tracker import Tracker
 from raydistill.training.checkpoint_files import newest, winner_of
+
+COMPARED = tuple(column for column in COLUMNS if column not in ("loss", "student_parameters"))
 
 
 def sweep_tags(identity: dict[str, Any], origin: dict[str, Any]) -> dict[str, Any]:
@@ -107,7 +109,7 @@ def log_conclusion(tracker: Tracker, folder: StoragePath, when: int | None = Non
     step = json.loads((folder / BUDGET_FILE).read_text())["epochs"] if (folder / BUDGET_FILE).exists() else 0
     compared = list(zip(("winner", "baseline"), [rows[0], *baselines(rows)[:1]], strict=False))
     for prefix, row in compared + [(row.name, row) for row in references(rows)]:
-        means = {m: row.mean(m) for m in ("val_knn", "val_instance", "test_knn", "test_instance", "test_probe")}
+        means = {m: row.mean(m) for m in COMPARED}
         tracker.log_parent({f"{prefix}_{metric}": mean[0] for metric, mean in means.items() if mean}, step, when)
     if (winner := winner_of(folder)) is not None:
         tracker.tag_parent({"raydistill.winner": winner.name})

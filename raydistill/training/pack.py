@@ -6,9 +6,10 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from raydistill.artifacts.store import Store
 from raydistill.config import DataConfig, EvalConfig
@@ -29,10 +30,16 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Candidate:
-    """A learner as evaluation sees it: the encoders to score, and how."""
+    """A learner as evaluation sees it: the encoders to score, and how.
+
+    `method` has the student's SSL head. `targets` are what its teachers make of the validation images, (N, D) for each,
+    if it regresses them.
+    """
 
     encoders: Mapping[str, nn.Module]
     settings: EvalConfig
+    method: Method | None = None
+    targets: Callable[[], tuple[Tensor, ...]] | None = None
 
 
 Scores = dict[str, dict[str, float] | Exception]
@@ -241,7 +248,7 @@ class Pack:
     def _scores(self, trained: dict[str, Learner]) -> Scores:
         """Score the learners that are due; all have the same exception where the images cannot be read."""
         due = {
-            key: Candidate(scored_encoders(learner.method, learner.config.eval.encoders), learner.config.eval)
+            key: self._candidate(learner)
             for key, learner in trained.items()
             if learner.done or learner.epoch % learner.config.eval.every == 0
         }
@@ -252,6 +259,11 @@ class Pack:
             except Exception as error:
                 found = dict.fromkeys(due, error)
         return {key: found.get(key, {}) for key in due}
+
+    def _candidate(self, learner: Learner) -> Candidate:
+        config, method = learner.config, learner.method
+        targets = partial(self.provider.held_out, learner.inputs, config.method) if config.method.regresses() else None
+        return Candidate(scored_encoders(method, config.eval.encoders), config.eval, method, targets)
 
     def _report(
         self,

@@ -19,17 +19,19 @@ from raydistill.artifacts.identity import images_identity
 from raydistill.artifacts.labels import class_counts, labels_provenance, open_labels
 from raydistill.artifacts.store import Store
 from raydistill.config import ConfigError, DataConfig
-from raydistill.data.augment import RECIPES, View, normalization
+from raydistill.data.augment import RECIPES, View, evaluate_view, normalization
+from raydistill.data.images import Images
 from raydistill.data.sources import Dataset
 from raydistill.methods import FeatureDims, MethodContext
 from raydistill.methods.base import TeacherOutputs
 from raydistill.models.queue import EmbeddingLog, TeacherBatch
 from raydistill.models.teacher import FrozenTeacher
-from raydistill.options import LabelSource, Output
+from raydistill.options import LabelSource, MethodConfig, Output
 from raydistill.training.distributed import Workers
 from raydistill.trial_spec import TrialSpec
 
 PLAIN = View("eval", 0)
+HELD_OUT_BATCH = 512  # images
 LoadedTeachers = dict[tuple[str, Any], FrozenTeacher]
 # A teacher's key, whether its rows come from the bank, and what of it is looked at.
 Source = tuple[str, bool, View, Output]
@@ -73,6 +75,7 @@ class TeacherProvider:
         self._teachers: LoadedTeachers = {} if teachers is None else teachers
         self._pages: dict[tuple[str, View, int, Output], np.ndarray] = {}
         self._logs: WeakValueDictionary[Source, EmbeddingLog] = WeakValueDictionary()
+        self._held_out: dict[tuple[str, Output], Tensor] = {}
         self._identity: dict[str, Any] | None = None
         self.seconds = 0.0
 
@@ -143,6 +146,22 @@ class TeacherProvider:
         device = images.device.type
         with torch.no_grad(), torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
             return self._teacher(key)(images, output).float()
+
+    def held_out(self, inputs: LearnerInputs, method: MethodConfig) -> tuple[Tensor, ...]:
+        """Compute what each teacher makes of the plain validation images, once: (N, D) float32 on the CPU.
+
+        Args:
+            inputs: of the learner.
+            method: its options, which name the output that it looks at.
+        """
+        output = method.teacher_output()
+        assert output is not None
+        for key in inputs.teachers:
+            if (key, output) not in self._held_out:
+                self._held_out[key, output] = held_out_outputs(
+                    self._teacher(key), output, self.dataset, self.dataset.val, self.device
+                )
+        return tuple(self._held_out[key, output] for key in inputs.teachers)
 
     def _teacher(self, key: str) -> FrozenTeacher:
         name = (key, self.normalize)
@@ -227,6 +246,27 @@ class StepInputs:
 
     def _computed(self, key: str, view: View, output: Output) -> Tensor:
         return self._provider.embed(key, output, self.views[view])
+
+
+def held_out_outputs(
+    teacher: FrozenTeacher, output: Output, dataset: Dataset, split: Images, device: torch.device
+) -> Tensor:
+    """Compute what a teacher makes of a split without augmentation, in full precision: (N, D) on the CPU.
+
+    Args:
+        teacher: on `device`, for batches normalised as the dataset's.
+        output: features or head.
+        dataset, split: the images.
+        device: where the teacher is.
+    """
+    normalize = normalization(dataset.name, dataset.image_size)
+    rows = []
+    for start in range(0, len(split), HELD_OUT_BATCH):
+        images, _ = split.fetch(range(start, min(start + HELD_OUT_BATCH, len(split))))
+        rows.append(
+            teacher(evaluate_view(images, size=dataset.image_size, normalize=normalize, device=device), output).cpu()
+        )
+    return torch.cat(rows)
 
 
 def _has_no_chance(view: View) -> bool:

@@ -23,6 +23,16 @@ def test_the_legend_explains_the_columns_that_there_are():
     assert not any("k-NN" in line or "probe" in line for line in bare)
 
 
+def test_the_legend_says_which_k_is_the_headline_and_what_the_error_is():
+    scores = {"val_knn": 0.5, "test_knn": 0.5, "test_knn_1": 0.4, "val_mse": 0.2, "test_mse": 0.3}
+    row = LeaderboardEntry("simreg", {}, 2, [scores])
+    lines = list(summary.legend([row], EvalConfig(knn="simreg")))
+    assert lines[0] == "val_knn, test_knn: k-NN accuracy (%) with k = 20, ties broken at random"
+    assert lines[1] == "test_knn_1: the same with k = 1"
+    assert lines[2].startswith("val_mse, test_mse: squared distance")
+    assert not any("mse" in line for line in said(val_knn=0.5))
+
+
 @pytest.mark.parametrize(
     ("typed", "expected"),
     [

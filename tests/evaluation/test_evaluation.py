@@ -22,9 +22,9 @@ from raydistill.config import EvalConfig
 from raydistill.data import sources
 from raydistill.evaluation import final
 from raydistill.evaluation.features import embed
-from raydistill.evaluation.knn import KNN_PRESETS, instance_accuracy, knn_accuracy, neighbours, vote
+from raydistill.evaluation.knn import instance_accuracy, knn_accuracy, neighbours, vote
 from raydistill.evaluation.logistic import logistic_probe
-from raydistill.evaluation.probe import _gradients, linear_probe
+from raydistill.evaluation.probe import PROBE_PRESETS, _gradients, _schedule, linear_probe
 from raydistill.training.checkpoints import latest_checkpoint
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "knn_weighted.json").read_text())
@@ -151,7 +151,7 @@ def test_what_does_not_fit_is_said(change, said):
         ({"val_labels": torch.zeros(3)}, r"val: .* labels of shape \(3,\)"),
         ({"test": torch.zeros(2, 4), "test_labels": torch.tensor([0, 3])}, "test: labels from 0 to 3 with 3 classes"),
         ({"epochs": 0}, "epochs = 0; expected at least 1"),
-        ({"preset": "dgo"}, "'dgo' is unknown; valid: dogo, simreg"),
+        ({"preset": "dgo"}, "'dgo' is unknown; valid: dogo, simreg, seed, mocov3"),
     ],
 )
 def test_the_probe_says_what_does_not_fit(change, said):
@@ -208,6 +208,67 @@ def test_the_probe_comes_near_logistic_regression_on_real_images(preset, epochs,
     assert found.test == pytest.approx(reference.score(features[test] / 16, labels[test]), abs=margin)
 
 
+# jacobswan1/SEED, main_lincls.py: a batch of 256, a tenth of the rate from the epochs 60 and 80 on.
+# facebookresearch/moco-v3, main_lincls.py: a batch of 1024, half a cosine, by epoch.
+RELEASED = {
+    "seed": (256, 30, 100, lambda epoch, epochs: 0.1 ** ((epoch >= 60) + (epoch >= 80))),
+    "mocov3": (1024, 12, 90, lambda epoch, epochs: 0.5 * (1 + np.cos(np.pi * epoch / epochs))),
+}
+
+
+@pytest.mark.parametrize("preset", RELEASED)
+def test_the_probes_rates_are_those_of_the_released_code(preset):
+    batch, lr, epochs, share = RELEASED[preset]
+    settings = PROBE_PRESETS[preset]
+    assert (settings.batch_size, settings.lr, settings.epochs, settings.weight_decay) == (batch, lr, epochs, 0)
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=settings.lr)
+    schedule = _schedule(optimizer, settings, epochs)
+    for epoch in range(epochs):
+        assert optimizer.param_groups[0]["lr"] == pytest.approx(lr * share(epoch, epochs), rel=1e-9)
+        optimizer.step()
+        schedule.step()
+
+
+@pytest.mark.parametrize(("preset", "lr"), [("seed", None), ("seed", 3), ("mocov3", None), ("mocov3", 0.1)])
+def test_the_probes_of_the_released_code_train_as_autograd_does(preset, lr):
+    """A few epochs with torch's own layer and SGD; at such rates rounding grows with every further one."""
+    batch, peak, _, share = RELEASED[preset]
+    peak, epochs = peak if lr is None else lr * batch / 256, 5
+    rows, labels = clusters(8, n=360, dim=6)
+    train, val = slice(0, 300), slice(300, None)
+    found = linear_probe(
+        rows[train],
+        labels[train],
+        rows[val],
+        labels[val],
+        test=rows[val],
+        test_labels=labels[val],
+        classes=3,
+        preset=preset,
+        epochs=epochs,
+        lr=lr,
+        seed=4,
+    )
+    generator = torch.Generator().manual_seed(4)
+    layer = nn.Linear(6, 3)
+    layer.weight.data.normal_(0, 0.01, generator=generator)
+    layer.bias.data.zero_()
+    optimizer = torch.optim.SGD(layer.parameters(), lr=1.0, momentum=0.9, weight_decay=0.0, foreach=False)
+    best, kept = -1.0, torch.empty(0)
+    for epoch in range(epochs):
+        optimizer.param_groups[0]["lr"] = peak * share(epoch, epochs)
+        for part in torch.randperm(300, generator=generator).split(batch):
+            optimizer.zero_grad()
+            nn.functional.cross_entropy(layer(rows[part]), labels[part]).backward()
+            optimizer.step()
+        logits = layer(rows[val]).detach()
+        right = (logits.argmax(1) == labels[val]).double().mean().item()
+        if right > best:
+            best, kept, chosen = right, logits, epoch + 1
+    assert (found.val, found.best_epoch) == (best, chosen)
+    assert (found.test_logits - kept).abs().max() < 1e-4 * kept.abs().max()
+
+
 def test_the_weights_best_on_validation_are_the_ones_scored():
     """Validation labels contradict training: the longer it trains, the worse it gets on them."""
     train, labels = clusters(6, n=90, spread=0.1)
@@ -236,13 +297,6 @@ def test_embedding_leaves_the_encoder_as_it_was():
     assert all(torch.equal(before[k], v) for k, v in encoder.state_dict().items())
     with pytest.raises(ValueError, match="no images"):
         embed(encoder, [], "cpu")
-
-
-def test_presets_are_the_published_ones():
-    assert KNN_PRESETS["dogo"].ks == (1, 2, 4, 8)
-    assert KNN_PRESETS["dino"].temperature == 0.07
-    assert KNN_PRESETS["simreg"].ties == "random"
-    assert KNN_PRESETS["seed"].ks == (10,)
 
 
 def test_the_ensemble_is_scored_on_the_images_that_were_read(tmp_path, monkeypatch):
@@ -276,12 +330,12 @@ def test_the_settings_name_the_probe(tmp_path):
     data = {"source": str(folder(tmp_path / "images", per_class=12)), "limit": None}
     run, place = trial(tmp_path / "run", **data), tmp_path / "run"
 
-    def scored(probe):
-        wanted = run.model_copy(update={"eval": EvalConfig(probe=probe)})
+    def scored(probe, lr=None):
+        wanted = run.model_copy(update={"eval": EvalConfig(probe=probe, probe_lr=lr)})
         return final.score(wanted, str(place), threads=1)["val_probe"]
 
     state = latest_checkpoint(place)
-    method = methods.build(run.method, final.given_from(state), seed=0)
+    method = methods.build(run.method, final.artifacts.given_from(state), seed=0)
     method.load_state_dict(state["method"])
     student, dataset = method.encoders()["student"].eval(), sources.load_dataset(run.data)
     splits = (final.embed_split(student, dataset, part, torch.device("cpu")) for part in (dataset.train, dataset.val))
@@ -289,6 +343,8 @@ def test_the_settings_name_the_probe(tmp_path):
     seed = run.train.seed
     assert scored("dogo") == linear_probe(*rows, classes=classes, seed=seed).val
     assert scored("simreg") == linear_probe(*rows, classes=classes, seed=seed, preset="simreg").val
+    assert scored("seed") == linear_probe(*rows, classes=classes, seed=seed, preset="seed").val
+    assert scored("mocov3", 0.01) == linear_probe(*rows, classes=classes, seed=seed, preset="mocov3", lr=0.01).val
     assert scored("logistic") == logistic_probe(*rows, classes=classes).val
 
 

@@ -74,6 +74,13 @@ class TestSEED:
         assert not torch.equal(after, before)
         torch.testing.assert_close(after.norm(dim=1), torch.ones(len(after)))
 
+    def test_the_head_is_an_encoder_too(self):
+        method, images = make("seed").eval(), torch.randn(3, 3, 8, 8)
+        encoders = method.encoders()
+        assert list(encoders) == ["student", "head"]
+        assert encoders["head"].dim == given().teachers[0].head
+        assert torch.equal(encoders["head"](images), method.projector(method.backbone(images)))
+
     def test_a_teacher_without_a_head_is_explained(self):
         headless = methods.MethodContext(8, 64, (), (methods.FeatureDims(12, None),))
         with pytest.raises(ValueError, match=r"method.teacher=features"):

@@ -27,6 +27,16 @@ def test_whatever_the_search_went_by_is_a_column_and_comes_first():
     ]
 
 
+def test_errors_and_further_k_are_columns_where_a_row_has_them():
+    scores = {"val_knn": 0.5, "val_mse": 0.1234567, "test_knn": 0.5, "test_knn_1": 0.25, "test_mse": 0.2}
+    table = [LeaderboardEntry("simreg", {}, 2, [scores]), LeaderboardEntry("simclr-default", {}, 2, [{"val_knn": 0.4}])]
+    lines = [[cell.strip() for cell in line.split("|")[4:-2]] for line in render(table, ["val_knn"]).splitlines()]
+    assert lines[0] == ["val_knn", "val_mse", "test_knn", "test_knn_1", "test_mse"]
+    assert lines[2] == ["50.00", "0.1235", "50.00", "25.00", "0.2000"]
+    assert lines[3] == ["40.00", "–", "–", "–", "–"]
+    assert "mse" not in render(table[1:], ["val_knn"])
+
+
 def test_references_say_what_they_are_and_are_no_baselines():
     table = [
         LeaderboardEntry("dogo", {}, 2, [{"val_knn": 0.5}]),

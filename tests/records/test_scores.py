@@ -89,7 +89,7 @@ def test_a_resumed_sweep_scores_again_what_was_trained_on_or_torn(tmp_path, monk
     driver = SimpleNamespace(trial_directory=lambda key: trials[key], tracker=None)
     records = [TrialRecord(key, {}, dump(settings())) for key in trials]
     for _ in range(2):
-        scoring = final_scoring.start_scoring(driver, records, SimpleNamespace(gpu=False))
+        scoring = final_scoring.start_scoring(driver, records, SimpleNamespace(gpu=False, artifacts=tmp_path))
         scores = final_scoring.collect_scores(driver, records, scoring)
         assert {key for key, values in scores.items() if values == {"test_knn": 0.5}} == {"longer", "torn", "new"}
         assert len(asked) == 3, "and no second time"
@@ -100,8 +100,9 @@ def test_a_resumed_sweep_scores_again_what_was_trained_on_or_torn(tmp_path, monk
 def test_one_task_scores_at_most_four_runs_and_each_gets_its_own_scores(tmp_path, monkeypatch):
     sizes = []
 
-    def remote(runs, **options):
+    def remote(runs, teachers, store, **options):
         sizes.append(len(runs))
+        assert (teachers, store) == ([()] * len(runs), str(tmp_path)), "SimCLR has none"
         return [{"test_knn": float(place.rpartition("-")[2])} for _, place in runs]
 
     monkeypatch.setattr(final_scoring.ray, "remote", lambda **options: lambda function: SimpleNamespace(remote=remote))
@@ -111,7 +112,7 @@ def test_one_task_scores_at_most_four_runs_and_each_gets_its_own_scores(tmp_path
     records = [TrialRecord(f"t-{i}", {}, dump(settings())) for i in range(9)]
     for record in records:
         trial(tmp_path / record.key)
-    scoring = final_scoring.start_scoring(driver, records, SimpleNamespace(gpu=False))
+    scoring = final_scoring.start_scoring(driver, records, SimpleNamespace(gpu=False, artifacts=tmp_path))
     scores = final_scoring.collect_scores(driver, records, scoring)
     assert sizes == [4, 4, 1]
     assert scores == {f"t-{i}": {"test_knn": float(i)} for i in range(9)}

@@ -6,6 +6,8 @@ feature and the prediction through a batch norm without parameters first.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from raydistill.data.augment import View
@@ -33,6 +35,11 @@ class Regress(Method):
         prediction = self.student_norm(batch.gather(self.projection(self.backbone(batch.views[view]))))
         target = self.teacher_norm(batch.gather(batch.teachers[0](view, self.output)))
         return {"loss": raw_regression(prediction, target)}
+
+    def regression(self, images: Tensor, outputs: Sequence[Tensor]) -> list[tuple[Tensor, Tensor]]:
+        """Pair of the prediction and the target; in Regress-BN both have passed their batch norm."""
+        (target,) = outputs
+        return [(self.student_norm(self.projection(self.backbone(images))), self.teacher_norm(target))]
 
     def encoders(self) -> dict[str, nn.Module]:
         return {"student": self.backbone}

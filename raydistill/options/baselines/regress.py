@@ -26,3 +26,6 @@ class RegressConfig(MethodConfig):
 
     def teacher_output(self) -> Output | None:
         return self.teacher
+
+    def regresses(self) -> bool:
+        return True

@@ -102,7 +102,9 @@ def start_scoring(driver: Driver, records: list[TrialRecord], settings: SweepSet
     for start in range(0, len(pending), RUNS_PER_TASK):
         part = pending[start : start + RUNS_PER_TASK]
         runs = [(record.spec.config, str(driver.trial_directory(record.key))) for record, _ in part]
-        result = task.remote(runs, threads=1, gpu=bool(settings.gpu))
+        teachers = [tuple(record.spec.teachers or ()) for record, _ in part]
+        where: dict[str, Any] = {"teachers": teachers, "store": str(settings.artifacts)}
+        result = task.remote(runs, threads=1, gpu=bool(settings.gpu), **where)
         found.tasks.append((result, [(record.key, checkpoint) for record, checkpoint in part]))
     return found
 
@@ -128,7 +130,7 @@ def collect_scores(driver: Driver, records: list[TrialRecord], scoring: Scoring)
 
 
 def _values(record: TrialRecord) -> dict[str, float]:
-    wanted = ("val_knn", "val_instance", "loss", "student_parameters")
+    wanted = ("val_knn", "val_instance", "val_mse", "loss", "student_parameters")
     return {name: value for name in wanted if (value := record.last(name)) is not None}
 
 

@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -226,7 +227,9 @@ class _StepBenchmark:
             )
 
             def work(cut: Dataset = cut) -> None:
-                self.evaluate({"": Candidate(encoders, learner.config.eval)}, cut, self.device)
+                targets = partial(_stand_ins, learner, len(cut.val)) if learner.config.method.regresses() else None
+                candidate = Candidate(encoders, learner.config.eval, learner.method, targets)
+                self.evaluate({"": candidate}, cut, self.device)
 
             work()  # loads libraries, and lets the device choose its kernels
             took = _seconds(work, self.device)
@@ -243,6 +246,13 @@ class _StepBenchmark:
         size = sum(file.stat().st_size for file in folder.iterdir())
         path.unlink()
         return took, size
+
+
+def _stand_ins(learner: Learner, rows: int) -> tuple[Tensor, ...]:
+    """Make tensors of the shapes that a learner's teachers give for `rows` images: (rows, D) each."""
+    output = learner.config.method.teacher_output()
+    assert output is not None
+    return tuple(torch.ones(rows, width) for width in learner.inputs.context.teacher_widths(output))
 
 
 class _TimedTeacherProvider(TeacherProvider):
