@@ -71,6 +71,9 @@ class MethodConfig(BaseConfig):
     """Base of every method's options. `name` selects the method; `implementation` says where it lives."""
 
     implementation: ClassVar[str]
+    # Settings between whose values the training loss compares, so that a search may minimise it. Others change its
+    # scale: temperatures, weights of terms, queues, clusters, views.
+    comparable_loss: ClassVar[tuple[str, ...]] = ("stem",)
 
     name: str
     stem: Stem = Field(
@@ -136,6 +139,8 @@ class MethodConfig(BaseConfig):
 class MomentumConfig(MethodConfig):
     """Options of methods whose momentum network follows the trained one: BYOL and MoCo v3."""
 
+    comparable_loss: ClassVar[tuple[str, ...]] = ("stem", "backbone", "hidden_dim")
+
     backbone: str = "resnet10_w16"
     hidden_dim: int = Field(4096, ge=1, description="hidden width of projector and predictor")
     projection_dim: int = Field(256, ge=1)
@@ -156,6 +161,8 @@ class MomentumConfig(MethodConfig):
 
 class PseudoLabelConfig(MethodConfig):
     """Options of methods that learn pseudo labels, by default clusters of a teacher's features."""
+
+    comparable_loss: ClassVar[tuple[str, ...]] = ("stem", "backbone")
 
     backbone: str = "resnet10_w16"
     labels: LabelKind = "kmeans"

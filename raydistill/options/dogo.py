@@ -17,6 +17,7 @@ class DoGoConfig(MethodConfig):
     """DoGo (arXiv 2104.09866): peers teach each other through their cross-view similarity matrices."""
 
     implementation: ClassVar[str] = "raydistill.methods.dogo:DoGo"
+    comparable_loss: ClassVar[tuple[str, ...]] = ("stem", "hidden_dim", "predictor_dim")
 
     name: Literal["dogo"] = "dogo"
     backbones: tuple[str, ...] = Field(

@@ -17,6 +17,7 @@ class SDSSLConfig(MethodConfig):
     """SDSSL (arXiv 2111.12958): a ViT's intermediate blocks learn from its own last one."""
 
     implementation: ClassVar[str] = "raydistill.methods.sdssl:SDSSL"
+    comparable_loss: ClassVar[tuple[str, ...]] = ("stem", "hidden_dim", "intermediate_dim")
 
     name: Literal["sdssl"] = "sdssl"
     backbone: str = Field("vit_w64_d4", description="a ViT: vit_{tiny,small,base,wWIDTH}[_pPATCH][_dBLOCKS]")

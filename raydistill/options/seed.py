@@ -15,6 +15,7 @@ class SEEDConfig(MethodConfig):
     """SEED (arXiv 2101.04731): the student matches the teacher's similarities to a queue."""
 
     implementation: ClassVar[str] = "raydistill.methods.seed:SEED"
+    comparable_loss: ClassVar[tuple[str, ...]] = ("stem", "backbone", "hidden_dim")
 
     name: Literal["seed"] = "seed"
     backbone: str = "resnet10_w16"

@@ -14,6 +14,15 @@ class SimRegConfig(MethodConfig):
     """SimReg (arXiv 2201.05131): an MLP head on the student regresses the teacher's normalised feature."""
 
     implementation: ClassVar[str] = "raydistill.methods.simreg:SimReg"
+    comparable_loss: ClassVar[tuple[str, ...]] = (
+        "stem",
+        "backbone",
+        "head_depth",
+        "head_width",
+        "head_hidden",
+        "bn_relu",
+        "inference_layer",
+    )
 
     name: Literal["simreg"] = "simreg"
     backbone: str = "resnet10_w16"

@@ -14,6 +14,7 @@ class SSSDConfig(PseudoLabelConfig):
     """SSSD (WACV 2023): a four-exit ResNet learns cluster ids, its shallow exits also from its deepest."""
 
     implementation: ClassVar[str] = "raydistill.methods.sssd:SSSD"
+    comparable_loss: ClassVar[tuple[str, ...]] = ("stem", "bottleneck")
 
     name: Literal["sssd"] = "sssd"
     backbone: str = Field("resnet10_w16", description="a ResNet of timm's or a narrow one, with four stages")

@@ -23,7 +23,12 @@ from raydistill.records.locations import (
     working_folder,
 )
 from raydistill.storage import Remote, StoragePath, to_path
-from raydistill.sweep.preflight.validation import check_teacher, preflight, say_what_cannot_happen
+from raydistill.sweep.preflight.validation import (
+    check_objectives,
+    check_teacher,
+    preflight,
+    say_what_cannot_happen,
+)
 from raydistill.sweep.search.adapt import without_teacher_settings
 from raydistill.sweep.search.baselines import parse_baseline
 from raydistill.sweep.search.space import PAPER, Space, default_space, paper_space
@@ -142,7 +147,7 @@ def prepare_settings(
         seeds=asked.get("seeds", DEFAULT_SEEDS),
         search_seed=asked.get("search_seed", 0),
         baselines=baselines,
-        baseline_trials=_baseline_trials(asked, trials, home / name / SWEEP_FILE if resume else None),
+        baseline_trials=_baseline_trials(asked, trials, stored),
         packs=asked.get("packs", 1),
         learners=learners_of(str(asked.get("learners", "auto"))),
         workers=least,
@@ -158,9 +163,11 @@ def prepare_settings(
         command=command,
     )
     say_what_cannot_happen(settings, notify)
+    check_objectives(settings, notify, resume=resume)
     settings.check_name(resume=resume)
     settings = preflight(settings, notify, own_space=given_space not in (None, PAPER))
-    settings = replace(settings, trials=trial_count(settings.space, asked.get("trials")))
+    trials = trial_count(settings.space, asked.get("trials"))
+    settings = replace(settings, trials=trials, baseline_trials=_baseline_trials(asked, trials, stored))
     if resume:
         settings.check_unchanged()
     return settings
@@ -200,13 +207,13 @@ def _settings_of_before(stored: Mapping[str, Any], method: str) -> dict[str, Any
     }
 
 
-def _baseline_trials(asked: Mapping[str, Any], trials: int, stored: StoragePath | None) -> int:
+def _baseline_trials(asked: Mapping[str, Any], trials: int, stored: Mapping[str, Any]) -> int:
     """Return how many configurations of each baseline are tried: as many as of the method; 0 without a search.
 
     Args:
         asked: the options that were given.
         trials: of the sweep.
-        stored: settings of a sweep that is resumed; one of version 0.1 had no such search.
+        stored: settings of a sweep that is resumed, else empty; one of version 0.1 had no such search.
 
     Raises: ConfigError where the options contradict each other.
     """
@@ -215,8 +222,7 @@ def _baseline_trials(asked: Mapping[str, Any], trials: int, stored: StoragePath 
         if number is not None:
             raise ConfigError(f"--baseline-trials {number} with --no-baseline-search: leave one of them out")
         return 0
-    before = configuration.read_yaml(stored) if stored is not None and stored.exists() else None
-    if number is None and isinstance(before, dict) and "baseline_trials" not in before:
+    if number is None and stored and "baseline_trials" not in stored:
         return 0
     return number or trials
 

@@ -14,6 +14,7 @@ class CompRessConfig(MethodConfig):
     """CompRess (arXiv 2010.14713): KL between similarities at one temperature, the own sample left out."""
 
     implementation: ClassVar[str] = "raydistill.methods.baselines.compress_1q:CompRess"
+    comparable_loss: ClassVar[tuple[str, ...]] = ("stem", "backbone")
     queues: ClassVar[int]
 
     backbone: str = "resnet10_w16"

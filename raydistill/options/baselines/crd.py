@@ -14,6 +14,7 @@ class CRDConfig(MethodConfig):
     """CRD (arXiv 1910.10699): contrast the teacher's embedding of the image with a memory of others."""
 
     implementation: ClassVar[str] = "raydistill.methods.baselines.crd:CRD"
+    comparable_loss: ClassVar[tuple[str, ...]] = ("stem", "backbone")
 
     name: Literal["crd"] = "crd"
     backbone: str = "resnet10_w16"

@@ -14,6 +14,7 @@ class MoCoV2Config(MethodConfig):
     """MoCo v2 (arXiv 2003.04297): a queue of keys from a momentum encoder."""
 
     implementation: ClassVar[str] = "raydistill.methods.baselines.mocov2:MoCoV2"
+    comparable_loss: ClassVar[tuple[str, ...]] = ("stem", "backbone", "hidden_dim")
 
     name: Literal["mocov2"] = "mocov2"
     backbone: str = "resnet10_w16"

@@ -14,6 +14,7 @@ class RegressConfig(MethodConfig):
     """Regress (CompRess's baseline): a linear head, mean squared error to the raw feature."""
 
     implementation: ClassVar[str] = "raydistill.methods.baselines.regress:Regress"
+    comparable_loss: ClassVar[tuple[str, ...]] = ("stem", "backbone")
     batch_norm: ClassVar[bool] = False
 
     name: Literal["regress"] = "regress"

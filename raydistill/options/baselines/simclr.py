@@ -13,6 +13,7 @@ class SimCLRConfig(MethodConfig):
     """SimCLR as DoGo's released code has it (Linear without bias, BN, ReLU, Linear; tau_c 0.5)."""
 
     implementation: ClassVar[str] = "raydistill.methods.baselines.simclr:SimCLR"
+    comparable_loss: ClassVar[tuple[str, ...]] = ("stem", "backbone", "hidden_dim", "sdssl_dim")
 
     name: Literal["simclr"] = "simclr"
     backbone: str = "resnet10_w16"

@@ -13,6 +13,7 @@ class SimSiamConfig(MethodConfig):
     """SimSiam as DoGo's released code has it (three-layer projector with biases, two-layer predictor)."""
 
     implementation: ClassVar[str] = "raydistill.methods.baselines.simsiam:SimSiam"
+    comparable_loss: ClassVar[tuple[str, ...]] = ("stem", "backbone", "predictor_dim")
 
     name: Literal["simsiam"] = "simsiam"
     backbone: str = "resnet10_w16"

@@ -17,6 +17,7 @@ class SupervisedKDConfig(MethodConfig):
     """
 
     implementation: ClassVar[str] = "raydistill.methods.baselines.supervised_kd:SupervisedKD"
+    comparable_loss: ClassVar[tuple[str, ...]] = ("stem", "backbone")
 
     name: Literal["supervised_kd"] = "supervised_kd"
     backbone: str = "resnet10_w16"

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from raydistill.artifacts.store import open_store
 from raydistill.config import Config, ConfigError, data_errors
+from raydistill.evaluation.protocols import knn_protocol
 from raydistill.options.momentum import MAX_INITIAL_SHARE, SAFE_WINDOW
 from raydistill.redaction import redact
 from raydistill.sweep.preflight.checks import check_batch_sizes, check_values
@@ -39,6 +40,30 @@ def say_what_stays_random(config: Config, steps: int, notify: Callable[[str], No
             f"method.{ema.setting} = {ema.first(steps):g}: after {steps} steps the momentum network still has "
             f"{share:.2g} of its initial random weights; --set method.momentum_window={SAFE_WINDOW} fits it to the run"
         )
+
+
+def check_objectives(plan: SweepSettings, notify: Callable[[str], None], *, resume: bool) -> None:
+    """Refuse to minimise the training loss over settings that change its scale.
+
+    Args:
+        plan: what is to run.
+        notify: gets the refusal as a warning where a sweep of before goes on.
+        resume: whether it does.
+
+    Raises: ConfigError, which names the setting.
+    """
+    if "loss" not in [name for name, _ in plan.space.objectives]:
+        return
+    comparable = {f"method.{name}" for name in plan.base.method.comparable_loss}
+    for path in (parameter.path for parameter in plan.space.parameters if len(parameter.values) != 1):
+        if not path.startswith("train.") and path not in comparable:
+            problem = (
+                f"metric.name = 'loss': it does not compare between values of {path}, which change its scale; use "
+                f"val_knn (val_instance without labels), or give {path} one value"
+            )
+            if not resume:
+                raise ConfigError(problem)
+            notify(f"warning: {problem}")
 
 
 def check_teacher(base: Config, paths: list[str]) -> None:
@@ -100,11 +125,14 @@ def preflight(plan: SweepSettings, notify: Callable[[str], None], *, own_space: 
             given = promised(config, dataset, store)
             advice += methods.advice(methods.build(config.method, given, seed=0))
 
-        def build(config: Config) -> None:
+        def build(config: Config) -> methods.Method:
             counts = promised_counts(config, dataset)
             built = methods.build(config.method, replace(given, class_counts=counts), seed=0)
             advice.extend(methods.advice(built))
+            return built
 
+        if knn_protocol(plan.base.eval).on_head and build(base).head() is None:
+            notify(f"eval.knn = seed: {base.method.name} has no SSL head, so k-NN compares the encoder's features")
         check_values(plan, build)
         decided = SweepPlan(plan)
         for baseline in baselines_of(plan.baselines, plan.base):
