@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.builders.runs import DATA
+from helpers.builders.runs import DATA, trial
 from torch import nn
 
 import raydistill
 from raydistill import config
 from raydistill.config import ConfigError
+from raydistill.methods import FeatureDims, MethodContext
 
 ROOT = Path(__file__).parents[1]
 TINY = {
@@ -115,6 +116,21 @@ def test_a_run_and_its_encoder_have_the_same_scores_and_the_encoder_stays_as_it_
     encoder = result.encoder.train()
     assert raydistill.evaluate(encoder, set=chosen, device="cpu") == scores
     assert encoder.training
+
+
+def test_a_run_is_scored_behind_its_head_by_seeds_protocol_and_seeds_head_is_an_encoder(tmp_path):
+    method = {"name": "seed", "backbone": "resnet10_w4", "hidden_dim": 8, "queue_size": 16}
+    context = MethodContext(8, 40, teachers=(FeatureDims(12, 6),))
+    trial(tmp_path / "run", method, given=context, teacher=["artifact:absent"])
+    chosen = {"eval.knn": "seed", "eval.probe": "logistic"}
+    scores = raydistill.evaluate(tmp_path / "run", set=chosen, device="cpu")
+    head = raydistill.load_encoder(tmp_path / "run", encoder="head")
+    assert head.dim == 6
+    settings = {**chosen, **{f"data.{name}": value for name, value in DATA.items()}}
+    behind = raydistill.evaluate(head, set=settings, device="cpu")
+    before = raydistill.evaluate(raydistill.load_encoder(tmp_path / "run"), set=settings, device="cpu")
+    assert (scores["val_knn"], scores["test_knn"]) == (behind["val_knn"], behind["test_knn"])
+    assert scores["test_probe"] == before["test_probe"]
 
 
 def test_what_cannot_be_evaluated_is_refused(tmp_path):
