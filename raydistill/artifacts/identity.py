@@ -16,7 +16,7 @@ NOT_PART = ("source", "root", "download", "cache_gib", "batch_size", "stream_see
 # Settings that version 0.1 did not have, with the value that does what it did.
 ADDED: dict[str, dict[str, Any]] = {
     "data": {"kind": "photographs"},
-    "eval": {"probe": "dogo"},
+    "eval": {"probe": "dogo", "probe_lr": None, "knn": "dogo"},
     "method": {
         "zero_init_residual": None,
         "recipe": None,
