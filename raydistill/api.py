@@ -35,7 +35,7 @@ def plan_sweep(method: str, *, resume: bool = False, **options: Unpack[SweepOpti
     Args:
         method: the method to explore, such as `"dogo"`.
         resume: whether the sweep is there already and is to go on.
-        **options: those of `raydistill sweep`, with `_` for `-`: `data`, `trials`, `epochs`, `seeds`, `preset`,
+        **options: those of `raydistill sweep`, with `_` for `-`: `data`, `kind`, `trials`, `epochs`, `seeds`, `preset`,
             `teacher`, `set` (a mapping of settings), `search_space`, `name`, `storage`, `tracking_uri`, `workers`,
             `max_hours`, `warm_start`, ...
 

@@ -10,12 +10,12 @@ from contextlib import contextmanager
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, SerializeAsAny, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, Field, SerializeAsAny, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic.fields import FieldInfo
 
 from raydistill.errors import RaydistillError
 from raydistill.options import METHODS, MethodConfig, find
-from raydistill.options.base import BaseConfig, Stem
+from raydistill.options.base import AugmentConfig, BaseConfig, Stem
 
 
 class ConfigError(RaydistillError, ValueError):
@@ -37,6 +37,7 @@ def data_errors() -> Iterator[None]:
 
 SEEDS = 2**32 - 1  # the greatest seed
 DEFAULT_KS = (1, 2, 4, 8)
+TURNED = ("aerial", "microscopy")  # kinds of images without an up
 DEFAULT_OFFSETS = ((0, 0),)  # of no late joiner: any epoch of the stream will do
 
 
@@ -56,10 +57,11 @@ class DataConfig(BaseConfig):
         None, ge=1, description="draw so many augmentations of each image and repeat them; none: fresh every epoch"
     )
     on_bad_image: Literal["fail", "skip"] = Field("fail", description="skip passes over it and counts it")
-    kind: Literal["photographs", "characters", "aerial", "auto"] = Field(
+    kind: Literal["photographs", "characters", "aerial", "microscopy", "grey", "auto"] = Field(
         "photographs",
         description="fits every recipe to the images: characters, without mirroring and with large crops; aerial, "
-        "turned and mirrored each way; auto: characters for the digits, else photographs",
+        "turned and mirrored each way; microscopy, the same with little colour jitter; grey, without colour; auto: "
+        "characters for the digits, else photographs; `--kind`",
     )
     cache_gib: float = Field(2.0, ge=0, description="decode once and keep in memory up to this size")
 
@@ -113,6 +115,9 @@ class TeacherConfig(BaseConfig):
     count: int = Field(1, ge=1, description="how many to train, with seeds of their own")
     epochs: int | None = Field(None, ge=1, description="of its training; none: as many as the student's")
     batch_size: int | None = Field(None, ge=2, description="of its training; none: the student's")
+    augment: AugmentConfig | None = Field(
+        None, description="settings of the section augment, of its training; none: the student's, or the sweep's base"
+    )
     seed: int = Field(0, ge=0, le=SEEDS, description="of its training")
     bank: bool = Field(True, description="with data.fixed_views: keep its embeddings, and train without running it")
 
@@ -164,6 +169,7 @@ class Config(BaseConfig):
 
     method: SerializeAsAny[MethodConfig]
     data: DataConfig = DataConfig()
+    augment: AugmentConfig = AugmentConfig()
     teacher: TeacherConfig = TeacherConfig()
     train: TrainConfig = TrainConfig()
     eval: EvalConfig = EvalConfig()
@@ -176,6 +182,22 @@ class Config(BaseConfig):
         if isinstance(value, dict):
             return options_class(value.get("name")).model_validate(value)
         return value
+
+    @field_validator("augment")
+    @classmethod
+    def _fits_the_images(cls, augment: AugmentConfig, info: ValidationInfo) -> AugmentConfig:
+        """Refuse settings that contradict each other, or that can change nothing in such images."""
+        data = info.data.get("data")
+        kind = data.kind if isinstance(data, DataConfig) else ""
+        turns = kind in TURNED if augment.turns is None else augment.turns
+        for name in ("mirror", "mirror_vertical") if turns else ():
+            if getattr(augment, name) is not None:
+                why = f"data.kind={kind}" if augment.turns is None else "augment.turns=true"
+                raise ValueError(f"{name} has no effect beside {why}, which mirrors views each way; take one out")
+        for name in ("saturation", "hue", "grey") if kind == "grey" else ():
+            if getattr(augment, name):
+                raise ValueError(f"{name} has no effect beside data.kind=grey: there is no colour to change")
+        return augment
 
 
 def options_class(name: Any) -> type[MethodConfig]:
@@ -223,6 +245,7 @@ def fields(method: str) -> dict[str, FieldInfo]:
     sections: dict[str, type[BaseModel]] = {
         "method": options_class(method),
         "data": DataConfig,
+        "augment": AugmentConfig,
         "teacher": TeacherConfig,
         "train": TrainConfig,
         "eval": EvalConfig,
@@ -324,6 +347,8 @@ def _explain(error: ValidationError, valid: dict[str, Any]) -> str:
             lines.append(f"{path}: no such section{nearest(path, Config.model_fields)}")
         elif item["type"] == "extra_forbidden":
             lines.append(f"{path} = {item['input']!r}: no such setting{nearest(path, valid)}")
+        elif len(item["loc"]) == 1 and isinstance(item["input"], dict):
+            lines.append(f"{path}: {item['msg'].removeprefix('Value error, ')}")
         else:
             lines.append(f"{path} = {item['input']!r}: {item['msg'].removeprefix('Value error, ')}")
     return "; ".join(lines)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from raydistill import config as configuration
-from raydistill.config import Config, ConfigError, DataConfig
+from raydistill.config import AugmentConfig, Config, ConfigError, DataConfig
 
 ARTIFACT_PREFIX = "artifact:"  # of a teacher that a configuration names by its key in the store
 # Settings of the data that change neither the images nor their split.
@@ -104,12 +104,18 @@ def teacher_inputs(config: Config) -> dict[str, Any] | None:
     if teacher.sources:
         return {"sources": list(teacher.sources)}
     return {
-        **teacher.model_dump(mode="json", exclude={"sources", "format", "bank"}),
+        **teacher.model_dump(mode="json", exclude={"sources", "format", "bank", "augment"}),
         "epochs": teacher.epochs or config.train.epochs,
         "batch_size": teacher.batch_size or config.data.batch_size,
         "precision": config.train.precision,
         "images": _images(config),
+        **({"augment": chosen} if (chosen := teacher_augment(config).chosen()) else {}),
     }
+
+
+def teacher_augment(config: Config) -> AugmentConfig:
+    """The augmentation of the teachers that are trained for `config`: their own, else the student's."""
+    return config.augment if config.teacher.augment is None else config.teacher.augment
 
 
 def _images(config: Config) -> dict[str, Any]:

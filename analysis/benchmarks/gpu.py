@@ -81,7 +81,7 @@ def parity(device: torch.device) -> dict[str, float]:
         worst = 0.0
         for learner in arms:
             learner.start_epoch()
-        for views, indices in stream.epoch(0, arms[0].method.views):
+        for views, indices in stream.epoch(0, arms[0].views):
             for learner in arms:
                 learner.train_step(Batch({v: x.to(learner.device) for v, x in views.items()}, indices))
         sums = [learner._sums["loss"] for learner in arms]
@@ -131,7 +131,7 @@ def speed(
         settle(device)
         began = mark = time.perf_counter()
         idle = 0.0
-        for views, indices in stream.epoch(epoch, learners[0].method.views):
+        for views, indices in stream.epoch(epoch, learners[0].views):
             idle += time.perf_counter() - mark
             for learner in learners:
                 learner.train_step(Batch(views, indices))

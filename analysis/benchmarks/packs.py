@@ -117,7 +117,7 @@ class Bench:
 
     def students_only(self) -> Callable[[], None]:
         pack = self.pack(self.everything())
-        views = dict.fromkeys(view for learner in pack.learners.values() for view in learner.method.views)
+        views = dict.fromkeys(view for learner in pack.learners.values() for view in learner.views)
         ready = []
         for drawn, indices in pack.stream.epoch(0, views):
             step = pack.provider.step(drawn, indices, 0)

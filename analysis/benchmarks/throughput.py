@@ -85,7 +85,7 @@ def ours(backbone: str, images: torch.Tensor) -> Callable[[], float]:
     def epoch() -> float:
         began = time.perf_counter()
         learner.start_epoch()
-        for views, indices in stream.epoch(next(epochs), learner.method.views):
+        for views, indices in stream.epoch(next(epochs), learner.views):
             learner.train_step(Batch(views, indices))
         learner.finish_epoch()
         return time.perf_counter() - began

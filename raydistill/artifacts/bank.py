@@ -17,8 +17,9 @@ import torch
 from torch import Tensor
 
 from raydistill.artifacts.store import ArtifactError, Store
-from raydistill.data.augment import Kind, Normalization, View, augment, recipe_for
+from raydistill.data.augment import Normalization, View, augment
 from raydistill.data.images import Images
+from raydistill.data.recipes import NOT_IN_0_1, Kind, recipe_for
 from raydistill.data.stream import VIEW_SEED
 from raydistill.options import Output
 
@@ -40,13 +41,14 @@ class BankPage:
 
     def provenance(self) -> dict[str, Any]:
         """Return what it takes to draw the very same views again and to embed them with the same teacher."""
-        recipe = asdict(recipe_for(self.view.recipe, self.kind))
-        if not recipe["turns"]:
-            del recipe["turns"]  # which version 0.1 did not have, so that its pages are found
+        recipe = asdict(recipe_for(self.view.recipe, self.kind, self.view.changes))
+        for name in NOT_IN_0_1:
+            if not recipe[name]:
+                del recipe[name]  # so that pages of version 0.1 are found
         return {
             "teacher": self.teacher,
             "images": self.images,
-            "view": list(self.view),
+            "view": [self.view.recipe, self.view.draw],
             "recipe": _plain(recipe),
             "version": self.version,
             "view_seed": VIEW_SEED,

@@ -26,7 +26,8 @@ def provenance(recipe: Config, dataset: Dataset) -> dict[str, Any]:
     settings = without_added(configuration.dump(recipe))
     data = images_identity(dataset, recipe.data) | {"batch_size": recipe.data.batch_size}
     kind = {} if dataset.kind == "photographs" else {"kind": dataset.kind}  # so that keys of before 0.2 stay
-    return {"method": settings["method"], "train": settings["train"], "images": data, **kind}
+    augment = {"augment": chosen} if (chosen := recipe.augment.chosen()) else {}
+    return {"method": settings["method"], "train": settings["train"], "images": data, **kind, **augment}
 
 
 def publish(store: Store, made: dict[str, Any], config: Config, state: dict[str, Any]) -> Path:

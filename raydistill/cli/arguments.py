@@ -18,6 +18,10 @@ Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="fix a setting, e.g. train.lr=0.001; repeatable"),
 ]
+Kind = Annotated[
+    str | None,
+    typer.Option(help="of images: photographs, characters, aerial, microscopy, grey, auto [the preset's]"),
+]
 Device = Annotated[str | None, typer.Option(help="cpu, cuda or cuda:1 [cuda if there is one]")]
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from raydistill import config as configuration
-from raydistill.cli.arguments import Set, fail, shown, typed
+from raydistill.cli.arguments import Kind, Set, fail, shown, typed
 from raydistill.config import data_errors
 from raydistill.redaction import redact
 from raydistill.sweep.options import prepare_settings
@@ -17,6 +17,7 @@ from raydistill.sweep.settings import SweepSettings
 def command(
     method: Annotated[str, typer.Option(help="the method to explore, e.g. dogo")],
     data: Annotated[str | None, typer.Option(help="digits, torchvision:NAME, a path, s3://... [digits]")] = None,
+    kind: Kind = None,
     trials: Annotated[
         int | None, typer.Option(min=1, help="configurations to try [run_cap of the space, else 8]")
     ] = None,
@@ -74,6 +75,7 @@ def command(
         command=typed(),
         notify=typer.echo,
         data=data,
+        kind=kind,
         trials=trials,
         epochs=epochs,
         preset=preset,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from raydistill import config as configuration
-from raydistill.cli.arguments import Device, Set
+from raydistill.cli.arguments import Device, Kind, Set
 from raydistill.cli.runs import Storage, Tracking
 from raydistill.config import ConfigError
 from raydistill.export.resolve import find_run
@@ -34,6 +34,7 @@ def command(
         typer.Argument(help="a configuration in YAML, or a run: a sweep's name (its winner), SWEEP/TRIAL, a folder"),
     ],
     settings: Set = None,
+    kind: Kind = None,
     out: Annotated[str | None, typer.Option(help="keep checkpoints here, and resume from them")] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="of torch on a CPU [the run's, else all cores]")] = None,
     device: Device = None,
@@ -42,7 +43,7 @@ def command(
     tracking_uri: Tracking = None,
 ) -> None:
     """Train one configuration alone: the same numbers, on a CPU bit for bit, as in the sweep."""
-    chosen = dict(map(configuration.parse_setting, settings or []))
+    chosen = dict(map(configuration.parse_setting, settings or [])) | ({} if kind is None else {"data.kind": kind})
     run_folder = None if out is None else RunFolder(out)
     asked = _asked(run, storage, tracking_uri)
     config = configuration.load(configuration.assign(asked.values, chosen))

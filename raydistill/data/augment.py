@@ -1,4 +1,4 @@
-"""Augmentation recipes and their random draws.
+"""Views of images: the random draws of augmentation recipes, and what they do to pixels.
 
 Every random number is a hash of (seed, epoch, recipe, draw, purpose, image index), so a view does not depend
 on the batch, the worker or the neighbours, and any step can be replayed. B images, S pixels a side.
@@ -7,10 +7,10 @@ on the batch, the worker or the neighbours, and any step can be replayed. B imag
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from functools import cache
-from typing import Literal, NamedTuple
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,6 +20,8 @@ from torch import Tensor
 from raydistill.data import pixels
 from raydistill.data.autoaugment import autoaugment, cutout
 from raydistill.data.pixels import Images
+from raydistill.data.recipes import AugmentationRecipe, Kind, is_plain, recipe_for
+from raydistill.options.base import AugmentConfig
 
 Normalization = tuple[tuple[float, ...], tuple[float, ...]]
 Integers = NDArray[np.int64]
@@ -36,95 +38,18 @@ _BY_SIZE: dict[int, Normalization] = {
 
 
 class View(NamedTuple):
-    """One augmented copy of each image: which recipe, and which of its independent draws."""
+    """One augmented copy of each image: which recipe, which of its independent draws, and what settings change in it.
+
+    A method names recipe and draw. The learner adds the section `augment` of its configuration.
+    """
 
     recipe: str
     draw: int
+    changes: AugmentConfig | None = None
 
-
-@dataclass(frozen=True)
-class AugmentationRecipe:
-    """Draws of one kind of view. Order: crop, grey if first, jitter, grey, blur, solarise, flip, normalise.
-
-    `scale` is the share of the image's area that a resized crop keeps and `ratio` its width over height;
-    "pad" pads by an eighth (4 at 32 px) and crops back; "none" is the evaluation view. `jitter` holds
-    brightness, contrast, saturation and hue. With `gray_twice` the image is grey if either of two draws of
-    `gray_p` says so. `blur_sigma` is in pixels; below `blur_min_size` output pixels nothing is blurred.
-    `scale_to` makes the view smaller than the caller's size. `auto` is AutoAugment's CIFAR-10 policy; `cutout`
-    the side of a hole, as a share of the image's. With `turns` every view is also mirrored top to bottom and turned
-    by a quarter, each with probability 1/2.
-    """
-
-    crop: Literal["resized", "pad", "none"] = "resized"
-    scale: tuple[float, float] = (0.08, 1.0)
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    jitter: tuple[float, float, float, float] | None = None
-    jitter_p: float = 0.8
-    gray_p: float = 0.0
-    gray_first: bool = False
-    gray_twice: bool = False
-    blur_p: float = 0.0
-    blur_sigma: tuple[float, float] = (0.1, 2.0)
-    blur_min_size: int = 0
-    solarize_p: float = 0.0
-    flip_p: float = 0.5
-    scale_to: float = 1.0
-    auto: bool = False
-    cutout: float = 0.0
-    turns: bool = False
-
-
-_MILD = (0.4, 0.4, 0.4, 0.1)
-_BYOL = (0.4, 0.4, 0.2, 0.1)
-
-RECIPES: dict[str, AugmentationRecipe] = {
-    "moco1": AugmentationRecipe(scale=(0.2, 1), jitter=(0.4,) * 4, jitter_p=1.0, gray_p=0.2, gray_first=True),
-    "moco2": AugmentationRecipe(scale=(0.2, 1), jitter=_MILD, gray_p=0.2, blur_p=0.5),
-    "byol1": AugmentationRecipe(jitter=_BYOL, gray_p=0.2, blur_p=1.0),
-    "byol2": AugmentationRecipe(jitter=_BYOL, gray_p=0.2, blur_p=0.1, solarize_p=0.2),
-    "simclr": AugmentationRecipe(jitter=(0.8, 0.8, 0.8, 0.2), gray_p=0.2, blur_p=0.5, blur_min_size=224),
-    "simsiam_dogo": AugmentationRecipe(jitter=_MILD, gray_p=0.2, gray_twice=True, blur_p=0.5, blur_min_size=224),
-    "swav": AugmentationRecipe(scale=(0.14, 1), jitter=_MILD, gray_p=0.2, blur_p=0.5),
-    "swav_small": AugmentationRecipe(scale=(0.05, 0.14), jitter=_MILD, gray_p=0.2, blur_p=0.5, scale_to=96 / 224),
-    "small": AugmentationRecipe(scale=(0.2, 1), jitter=_MILD, gray_p=0.2, blur_p=0.5, blur_min_size=224),
-    "weak": AugmentationRecipe(scale=(0.2, 1)),
-    "rrcflip": AugmentationRecipe(),
-    "clusterfit": AugmentationRecipe(jitter=(0.4, 0.4, 0.4, 0.2), jitter_p=1.0),
-    "cifar_sup": AugmentationRecipe(crop="pad"),
-    "cifar_auto": AugmentationRecipe(crop="pad", auto=True, cutout=0.5),
-    "eval": AugmentationRecipe(crop="none", flip_p=0.0),
-}
-
-
-Kind = Literal["photographs", "characters", "aerial"]
-_CHARACTER_SCALE, _CHARACTER_RATIO, _CHARACTER_JITTER = 0.7, (0.9, 1.1), 0.4
-
-
-@cache
-def recipe_for(name: str, kind: Kind = "photographs") -> AugmentationRecipe:
-    """Return a recipe as it is for one kind of images; published recipes are made for photographs.
-
-    `characters`: mirrored or cut to a fifth, a digit is another one or none. So crops keep 70 % of the image (a recipe
-    of small views, 30 to 70 %) and nearly its shape, nothing is mirrored or solarised, and jitter is of brightness and
-    contrast, at most 0.4. `aerial`: seen from above, up is no direction, so views are turned and mirrored each way.
-    The evaluation view is the same for all.
-
-    Raises: ValueError for an unknown recipe.
-    """
-    if name not in RECIPES:
-        raise ValueError(f"recipe {name!r} is unknown; valid: {', '.join(RECIPES)}")
-    recipe = RECIPES[name]
-    if kind == "photographs" or recipe.crop == "none":
-        return recipe
-    if kind == "aerial":
-        return replace(recipe, turns=True, flip_p=0.5)
-    low, high = recipe.scale
-    scale = (max(low, _CHARACTER_SCALE), max(high, _CHARACTER_SCALE)) if recipe.scale_to == 1 else (0.3, 0.7)
-    jitter = None
-    if recipe.jitter is not None:
-        brightness, contrast, _, _ = recipe.jitter
-        jitter = (min(brightness, _CHARACTER_JITTER), min(contrast, _CHARACTER_JITTER), 0.0, 0.0)
-    return replace(recipe, scale=scale, ratio=_CHARACTER_RATIO, jitter=jitter, flip_p=0.0, solarize_p=0.0)
+    def changed(self, augment: AugmentConfig) -> View:
+        """Return the view with these settings; the evaluation view, and any view without settings, stays as it is."""
+        return self._replace(changes=augment) if augment.chosen() and not is_plain(self.recipe) else self
 
 
 def augment(
@@ -154,7 +79,7 @@ def augment(
     Raises:
         ValueError: unknown recipe, images that are not uint8 with three channels, or B != len(indices).
     """
-    recipe = recipe_for(view.recipe, kind)
+    recipe = recipe_for(view.recipe, kind, view.changes)
     size = round(size * recipe.scale_to)
     numbers = torch.as_tensor(indices).cpu().numpy()
     shapes = _shapes(images)
@@ -171,8 +96,10 @@ def augment(
         planes = pixels.resample(images[part], rows, columns, size, flip, out.device)
         if recipe.auto:
             autoaugment(planes, draws("policy")[:, 0], draws("applied", 2), draws("sign", 2))
-        if recipe.turns:
-            _turn(planes, draws("turn", 2) < 0.5)
+        if recipe.turns or recipe.vertical_p:
+            _turn(planes, draws("turn", 2) < ((0.5, 0.5) if recipe.turns else (recipe.vertical_p, 0.0)))
+        if recipe.rotation:
+            planes = pixels.rotate(planes, _between(draws("angle")[:, 0], -recipe.rotation, recipe.rotation))
         _recolour(planes, recipe, draws)
         pixels.normalized(planes, *normalize, out[part])
         if recipe.cutout:
@@ -306,7 +233,7 @@ def _turn(planes: Tensor, chosen: NDArray[np.bool_]) -> None:
 
 
 def _recolour(planes: Tensor, recipe: AugmentationRecipe, draws: Draws) -> None:
-    """Everything but the crop and the flip, in place."""
+    """Everything that moves no pixel, in place."""
     grey = is_grey(recipe, draws)
     if recipe.gray_first:
         pixels.apply(planes, grey, lambda part, who: pixels.greyscale(part))
@@ -317,11 +244,23 @@ def _recolour(planes: Tensor, recipe: AugmentationRecipe, draws: Draws) -> None:
     if not recipe.gray_first:
         pixels.apply(planes, grey, lambda part, who: pixels.greyscale(part))
     if planes.shape[-1] >= recipe.blur_min_size:
-        sigma = _between(draws("sigma")[:, 0], *recipe.blur_sigma)
+        sigma, reach = _blur_parameters(recipe, draws, planes.shape[-1])
         blurred = draws("blur")[:, 0] < recipe.blur_p
-        pixels.apply(planes, blurred, lambda part, who: pixels.blur(part, sigma[who]))
+        pixels.apply(planes, blurred, lambda part, who: pixels.blur(part, sigma[who], reach))
     solarized = draws("solarize")[:, 0] < recipe.solarize_p
     pixels.apply(planes, solarized, lambda part, who: pixels.solarize(part))
+
+
+def _blur_parameters(recipe: AugmentationRecipe, draws: Draws, size: int) -> tuple[pixels.Floats, int]:
+    """Sigmas (B,) in pixels, and how many pixels away the Gaussian reaches.
+
+    A share of the image has the range that the published sigmas have, down to a twentieth, and reaches three sigmas.
+    """
+    low, high = recipe.blur_sigma
+    if recipe.blur_share is None:
+        return _between(draws("sigma")[:, 0], low, high), pixels.blur_size(size) // 2
+    most = recipe.blur_share * size
+    return _between(draws("sigma")[:, 0], most * low / high, most), min(size - 1, max(1, math.ceil(3 * most)))
 
 
 def _shapes(images: Images) -> Integers:

@@ -138,6 +138,25 @@ def _combine_rows(planes: Tensor, index: NDArray[np.int64], weight: Floats) -> T
     return total
 
 
+def rotate(planes: Tensor, degrees: Floats) -> Tensor:
+    """Rotate images about their middle, bilinear, counter-clockwise as torchvision's `rotate` does.
+
+    What comes in from outside is the image mirrored at its border, so that no corner is black.
+
+    Args:
+        planes: (3, B, S, S).
+        degrees: (B,).
+    """
+    angle = np.deg2rad(degrees)
+    cos, sin = _scalars(np.cos(angle), planes.device), _scalars(np.sin(angle), planes.device)
+    size = planes.shape[-1]
+    place = (2 * torch.arange(size, device=planes.device) + 1 - size) / size
+    column, row = place[None, None, :], place[None, :, None]
+    source = torch.stack([cos * column - sin * row, sin * column + cos * row], dim=-1)
+    rotated = F.grid_sample(planes.transpose(0, 1), source, padding_mode="reflection", align_corners=False)
+    return rotated.transpose(0, 1).contiguous()
+
+
 def jitter(planes: Tensor, factors: Floats, order: NDArray[np.int64]) -> Tensor:
     """Change brightness, contrast, saturation and hue in each image's own order, in place, as ColorJitter does.
 
@@ -221,9 +240,15 @@ def blur_size(size: int) -> int:
     return max(3, size // 10 | 1)
 
 
-def blur(planes: Tensor, sigma: Floats) -> Tensor:
-    """Gaussian blur with `sigma` (B,) in pixels, `blur_size` taps and reflected borders, as torchvision's."""
-    half = blur_size(planes.shape[-1]) // 2
+def blur(planes: Tensor, sigma: Floats, reach: int | None = None) -> Tensor:
+    """Gaussian blur with reflected borders, as torchvision's.
+
+    Args:
+        planes: (3, B, S, S).
+        sigma: (B,) in pixels.
+        reach: pixels on each side of the middle that the kernel has, below S; None: as `blur_size` says.
+    """
+    half = blur_size(planes.shape[-1]) // 2 if reach is None else reach
     kernel = np.exp(-0.5 * (np.arange(-half, half + 1) / sigma[:, None]) ** 2)
     kernel /= kernel.sum(-1, keepdims=True)
     weights = [_scalars(kernel[:, half + tap], planes.device) for tap in range(half + 1)]

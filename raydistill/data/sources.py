@@ -14,9 +14,9 @@ from PIL import Image
 from torch import Tensor
 
 from raydistill.config import DataConfig, nearest
-from raydistill.data.augment import Kind
 from raydistill.data.files import known_labels, read_path
 from raydistill.data.images import DataError, Decoder, Images, Raw, draw, limited
+from raydistill.data.recipes import Kind
 from raydistill.storage import Remote, is_remote, local_copy
 
 TEST_FRACTION = 0.2  # of train, for sources that bring no test split

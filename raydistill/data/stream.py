@@ -11,8 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raydistill.data.augment import Kind, Normalization, View, augment
+from raydistill.data.augment import Normalization, View, augment
 from raydistill.data.images import DataError, Images
+from raydistill.data.recipes import Kind
 
 T = TypeVar("T")
 VIEW_SEED = 0  # of fixed views, so that one teacher bank serves every seed

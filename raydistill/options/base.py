@@ -51,6 +51,43 @@ class BaseConfig(BaseModel):
         return value
 
 
+class AugmentConfig(BaseConfig):
+    """Changes to the recipes of all views but the plain image that is evaluated; none: as the recipe has it."""
+
+    min_crop: float | None = Field(
+        None,
+        gt=0,
+        le=1,
+        description="smallest share of the image in a crop; padded crops become resized ones",
+    )
+    mirror: float | None = Field(None, ge=0, le=1, description="share of the views that is mirrored left to right")
+    mirror_vertical: float | None = Field(
+        None, ge=0, le=1, description="share of the views that is mirrored top to bottom"
+    )
+    turns: bool | None = Field(None, description="turn views by quarters and mirror them each way, as data.kind=aerial")
+    rotation: float | None = Field(None, ge=0, le=180, description="largest angle in degrees, to either side")
+    jitter: float | None = Field(None, ge=0, le=1, description="share of the views whose colours are jittered")
+    brightness: float | None = Field(None, ge=0, le=2, description="strength of its jitter")
+    contrast: float | None = Field(None, ge=0, le=2, description="strength of its jitter")
+    saturation: float | None = Field(None, ge=0, le=2, description="strength of its jitter")
+    hue: float | None = Field(None, ge=0, le=0.5, description="strength of its jitter, in turns of the colour circle")
+    grey: float | None = Field(None, ge=0, le=1, description="share of the views that is grey")
+    blur: float | None = Field(None, ge=0, le=1, description="share of the views that is blurred, at any image size")
+    blur_sigma: float | None = Field(
+        None,
+        gt=0,
+        le=0.25,
+        description="largest sigma as a share of the image's side, the smallest a twentieth of it; published recipes "
+        "have 0.1 to 2 pixels, of 224 a share of 0.009; none: those pixels",
+    )
+    solarize: float | None = Field(None, ge=0, le=1, description="share of the views that is solarised")
+    cutout: float | None = Field(None, ge=0, lt=1, description="side of the hole as a share of the image's; 0: no hole")
+
+    def chosen(self) -> dict[str, Any]:
+        """The settings that have a value."""
+        return self.model_dump(exclude_none=True)
+
+
 class LabelSource(BaseModel):
     """Source of the class of each training image.
 

@@ -14,7 +14,7 @@ from raydistill.artifacts.teachers import provenance
 from raydistill.config import Config, ConfigError
 from raydistill.data.sources import Dataset
 from raydistill.presets import load_preset
-from raydistill.trial_spec import ARTIFACT_PREFIX, TrialSpec
+from raydistill.trial_spec import ARTIFACT_PREFIX, TrialSpec, teacher_augment
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ def _teacher_config(config: Config, index: int, fixed: Mapping[str, Any]) -> Con
     values = configuration.assign(preset, settings)
     batch_size = teacher.batch_size or config.data.batch_size
     data = config.data.model_copy(update={"batch_size": batch_size, "stream_seed": 0, "fixed_views": None})
-    return configuration.load(values | {"data": data.model_dump(mode="json"), "eval": config.eval.model_dump()})
+    same = {"data": data.model_dump(mode="json"), "augment": teacher_augment(config).model_dump()}
+    return configuration.load(values | same | {"eval": config.eval.model_dump()})
 
 
 def teacher_runs(config: Config, dataset: Dataset, fixed: Mapping[str, Any] | None = None) -> list[TeacherRun]:

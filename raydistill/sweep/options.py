@@ -48,6 +48,7 @@ class SweepOptions(TypedDict, total=False):
     """The options of `raydistill sweep`, by their names there; what is left out, or None, has the same default."""
 
     data: Location | None
+    kind: str | None
     trials: int | None
     epochs: int | None
     preset: str
@@ -104,6 +105,8 @@ def prepare_settings(
         chosen["data.source"] = source_of("--data", str(asked["data"]))
     if "epochs" in asked:
         chosen["train.epochs"] = asked["epochs"]
+    if "kind" in asked:
+        chosen["data.kind"] = asked["kind"]
     for name in ("max_hours", "max_worker_hours"):
         if asked.get(name) == 0:
             raise ConfigError(
@@ -123,7 +126,7 @@ def prepare_settings(
     stored = _stored(home / name / SWEEP_FILE, method) if resume else {}
     preset = asked.get("preset", "default")
     values = configuration.assign(load_preset(method, preset), _settings_of_before(stored, method))
-    base = with_own_teacher(configuration.load(configuration.assign(values, {"method.name": method} | chosen)))
+    base = configuration.load(configuration.assign(values, {"method.name": method} | chosen))
     given_space = asked.get("search_space")
     if given_space is None and "space" in stored:
         space = parse_space(stored["space"], f"the space in {name}/{SWEEP_FILE}", method, chosen, values)
@@ -131,7 +134,9 @@ def prepare_settings(
         space = load_space(_space_file(given_space, method), method, chosen, values)
         if base.teacher.sources:
             space = without_teacher_settings(space, notify)
-    check_teacher(base, [*chosen, *(p.path for p in space.parameters)])
+    searched = [parameter.path for parameter in space.parameters]
+    base = with_own_teacher(base, searched)
+    check_teacher(base, [*chosen, *searched])
     least, most = workers_of(str(asked.get("workers", 1)))
     trials = trial_count(space, asked.get("trials"))
     baselines = tuple(_several(asked.get("baseline")))

@@ -127,7 +127,7 @@ def run_baseline_search(settings: SweepSettings, driver: Driver, baseline: Basel
         return
     same = driver.plan.baseline_config(baseline, winner.spec.config)
     past = searched_baseline(driver.journal, baseline)
-    first = hints(space, same, default_config(baseline, driver.plan))
+    first = hints(space, same, default_config(baseline, driver.plan, winner.spec.config))
     proposer = make_proposer(
         space,
         trials=settings.baseline_trials,

@@ -78,7 +78,14 @@ class SweepPlan:
 
     def baseline_config(self, baseline: Baseline, winner: Config) -> Config:
         """Return a baseline with the student, augmentation, batches, steps and optimiser of `winner`."""
-        return with_own_teacher(baseline.method_of(winner, self._decided(baseline)["method"]))
+        preset = self._decided(baseline)["method"]
+        config = baseline.method_of(winner, preset)
+        if winner.method.teacher_output() is not None:
+            return config
+        # Its teacher is one for all winners, trained before the search.
+        searched = [parameter.path for parameter in self.settings.space.parameters]
+        teacher = with_own_teacher(baseline.method_of(self.settings.base, preset), searched).teacher
+        return config.model_copy(update={"teacher": teacher})
 
     def baseline_train(self, baseline: Baseline) -> TrainConfig:
         """Return the optimiser settings of the baseline's own preset, for as long as the sweep's trials."""

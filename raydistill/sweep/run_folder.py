@@ -38,7 +38,7 @@ class RunFolder:
         """`config` with the training of its teacher as it was here, where that follows the student's."""
         if self.existing_config is None or config.method.teacher_output() is None or config.teacher.sources:
             return config
-        given = {name: getattr(config.teacher, name) for name in ("epochs", "batch_size")}
+        given = {name: getattr(config.teacher, name) for name in ("epochs", "batch_size", "augment")}
         spelt = {name: value or getattr(self.existing_config.teacher, name) for name, value in given.items()}
         return config.model_copy(update={"teacher": config.teacher.model_copy(update=spelt)})
 

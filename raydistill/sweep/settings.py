@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -17,22 +17,29 @@ from raydistill.records.layout import SWEEP_FILE
 from raydistill.records.names import check_name
 from raydistill.storage import StoragePath, reason
 from raydistill.sweep.search.space import Space, difference
+from raydistill.trial_spec import teacher_augment
 
 LEADERBOARD_SIZE = 5  # configurations in the table; of several metrics so many of the front go on to the final
 BASELINE_ROWS = 2  # configurations of each baseline in the final
 
 
-def with_own_teacher(config: Config) -> Config:
-    """`config` with the length and the batches of its teacher's training spelt out.
+def with_own_teacher(config: Config, searched: Iterable[str] = ()) -> Config:
+    """`config` with the length, the batches and the augmentation of its teacher's training spelt out.
 
-    So the teacher stays the same whatever the trials make of `train.epochs` and `data.batch_size`.
+    So the teacher stays the same whatever the trials make of `train.epochs`, `data.batch_size` and `augment`.
+
+    Args:
+        config: of the sweep or the run.
+        searched: the paths that trials change. Augmentation that nobody sets or searches is not spelt out.
     """
     if config.method.teacher_output() is None or config.teacher.sources:
         return config
-    spelt = {
+    spelt: dict[str, Any] = {
         "epochs": config.teacher.epochs or config.train.epochs,
         "batch_size": config.teacher.batch_size or config.data.batch_size,
     }
+    if config.augment.chosen() or any(path.startswith("augment.") for path in searched):
+        spelt["augment"] = teacher_augment(config)
     return config.model_copy(update={"teacher": config.teacher.model_copy(update=spelt)})
 
 

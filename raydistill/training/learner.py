@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from raydistill import methods
 from raydistill.config import DEFAULT_OFFSETS, Config
+from raydistill.data.augment import View
 from raydistill.errors import RaydistillError
 from raydistill.methods import Batch, StepInfo
 from raydistill.training.distributed import Workers
@@ -73,6 +74,12 @@ class Learner:
             config.train.precision == "auto" and self.device.type == "cuda"
         )
 
+    # docs/architecture.md#augmentation-from-the-learner
+    @property
+    def views(self) -> tuple[View, ...]:
+        """The views that the stream makes for it: those that its method names, with its settings of augmentation."""
+        return tuple(view.changed(self.config.augment) for view in self.method.views)
+
     @property
     def done(self) -> bool:
         return self.epoch >= self.config.train.epochs
@@ -90,7 +97,9 @@ class Learner:
     def batch(self, step: StepInputs) -> Batch:
         """Make this learner's batch of a step that all learners of the pack share."""
         gather = self.workers.gather_of(self.config.data.batch_size)
-        return Batch(step.views, step.indices, gather, step.teachers(self.inputs), step.labels(self.inputs))
+        augment = self.config.augment
+        views, teachers = step.views_for(self.method.views, augment), step.teachers(self.inputs, augment)
+        return Batch(views, step.indices, gather, teachers, step.labels(self.inputs))
 
     def train_step(self, batch: Batch) -> None:
         """One optimisation step.

@@ -190,7 +190,7 @@ class Pack:
             learner.see(epoch)
             learner.start_epoch()
         self._seconds = dict.fromkeys(due, 0.0)
-        views = dict.fromkeys(view for learner in due.values() for view in learner.method.views)
+        views = dict.fromkeys(view for learner in due.values() for view in learner.views)
         started = time.perf_counter()
         for number, (drawn, indices) in enumerate(self.stream.epoch(epoch, views), 1):
             step = self.provider.step(drawn, indices, epoch)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 import numpy as np
@@ -19,17 +19,20 @@ from raydistill.artifacts.identity import images_identity
 from raydistill.artifacts.labels import class_counts, labels_provenance, open_labels
 from raydistill.artifacts.store import Store
 from raydistill.config import ConfigError, DataConfig
-from raydistill.data.augment import RECIPES, View, evaluate_view, normalization
+from raydistill.data.augment import View, evaluate_view, normalization
 from raydistill.data.images import Images
+from raydistill.data.recipes import is_plain
 from raydistill.data.sources import Dataset
 from raydistill.methods import FeatureDims, MethodContext
 from raydistill.methods.base import TeacherOutputs
 from raydistill.models.queue import EmbeddingLog, TeacherBatch
 from raydistill.models.teacher import FrozenTeacher
 from raydistill.options import LabelSource, MethodConfig, Output
+from raydistill.options.base import AugmentConfig
 from raydistill.training.distributed import Workers
 from raydistill.trial_spec import TrialSpec
 
+T = TypeVar("T")
 PLAIN = View("eval", 0)
 HELD_OUT_BATCH = 512  # images
 LoadedTeachers = dict[tuple[str, Any], FrozenTeacher]
@@ -212,12 +215,17 @@ class StepInputs:
         self._known: dict[Source, Tensor] = {}
         self._batches: dict[Source, TeacherBatch] = {}
 
-    def teachers(self, inputs: LearnerInputs) -> tuple[TeacherOutputs, ...]:
-        """One for each of a learner's teachers."""
-        return tuple(
-            TeacherOutputs(partial(self._embed, key, inputs.bank), partial(self._teacher_batch, key, inputs.bank))
-            for key in inputs.teachers
-        )
+    def views_for(self, views: Iterable[View], augment: AugmentConfig) -> Mapping[View, Tensor]:
+        """Return the views that a method names, with its learner's settings of augmentation."""
+        return {view: self.views[view.changed(augment)] for view in views} if augment.chosen() else self.views
+
+    def teachers(self, inputs: LearnerInputs, augment: AugmentConfig) -> tuple[TeacherOutputs, ...]:
+        """One for each of a learner's teachers; it sees the views with the learner's settings of augmentation."""
+
+        def seen(make: Callable[[str, bool, View, Output], T], key: str) -> Callable[[View, Output], T]:
+            return lambda view, output: make(key, inputs.bank, view.changed(augment), output)
+
+        return tuple(TeacherOutputs(seen(self._embed, key), seen(self._teacher_batch, key)) for key in inputs.teachers)
 
     def labels(self, inputs: LearnerInputs) -> Tensor | None:
         return None if inputs.labels is None else inputs.labels[self.indices].to(self._provider.device)
@@ -270,7 +278,7 @@ def held_out_outputs(
 
 
 def _has_no_chance(view: View) -> bool:
-    return RECIPES[view.recipe].crop == "none"
+    return is_plain(view.recipe)
 
 
 def plain_context(context: MethodContext) -> dict[str, Any]:

@@ -8,7 +8,8 @@ from helpers.views import PLAIN, assert_close, noise, view
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raydistill.data.augment import RECIPES, AugmentationRecipe, View, augment, evaluate_view, normalization
+from raydistill.data.augment import View, augment, evaluate_view, normalization
+from raydistill.data.recipes import RECIPES, AugmentationRecipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -11,7 +11,8 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
 from raydistill.data import pixels
-from raydistill.data.augment import RECIPES, AugmentationRecipe, crop_boxes, is_grey, jitter_parameters
+from raydistill.data.augment import crop_boxes, is_grey, jitter_parameters
+from raydistill.data.recipes import RECIPES, AugmentationRecipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

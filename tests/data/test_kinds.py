@@ -1,5 +1,6 @@
 """Recipes fitted to a kind of images: what characters and views from above may and may not become."""
 
+import colorsys
 import json
 from collections import Counter
 
@@ -10,11 +11,13 @@ from helpers.builders.datafiles import folder
 from raydistill import config
 from raydistill.artifacts.bank import BankPage
 from raydistill.artifacts.teachers import provenance
-from raydistill.data.augment import RECIPES, AugmentationRecipe, View, augment, recipe_for
+from raydistill.data.augment import View, augment
+from raydistill.data.recipes import RECIPES, AugmentationRecipe, recipe_for
 from raydistill.data.sources import load_dataset
+from raydistill.options.base import AugmentConfig
 from raydistill.presets import load_preset, preset_names
 
-KINDS = ("photographs", "characters", "aerial")
+KINDS = ("photographs", "characters", "aerial", "microscopy", "grey")
 PLAIN = ((0.0,) * 3, (1.0,) * 3)
 COUNT = 400
 
@@ -53,16 +56,47 @@ def test_a_character_is_never_mirrored_and_keeps_most_of_itself(name):
         assert recipe.scale[1] >= RECIPES[name].scale[1]
 
 
-def test_a_view_from_above_has_all_eight_orientations_equally_often(still):
+@pytest.mark.parametrize("kind", ["aerial", "microscopy"])
+def test_a_view_from_above_or_of_a_slide_has_all_eight_orientations_equally_often(still, kind):
     corner = torch.zeros(3, 16, 16, dtype=torch.uint8)
     corner[:, 2:6, 1:3] = 255  # neither symmetric nor in the middle
     turned = [torch.rot90(side, k, (1, 2)) for side in (corner, corner.flip(2)) for k in range(4)]
     found = Counter()
-    for drawn in views(corner, still, "aerial"):
+    for drawn in views(corner, still, kind):
         found[next(i for i, each in enumerate(turned) if torch.equal((drawn * 255).round().to(torch.uint8), each))] += 1
     assert set(found) == set(range(8))
     assert all(COUNT / 8 - 30 < count < COUNT / 8 + 30 for count in found.values()), "4.5 standard deviations"
     assert torch.equal(views(corner, still, "photographs") * 255, corner.expand(COUNT, 3, 16, 16).float())
+
+
+@pytest.mark.parametrize("name", sorted(name for name, recipe in RECIPES.items() if recipe.crop == "resized"))
+def test_a_stain_keeps_its_colour(name):
+    """Eosin's pink and haematoxylin's purple stay apart in hue, which photographs' jitter mixes up."""
+    hues = {}
+    for stain, colour in {"pink": (230, 120, 180), "purple": (90, 60, 150)}.items():
+        image = torch.tensor(colour, dtype=torch.uint8)[:, None, None].expand(3, 16, 16)
+        drawn = views(image, name, "microscopy")[:, :, 3, 3]
+        assert (drawn.amax(1) - drawn.amin(1) > 0.05).all(), "never grey"
+        hues[stain] = torch.tensor([colorsys.rgb_to_hsv(*row)[0] for row in drawn.tolist()])
+    assert hues["purple"].max() < hues["pink"].min()
+    assert not recipe_for("cifar_auto", "microscopy").auto
+
+
+@pytest.mark.parametrize("name", sorted(set(RECIPES) - {"eval", "cifar_auto"}))
+def test_a_grey_photograph_stays_grey_and_is_drawn_as_any_photograph(name):
+    image = torch.arange(256, dtype=torch.uint8).view(1, 16, 16).expand(3, 16, 16)
+    drawn = views(image, name, "grey")
+    assert (drawn.amax(1) - drawn.amin(1)).max() < 1e-5
+    recipe, published = recipe_for(name, "grey"), RECIPES[name]
+    assert (recipe.scale, recipe.flip_p, recipe.blur_p) == (published.scale, published.flip_p, published.blur_p)
+    assert recipe.gray_p == 0
+    assert recipe.jitter is None or recipe.jitter == (*published.jitter[:2], 0, 0)
+
+
+def test_what_settings_say_comes_after_the_kind():
+    changes = AugmentConfig(mirror=0.5, min_crop=0.3, hue=0.1)
+    recipe = recipe_for("moco2", "characters", changes)
+    assert (recipe.flip_p, recipe.scale, recipe.jitter, recipe.ratio) == (0.5, (0.3, 1), (0.4, 0.4, 0, 0.1), (0.9, 1.1))
 
 
 def test_the_digits_are_characters_and_a_folder_is_not_unless_it_says_so(tmp_path):
@@ -84,6 +118,10 @@ def test_presets_for_small_machines_look_at_the_images_and_published_ones_do_not
         assert kind == ("auto" if name in ("default", "small") else None), name
 
 
+def digits():
+    return load_dataset(config.load({"method": "simclr", "data": {"limit": 40}}).data)
+
+
 def test_artifacts_of_photographs_keep_their_keys_and_others_have_their_own():
     def made(kind):
         run = config.load({"method": "simclr", "data": {"kind": kind, "limit": 40}})
@@ -92,7 +130,17 @@ def test_artifacts_of_photographs_keep_their_keys_and_others_have_their_own():
     assert "kind" not in json.dumps(made("photographs"))
     assert made("characters") == made("photographs") | {"kind": "characters"}
     page = {kind: BankPage("k", {}, View("weak", 0), 0, "head", kind).provenance() for kind in KINDS}
+    # "weak" has no colours to change, so that grey photographs have the pages of others, and slides those from above.
     assert len({json.dumps(each["recipe"]) for each in page.values()}) == 3
+    moco2 = [BankPage("k", {}, View("moco2", 0), 0, "head", kind).provenance()["recipe"] for kind in KINDS]
+    assert len({json.dumps(recipe) for recipe in moco2}) == 5
+    changed = View("weak", 0).changed(AugmentConfig(rotation=10))
+    assert BankPage("k", {}, changed, 0, "head").provenance() == page["photographs"] | {
+        "recipe": page["photographs"]["recipe"] | {"rotation": 10}
+    }
+    assert provenance(config.load({"method": "simclr", "augment": {"hue": 0.2}, "data": {"limit": 40}}), digits()) == (
+        provenance(config.load({"method": "simclr", "data": {"limit": 40}}), digits()) | {"augment": {"hue": 0.2}}
+    )
     fields = {"crop", "scale", "ratio", "jitter", "jitter_p", "gray_p", "gray_first", "gray_twice", "blur_p"}
     fields |= {"blur_sigma", "blur_min_size", "solarize_p", "flip_p", "scale_to", "auto", "cutout"}
     assert set(page["photographs"]["recipe"]) == fields, "those of version 0.1, by which its pages are found"

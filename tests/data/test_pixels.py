@@ -9,7 +9,8 @@ from helpers.views import CPU, PLAIN, assert_close, draws, noise, planes_of
 from torchvision.transforms.v2 import functional as tv
 
 from raydistill.data import pixels
-from raydistill.data.augment import RECIPES, crop_boxes, evaluate_view, jitter_parameters, normalization
+from raydistill.data.augment import crop_boxes, evaluate_view, jitter_parameters, normalization
+from raydistill.data.recipes import RECIPES
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

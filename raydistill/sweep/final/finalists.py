@@ -89,14 +89,22 @@ def make_final_configs(
             final_configs.append(FinalConfig(f"{baseline.name}-searched", trial.spec, trial, baseline=True))
         if trial is None or trial.spec.config != same:
             final_configs.append(FinalConfig(f"{baseline.name}-same-settings", TrialSpec(same), baseline=True))
-        if trial is None and (default := default_config(baseline, plan)) != same:
+        if trial is None and (default := default_config(baseline, plan, best)) != same:
             final_configs.append(FinalConfig(f"{baseline.name}-default", TrialSpec(default), baseline=True))
     return final_configs
 
 
-def default_config(baseline: Baseline, plan: SweepPlan) -> Config:
-    """Return a baseline as its own preset has it, with the student of the sweep's base configuration."""
-    base = plan.baseline_config(baseline, plan.settings.base)
+def default_config(baseline: Baseline, plan: SweepPlan, winner: Config) -> Config:
+    """Return a baseline as its own preset has it, with the student of the sweep's base configuration.
+
+    The section `augment` is the winner's, so that a found augmentation is never credited to distillation.
+
+    Args:
+        baseline: what is compared.
+        plan: of the sweep.
+        winner: what it is compared with.
+    """
+    base = plan.baseline_config(baseline, plan.settings.base).model_copy(update={"augment": winner.augment})
     if baseline.method == plan.settings.base.method.name:
         return base
     return base.model_copy(update={"method": _own_augmentation(base.method), "train": plan.baseline_train(baseline)})

@@ -297,7 +297,7 @@ class _TimedStep:
         if number == 0:
             self.learner.start_epoch()
         began = _now(self.device)
-        views, indices = self.stream.batch(0, number, self.learner.method.views)
+        views, indices = self.stream.batch(0, number, self.learner.views)
         drawn = _now(self.device)
         before = self.provider.teacher_seconds
         # An untrained teacher may give what a trained one would not; the step has done its work all the same.

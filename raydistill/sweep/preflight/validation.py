@@ -103,7 +103,7 @@ def preflight(plan: SweepSettings, notify: Callable[[str], None], *, own_space: 
         if plan.base.data.kind == "auto" and dataset.kind == "characters":
             notify(
                 "the digits are augmented as characters: never mirrored, crops keep 70 %; "
-                "--set data.kind=photographs takes the recipes as published"
+                "--kind photographs takes the recipes as published"
             )
         stream = Stream(
             dataset.train,
