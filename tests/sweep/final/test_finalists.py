@@ -94,10 +94,12 @@ AUGMENTED = {"simreg": {"student_recipe": "small"}, "sdssl": {"recipes": ["weak"
 def test_the_baseline_has_the_winners_student_augmentation_batches_steps_and_optimiser(tmp_path, name):
     changes = AUGMENTED.get(name, {"recipe": "weak"})
     train = {"epochs": 7, "lr": 0.02, "optimizer": "sgd", "warmup_epochs": 2, "weight_decay": 0.1}
+    augment = {"min_crop": 0.5, "rotation": 10.0, "mirror": 0.0}
     best = {"method": {"name": name, **ROWS[name], **changes}, "train": train, "data": {"batch_size": 32}}
+    best["augment"] = augment
     settings = replace(plan(tmp_path, "method: random\nparameters: {train.lr: {min: 0.001, max: 0.1}}", 1))
-    settings = replace(settings, base=config.load(best), storage=tmp_path)
-    record = TrialRecord("t0000", {}, config.dump(settings.base))
+    settings = replace(settings, base=config.load(best | {"augment": {"mirror": 0.5}}), storage=tmp_path)
+    record = TrialRecord("t0000", {}, config.dump(config.load(best)))
     finals = make_final_configs([record], SweepPlan(settings))
     assert [final.name for final in finals[1:]] == [f"{config_of(finals[1]).name}-{end}" for end in ENDS]
     ours, same, own = (final.spec.config for final in finals)
@@ -105,6 +107,7 @@ def test_the_baseline_has_the_winners_student_augmentation_batches_steps_and_opt
         assert own.method.recipe == type(own.method)().recipe, "the baseline's own"
     assert same.method == ours.method.baseline()
     assert (same.data, same.train, same.eval) == (ours.data, ours.train, ours.eval)
+    assert [arm.augment.chosen() for arm in (ours, same, own)] == [augment] * 3, "the winner's, not the base's"
     seen = [{view.recipe for view in methods.build(c.method, given(name), seed=0).views} for c in (ours, same)]
     assert seen[0] == seen[1]
     students = [methods.build(c.method, given(name), seed=0).encoders()["student"] for c in (ours, same)]
