@@ -6,6 +6,9 @@ from dataclasses import replace
 
 import pytest
 import yaml
+from helpers.builders.states import same, weights
+from helpers.requests import request
+from helpers.rows import ROWS
 
 from raydistill import config
 from raydistill.config import ConfigError
@@ -14,9 +17,10 @@ from raydistill.planning.resolve import teacher_configs, teacher_keys
 from raydistill.records.journal import Journal
 from raydistill.sweep.options import prepare_settings
 from raydistill.sweep.plan import SweepPlan
-from raydistill.sweep.search.space_parser import load_space
+from raydistill.sweep.search.space_parser import changeable, load_space
 from raydistill.sweep.search.warm_start import load_prior_trials
 from raydistill.sweep.settings import SweepSettings, with_own_teacher
+from raydistill.training.pack import Pack
 from raydistill.trial_spec import teacher_inputs
 
 BASE = {
@@ -153,6 +157,28 @@ class TestSearch:
     def test_what_is_no_contradiction_is_accepted(self):
         for kind, augment in (("aerial", {"mirror": 0.2, "turns": False}), ("grey", {"hue": 0.0, "brightness": 0.4})):
             config.load({"method": "dogo", "data": {"kind": kind}, "augment": augment})
+
+    @pytest.mark.parametrize("kind", ["pbt", "pb2"])
+    def test_a_population_changes_strengths_while_it_trains(self, tmp_path, kind):
+        """No network depends on them, so that a copy goes on with its donor's weights."""
+        file = tmp_path / "space.yaml"
+        parameters = {"augment.rotation": {"min": 0.0, "max": 20.0}, "augment.turns": {"values": [True, False]}}
+        values = {"method": "random", "population": {"type": kind, "interval": 2}, "parameters": parameters}
+        file.write_text(yaml.safe_dump(values))
+        space = load_space(file, "dogo", {})
+        assert [p.path for p in changeable(space, config.paths("dogo"))] == ["augment.rotation"]
+        base = config.dump(config.load({"method": {"name": "simclr", **ROWS["simclr"]}, "data": BASE["data"]}))
+        packs = []
+        for rotation in (None, 20.0):
+            pack = Pack(load_dataset(config.load(base).data), config.load(base).data, evaluate=lambda *_: {})
+            first, second = (config.assign(base, {"train.epochs": 2, "augment.rotation": r}) for r in (None, rotation))
+            folder = tmp_path / f"{rotation}"
+            for settings in (first, second):
+                assert pack.add(request("x", settings, str(folder))) is None
+                pack.run_epoch()
+                pack.remove("x")
+            packs.append(weights(folder))
+        assert not same(*packs)
 
     def test_kind_is_short_for_the_setting(self, tmp_path):
         places = {"storage": tmp_path / "runs", "artifacts": tmp_path / "artifacts", "tracking_uri": "sqlite://"}

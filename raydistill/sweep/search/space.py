@@ -245,7 +245,7 @@ def changeable(space: Space, fields: Mapping[str, Any]) -> tuple[Parameter, ...]
     return tuple(
         p
         for p in space.parameters
-        if p.path.startswith(("train.", "method."))
+        if p.path.startswith(("train.", "method.", "augment."))
         and is_real(fields[p.path])
         and p.distribution != "constant"
         and not (ranges and (p.values or p.when))
