@@ -10,6 +10,7 @@ import numpy as np
 from raydistill.config import DataConfig
 from raydistill.data.images import Images
 from raydistill.data.sources import Dataset
+from raydistill.options.base import AugmentConfig
 
 SAMPLES = 16
 NOT_PART = ("source", "root", "download", "cache_gib", "batch_size", "stream_seed", "fixed_views", "kind")
@@ -24,16 +25,19 @@ ADDED: dict[str, dict[str, Any]] = {
         "lambda_schedule": "constant",
         "normalizer": "none",
     },
-    "teacher": {"zero_init_residual": None},
+    "teacher": {"zero_init_residual": None, "augment": None},
+    "augment": dict.fromkeys(AugmentConfig.model_fields),
 }
+NEW_SECTIONS = ("augment",)
 
 
 def without_added(settings: dict[str, Any]) -> dict[str, Any]:
     """Plain settings without those that came after version 0.1 and change nothing, so that keys stay as they were."""
-    return {
+    kept = {
         section: {k: v for k, v in values.items() if k not in ADDED.get(section, {}) or v != ADDED[section][k]}
         for section, values in settings.items()
     }
+    return {section: values for section, values in kept.items() if values or section not in NEW_SECTIONS}
 
 
 def images_identity(dataset: Dataset, data: DataConfig) -> dict[str, Any]:
