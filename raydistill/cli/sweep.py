@@ -22,7 +22,7 @@ def command(
         int | None, typer.Option(min=1, help="configurations to try [run_cap of the space, else 8]")
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="of each trial [the preset's]")] = None,
-    preset: Annotated[str, typer.Option(help="default (two cores), small (small images), paper, ...")] = "default",
+    preset: Annotated[str, typer.Option(help="default (minutes), cpu (hours), small, paper, ...")] = "default",
     teacher: Annotated[
         list[str] | None,
         typer.Option(help="a run, a checkpoint file, timm:NAME, ...; repeatable [one is trained first]"),

@@ -13,7 +13,9 @@ NEW_IN_PRESETS: dict[str, Any] = {
     "data.kind": "photographs",
     "eval.probe": "dogo",
     "method.stem": "auto",
+    "method.zero_init_residual": None,
     "teacher.stem": "auto",
+    "teacher.zero_init_residual": None,
     "method.momentum_window": None,
     "method.normalizer": "none",
 }

@@ -125,7 +125,8 @@ def prepare_settings(
     name = asked["name"] if "name" in asked else next_name(home, method, resume)
     stored = _stored(home / name / SWEEP_FILE, method) if resume else {}
     preset = asked.get("preset", "default")
-    values = configuration.assign(load_preset(method, preset), _settings_of_before(stored, method))
+    values = load_preset(method, preset)
+    values = configuration.assign(values, _settings_of_before(stored, method, values))
     base = configuration.load(configuration.assign(values, {"method.name": method} | chosen))
     given_space = asked.get("search_space")
     if given_space is None and "space" in stored:
@@ -194,22 +195,25 @@ def _stored(path: StoragePath, method: str) -> dict[str, Any]:
     return stored if isinstance(own, dict) and own.get("name") == method else {}
 
 
-def _settings_of_before(stored: Mapping[str, Any], method: str) -> dict[str, Any]:
-    """Return those of NEW_IN_PRESETS that a sweep was started with, or was too old to know.
+def _settings_of_before(stored: Mapping[str, Any], method: str, preset: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a sweep was started with, of all that a preset decides: presets change from version to version.
 
-    Once it was resumed, its file has these settings, with the values of before.
+    Settings that the sweep was too old to know have the value at which everything is as it was.
 
     Args:
-        stored: the settings of the sweep.
+        stored: the settings of the sweep; empty for one that starts.
         method: of the sweep. Settings that it does not have are left out.
+        preset: nested settings.
     """
     base, known = stored.get("base", {}), configuration.fields(method).keys()
-    return {
-        setting: value
-        for setting, value in NEW_IN_PRESETS.items()
-        for section, name in [setting.split(".")]
-        if setting in known and isinstance(base.get(section), dict) and base[section].get(name, value) == value
-    }
+    decided = {f"{section}.{name}" for section, values in preset.items() for name in values}
+    found = {}
+    for path in (decided | NEW_IN_PRESETS.keys()) & known:
+        section, _, name = path.partition(".")
+        values = base.get(section)
+        if isinstance(values, dict) and (name in values or path in NEW_IN_PRESETS):
+            found[path] = values.get(name, NEW_IN_PRESETS.get(path))
+    return found
 
 
 def _baseline_trials(asked: Mapping[str, Any], trials: int, stored: Mapping[str, Any]) -> int:

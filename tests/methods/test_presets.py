@@ -17,10 +17,10 @@ from raydistill.trial_spec import TrialSpec
 PRESETS = [(method, name) for method in METHODS for name in preset_names(method)]
 
 
-def test_every_method_has_a_preset_for_two_cores_one_for_small_images_and_the_papers():
+def test_every_method_has_presets_for_two_cores_one_for_small_images_and_the_papers():
     for method in METHODS:
         names = preset_names(method)
-        assert names[:2] == ["default", "small"]
+        assert names[:3] == ["default", "cpu", "small"]
         assert any(name.startswith("paper") for name in names)
 
 
