@@ -35,9 +35,9 @@ def plan_sweep(method: str, *, resume: bool = False, **options: Unpack[SweepOpti
     Args:
         method: the method to explore, such as `"dogo"`.
         resume: whether the sweep is there already and is to go on.
-        **options: those of `raydistill sweep`, with `_` for `-`: `data`, `kind`, `trials`, `epochs`, `seeds`, `preset`,
-            `teacher`, `set` (a mapping of settings), `search_space`, `name`, `storage`, `tracking_uri`, `workers`,
-            `max_hours`, `warm_start`, ...
+        **options: those of `raydistill sweep`, with `_` for `-`: `data`, `labelled`, `kind`, `trials`, `epochs`,
+            `seeds`, `preset`, `teacher`, `set` (a mapping of settings), `search_space`, `name`, `storage`,
+            `tracking_uri`, `workers`, `max_hours`, `warm_start`, ...
 
     Returns:
         The settings of the sweep, for `run_sweep`.
@@ -207,6 +207,7 @@ def train(
         device=device_of(device),
         on_epoch=lambda result: history.append(dict(result.metrics)),
         on_teacher_epoch=lambda result: None,
+        notify=print,
     )
     found = _find_run(run_folder.folder.absolute())
     return TrainResult(found.config, _encoder(found, None), tuple(history), dict(last.metrics), run_folder.folder)
@@ -291,8 +292,10 @@ def evaluate(
         # Of these settings those of data and scores count alone.
         network, values = copy.deepcopy(encoder), {"method": "simclr", "eval": {"probe": "logistic"}}
     size = getattr(network, "image_size", None)
-    own = {"data.image_size": size} if isinstance(size, int) else {}
+    own: dict[str, Any] = {"data.image_size": size} if isinstance(size, int) else {}
     given = {} if data is None else {"data.source": source_of("data", str(data))}
+    if given or "data.source" in chosen:  # other images bring their own labels
+        own["data.labelled"] = None
     config = configuration.load(configuration.assign(values, {**own, **chosen, **given}))
     with data_errors():
         return score_encoder(network, load_dataset(config.data), config, device_of(device), head)

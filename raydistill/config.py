@@ -45,6 +45,11 @@ class DataConfig(BaseConfig):
     """Settings of the images: source, splits, order. Learners share a pack when these agree."""
 
     source: str = Field("digits", description="digits, torchvision:NAME, or the path of a folder or of Parquet")
+    labelled: str | None = Field(
+        None,
+        description="another source, whose labelled images give all scores, while all training images of data.source "
+        "train; none: the scores use the labels of data.source; `--labelled`",
+    )
     root: str = Field("data", description="where torchvision keeps its downloads")
     download: bool = Field(False, description="let torchvision download")
     image_size: int | None = Field(None, ge=4, description="pixels; none picks the source's own size")

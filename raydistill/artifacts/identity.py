@@ -13,10 +13,10 @@ from raydistill.data.sources import Dataset
 from raydistill.options.base import AugmentConfig
 
 SAMPLES = 16
-NOT_PART = ("source", "root", "download", "cache_gib", "batch_size", "stream_seed", "fixed_views", "kind")
+NOT_PART = ("source", "labelled", "root", "download", "cache_gib", "batch_size", "stream_seed", "fixed_views", "kind")
 # Settings that version 0.1 did not have, with the value that does what it did.
 ADDED: dict[str, dict[str, Any]] = {
-    "data": {"kind": "photographs"},
+    "data": {"kind": "photographs", "labelled": None},
     "eval": {"probe": "dogo", "probe_lr": None, "knn": "dogo"},
     "method": {
         "zero_init_residual": None,
@@ -41,9 +41,14 @@ def without_added(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def images_identity(dataset: Dataset, data: DataConfig) -> dict[str, Any]:
-    """The settings that choose and split the images, and a fingerprint of the training split."""
+    """The settings that choose and split the images, and a fingerprint of the training split.
+
+    Labelled images are no part of it, but for those that must not train.
+    """
     settings = data.model_dump(mode="json", exclude=set(NOT_PART))
-    return settings | {"image_size": dataset.image_size, "fingerprint": fingerprint(dataset.train)}
+    rows = np.array(dataset.left_out, dtype=np.int64).tobytes()
+    left_out = {"left_out": hashlib.sha256(rows).hexdigest()[:32]} if dataset.left_out else {}
+    return settings | {"image_size": dataset.image_size, "fingerprint": fingerprint(dataset.train)} | left_out
 
 
 def fingerprint(images: Images) -> str:

@@ -12,7 +12,9 @@ from torch import Tensor
 
 from raydistill.artifacts.clusters import cluster, prototypes, random_labels
 from raydistill.artifacts.store import ArtifactError, Store, key_of
+from raydistill.data.images import Images
 from raydistill.options import LabelSource
+from raydistill.redaction import redact
 
 FILE = "labels.safetensors"
 
@@ -86,6 +88,18 @@ def _assign(source: LabelSource, features: Callable[[], Tensor], images: int) ->
     if source.kind == "prototypes":
         return prototypes(features(), source.clusters, seed=source.seed)
     return cluster(features(), source.clusters, iterations=source.iterations, seed=source.seed)
+
+
+def true_labels(images: Images, source: str) -> Tensor:
+    """The labels (N,) of training images. Raises ValueError where some, or all, have none; `source` is named."""
+    if images.labels is None:
+        raise ValueError(f"{redact(source)} has no labels, and this method learns from labels")
+    if missing := int((images.labels < 0).sum()):
+        raise ValueError(
+            f"{redact(source)}: {missing} of {len(images)} training images have no label, and this method learns from "
+            "labels"
+        )
+    return images.labels
 
 
 def class_counts(labels: Tensor, classes: int) -> tuple[int, ...]:

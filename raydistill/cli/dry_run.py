@@ -61,8 +61,8 @@ def describe(plan: SweepSettings) -> str:
         "directory": str(plan.directory),
         "tracking_uri": plan.tracking_uri,
         "images": {
-            **{split: len(getattr(dataset, split)) for split in ("train", "val", "test")},
-            "classes": len(dataset.classes) if dataset.train.labels is not None else "no labels",
+            **{split: len(images) for split, images in dataset.splits.items()},
+            "classes": len(dataset.classes) if dataset.bank.labels is not None else "no labels",
             "trained at": f"{dataset.image_size} px",
         },
         "work": {

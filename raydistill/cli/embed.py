@@ -19,6 +19,7 @@ from raydistill.training.devices import device_of
 SECONDS_BETWEEN_LINES = 10.0
 FIXED = {
     "data.source": "IMAGES says which they are",
+    "data.labelled": "IMAGES says which they are",
     "data.image_size": "the encoder's own is used",
     "data.on_bad_image": "use --skip-bad",
 }

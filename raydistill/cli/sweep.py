@@ -17,6 +17,9 @@ from raydistill.sweep.settings import SweepSettings
 def command(
     method: Annotated[str, typer.Option(help="the method to explore, e.g. dogo")],
     data: Annotated[str | None, typer.Option(help="digits, torchvision:NAME, a path, s3://... [digits]")] = None,
+    labelled: Annotated[
+        str | None, typer.Option(help="images that give the scores, with labels; as --data [labels of --data]")
+    ] = None,
     kind: Kind = None,
     trials: Annotated[
         int | None, typer.Option(min=1, help="configurations to try [run_cap of the space, else 8]")
@@ -75,6 +78,7 @@ def command(
         command=typed(),
         notify=typer.echo,
         data=data,
+        labelled=labelled,
         kind=kind,
         trials=trials,
         epochs=epochs,

@@ -13,11 +13,12 @@ from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from raydistill.data.images import DataError, Raw
+from raydistill.data.images import DataError, Encoded, Raw
 
 EXTENSIONS = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"))
 _SPLIT_FOLDERS = {"train": "train", "val": "val", "validation": "val", "valid": "val", "test": "test"}
@@ -36,14 +37,10 @@ def read_path(path: Path) -> dict[str, Raw]:
     return read_parquet(_by_split(path, files)) if files else read_folder(path)
 
 
-def known_labels(values: Sequence[int | None], place: str) -> Tensor | None:
-    """(N,) int64, or None when every value is missing (null or negative). Raises DataError when some are."""
-    missing = sum(value is None or value < 0 for value in values)
-    if missing == len(values):
-        return None
-    if missing:
-        raise DataError(f"{place}: {missing} of {len(values)} labels are missing; give all of them, or none")
-    return torch.tensor(values, dtype=torch.int64)
+def known_labels(values: Sequence[int | None]) -> Tensor | None:
+    """(N,) int64, -1 where a value is missing (null or negative), or None when every value is."""
+    labels = torch.tensor([-1 if value is None else max(-1, value) for value in values], dtype=torch.int64)
+    return labels if bool((labels >= 0).any()) else None
 
 
 # --- folders
@@ -75,7 +72,10 @@ def _one_folder(path: Path) -> Raw:
     classes = _folders(path)
     flat = sorted(file for file in path.iterdir() if _is_image(file))
     if flat and classes:
-        raise DataError(f"{path}: holds both images ({flat[0].name}) and folders ({classes[0].name}); use one kind")
+        raise DataError(
+            f"{path}: holds both images ({flat[0].name}) and folders ({classes[0].name}); use one kind, or "
+            "keep labelled images in a folder of their own and name it by data.labelled"
+        )
     files, labels = list(flat), []
     for label, folder in enumerate(classes):
         inside = sorted(Path(top, name) for top, _, names in os.walk(folder) for name in names)
@@ -92,6 +92,9 @@ def _one_folder(path: Path) -> Raw:
         name=lambda index: str(files[index]),
         labels=torch.tensor(labels, dtype=torch.int64) if classes else None,
         classes=tuple(folder.name for folder in classes),
+        encoded=Encoded(
+            lambda: np.array([file.stat().st_size for file in files]), lambda index: files[index].read_bytes()
+        ),
     )
 
 
@@ -124,7 +127,7 @@ def read_parquet(files: dict[str, list[Path]]) -> dict[str, Raw]:
     shards = {split: [_table(path) for path in paths] for split, paths in files.items()}
     names = {str(files[split][i]): _class_names(t.schema) for split in files for i, t in enumerate(shards[split])}
     _same_classes(names)
-    labels = {split: _labels(files[split], shards[split]) for split in files}
+    labels = {split: _labels(shards[split]) for split in files}
     count = max((int(found.max()) + 1 for found in labels.values() if found is not None), default=0)
     classes = next((known for known in names.values() if known), tuple(map(str, range(count))))
     if len(classes) < count:
@@ -183,12 +186,12 @@ def _column(schema: Any, names: Sequence[str]) -> str | None:
     return next((name for name in names if name in schema.names), None)
 
 
-def _labels(files: list[Path], shards: list[Any]) -> Tensor | None:
+def _labels(shards: list[Any]) -> Tensor | None:
     values: list[int | None] = []
     for table in shards:
         column = _column(table.schema, _LABEL_COLUMNS)
         values += table[column].to_pylist() if column else [None] * len(table)
-    return known_labels(values, str(files[0]))
+    return known_labels(values)
 
 
 def _class_names(schema: Any) -> tuple[str, ...]:
@@ -204,7 +207,23 @@ def _raw_parquet(files: list[Path], shards: list[Any], labels: Tensor | None, cl
     ends = list(accumulate(map(len, images)))
     if not ends[-1]:
         raise DataError(f"{files[0]}: no rows")
-    return Raw(ends[-1], partial(_open_row, images, ends), partial(_row_name, files, ends), labels, classes)
+    read = partial(_read_row, images, ends)
+    return Raw(
+        count=ends[-1],
+        open=lambda index: Image.open(io.BytesIO(read(index))),
+        name=partial(_row_name, files, ends),
+        labels=labels,
+        classes=classes,
+        encoded=Encoded(partial(_lengths, images), read),
+    )
+
+
+def _lengths(images: list[Any]) -> np.ndarray:
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    columns = [pc.struct_field(column, "bytes") if pa.types.is_struct(column.type) else column for column in images]
+    return np.concatenate([pc.fill_null(pc.binary_length(column), -1).to_numpy() for column in columns])
 
 
 def _place(ends: list[int], index: int) -> tuple[int, int]:
@@ -212,13 +231,13 @@ def _place(ends: list[int], index: int) -> tuple[int, int]:
     return shard, index - (ends[shard - 1] if shard else 0)
 
 
-def _open_row(images: list[Any], ends: list[int], index: int) -> Image.Image:
+def _read_row(images: list[Any], ends: list[int], index: int) -> bytes:
     shard, row = _place(ends, index)
     value = images[shard][row].as_py()
-    data = value.get("bytes") if isinstance(value, dict) else value
+    data: bytes | None = value.get("bytes") if isinstance(value, dict) else value
     if not data:
         raise ValueError("no bytes")
-    return Image.open(io.BytesIO(data))
+    return data
 
 
 def _row_name(files: list[Path], ends: list[int], index: int) -> str:

@@ -29,10 +29,19 @@ class DataError(RaydistillError, ValueError):
 
 
 @dataclass(frozen=True)
+class Encoded:
+    """Images as they are stored: `lengths()` (N,) in bytes, -1 where there are none, and `read(i)`."""
+
+    lengths: Callable[[], np.ndarray]
+    read: Callable[[int], bytes]
+
+
+@dataclass(frozen=True)
 class Raw:
     """One split as its source gives it, nothing decoded yet.
 
-    `open(i)` gives image i in any of Pillow's modes and may raise; `name(i)` says where image i lies.
+    `open(i)` gives image i in any of Pillow's modes and may raise; `name(i)` says where image i lies. `labels` (N,) are
+    -1 where an image has none, and None where no image has one. `encoded` is None where the source has no files.
     """
 
     count: int
@@ -40,6 +49,11 @@ class Raw:
     name: Callable[[int], str]
     labels: Tensor | None
     classes: tuple[str, ...]
+    encoded: Encoded | None = None
+
+    def labelled(self, rows: np.ndarray) -> np.ndarray:
+        """Choose the rows that have a label; all of them where no image has one."""
+        return rows if self.labels is None else rows[self.labels.numpy()[rows] >= 0]
 
 
 def decode(raw: Raw, index: int) -> Tensor:
@@ -65,7 +79,8 @@ def _rgb(image: Image.Image) -> Image.Image:
 
 
 @functools.cache
-def _pool() -> ThreadPoolExecutor:
+def pool() -> ThreadPoolExecutor:
+    """Threads that decode images."""
     return ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="decode")
 
 
@@ -126,7 +141,7 @@ class Decoder:
         stacked = torch.empty((len(self), *first.shape), dtype=torch.uint8)
         images: list[Tensor | None] = []
         uniform, used = True, 0
-        for place, image in zip(stacked, _pool().map(self._decode, range(len(self))), strict=True):
+        for place, image in zip(stacked, pool().map(self._decode, range(len(self))), strict=True):
             if image is not None:
                 used += image.nbytes
                 uniform = uniform and image.shape == place.shape
@@ -140,7 +155,8 @@ class Decoder:
 class Images:
     """One split: `len` images of (3, H, W) uint8 RGB, each in its own resolution.
 
-    `size` is the resolution to train at, in pixels; `labels` is (N,) int64, or None; label k is `classes[k]`.
+    `size` is the resolution to train at, in pixels. `labels` is (N,) int64, -1 where an image has none, or None where
+    none has; label k is `classes[k]`.
     """
 
     def __init__(
@@ -168,7 +184,7 @@ class Images:
         self._decoder.prepare()
         if self._decoder.stacked is not None and not self._decoder.bad:
             return self._decoder.stacked[self._rows[wanted]], wanted
-        over = map if self._decoder.cached is not None else _pool().map
+        over = map if self._decoder.cached is not None else pool().map
         pairs = list(over(self._load, wanted.tolist()))
         images = [image for image, _ in pairs]
         used = torch.tensor([index for _, index in pairs], dtype=torch.int64)

@@ -17,9 +17,10 @@ from raydistill.config import DataConfig, nearest
 from raydistill.data.files import known_labels, read_path
 from raydistill.data.images import DataError, Decoder, Images, Raw, draw, limited
 from raydistill.data.recipes import Kind
+from raydistill.data.splits import TEST_FRACTION, divide_labelled, labels_of
+from raydistill.redaction import redact
 from raydistill.storage import Remote, is_remote, local_copy
 
-TEST_FRACTION = 0.2  # of train, for sources that bring no test split
 _SMALL = 64  # pixels; images up to here are trained at their own size
 _TWO = {"train": {"split": "train"}, "test": {"split": "test"}}
 _THREE = {**_TWO, "val": {"split": "val"}}
@@ -48,7 +49,11 @@ TORCHVISION: dict[str, dict[str, dict[str, Any]]] = {
 
 @dataclass(frozen=True)
 class Dataset:
-    """A source, opened and split, to be trained on at `image_size` pixels; recipes are fitted to its `kind`."""
+    """A source, opened and split, to be trained on at `image_size` pixels; recipes are fitted to its `kind`.
+
+    `classes` are those of the scores. `labelled` are the images that scores learn from where they are others than
+    `train`; `left_out` and `notes` are those of `Division`.
+    """
 
     name: str
     train: Images
@@ -57,6 +62,20 @@ class Dataset:
     classes: tuple[str, ...]
     image_size: int
     kind: Kind = "photographs"
+    labelled: Images | None = None
+    left_out: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    @property
+    def bank(self) -> Images:
+        """The images that k-NN compares with and that a probe learns from."""
+        return self.train if self.labelled is None else self.labelled
+
+    @property
+    def splits(self) -> dict[str, Images]:
+        """The images by what they are for, `labelled` where there are such."""
+        labelled = {} if self.labelled is None else {"labelled": self.labelled}
+        return {"train": self.train, **labelled, "val": self.val, "test": self.test}
 
 
 def load_dataset(config: DataConfig) -> Dataset:
@@ -64,25 +83,42 @@ def load_dataset(config: DataConfig) -> Dataset:
 
     The source's test split is used, else its validation split stands in, else a fifth of train is held
     out. Validation is the source's own only beside a test split, else `validation_fraction` of train.
-    Raises DataError (source unknown or missing, labels in part, too few images) and BadImage.
+    Where there are labelled images beside it, or only a part of it has labels, see `divide_labelled`.
+    Raises DataError (source unknown or missing, useless labels, too few images) and BadImage.
     """
-    raws = open_source(config)
+    raws, labelled = open_source(config), _open_labelled(config)
+    division = divide_labelled(raws, labelled, config)
     parts = {
-        split: (raw, rows[limited(_at(raw.labels, rows), len(rows), (config.split_seed, 2), config.limit)])
-        for split, (raw, rows) in divide(raws, config.validation_fraction, config.split_seed).items()
+        split: (raw, rows[limited(labels_of(raw, rows), len(rows), (config.split_seed, 2), config.limit)])
+        for split, (raw, rows) in division.parts.items()
     }
     _check_enough(config, {split: len(rows) for split, (_, rows) in parts.items()})
     decoders = {split: _decoder(raw, rows, config) for split, (raw, rows) in parts.items()}
     size = config.image_size or _default_size(config.source, decoders["train"])
-    classes = next((raw.classes for raw in raws.values() if raw.classes), ())
+    own = next((raw.classes for raw in raws.values() if raw.classes), ())
+    classes = own if labelled is None else labelled["train"].classes
     images = {
-        split: Images(decoders[split], torch.arange(len(rows)), _at(raw.labels, rows), classes, size)
+        split: Images(
+            decoders[split],
+            torch.arange(len(rows)),
+            labels_of(raw, rows),
+            own if split == "train" else classes,
+            size,
+        )
         for split, (raw, rows) in parts.items()
     }
     kind: Kind = "photographs" if config.kind == "auto" else config.kind
     if config.kind == "auto" and config.source == "digits":
         kind = "characters"
-    return Dataset(config.source, images["train"], images["val"], images["test"], classes, size, kind)
+    return Dataset(
+        config.source,
+        **images,
+        classes=classes,
+        image_size=size,
+        kind=kind,
+        left_out=division.left_out,
+        notes=division.notes,
+    )
 
 
 class OpenedDatasets:
@@ -100,37 +136,12 @@ class OpenedDatasets:
         return self._opened[same]
 
 
-def divide(raws: dict[str, Raw], fraction: float, seed: int) -> dict[str, tuple[Raw, np.ndarray]]:
-    """Choose, for train, val and test, which source split to read and its sorted rows; no row is in two of them.
-
-    Args:
-        raws: the splits that the source has.
-        fraction: share of the training split that validates, where there is no validation split.
-        seed: of the division.
-    """
-    train = raws["train"]
-    rows = np.arange(train.count)
-    whole = {split: (raw, np.arange(raw.count)) for split, raw in raws.items()}
-    if "val" in raws and "test" in raws:
-        return whole
-    if "test" in raws or "val" in raws:
-        test = whole["test" if "test" in raws else "val"]
-    else:
-        rows, held_out = draw(train.labels, train.count, (seed, 0), TEST_FRACTION)
-        test = (train, held_out)
-    kept, taken = draw(_at(train.labels, rows), len(rows), (seed, 1), fraction)
-    return {"train": (train, rows[kept]), "val": (train, rows[taken]), "test": test}
-
-
-def _at(labels: Tensor | None, rows: np.ndarray) -> Tensor | None:
-    return None if labels is None else labels[torch.from_numpy(rows)]
-
-
 def _check_enough(config: DataConfig, sizes: dict[str, int]) -> None:
     for split, size in sizes.items():
         if size == 0:
+            setting = "source" if config.labelled is None or split == "train" else "labelled"
             raise DataError(
-                f"data.source={config.source!r}: no image is left for {split} (sizes {sizes}); "
+                f"data.{setting}={getattr(config, setting)!r}: no image is left for {split} (sizes {sizes}); "
                 "a split is drawn from classes with at least two images"
             )
 
@@ -146,20 +157,51 @@ def _default_size(source: str, decoder: Decoder) -> int:
     return height if height == width <= _SMALL else 224
 
 
-def open_source(config: DataConfig) -> dict[str, Raw]:
-    """The splits that the source itself has, nothing decoded: train, and perhaps val and test. Raises DataError."""
+def _open_labelled(config: DataConfig) -> dict[str, Raw] | None:
+    """The splits of `data.labelled`, if there is one. Raises DataError, also where it is a part of `data.source`."""
+    labelled, source = config.labelled, config.source
+    if labelled is None:
+        return None
+    if labelled == source or (_inside(labelled, source) and _inside(source, labelled)):
+        raise DataError(
+            f"data.labelled={redact(labelled)!r} is data.source itself; leave it out: labels of data.source are used"
+        )
+    for inner, outer, called in ((labelled, source, "data.source"), (source, labelled, "data.labelled")):
+        if _inside(inner, outer):
+            raise DataError(
+                f"{redact(inner)!r} lies inside {called}={redact(outer)!r}, which is read as a whole; keep labelled "
+                "images and images to learn from in folders side by side"
+            )
+    return open_source(config.model_copy(update={"source": labelled}), "data.labelled")
+
+
+def _inside(inner: str, outer: str) -> bool:
+    """Return whether a folder lies inside another one, or is it under another name."""
+    if is_remote(inner) or is_remote(outer):
+        return inner.startswith(outer.rstrip("/") + "/")
+    one, other = (Path(place).expanduser().resolve() for place in (inner, outer))
+    return one.is_dir() and other.is_dir() and one.is_relative_to(other)
+
+
+def open_source(config: DataConfig, setting: str = "data.source") -> dict[str, Raw]:
+    """The splits that the source itself has, nothing decoded: train, and perhaps val and test. Raises DataError.
+
+    Args:
+        config: names the source as `data.source`.
+        setting: what named it, for messages.
+    """
     source = config.source
     if source == "digits":
         return _digits()
     if source.lower().startswith("torchvision:"):
-        return _torchvision(source.partition(":")[2], config)
+        return _torchvision(source.partition(":")[2], config, setting)
     if is_remote(source):
         return read_path(local_copy(Remote(source)))
     path = Path(source).expanduser()
     if not path.exists():
         near = nearest(source, ["digits", *(f"torchvision:{name}" for name in TORCHVISION)])
         raise DataError(
-            f"data.source={source!r} is neither a known name nor a path that exists"
+            f"{setting}={source!r} is neither a known name nor a path that exists"
             f"{near if near.startswith('; did') else ''}; accepted: digits, "
             f"torchvision:NAME ({', '.join(TORCHVISION)}), a folder of images, a Parquet file or folder, or an address "
             "of one such as s3://bucket/folder"
@@ -177,7 +219,7 @@ def _digits() -> dict[str, Raw]:
     pixels = np.round(table[:, :-1].reshape(-1, 8, 8) * (255 / 16)).astype(np.uint8)  # 0..16 to 0..255
     labels = torch.from_numpy(table[:, -1]).long()
     rows = dict(zip(("train", "test"), draw(labels, len(labels), (0, 0), TEST_FRACTION), strict=True))
-    return {split: _digits_split(split, pixels[chosen], _at(labels, chosen)) for split, chosen in rows.items()}
+    return {split: _digits_split(split, pixels[chosen], labels[chosen]) for split, chosen in rows.items()}
 
 
 def _digits_split(split: str, pixels: np.ndarray, labels: Tensor | None) -> Raw:
@@ -190,12 +232,12 @@ def _digits_split(split: str, pixels: np.ndarray, labels: Tensor | None) -> Raw:
     )
 
 
-def _torchvision(wanted: str, config: DataConfig) -> dict[str, Raw]:
+def _torchvision(wanted: str, config: DataConfig, setting: str) -> dict[str, Raw]:
     from torchvision import datasets
 
     name = {known.lower(): known for known in TORCHVISION}.get(wanted.lower())
     if name is None:
-        raise DataError(f"data.source='torchvision:{wanted}' is unknown{nearest(wanted, TORCHVISION)}")
+        raise DataError(f"{setting}='torchvision:{wanted}' is unknown{nearest(wanted, TORCHVISION)}")
     root = Path(config.root).expanduser()
     constructor = getattr(datasets, name.partition("-")[0])
     try:
@@ -212,7 +254,7 @@ def _torchvision(wanted: str, config: DataConfig) -> dict[str, Raw]:
 
 
 def _torchvision_split(place: str, found: Any) -> Raw:
-    labels = known_labels(_torchvision_labels(found), place)
+    labels = known_labels(_torchvision_labels(found))
     numbers = () if labels is None else tuple(map(str, range(int(labels.max()) + 1)))
     return Raw(
         count=len(found),

@@ -98,7 +98,7 @@ def score(
     if state is None:
         raise CheckpointError(f"{directory}: no checkpoint")
     dataset = load_dataset(config.data) if dataset is None else dataset
-    labelled = all(split.labels is not None for split in (dataset.train, dataset.val, dataset.test))
+    labelled = all(split.labels is not None for split in (dataset.bank, dataset.val, dataset.test))
     method = methods.build(config.method, artifacts.given_from(state), seed=0)
     method.load_state_dict(state["method"])
     device = torch.device("cuda" if gpu else "cpu")
@@ -140,7 +140,7 @@ def score_encoder(
     Returns: `val_knn`, `test_knn`, `val_probe`, `test_probe`; without labels `test_instance`.
     """
     encoder.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if all(split.labels is not None for split in (dataset.train, dataset.val, dataset.test)):
+    if all(split.labels is not None for split in (dataset.bank, dataset.val, dataset.test)):
         return _score(encoder, dataset, settings, device, head)[0]
     return {"test_instance": instance_score(encoder, dataset, dataset.test, device)}
 
@@ -152,7 +152,7 @@ def _score(
 
     Those of an image that stands in for a broken one are its own.
     """
-    train, train_labels = embed_split(encoder, dataset, dataset.train, device)
+    train, train_labels = embed_split(encoder, dataset, dataset.bank, device)
     val, val_labels = embed_split(encoder, dataset, dataset.val, device)
     test, test_labels = embed_split(encoder, dataset, dataset.test, device)
     protocol = knn_protocol(config.eval)

@@ -55,7 +55,7 @@ def _groups(learners: Mapping[str, Candidate], dataset: Dataset) -> Iterator[dic
         taken: dict[str, Candidate] = {}
         used = 0
         for key, learner in group.items():
-            size = sum(4 * len(dataset.train) * int(getattr(each, "dim", 0)) for each in learner.encoders.values())
+            size = sum(4 * len(dataset.bank) * int(getattr(each, "dim", 0)) for each in learner.encoders.values())
             if taken and used + size > FEATURE_BYTES:
                 yield taken
                 taken, used = {}, 0
@@ -71,7 +71,7 @@ def _evaluate(learners: Mapping[str, Candidate], dataset: Dataset, device: torch
         for key, learner in learners.items()
         if learner.method is not None and learner.targets is not None
     }
-    if dataset.train.labels is not None and dataset.val.labels is not None:
+    if dataset.bank.labels is not None and dataset.val.labels is not None:
         found, mse = _neighbours(encoders, errors, learners, dataset, device)
     else:
         found, mse = _instances(encoders, dataset, device), _held_out(errors, dataset, device)
@@ -100,7 +100,7 @@ def _neighbours(
 ) -> tuple[dict[Name, Found], dict[str, float | Exception]]:
     """k-NN scores of encoders, and held-out errors by learner, all from one pass over the images."""
     (most,) = {learner.settings.bank_images for learner in learners.values()}
-    bank = _Plain(dataset, dataset.train, device, _bank(dataset.train, most))
+    bank = _Plain(dataset, dataset.bank, device, _bank(dataset.bank, most))
     asked = _Plain(dataset, dataset.val, device, range(len(dataset.val)))
     train = embed_all(encoders, bank, device)
     val = embed_all({**encoders, **errors}, asked, device)
@@ -175,9 +175,9 @@ def _tried(score: Callable[[Tensor, Tensor], dict[str, float]], *features: Tenso
         return error
 
 
-def _bank(train: Images, most: int | None) -> Sequence[int]:
-    """Choose the training images that validation images are compared with: all, or the same sample in every trial."""
-    return list(map(int, limited(train.labels, len(train), (0, 3), most)))
+def _bank(images: Images, most: int | None) -> Sequence[int]:
+    """Choose the images that validation images are compared with: all, or the same sample in every trial."""
+    return list(map(int, limited(images.labels, len(images), (0, 3), most)))
 
 
 def embed_split(encoder: nn.Module, dataset: Dataset, split: Images, device: torch.device) -> tuple[Tensor, Tensor]:

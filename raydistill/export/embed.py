@@ -22,7 +22,8 @@ from raydistill.config import ConfigError, DataConfig
 from raydistill.data.augment import evaluate_view, normalization
 from raydistill.data.files import EXTENSIONS
 from raydistill.data.images import BadImageError, Raw, decode, limited
-from raydistill.data.sources import divide, open_source
+from raydistill.data.sources import open_source
+from raydistill.data.splits import divide
 from raydistill.export.card import provenance
 from raydistill.export.run import ResolvedRun
 from raydistill.storage import Remote, is_remote, local_copy, reason
@@ -182,7 +183,8 @@ def _schema(dim: int, labelled: bool, found: ResolvedRun) -> pa.Schema:
 
 
 def _batch(schema: pa.Schema, split: str, raw: Raw, rows: list[int], features: np.ndarray) -> pa.RecordBatch:
-    labels = [None] * len(rows) if raw.labels is None else raw.labels[rows].tolist()
+    known = [-1] * len(rows) if raw.labels is None else raw.labels[rows].tolist()
+    labels = [None if label < 0 else label for label in known]
     columns: dict[str, Any] = {
         "image": [raw.name(row) for row in rows],
         "split": [split] * len(rows),

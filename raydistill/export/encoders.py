@@ -68,12 +68,13 @@ def embed_plain(encoder: nn.Module, images: list[np.ndarray], size: int) -> Tens
 
 def sample(config: Config) -> tuple[list[np.ndarray], str]:
     """Some images (H, W, 3) of uint8, and what they are: of the run's own, else noise."""
+    source = config.data.labelled or config.data.source
     try:
-        if is_remote(config.data.source):
+        if is_remote(source) or is_remote(config.data.source):
             raise DataError("a copy of all images would be made for it")
         split = load_dataset(config.data.model_copy(update={"cache_gib": 0.0, "download": False})).val
         images = [split.peek(index).permute(1, 2, 0).numpy() for index in range(min(SAMPLE, len(split)))]
-        return images, f"{len(images)} validation images of {config.data.source}"
+        return images, f"{len(images)} validation images of {source}"
     except (DataError, BadImageError, OSError):
         noise = np.random.default_rng(0).integers(0, 256, (SAMPLE, 40, 50, 3), dtype=np.uint8)
-        return list(noise), f"{SAMPLE} images of noise, since {config.data.source} cannot be read here"
+        return list(noise), f"{SAMPLE} images of noise, since {source} cannot be read here"

@@ -15,7 +15,7 @@ from raydistill import config as configuration
 from raydistill import methods
 from raydistill.artifacts import encoders, teachers
 from raydistill.artifacts.identity import without_added
-from raydistill.artifacts.labels import class_counts
+from raydistill.artifacts.labels import class_counts, true_labels
 from raydistill.artifacts.sources import PROVENANCE
 from raydistill.artifacts.store import ArtifactError, Store
 from raydistill.config import Config, ConfigError, TeacherConfig
@@ -183,9 +183,7 @@ def promised_counts(config: Config, dataset: Dataset) -> tuple[int, ...]:
     if source is None:
         return ()
     if source.kind == "true":
-        if dataset.train.labels is None:
-            raise ValueError(f"{config.data.source} has no labels, and this method learns from labels")
-        return class_counts(dataset.train.labels, len(dataset.classes))
+        return class_counts(true_labels(dataset.train, config.data.source), len(dataset.train.classes))
     if source.clusters > images:
         raise ValueError(f"method.clusters = {source.clusters} with {images} training images; use at most {images}")
     return (images // source.clusters,) * source.clusters

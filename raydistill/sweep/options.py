@@ -48,6 +48,7 @@ class SweepOptions(TypedDict, total=False):
     """The options of `raydistill sweep`, by their names there; what is left out, or None, has the same default."""
 
     data: Location | None
+    labelled: Location | None
     kind: str | None
     trials: int | None
     epochs: int | None
@@ -103,6 +104,8 @@ def prepare_settings(
     chosen = {path: list(v) if isinstance(v, tuple) else v for path, v in asked.get("set", {}).items()}
     if "data" in asked:
         chosen["data.source"] = source_of("--data", str(asked["data"]))
+    if "labelled" in asked:
+        chosen["data.labelled"] = source_of("--labelled", str(asked["labelled"]))
     if "epochs" in asked:
         chosen["train.epochs"] = asked["epochs"]
     if "kind" in asked:

@@ -39,7 +39,7 @@ def train_alone(
         device: where it is trained.
         on_epoch: gets the result of each epoch.
         on_teacher_epoch: gets that of each epoch of a teacher.
-        notify: gets a line about what the settings cannot do.
+        notify: gets a line about images that are left out, and one about what the settings cannot do.
 
     Returns: the result of the last epoch.
     Raises: ConfigError for settings or data that cannot be used; TrainingError.
@@ -47,6 +47,8 @@ def train_alone(
     store = open_store(artifacts)
     with data_errors():
         dataset = load_dataset(spec.data)
+        for note in dataset.notes:
+            notify(note)
         steps = spec.config.train.epochs * (len(dataset.train) // spec.data.batch_size)
         say_what_stays_random(spec.config, steps, notify)
         spec = spec.with_config(located(spec.config, store, dataset.image_size))

@@ -16,7 +16,7 @@ from torch import Tensor
 from raydistill.artifacts import teachers
 from raydistill.artifacts.bank import BankPage, open_page
 from raydistill.artifacts.identity import images_identity
-from raydistill.artifacts.labels import class_counts, labels_provenance, open_labels
+from raydistill.artifacts.labels import class_counts, labels_provenance, open_labels, true_labels
 from raydistill.artifacts.store import Store
 from raydistill.config import ConfigError, DataConfig
 from raydistill.data.augment import View, evaluate_view, normalization
@@ -177,9 +177,8 @@ class TeacherProvider:
             return None, ()
         train = self.dataset.train
         if source.kind == "true":
-            if train.labels is None:
-                raise ValueError(f"{self.data.source} has no labels, and this method learns from labels")
-            return train.labels, class_counts(train.labels, len(self.dataset.classes))
+            known = true_labels(train, self.data.source)
+            return known, class_counts(known, len(train.classes))
         keys = spec.teachers or ()
         open_it = partial(
             open_labels,

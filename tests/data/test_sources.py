@@ -210,9 +210,10 @@ def test_parquet_labels_missing(tmp_path, missing):
     images = [png(pixels())] * 10
     parquet(tmp_path / "train.parquet", images, [missing] * 10)
     assert opened(tmp_path).train.labels is None
-    parquet(tmp_path / "train.parquet", images, [missing, missing, *range(8)])
-    with pytest.raises(DataError, match=r"train\.parquet: 2 of 10 labels are missing"):
-        opened(tmp_path)
+    parquet(tmp_path / "train.parquet", images, [missing, missing, *[0, 1] * 4])
+    data = opened(tmp_path)
+    assert sorted(data.train.labels.tolist()) == [-1, -1, 0, 0, 1, 1]
+    assert (sorted(data.labelled.labels.tolist()), sorted(data.val.labels.tolist())) == ([0, 0, 1, 1], [0, 1])
 
 
 def test_parquet_without_a_label_column(tmp_path):

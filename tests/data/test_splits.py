@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from raydistill.data.images import Raw, apportion, draw, limited
-from raydistill.data.sources import divide
+from raydistill.data.splits import divide
 
 label_lists = st.lists(st.integers(0, 5), min_size=2, max_size=80).map(torch.tensor)
 

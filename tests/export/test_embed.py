@@ -93,6 +93,17 @@ def test_folders_files_and_parquet_give_the_same_embeddings(home, tmp_path):
     assert "label" not in rows
 
 
+def test_images_without_a_label_among_others_have_none_in_the_file(home, tmp_path):
+    parquet(tmp_path / "part.parquet", [png(pixels(8, 8)) for _ in range(30)], [0, 1, None] * 10, names=["cat", "dog"])
+    run("demo-1", "part.parquet")
+    known, found = read()
+    assert len(found) == len(set(known["image"])) == 30, "all images, with a label or without"
+    rows = [int(name.rpartition(" ")[2]) for name in known["image"]]
+    assert known["label"] == [[0, 1, None][row % 3] for row in rows]
+    assert known["class"] == [["cat", "dog", None][row % 3] for row in rows]
+    assert {split for split, label in zip(known["split"], known["label"], strict=True) if label is None} == {"train"}
+
+
 def test_the_file_says_where_its_numbers_come_from_and_has_groups_of_rows(home, tmp_path, monkeypatch):
     monkeypatch.setattr(embed, "ROW_GROUP", 300)
     method = {"name": "dogo", "backbones": ["resnet10_w4", "resnet10_w8"], "hidden_dim": 8, "projection_dim": 8}

@@ -38,8 +38,10 @@ def sampled_dataset(data: DataConfig, dataset: Dataset) -> tuple[Dataset, float]
         train=_repeated(few.train, len(dataset.train)),
         val=_repeated(few.val, len(dataset.val)),
         test=_repeated(few.test, len(dataset.test)),
+        labelled=None if few.labelled is None else _repeated(few.labelled, len(dataset.bank)),
     )
-    return longer, took * (len(dataset.train) + len(dataset.val)) / len(few.train)
+    cached_images = sum(len(images) for split, images in dataset.splits.items() if split != "test")
+    return longer, took * cached_images / len(few.train)
 
 
 def stock_teachers(config: Config, store: Store, scratch: Store, dataset: Dataset) -> dict[str, Config]:

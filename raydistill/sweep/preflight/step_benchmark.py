@@ -216,13 +216,15 @@ class _StepBenchmark:
     def _evaluation_seconds(self, learner: Learner, enough: float) -> float:
         """Seconds of one scoring, of twice as many images each time, until it takes `enough` or there are no more."""
         encoders = scored_encoders(learner.method, learner.config.eval.encoders)
-        bank = min(len(self.sample.train), learner.config.eval.bank_images or len(self.sample.train))
+        bank = min(len(self.sample.bank), learner.config.eval.bank_images or len(self.sample.bank))
         used = 64
         while True:
             part = min(1.0, used / (bank + len(self.sample.val)))
+            known = _part(self.sample.bank, part * bank)
             cut = replace(
                 self.sample,
-                train=_part(self.sample.train, part * bank),
+                train=known,
+                labelled=known,
                 val=_part(self.sample.val, part * len(self.sample.val)),
             )
 

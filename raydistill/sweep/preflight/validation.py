@@ -100,6 +100,8 @@ def preflight(plan: SweepSettings, notify: Callable[[str], None], *, own_space: 
     store = open_store(plan.artifacts, plan.artifacts_gib)
     with data_errors():
         dataset = load_dataset(plan.base.data)
+        for note in dataset.notes:
+            notify(note)
         if plan.base.data.kind == "auto" and dataset.kind == "characters":
             notify(
                 "the digits are augmented as characters: never mirrored, crops keep 70 %; "
@@ -116,7 +118,7 @@ def preflight(plan: SweepSettings, notify: Callable[[str], None], *, own_space: 
         plan = replace(plan, space=fit_to_images(plan.space, len(dataset.train), notify))
         say_what_stays_random(plan.base, plan.epochs * stream.steps_per_epoch, notify)
         check_batch_sizes(plan.space, 1 if plan.most_workers else plan.workers, len(dataset.train))
-        splits = {name: len(getattr(dataset, name)) for name in ("train", "val", "test")}
+        splits = {name: len(images) for name, images in dataset.splits.items()}
         base = located(plan.base, store, dataset.image_size)
         called = dict(zip(base.teacher.sources, plan.base.teacher.sources, strict=True))
         plan = replace(plan, base=base, images=splits, image_size=dataset.image_size, teachers=called)
@@ -145,7 +147,7 @@ def preflight(plan: SweepSettings, notify: Callable[[str], None], *, own_space: 
                 notify(f"baseline {baseline.name}: there is nothing to search, so it is only trained")
         for line in dict.fromkeys(advice):
             notify(line)
-    return replace(plan, space=_scored(plan, notify, labelled=dataset.train.labels is not None, own_space=own_space))
+    return replace(plan, space=_scored(plan, notify, labelled=dataset.bank.labels is not None, own_space=own_space))
 
 
 def _scored(plan: SweepSettings, notify: Callable[[str], None], *, labelled: bool, own_space: bool) -> Space:

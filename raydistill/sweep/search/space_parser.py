@@ -40,6 +40,7 @@ FORBIDDEN = {
     "train.offsets": "it replays a late joiner, and the sweep sets it",
     "teacher.augment": "it is a whole section; set it with --set, or search augment",
     "data.source": OTHER_IMAGES,
+    "data.labelled": OTHER_IMAGES,
     "data.split_seed": OTHER_IMAGES,
     "data.validation_fraction": OTHER_IMAGES,
     "data.limit": OTHER_IMAGES,

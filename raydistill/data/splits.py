@@ -1,0 +1,160 @@
+"""Division of images into training, validation and test, and into those that scores learn from."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import Tensor
+
+from raydistill.config import DataConfig
+from raydistill.data.copies import find_copies
+from raydistill.data.images import DataError, Raw, draw
+from raydistill.redaction import redact
+
+TEST_FRACTION = 0.2  # of train, for sources that bring no test split
+Part = tuple[Raw, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Division:
+    """Rows of sources: `train`, `val`, `test`, and `labelled` where scores learn from other images than `train`.
+
+    `left_out` are the rows of the training source that do not train, since validation or test has the same images;
+    `notes` say so in words.
+    """
+
+    parts: dict[str, Part]
+    left_out: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def divide_labelled(raws: dict[str, Raw], labelled: dict[str, Raw] | None, config: DataConfig) -> Division:
+    """Divide images where scores may need other images than training: the labelled ones.
+
+    With a labelled source, all of the training split trains; validation, test and what scores learn from are divided
+    among the labelled images. Where only a part of one source has labels, they are divided among that part, and
+    everything trains that does not validate or test.
+
+    Args:
+        raws: the splits of `data.source`.
+        labelled: those of `data.labelled`, if there is one.
+        config: the settings.
+
+    Raises:
+        DataError: the labelled images cannot give scores.
+    """
+    if labelled is not None:
+        return _beside(raws["train"], labelled, config)
+    parts = divide(raws, config.validation_fraction, config.split_seed)
+    train, rows = parts["train"]
+    known = train.labelled(rows)
+    if len(known) == len(rows):
+        return Division(parts)
+    note = (
+        f"{redact(config.source)}: {len(rows) - len(known)} of {len(rows)} training images have no label; all train, "
+        "the labelled ones also give the scores"
+    )
+    return Division({**_labelled(parts), "train": parts["train"], "labelled": (train, known)}, notes=(note,))
+
+
+def divide(raws: dict[str, Raw], fraction: float, seed: int) -> dict[str, Part]:
+    """Choose, for train, val and test, which source split to read and its sorted rows; no row is in two of them.
+
+    Where only a part of the images has labels, what is held out is drawn from that part.
+
+    Args:
+        raws: the splits that the source has.
+        fraction: share of the training split that validates, where there is no validation split.
+        seed: of the division.
+    """
+    train = raws["train"]
+    rows = np.arange(train.count)
+    whole = {split: (raw, np.arange(raw.count)) for split, raw in raws.items()}
+    if "val" in raws and "test" in raws:
+        return whole
+    if "test" in raws or "val" in raws:
+        test = whole["test" if "test" in raws else "val"]
+    else:
+        rows, held_out = _hold_out(train, rows, (seed, 0), TEST_FRACTION)
+        test = (train, held_out)
+    rows, held_out = _hold_out(train, rows, (seed, 1), fraction)
+    return {"train": (train, rows), "val": (train, held_out), "test": test}
+
+
+def labels_of(raw: Raw, rows: np.ndarray) -> Tensor | None:
+    """The labels of some rows, if there are any."""
+    return None if raw.labels is None else raw.labels[rows]
+
+
+def _hold_out(raw: Raw, rows: np.ndarray, seed: Sequence[int], fraction: float) -> tuple[np.ndarray, np.ndarray]:
+    """Split rows into those that stay and those that are held out, both sorted."""
+    known = raw.labelled(rows)
+    held_out = known[draw(labels_of(raw, known), len(known), seed, fraction)[1]]
+    return np.setdiff1d(rows, held_out, assume_unique=True), held_out
+
+
+def _labelled(parts: dict[str, Part]) -> dict[str, Part]:
+    return {split: (raw, raw.labelled(rows)) for split, (raw, rows) in parts.items()}
+
+
+def _beside(train: Raw, labelled: dict[str, Raw], config: DataConfig) -> Division:
+    """All of `train`, scored by a labelled source; images that occur in both never validate or test and train."""
+    called, source = f"data.labelled={redact(str(config.labelled))!r}", redact(config.source)
+    _check_labels(called, labelled)
+    known = _labelled(divide(_only_labelled(labelled), config.validation_fraction, config.split_seed))
+    notes = []
+    for split, others in (("val", ["test"]), ("train", ["val", "test"])):
+        raw, rows = known[split]
+        copied = find_copies(known[split], [known[other] for other in others])
+        known[split] = raw, rows[~copied]
+        if copied.any():
+            notes.append(
+                f"{called}: {copied.sum()} {split} images are left out, since {' or '.join(others)} has them too"
+            )
+    _check_classes(called, known)
+    rows = np.arange(train.count)
+    copied = find_copies((train, rows), [known["val"], known["test"]])
+    if copied.any():
+        notes.append(
+            f"{source}: {copied.sum()} images are also validation or test images of {called}, and do not train"
+        )
+    parts = {"train": (train, rows[~copied]), "labelled": known["train"], "val": known["val"], "test": known["test"]}
+    return Division(parts, tuple(rows[copied].tolist()), tuple(notes))
+
+
+def _only_labelled(raws: dict[str, Raw]) -> dict[str, Raw]:
+    """Splits that have labels; a validation or test split without any is as good as none."""
+    return {split: raw for split, raw in raws.items() if raw.labels is not None}
+
+
+def _check_labels(called: str, labelled: dict[str, Raw]) -> None:
+    """Refuse a source without labels, or with a class that cannot be divided. Raises: DataError."""
+    raw = labelled["train"]
+    if raw.labels is None:
+        raise DataError(
+            f"{called} has no labels; give a folder with one folder for each class, Parquet with a column label, or "
+            "torchvision:NAME"
+        )
+    found, counts = np.unique(raw.labels.numpy()[raw.labelled(np.arange(raw.count))], return_counts=True)
+    if len(found) < 2:
+        raise DataError(f"{called} has a single class ({raw.classes[int(found[0])]}); scores need two or more")
+    own = len([split for split in ("val", "test") if split in _only_labelled(labelled)])
+    needed, least, fewest = 3 - own, int(found[counts.argmin()]), int(counts.min())
+    if fewest < needed:
+        what = ("to learn from", *(("to validate by", "to test by")[: needed - 1]))
+        raise DataError(
+            f"{called}: class {raw.classes[least]} has {fewest} image{'s' if fewest > 1 else ''}; "
+            f"each class needs at least {needed}: one each {', '.join(what)}"
+        )
+
+
+def _check_classes(called: str, known: dict[str, Part]) -> None:
+    """Refuse classes of which copies have left nothing to learn from. Raises: DataError."""
+    found = {split: set(labels_of(*part).tolist()) for split, part in known.items()}  # type: ignore[union-attr]
+    missing = (found["val"] | found["test"]) - found["train"]
+    if missing:
+        raw = known["train"][0]
+        names = ", ".join(raw.classes[label] for label in sorted(missing)[:5])
+        raise DataError(f"{called}: no image is left to learn from of class {names}")
