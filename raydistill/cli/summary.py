@@ -53,6 +53,8 @@ def legend(rows: list[LeaderboardEntry], evaluation: EvalConfig) -> Iterator[str
             yield f"test_knn_{k}: the same with k = {k}"
     if "val_instance" in there:
         yield "val_instance, test_instance: how many crops find the other crop of their image among all (%)"
+    if "val_rank" in there:
+        yield "val_rank: how many dimensions the features use (effective rank); 0 to 1 is a collapse"
     if "test_probe" in there:
         yield "test_probe: accuracy (%) of a linear probe"
     if "val_mse" in there:

@@ -15,6 +15,7 @@ from raydistill.evaluation.features import embed, embed_all
 from raydistill.evaluation.held_out import HeldOutDistance
 from raydistill.evaluation.knn import instance_accuracy, knn_scores
 from raydistill.evaluation.protocols import KnnProtocol, knn_protocol
+from raydistill.evaluation.rank import effective_rank
 from raydistill.training.pack import Candidate, Scores
 
 BATCH = 512
@@ -30,8 +31,9 @@ def evaluate(learners: Mapping[str, Candidate], dataset: Dataset, device: torch.
 
     With labels `val_knn`: accuracy of validation images by the training images, by the protocol `eval.knn`.
     Without labels `val_instance`: how often a crop of a validation image finds the other crop of it among
-    all of them. The student's scores have no suffix, the others' end in the encoder's name. Of a method that regresses
-    its teachers also `val_mse`, the error of its prediction on the validation images.
+    all of them, and `val_rank`: the effective rank of the features of the first crops. The student's scores have no
+    suffix, the others' end in the encoder's name. Of a method that regresses its teachers also `val_mse`, the error of
+    its prediction on the validation images.
 
     Images are read and prepared once for all learners, whose numbers are those of each alone.
 
@@ -130,7 +132,7 @@ def _neighbours(
 
 def _instances(encoders: Mapping[Name, nn.Module], dataset: Dataset, device: torch.device) -> dict[Name, Found]:
     def score(first: Tensor, second: Tensor) -> dict[str, float]:
-        return {"val_instance": instance_accuracy(first, second)}
+        return {"val_instance": instance_accuracy(first, second), "val_rank": effective_rank(first)}
 
     first, second = (embed_all(encoders, _crops(dataset, dataset.val, v, device), device) for v in INSTANCE_VIEWS)
     return {name: _tried(score, first[name], second[name]) for name in encoders}

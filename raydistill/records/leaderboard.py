@@ -28,6 +28,7 @@ class LeaderboardEntry:
 COLUMNS = (
     "val_knn",
     "val_instance",
+    "val_rank",
     "val_mse",
     "loss",
     "student_parameters",
@@ -42,7 +43,7 @@ SEARCHED = "-searched"
 BASELINES = (SEARCHED, "-same-settings", "-default", "-tuned")
 # What a result is judged by. The last names the frozen teachers, one row each.
 REFERENCES = {"pixels": "no network", "untrained": "random weights", "teacher": "frozen"}
-UNITS = {"loss": (1, 4), "val_mse": (1, 4), "test_mse": (1, 4), "student_parameters": (1e-6, 3)}
+UNITS = {"loss": (1, 4), "val_mse": (1, 4), "test_mse": (1, 4), "student_parameters": (1e-6, 3), "val_rank": (1, 1)}
 
 
 def baselines(rows: list[LeaderboardEntry]) -> list[LeaderboardEntry]:
@@ -107,7 +108,7 @@ def render_front(records: list[TrialRecord], objectives: Sequence[tuple[str, str
 
 
 def shown(metric: str, value: float) -> str:
-    """Accuracies in percent, parameters in millions."""
+    """Accuracies in percent, parameters in millions, ranks as they are."""
     factor, digits = UNITS.get(metric, (100, 2))
     return f"{value * factor:.{digits}f}"
 

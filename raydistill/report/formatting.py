@@ -11,6 +11,7 @@ from raydistill.records.leaderboard import UNITS
 LABELS = {
     "val_knn": "validation k-NN accuracy",
     "val_instance": "validation instance accuracy",
+    "val_rank": "validation effective rank",
     "val_probe": "validation linear-probe accuracy",
     "test_knn": "test k-NN accuracy",
     "test_instance": "test instance accuracy",
@@ -23,6 +24,7 @@ LABELS = {
 HEADINGS = {
     "val_knn": "val k-NN (%)",
     "val_instance": "val instance (%)",
+    "val_rank": "val rank",
     "student_parameters": "parameters (M)",
     "test_knn": "test k-NN (%)",
     "test_instance": "test instance (%)",
@@ -31,7 +33,7 @@ HEADINGS = {
     "test_mse": "test MSE to teacher",
 }
 ACCURACY = (100.0, 2)
-ERRORS = ("loss", "val_mse", "test_mse")  # they have no unit
+UNITLESS = ("loss", "val_rank", "val_mse", "test_mse")
 MISSING = "–"  # a setting that a condition leaves out, a score that there is not
 
 
@@ -64,7 +66,7 @@ def axis(metric: str) -> str:
 
 def unit(metric: str) -> str:
     """Unit of a difference: points (of accuracy in percent), million (parameters), or nothing."""
-    return "" if metric in ERRORS else "million" if metric == "student_parameters" else "points"
+    return "" if metric in UNITLESS else "million" if metric == "student_parameters" else "points"
 
 
 def factor(metric: str) -> float:

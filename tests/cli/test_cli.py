@@ -197,6 +197,41 @@ def test_images_without_labels_are_scored_by_what_needs_none(tmp_path):
     assert run(*arguments, "--search-space", "own.yaml", cwd=tmp_path).returncode == 0, "a loss needs no labels"
 
 
+def test_images_with_labels_beside_the_others_give_the_scores(tmp_path):
+    many, few = photos(tmp_path / "many"), photos(tmp_path / "few", classes=("cat", "dog"))
+    arguments = ["--method", "simclr", "--data", str(many), "--labelled", str(few), *TINY[2:], "--dry-run"]
+    done = run(*arguments, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    said, _, plan = done.stdout.partition("sweep: ")
+    plan = yaml.safe_load("sweep: " + plan)
+    # The forty cats are the same images.
+    assert f"{many}: 15 images are also validation or test images of data.labelled={str(few)!r}" in said
+    assert plan["images"] == {
+        "train": 25,
+        "labelled": 51,
+        "val": 13,
+        "test": 16,
+        "classes": 2,
+        "trained at": "8 px",
+    }
+    assert plan["search_space"]["metric"] == {"name": "val_knn", "goal": "maximize"}
+    assert plan["configuration"]["data"]["labelled"] == str(few)
+    (tmp_path / "own.yaml").write_text("method: random\nmetric: {name: val_rank}\nparameters: {train.lr: {value: 1}}\n")
+    refused(run(*arguments, "--search-space", "own.yaml", cwd=tmp_path), "'val_rank'", "has labels; use 'val_knn'")
+    alone = run(*arguments[:4], *arguments[6:], "--search-space", "own.yaml", cwd=tmp_path)
+    assert alone.returncode == 0, alone.stderr
+
+
+def test_labelled_images_that_cannot_score_are_refused_in_a_line(tmp_path):
+    many = photos(tmp_path / "many")
+    arguments = ["--method", "simclr", "--data", str(many), "--dry-run", "--labelled"]
+    refused(run(*arguments, str(photos(tmp_path / "flat")), cwd=tmp_path), "data.labelled=", "has no labels")
+    refused(run(*arguments, str(tmp_path / "fla" / "x"), cwd=tmp_path), "--labelled", "there is no such file or folder")
+    one = photos(tmp_path / "one", classes=("cat",))
+    refused(run(*arguments, str(one), cwd=tmp_path), "has a single class (cat)")
+    refused(run(*arguments, str(many), cwd=tmp_path), "is data.source itself; leave it out")
+
+
 def test_near_names_of_data_are_given(tmp_path):
     photos(tmp_path / "photos")
     refused(run("--method", "dogo", "--data", "digit", cwd=tmp_path), "did you mean 'digits'")

@@ -1,5 +1,7 @@
 """Learners are scored together: each as it would be alone, from images that are read once, and its faults its own."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from helpers.requests import request
@@ -88,8 +90,29 @@ def test_without_labels_crops_find_their_image(dataset):
     for split in (bare.train, bare.val):
         split.labels = None
     found = evaluate({"a": candidate(0), "b": candidate(1, 2)}, bare, CPU)
-    assert set(found["b"]) == {"val_instance", "val_instance_peer_2"}
+    assert set(found["b"]) == {"val_instance", "val_instance_peer_2", "val_rank", "val_rank_peer_2"}
+    assert 1 < found["a"]["val_rank"] < candidate(0).encoders["student"].dim
     assert found["a"] == evaluate({"a": candidate(0)}, bare, CPU)["a"]
+
+
+def test_collapsed_features_have_no_rank(dataset):
+    bare = load_dataset(DataConfig(limit=120, image_size=8))
+    bare.train.labels = bare.val.labels = None
+    network = candidate(0).encoders["student"]
+    for parameter in network.parameters():
+        parameter.data.zero_()
+    assert evaluate({"a": Candidate({"student": network}, SETTINGS)}, bare, CPU)["a"] == {
+        "val_instance": 0.0,
+        "val_rank": 0.0,
+    }
+
+
+def test_scores_come_from_the_labelled_images(dataset):
+    """Whatever trains: only the labelled images are looked at."""
+    other = dataset.train.subset(range(20))
+    other.labels = None
+    beside = replace(dataset, train=other, labelled=dataset.train)
+    assert evaluate({"a": candidate(0)}, beside, CPU) == evaluate({"a": candidate(0)}, dataset, CPU)
 
 
 def test_a_limited_bank_holds_all_classes_in_proportion(dataset):

@@ -130,7 +130,7 @@ def collect_scores(driver: Driver, records: list[TrialRecord], scoring: Scoring)
 
 
 def _values(record: TrialRecord) -> dict[str, float]:
-    wanted = ("val_knn", "val_instance", "val_mse", "loss", "student_parameters")
+    wanted = ("val_knn", "val_instance", "val_rank", "val_mse", "loss", "student_parameters")
     return {name: value for name in wanted if (value := record.last(name)) is not None}
 
 

@@ -155,12 +155,13 @@ def _scored(plan: SweepSettings, notify: Callable[[str], None], *, labelled: boo
 
     Raises: ConfigError where the metric of a space of one's own cannot be had.
     """
-    wanted, absent = ("val_knn", "val_instance") if labelled else ("val_instance", "val_knn")
-    if absent not in [name for name, _ in plan.space.objectives]:
+    labelless = ("val_instance", "val_rank")
+    wanted, missing = ("val_knn", labelless) if labelled else ("val_instance", ("val_knn",))
+    absent = next((name for name, _ in plan.space.objectives if name in missing), None)
+    if absent is None:
         return plan.space
     if own_space:
-        raise ConfigError(
-            f"metric.name = {absent!r}: {plan.base.data.source} has {'' if labelled else 'no '}labels; use {wanted!r}"
-        )
+        source = redact(plan.base.data.labelled or plan.base.data.source)
+        raise ConfigError(f"metric.name = {absent!r}: {source} has {'' if labelled else 'no '}labels; use {wanted!r}")
     notify(f"{redact(plan.base.data.source)} has no labels: trials are scored by {wanted} instead of {absent}")
     return replace(plan.space, metric=wanted)

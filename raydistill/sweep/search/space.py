@@ -20,6 +20,7 @@ Search = Literal["random", "grid", "bayes"]
 METRICS: dict[str, Goal] = {
     "val_knn": "maximize",
     "val_instance": "maximize",
+    "val_rank": "maximize",
     "loss": "minimize",
     "student_parameters": "minimize",
 }
