@@ -265,6 +265,7 @@ def evaluate(
         Accuracies between 0 and 1: `val_knn`, `test_knn`, `val_probe`, `test_probe`; of images without labels
         `test_instance`. With `eval.knn` dino or simreg also further k, as `test_knn_1`. With seed, k-NN looks at the
         SSL head of a run that has one, and at the encoder of an export or a network.
+        Where few have labels, or `eval.labels_per_class` is set, also scores with so few labels.
 
     Raises:
         ConfigError: for images or settings that cannot be used.

@@ -154,6 +154,11 @@ class EvalConfig(BaseConfig):
         description="learning rate of the probe for a batch of 256; none: its own. seed has 30, and 3 for MobileNet "
         "and EfficientNet; mocov3 has 3 for ViTs, and 0.1 for ResNets; of logistic nothing",
     )
+    labels_per_class: tuple[int, ...] | None = Field(
+        None,
+        description="final scores with so few labels of each class; none: 1, 5 and 20 where only a part of the images "
+        "has labels or data.labelled is set, else no such scores",
+    )
 
     @field_validator("ks")
     @classmethod
@@ -167,6 +172,13 @@ class EvalConfig(BaseConfig):
         if self.knn != "dogo" and self.ks != DEFAULT_KS:
             raise ValueError(f"ks = {list(self.ks)} belong to knn: dogo; {self.knn} has its own")
         return self
+
+    @field_validator("labels_per_class")
+    @classmethod
+    def _at_least_one(cls, counts: tuple[int, ...] | None) -> tuple[int, ...] | None:
+        if counts and min(counts) < 1:
+            raise ValueError("every number of labels must be at least 1")
+        return counts
 
 
 class Config(BaseConfig):

@@ -5,9 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from helpers.builders.runs import DATA, trial
+from PIL import Image
 from torch import nn
 
 import raydistill
@@ -131,6 +133,28 @@ def test_a_run_is_scored_behind_its_head_by_seeds_protocol_and_seeds_head_is_an_
     before = raydistill.evaluate(raydistill.load_encoder(tmp_path / "run"), set=settings, device="cpu")
     assert (scores["val_knn"], scores["test_knn"]) == (behind["val_knn"], behind["test_knn"])
     assert scores["test_probe"] == before["test_probe"]
+
+
+def test_a_run_with_labelled_images_beside_its_own_is_scored_by_them(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    for folder, count in {"photos": 32, "labelled/cat": 20, "labelled/dog": 20}.items():
+        (tmp_path / folder).mkdir(parents=True)
+        for index in range(count):
+            pixels = rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / folder / f"{index}.png")
+    for index, file in enumerate((tmp_path / "labelled" / "cat").iterdir()):
+        (tmp_path / "photos" / f"copy-{index}.png").write_bytes(file.read_bytes())
+    places = {"data.source": str(tmp_path / "photos"), "data.labelled": str(tmp_path / "labelled")}
+    settings = {**TINY, **places, "data.limit": None, "eval.ks": [1], "eval.labels_per_class": [5]}
+    result = raydistill.train(raydistill.load_config("simclr", set=settings), tmp_path / "run", device="cpu")
+    assert "7 images are also validation or test images" in capsys.readouterr().out
+    scores = raydistill.evaluate(tmp_path / "run", device="cpu")
+    assert scores["val_knn"] == result.metrics["val_knn"]
+    assert {"test_knn_5_labels", "test_probe_all_labels_high"} <= set(scores)
+    other = raydistill.evaluate(tmp_path / "run", "digits", set={"data.limit": 60}, device="cpu")
+    # Digits are scored by their own labels, whatever scored the run.
+    chosen = {path: value for path, value in settings.items() if path.startswith("eval.")}
+    assert raydistill.evaluate(result.encoder, "digits", set={**chosen, "data.limit": 60}, device="cpu") == other
 
 
 def test_what_cannot_be_evaluated_is_refused(tmp_path):

@@ -17,7 +17,7 @@ NOT_PART = ("source", "labelled", "root", "download", "cache_gib", "batch_size",
 # Settings that version 0.1 did not have, with the value that does what it did.
 ADDED: dict[str, dict[str, Any]] = {
     "data": {"kind": "photographs", "labelled": None},
-    "eval": {"probe": "dogo", "probe_lr": None, "knn": "dogo"},
+    "eval": {"probe": "dogo", "probe_lr": None, "knn": "dogo", "labels_per_class": None},
     "method": {
         "zero_init_residual": None,
         "recipe": None,

@@ -13,6 +13,8 @@ import typer
 from raydistill.cli.arguments import shown, typed
 from raydistill.config import EvalConfig
 from raydistill.evaluation.protocols import knn_protocol
+from raydistill.records.few_labels import NOTE as FEW_LABELS_NOTE
+from raydistill.records.few_labels import few_label_table
 from raydistill.records.leaderboard import LeaderboardEntry
 from raydistill.redaction import redact
 from raydistill.storage import Remote
@@ -59,6 +61,8 @@ def legend(rows: list[LeaderboardEntry], evaluation: EvalConfig) -> Iterator[str
         yield "test_probe: accuracy (%) of a linear probe"
     if "val_mse" in there:
         yield "val_mse, test_mse: squared distance between normalised prediction and teacher on images not trained on"
+    if few_label_table(rows).body:
+        yield FEW_LABELS_NOTE
     yield "±: standard deviation over seeds; test is scored once, for the winner and its baselines"
 
 

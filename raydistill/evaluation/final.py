@@ -17,6 +17,7 @@ from raydistill.data.augment import normalization
 from raydistill.data.sources import Dataset, OpenedDatasets, load_dataset
 from raydistill.errors import RaydistillError
 from raydistill.evaluation.features import embed
+from raydistill.evaluation.few_labels import counts_of, few_label_scores, knn_hits, named
 from raydistill.evaluation.held_out import HeldOutDistance
 from raydistill.evaluation.knn import knn_scores
 from raydistill.evaluation.logistic import logistic_probe
@@ -80,6 +81,8 @@ def score(
     names, trained on it and chosen on validation. Where there are several encoders also `test_probe_ensemble`, of the
     mean of their probes' logits. Where a split has no labels, `test_instance`: how often a crop of a test image finds
     the other crop of it. Of a method that regresses its teachers also `test_mse`, the error of its prediction.
+    The student is also scored with few labels, see `few_label_scores`, where there are few or `eval.labels_per_class`
+    asks for it.
 
     Args:
         config: a resolved configuration.
@@ -98,7 +101,7 @@ def score(
     if state is None:
         raise CheckpointError(f"{directory}: no checkpoint")
     dataset = load_dataset(config.data) if dataset is None else dataset
-    labelled = all(split.labels is not None for split in (dataset.bank, dataset.val, dataset.test))
+    labelled = _has_labels(dataset)
     method = methods.build(config.method, artifacts.given_from(state), seed=0)
     method.load_state_dict(state["method"])
     device = torch.device("cuda" if gpu else "cpu")
@@ -109,7 +112,7 @@ def score(
         encoder.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         if labelled:
             head = method.head() if name == "student" else None
-            found, test_logits, labels = _score(encoder, dataset, config, device, head)
+            found, test_logits, labels = _score(encoder, dataset, config, device, head, few=name == "student")
             logits.append(test_logits)
         else:
             found = {"test_instance": instance_score(encoder, dataset, dataset.test, device)}
@@ -137,20 +140,31 @@ def score_encoder(
         device: where it runs.
         head: its SSL head, if it has one; k-NN looks at it where the protocol does.
 
-    Returns: `val_knn`, `test_knn`, `val_probe`, `test_probe`; without labels `test_instance`.
+    Returns: `val_knn`, `test_knn`, `val_probe`, `test_probe`, with few labels those of `few_label_scores`; without
+        labels `test_instance`.
     """
     encoder.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if all(split.labels is not None for split in (dataset.bank, dataset.val, dataset.test)):
-        return _score(encoder, dataset, settings, device, head)[0]
+    if _has_labels(dataset):
+        return _score(encoder, dataset, settings, device, head, few=True)[0]
     return {"test_instance": instance_score(encoder, dataset, dataset.test, device)}
 
 
+def _has_labels(dataset: Dataset) -> bool:
+    return all(split.labels is not None for split in (dataset.bank, dataset.val, dataset.test))
+
+
 def _score(
-    encoder: nn.Module, dataset: Dataset, config: Config, device: torch.device, head: nn.Module | None
+    encoder: nn.Module,
+    dataset: Dataset,
+    config: Config,
+    device: torch.device,
+    head: nn.Module | None,
+    *,
+    few: bool,
 ) -> tuple[dict[str, float], Tensor, Tensor]:
     """Scores of one encoder, its probe's logits (M, classes) on the test split, and the labels (M,) of the images used.
 
-    Those of an image that stands in for a broken one are its own.
+    `few`: whether scores with few labels are among them. An image that stands in for a broken one has its own label.
     """
     train, train_labels = embed_split(encoder, dataset, dataset.bank, device)
     val, val_labels = embed_split(encoder, dataset, dataset.val, device)
@@ -173,7 +187,14 @@ def _score(
         probe = linear_probe(*splits, **options, epochs=length)
     assert probe.test is not None
     assert probe.test_logits is not None
-    return scores | {"val_probe": probe.val, "test_probe": probe.test}, probe.test_logits, test_labels
+    scores |= {"val_probe": probe.val, "test_probe": probe.test}
+    counts = counts_of(config.eval, few=dataset.labelled is not None) if few else ()
+    if counts:
+        known, asked = (train, train_labels), (test, test_labels)
+        scores |= few_label_scores(known, asked, counts, ks=config.eval.ks, seed=config.data.split_seed)
+        scores |= named("test_knn_all_labels", knn_hits(known, asked, config.eval.ks)[None])
+        scores |= named("test_probe_all_labels", torch.eq(probe.test_logits.argmax(1), test_labels)[None])
+    return scores, probe.test_logits, test_labels
 
 
 def _held_out_error(

@@ -119,13 +119,43 @@ def knn_accuracy(
             raise ValueError(f"{len(features)} {name} features but {len(labels)} labels")
         if len(labels) and labels.min() < 0:
             raise ValueError(f"{name} labels must be at least 0, got {int(labels.min())}")
+    classes = max((int(labels.max()) + 1 for labels in (train_labels, query_labels) if len(labels)), default=0)
+    predicted = knn_predictions(
+        train, train_labels, queries, ks=ks, temperature=temperature, ties=ties, seed=seed, classes=classes
+    )
+    return {k: (labels == query_labels).double().mean().item() for k, labels in predicted.items()}
+
+
+def knn_predictions(
+    train: Tensor,
+    train_labels: Tensor,
+    queries: Tensor,
+    *,
+    ks: Sequence[int],
+    temperature: float | None = None,
+    ties: Ties = "nearest",
+    seed: int = 0,
+    classes: int | None = None,
+) -> dict[int, Tensor]:
+    """The class (M,) of each query, for each k.
+
+    Args:
+        train, train_labels: (N, D) and (N,), the bank.
+        queries: (M, D).
+        ks: numbers of neighbours.
+        temperature, ties: as for `vote`.
+        seed: draws among ties.
+        classes: number of classes; None: those of the bank.
+
+    Raises:
+        ValueError: features do not fit together.
+    """
     similarities, indices = neighbours(train, queries, max(ks))
     near = train_labels[indices]
-    classes = int(max(train_labels.max(), query_labels.max())) + 1
     generator = torch.Generator().manual_seed(seed)
     settings = {"temperature": temperature, "ties": ties, "generator": generator}
-    predicted = {k: vote(similarities, near, classes, k=k, **settings) for k in ks}  # type: ignore[arg-type]
-    return {k: (labels == query_labels).double().mean().item() for k, labels in predicted.items()}
+    count = int(train_labels.max()) + 1 if classes is None else classes
+    return {k: vote(similarities, near, count, k=k, **settings) for k in ks}  # type: ignore[arg-type]
 
 
 def knn_scores(

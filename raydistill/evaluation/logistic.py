@@ -46,7 +46,7 @@ def logistic_probe(
             the split.
     """
     fit, chosen, scored = check_splits(train, train_labels, val, val_labels, test, test_labels, classes)
-    mean, scale = _standardizer(fit[0])
+    mean, scale = standardizer(fit[0])
     fit, chosen = ((features.sub(mean).div_(scale), labels) for features, labels in (fit, chosen))
     start, directions = np.zeros((classes, fit[0].shape[1] + 1)), _Directions.of(fit[0])
     best, kept, chosen_c, below = -1.0, _weights(start), REGULARIZATIONS[0], 0
@@ -64,7 +64,7 @@ def logistic_probe(
     return ProbeResult(best, accuracy(scored, kept), 0, F.linear(scored[0], *kept), chosen_c)
 
 
-def _standardizer(train: Tensor) -> tuple[Tensor, Tensor]:
+def standardizer(train: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation (D,) of the training rows; 1 for dimensions that never change."""
     variance, mean = torch.var_mean(train.double(), dim=0, correction=0)
     scale = variance.sqrt()
@@ -85,6 +85,18 @@ class _Directions:
     def of(cls, features: Tensor) -> _Directions:
         values, vectors = torch.linalg.eigh(features.T @ features / len(features))
         return cls(vectors.double().numpy(), values.clamp(min=0).double().numpy())
+
+
+def fit_regression(train: Split, classes: int, c: float) -> Weights:
+    """Fit logistic regression to convergence with one strength of regularisation.
+
+    Args:
+        train: features (N, D), as the penalty shall see them, and labels (N,).
+        classes: number of classes.
+        c: scikit-learn's C.
+    """
+    start = np.zeros((classes, train[0].shape[1] + 1))
+    return _weights(_fit(train, classes, c, start, _Directions.of(train[0])))
 
 
 def _fit(

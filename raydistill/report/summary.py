@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from raydistill.records.budget import describe_spent
+from raydistill.records.few_labels import NOTE as FEW_LABELS_NOTE
+from raydistill.records.few_labels import few_label_table
 from raydistill.records.leaderboard import LeaderboardEntry, line, scored
 from raydistill.redaction import redact
 from raydistill.report.caveats import caveats
@@ -59,6 +61,7 @@ class TrialSummary:
 class SweepSummary:
     """A sweep in words and tables.
 
+    `few_labels`: scores with few labels, with a note on how they were made in `few_labels_note`.
     `compared`: how the `comparisons` were made. `shares`: of the score's variation, by setting, with what they are
     worth in `worth`; empty, with the reason in `no_shares`, where they cannot be told.
     `commands`: what to type, by what it does. `links`: addresses, by their names.
@@ -70,6 +73,8 @@ class SweepSummary:
     caveats: list[str]
     final: Table
     note: str
+    few_labels: Table
+    few_labels_note: str
     comparisons: Table
     compared: str
     shares: dict[str, str]
@@ -95,6 +100,8 @@ def summarize(sweep: SweepData, *, option: str = "") -> SweepSummary:
         caveats=caveats(sweep),
         final=_final(sweep),
         note=NOTE if sweep.rows else "",
+        few_labels=few_label_table(sweep.rows),
+        few_labels_note=FEW_LABELS_NOTE,
         comparisons=_comparisons(sweep),
         compared=PAIRED if paired(sweep) else UNPAIRED,
         worth=_worth(sweep),
@@ -228,11 +235,13 @@ def _typed(spec: dict[str, Any]) -> str:
 
 def _data(sweep: SweepData) -> dict[str, str]:
     fraction = sweep.base("data.validation_fraction")
+    divided = "the labelled images" if "labelled" in sweep.images else "train"
     found = {
         "source": redact(str(sweep.base("data.source") or "")),
+        "labelled source": redact(str(sweep.base("data.labelled") or "")),
         "images": ", ".join(f"{number} {split}" for split, number in sweep.images.items()),
         "split": fraction
-        and f"seed {sweep.base('data.split_seed', 0)}; for validation {percent(fraction)} of train "
+        and f"seed {sweep.base('data.split_seed', 0)}; for validation {percent(fraction)} of {divided} "
         "where the source has no such split",
         "image size": sweep.tags.get("raydistill.image_size") or setting(sweep.base("data.image_size") or "its own"),
         "batch size": setting(sweep.base("data.batch_size", "")),

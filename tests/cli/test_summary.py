@@ -19,6 +19,7 @@ def test_the_legend_explains_the_columns_that_there_are():
     assert lines[0] == "val_knn, test_knn: k-NN accuracy (%) averaged over k = 1, 4"
     assert not any("instance" in line for line in lines)
     assert not any("few" in line or "rank" in line or "draws" in line for line in lines)
+    assert any("over 10 draws" in line for line in said(test_knn_1_labels=0.5))
     bare = said(val_instance=0.5, test_instance=0.4, val_rank=12.0)
     assert any(line.startswith("val_rank: ") for line in bare)
     assert bare[0].startswith("val_instance, test_instance: ")

@@ -61,7 +61,7 @@ def wide():
 @pytest.mark.parametrize("c", REGULARIZATIONS)
 def test_the_minimum_is_scikit_learns(data, c):
     train, labels = data
-    mean, scale = logistic._standardizer(train)
+    mean, scale = logistic.standardizer(train)
     x, classes = (train - mean) / scale, int(labels.max()) + 1
     mine = logistic._fit((x, labels), classes, c, np.zeros((classes, x.shape[1] + 1)), logistic._Directions.of(x))
     model = LogisticRegression(C=c, tol=1e-10, max_iter=10_000).fit(x.double().numpy(), labels.numpy())

@@ -1,10 +1,12 @@
 """What a result is judged by: raw pixels against scikit-learn, the untrained student, a teacher's own features."""
 
+import numpy as np
 import pytest
 import torch
 from helpers.builders.runs import TINY, trial
 from helpers.builders.states import same
 from helpers.builders.teacher_networks import HALF, network
+from PIL import Image
 from sklearn.neighbors import KNeighborsClassifier
 
 from raydistill import config
@@ -12,9 +14,11 @@ from raydistill.artifacts.store import Store
 from raydistill.artifacts.teachers import FILE
 from raydistill.data.augment import normalization
 from raydistill.data.sources import load_dataset
-from raydistill.evaluation.final import score_encoder
+from raydistill.evaluation.final import score_all, score_encoder
 from raydistill.evaluation.references import RawPixels, score_references, untrained_student
 from raydistill.models.teacher import FrozenTeacher, load_teacher, save_teacher
+from raydistill.records.few_labels import few_label_table
+from raydistill.records.leaderboard import LeaderboardEntry
 from raydistill.training.checkpoint_files import CheckpointError
 from raydistill.training.checkpoints import latest_checkpoint
 from raydistill.training.single import train
@@ -103,3 +107,36 @@ def test_each_seed_has_its_untrained_student_and_each_teacher_its_row(tmp_path):
     alone = score_encoder(Backbone(), data, seeds[0], torch.device("cpu"))
     assert rows["teacher-1"][0] == pytest.approx(alone, abs=0.02)
     assert list(score_references(runs[:1], keys[:1], str(store.root), threads=1)) == ["pixels", "untrained", "teacher"]
+
+
+def test_final_runs_and_references_are_scored_with_few_labels_alike(tmp_path):
+    """Unlabelled images to learn from, the digits to score by: the same draws and test images for every row."""
+    rng = np.random.default_rng(0)
+    (tmp_path / "photos").mkdir()
+    for index in range(40):
+        Image.fromarray(rng.integers(0, 256, (8, 8, 3), dtype=np.uint8)).save(tmp_path / "photos" / f"{index}.png")
+    images = {"source": str(tmp_path / "photos"), "labelled": "digits", "limit": 100, "image_size": 8}
+    trial(tmp_path / "run", **images)
+    wanted = config.load(
+        {"method": TINY, "data": {**images, "batch_size": 16}, "eval": {"ks": [1], "labels_per_class": [1, 2]}}
+    )
+    store = Store(tmp_path / "store")
+    made = FrozenTeacher(network(size=8), None, HALF, HALF)
+    key = store.get("teacher", {}, lambda folder: save_teacher(made, folder / FILE, provenance={})).name
+    runs = [(wanted, str(tmp_path / "run"))]
+    rows = score_references(runs, [key], str(store.root), threads=1)
+    (final,) = score_all(runs, threads=1)
+    few = {
+        f"test_{by}_{count}_labels{end}"
+        for by in ("knn", "probe")
+        for count in (1, 2, "all")
+        for end in ("", "_low", "_high")
+    }
+    for scores in (final, *(each[0] for each in rows.values())):
+        assert set(scores) == {"val_knn", "test_knn", "val_probe", "test_probe"} | few
+        assert scores["test_knn_2_labels_low"] < scores["test_knn_2_labels"] < scores["test_knn_2_labels_high"]
+    assert rows["pixels"][0]["test_knn_2_labels"] > rows["pixels"][0]["test_knn_1_labels"] > 0.3
+    table = few_label_table([LeaderboardEntry(name, {}, 0, scores) for name, scores in rows.items()])
+    assert [line[:2] for line in table.body] == [
+        [name, by] for name in ("pixels", "untrained", "teacher") for by in ("k-NN", "linear probe")
+    ]

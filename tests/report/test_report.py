@@ -155,6 +155,20 @@ def unlabelled():
     return made_up(trials, rows, {"raydistill.outcome": "finished"}, metric="val_instance")
 
 
+def test_scores_with_few_labels_have_a_table_of_their_own(sweep, read):
+    assert "With few labels" not in read.text
+    few = {f"test_knn_5_labels{end}": value for end, value in (("", 0.5), ("_low", 0.4), ("_high", 0.6))}
+    rows = [replace(row, scores=[score | few for score in row.scores]) for row in sweep.rows]
+    beside = {**sweep.tags, "raydistill.images": '{"train": 900, "labelled": 40, "val": 9, "test": 11}'}
+    summary = summarize(replace(sweep, rows=rows, tags=beside))
+    text = Page(page(summary)).text
+    assert "With few labels configuration classifier 5 labels dogo k-NN 50.00 (40.00 to 60.00)" in text
+    assert "over 10 draws" in text
+    assert "900 train, 40 labelled, 9 val, 11 test" in text
+    assert "of the labelled images where the source has no such split" in text
+    assert "| dogo | k-NN | 50.00 (40.00 to 60.00) |" in re.sub(" +", " ", markdown(summary))
+
+
 def without_identity():
     found = whole(6)
     return replace(found, identity={}, settings=frames.searched(found.params, {}))

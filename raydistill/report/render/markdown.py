@@ -21,6 +21,8 @@ def _blocks(summary: SweepSummary, pictures: Mapping[str, str]) -> Iterator[str]
     yield f"## {'Final' if summary.sweep.rows else 'Best so far'}"
     yield _table(summary.final) or "No trial has been trained to the end yet."
     yield escape_html(summary.note)
+    yield _table(summary.few_labels)
+    yield escape_html(summary.few_labels_note) if summary.few_labels.body else ""
     yield _table(summary.comparisons)
     yield escape_html(summary.compared) if summary.comparisons.body else ""
     yield "## Settings"

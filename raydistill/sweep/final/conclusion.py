@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from raydistill.records.few_labels import few_label_table
 from raydistill.records.journal import TrialRecord
 from raydistill.records.layout import RESULTS_FILE, TABLE_FILE, WINNER_CONFIG_FILE
 from raydistill.records.leaderboard import LeaderboardEntry, plain, render, render_front
@@ -43,6 +44,8 @@ def write_conclusion(
     table = render(rows, [name for name, _ in space.objectives])
     if space.also:
         table = f"{render_front(best, space.objectives)}\n\n{table}"
+    if (few := few_label_table(rows)).body:
+        table = f"{table}\n\n{few.markdown()}"
     (directory / TABLE_FILE).write_text(table + "\n")
     (directory / RESULTS_FILE).write_text(json.dumps(plain(rows), indent=1))
     if isinstance(directory, Path):
