@@ -118,7 +118,8 @@ class TeacherConfig(BaseConfig):
     )
     preset: str = Field("default", description="of that baseline: its heads and its optimisation")
     count: int = Field(1, ge=1, description="how many to train, with seeds of their own")
-    epochs: int | None = Field(None, ge=1, description="of its training; none: as many as the student's")
+    epochs: int | None = Field(None, ge=1, description="of its training; none: the student's times epochs_factor")
+    epochs_factor: float = Field(1.0, gt=0, description="epochs of its training for each of the student's, rounded")
     batch_size: int | None = Field(None, ge=2, description="of its training; none: the student's")
     augment: AugmentConfig | None = Field(
         None, description="settings of the section augment, of its training; none: the student's, or the sweep's base"
@@ -215,6 +216,11 @@ class Config(BaseConfig):
             if getattr(augment, name):
                 raise ValueError(f"{name} has no effect beside data.kind=grey: there is no colour to change")
         return augment
+
+    @property
+    def teacher_epochs(self) -> int:
+        """Epochs of a teacher that is trained for this run: those given, else in proportion to the student's."""
+        return self.teacher.epochs or max(1, round(self.train.epochs * self.teacher.epochs_factor))
 
 
 def options_class(name: Any) -> type[MethodConfig]:

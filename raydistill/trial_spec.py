@@ -104,8 +104,8 @@ def teacher_inputs(config: Config) -> dict[str, Any] | None:
     if teacher.sources:
         return {"sources": list(teacher.sources)}
     return {
-        **teacher.model_dump(mode="json", exclude={"sources", "format", "bank", "augment"}),
-        "epochs": teacher.epochs or config.train.epochs,
+        **teacher.model_dump(mode="json", exclude={"sources", "format", "bank", "epochs_factor", "augment"}),
+        "epochs": config.teacher_epochs,
         "batch_size": teacher.batch_size or config.data.batch_size,
         "precision": config.train.precision,
         "images": _images(config),

@@ -25,7 +25,7 @@ ADDED: dict[str, dict[str, Any]] = {
         "lambda_schedule": "constant",
         "normalizer": "none",
     },
-    "teacher": {"zero_init_residual": None, "augment": None},
+    "teacher": {"zero_init_residual": None, "augment": None, "epochs_factor": 1.0},
     "augment": dict.fromkeys(AugmentConfig.model_fields),
 }
 NEW_SECTIONS = ("augment",)

@@ -82,8 +82,8 @@ def _teachers(found: ResolvedRun) -> list[str]:
         return []
     if config.teacher.sources:
         return [redact(found.taught.get(source, source)) for source in config.teacher.sources]
-    epochs = config.teacher.epochs or config.train.epochs
-    trained = f"{config.teacher.method} on {config.teacher.backbone}, {epochs} epochs on the same images"
+    length = f"{config.teacher_epochs} epochs on the same images"
+    trained = f"{config.teacher.method} on {config.teacher.backbone}, {length}"
     return [trained] * config.teacher.count
 
 

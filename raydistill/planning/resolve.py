@@ -49,7 +49,7 @@ def _teacher_config(config: Config, index: int, fixed: Mapping[str, Any]) -> Con
         "method.backbone": teacher.backbone,
         "method.stem": teacher.stem,
         "method.zero_init_residual": teacher.zero_init_residual,
-        "train.epochs": teacher.epochs or config.train.epochs,
+        "train.epochs": config.teacher_epochs,
         "train.seed": teacher.seed + index,
         "train.precision": config.train.precision,
     }

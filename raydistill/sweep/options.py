@@ -131,6 +131,8 @@ def prepare_settings(
     values = load_preset(method, preset)
     values = configuration.assign(values, _settings_of_before(stored, method, values))
     base = configuration.load(configuration.assign(values, {"method.name": method} | chosen))
+    if "teacher.epochs_factor" in chosen and base.teacher.epochs is not None:
+        notify(f"teacher.epochs_factor has no effect, since teacher.epochs = {base.teacher.epochs}")
     given_space = asked.get("search_space")
     if given_space is None and "space" in stored:
         space = parse_space(stored["space"], f"the space in {name}/{SWEEP_FILE}", method, chosen, values)

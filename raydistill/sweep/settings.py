@@ -35,7 +35,7 @@ def with_own_teacher(config: Config, searched: Iterable[str] = ()) -> Config:
     if config.method.teacher_output() is None or config.teacher.sources:
         return config
     spelt: dict[str, Any] = {
-        "epochs": config.teacher.epochs or config.train.epochs,
+        "epochs": config.teacher_epochs,
         "batch_size": config.teacher.batch_size or config.data.batch_size,
     }
     if config.augment.chosen() or any(path.startswith("augment.") for path in searched):

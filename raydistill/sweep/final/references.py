@@ -82,5 +82,5 @@ def _entry(name: str, scores: list[dict[str, float]], winner: TrialRecord) -> Le
     teacher = winner.spec.config.teacher
     if not name.startswith("teacher") or teacher.sources:
         return LeaderboardEntry(name, {}, 0, scores)
-    epochs = teacher.epochs or winner.spec.config.train.epochs
+    epochs = winner.spec.config.teacher_epochs
     return LeaderboardEntry(name, {"teacher.backbone": teacher.backbone}, epochs, scores)
