@@ -1,6 +1,7 @@
 """An export of `--format safetensors` teaches, as its run would."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -20,6 +21,7 @@ from raydistill.export.write import export
 from raydistill.methods import MethodContext
 from raydistill.planning.prepare import locate
 
+STORED = Path(__file__).parents[1] / "stored" / "v0.1.0"
 SEED = [
     "method.backbone=resnet10_w4",
     "method.queue_size=16",
@@ -55,6 +57,15 @@ def test_it_gives_the_features_of_the_export_and_is_known_by_its_weights(exporte
     trial(tmp_path / "other", {"name": "simclr", "backbone": "resnet10_w4", "hidden_dim": 16, "projection_dim": 8})
     export(resolve_run(str(tmp_path / "other"), tmp_path, ""), open_format("safetensors"), tmp_path / "second")
     assert locate(store, str(tmp_path / "second"), config.TeacherConfig(), 8) != key
+
+
+@pytest.mark.parametrize(
+    ("stored", "key"),
+    [("exports/dogo-1-safetensors", "1449cc458ddd1688"), ("finished/dogo-1", "57bbe9222b426bcd")],
+)
+def test_a_run_of_version_0_1_has_the_key_that_it_had(tmp_path, stored, key):
+    """So that a sweep that it teaches can be resumed. The keys are those that version 0.1 gave."""
+    assert locate(Store(tmp_path), str(STORED / stored), config.TeacherConfig(), 8) == f"artifact:{key}"
 
 
 def test_a_student_learns_from_it(exported, tmp_path, capsys):
