@@ -25,6 +25,7 @@ ADDED: dict[str, dict[str, Any]] = {
         "lambda_schedule": "constant",
         "normalizer": "none",
     },
+    "seed": {"label_seed": 0},  # of this method alone; SSSD has always had one
     "teacher": {"zero_init_residual": None, "augment": None, "epochs_factor": 1.0},
     "augment": dict.fromkeys(AugmentConfig.model_fields),
 }
@@ -33,8 +34,9 @@ NEW_SECTIONS = ("augment",)
 
 def without_added(settings: dict[str, Any]) -> dict[str, Any]:
     """Plain settings without those that came after version 0.1 and change nothing, so that keys stay as they were."""
+    added = ADDED | {"method": ADDED["method"] | ADDED.get(settings["method"]["name"], {})}
     kept = {
-        section: {k: v for k, v in values.items() if k not in ADDED.get(section, {}) or v != ADDED[section][k]}
+        section: {k: v for k, v in values.items() if k not in added.get(section, {}) or v != added[section][k]}
         for section, values in settings.items()
     }
     return {section: values for section, values in kept.items() if values or section not in NEW_SECTIONS}

@@ -23,8 +23,13 @@ def describe(plan: SweepSettings) -> str:
     from raydistill.evaluation.online import evaluate
     from raydistill.sweep.plan import SweepPlan
     from raydistill.sweep.preflight import cost
-    from raydistill.sweep.preflight.step_benchmark import MissingTeacher, benchmark_step
-    from raydistill.sweep.preflight.teachers import missing_teachers
+    from raydistill.sweep.preflight.step_benchmark import MissingTeacher, benchmark_step, but_seed
+    from raydistill.sweep.preflight.teachers import (
+        compared_configs,
+        missing_redrawn_teachers,
+        missing_teachers,
+        required_teachers,
+    )
     from raydistill.sweep.search.baselines import baselines_of
     from raydistill.sweep.workers.capacity import INITIAL_LEARNERS
 
@@ -40,7 +45,17 @@ def describe(plan: SweepSettings) -> str:
         cost.BaselineRuns(benchmark(decided.baseline_config(each, plan.base)), plan.baseline_trials, finals)
         for each in compared
     ]
-    teachers = [MissingTeacher(key, run.config.train.epochs, benchmark(run.config)) for key, run in runs.items()]
+    taught = plan.base.method.teacher_output() is not None
+    redrawn = missing_redrawn_teachers(
+        decided, store, required_teachers(plan)[:1] if taught else compared_configs(decided)
+    )
+    redrawn = {key: run for key, run in redrawn.items() if key not in runs}
+    alike = {but_seed(run.config): run.config for run in (runs | redrawn).values()}
+    paces = {kind: benchmark(config) for kind, config in alike.items()}
+    teachers = [
+        MissingTeacher(key, run.config.train.epochs, paces[but_seed(run.config)])
+        for key, run in (runs | redrawn).items()
+    ]
     estimated = cost.estimate(
         timings,
         trials=plan.trials,
@@ -66,7 +81,8 @@ def describe(plan: SweepSettings) -> str:
             "trained at": f"{dataset.image_size} px",
         },
         "work": {
-            "teachers to train first": len(teachers),
+            "teachers to train first": len(runs),
+            **({"teachers of the other seeds": len(redrawn)} if plan.redraw_teachers else {}),
             "trials": plan.trials,
             "trials of each baseline": {each.name: plan.baseline_trials for each in compared} or "no baseline",
             "finalists at most": plan.finalists,

@@ -15,7 +15,7 @@ from raydistill.config import EvalConfig
 from raydistill.evaluation.protocols import knn_protocol
 from raydistill.records.few_labels import NOTE as FEW_LABELS_NOTE
 from raydistill.records.few_labels import few_label_table
-from raydistill.records.leaderboard import LeaderboardEntry
+from raydistill.records.leaderboard import LeaderboardEntry, seeds_share
 from raydistill.redaction import redact
 from raydistill.storage import Remote
 from raydistill.sweep.run import SweepResult
@@ -31,7 +31,8 @@ def conclude(plan: SweepSettings, result: SweepResult, *, artifacts: bool, track
         artifacts, tracking: whether their places were typed, so that commands must name them too.
     """
     typer.echo(f"\n{result.table}\n")
-    for line in [*legend(result.rows, plan.base.eval), *_shows(plan)]:
+    shared = seeds_share(plan.base, redrawn=plan.redraw_teachers)
+    for line in [*legend(result.rows, plan.base.eval), *filter(None, [shared]), *_shows(plan)]:
         typer.echo(line)
     folder, store = shlex.quote(shown(plan.directory)), shlex.quote(shown(plan.artifacts))
     where = f" --artifacts {store}" if artifacts or isinstance(plan.artifacts, Remote) else ""

@@ -41,6 +41,9 @@ def command(
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="seeds for the winner and its baselines")] = 3,
     search_seed: Annotated[int, typer.Option(min=0, help="of the search itself")] = 0,
+    redraw_teachers: Annotated[
+        bool, typer.Option("--redraw-teachers", help="each seed of the final has teachers and clusters of its own")
+    ] = False,
     baseline: Annotated[
         list[str] | None,
         typer.Option(help="METHOD, or METHOD:KEY=VALUE, ...; repeatable [the student without distillation]"),
@@ -91,6 +94,7 @@ def command(
         tracking_uri=tracking_uri,
         seeds=seeds,
         search_seed=search_seed,
+        redraw_teachers=redraw_teachers,
         baseline=baseline,
         baseline_trials=baseline_trials,
         baseline_search=baseline_search,

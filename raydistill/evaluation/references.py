@@ -64,19 +64,24 @@ def _untrained(config: Config, directory: str) -> methods.Method:
 
 
 def score_references(
-    runs: Sequence[tuple[Config, str]], teachers: Sequence[str], store: str, *, threads: int, gpu: bool = False
+    runs: Sequence[tuple[Config, str]],
+    teachers: Sequence[tuple[str, ...]],
+    store: str,
+    *,
+    threads: int,
+    gpu: bool = False,
 ) -> Rows:
     """Score what a winner has to beat, on the same splits and by the same evaluation as the winner itself.
 
     Args:
         runs: the winner's final runs, one for each seed: configuration and directory of the checkpoints.
-        teachers: the keys of its frozen teachers.
+        teachers: the keys of each run's frozen teachers.
         store: the address of the store that has them.
         threads: of torch.
         gpu: whether to use one.
 
     Returns: the scores by the name of the row: `pixels`; `untrained`, with one entry for each run; `teacher`, or
-        `teacher-1`, `teacher-2`, ... where there are several.
+        `teacher-1`, `teacher-2`, ... where a run has several, with one entry for each that differs between the runs.
 
     Raises:
         CheckpointError: a run has no whole checkpoint.
@@ -92,8 +97,9 @@ def score_references(
         method = _untrained(own, place)
         student, head = method.encoders()["student"], method.head()
         rows["untrained"].append(score_encoder(student, dataset, own, device, head))
-    for number, key in enumerate(teachers, 1):
-        teacher = artifacts.load(open_store(to_path(store)), key, shown, device)
-        name = "teacher" if len(teachers) == 1 else f"teacher-{number}"
-        rows[name] = [score_encoder(_Features(teacher), dataset, config, device, teacher.head)]
+    columns = list(zip(*teachers, strict=True))
+    for number, keys in enumerate(columns, 1):
+        name = "teacher" if len(columns) == 1 else f"teacher-{number}"
+        found = (artifacts.load(open_store(to_path(store)), key, shown, device) for key in dict.fromkeys(keys))
+        rows[name] = [score_encoder(_Features(each), dataset, config, device, each.head) for each in found]
     return rows

@@ -36,6 +36,7 @@ class SEEDConfig(MethodConfig):
     small_views: int = Field(6, ge=1, description="small patches an image, in strategies (c) and (d)")
     recipe: RecipeName = "moco2"
     clusters: int = Field(256, ge=2, description="of kmeans (4096 and 16384 in the paper) and online_clustering")
+    label_seed: int = Field(0, ge=0, description="of the first centroids of kmeans")
     lambda_a: float = Field(1.0, ge=0, description="weight of the l2 term of a5")
     lambda_b: float = Field(1.0, ge=0, description="weight of the queue term of a5")
     normalizer: Literal["first_batch", "none"] = Field(
@@ -65,4 +66,6 @@ class SEEDConfig(MethodConfig):
         return self.teacher
 
     def label_source(self) -> LabelSource | None:
-        return LabelSource(kind="kmeans", clusters=self.clusters) if self.loss == "kmeans" else None
+        return (
+            LabelSource(kind="kmeans", clusters=self.clusters, seed=self.label_seed) if self.loss == "kmeans" else None
+        )

@@ -62,6 +62,19 @@ def _teacher_config(config: Config, index: int, fixed: Mapping[str, Any]) -> Con
     return configuration.load(values | same | {"eval": config.eval.model_dump()})
 
 
+def redraw_teachers(config: Config, draw: int) -> Config:
+    """Draw the teachers that are trained here and the pseudo labels anew, by other seeds; draw 0 is `config` itself.
+
+    Several teachers have consecutive seeds, so each draw moves on by as many, and no two draws share a teacher.
+    """
+    method, teacher, source = config.method, config.teacher, config.method.label_source()
+    if method.teacher_output() is not None and not teacher.sources:
+        teacher = teacher.model_copy(update={"seed": teacher.seed + draw * teacher.count})
+    if source is not None and source.kind != "true" and "label_seed" in type(method).model_fields:
+        method = method.model_copy(update={"label_seed": source.seed + draw})
+    return config.model_copy(update={"method": method, "teacher": teacher})
+
+
 def teacher_runs(config: Config, dataset: Dataset, fixed: Mapping[str, Any] | None = None) -> list[TeacherRun]:
     """The runs that make the teachers of `config` on these images.
 

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from raydistill.config import Config
 from raydistill.records.journal import TrialRecord
 from raydistill.table import Table
 
@@ -59,6 +60,25 @@ def is_reference(name: str) -> bool:
 def references(rows: list[LeaderboardEntry]) -> list[LeaderboardEntry]:
     """Raw pixels, the untrained student and the teachers, which nothing of the sweep trained as a student."""
     return [row for row in rows if is_reference(row.name)]
+
+
+def seeds_share(config: Config, *, redrawn: bool) -> str:
+    """Say whether the seeds of a final share its teachers and its clusters; empty where it has neither.
+
+    Args:
+        config: of the winner, or the sweep's base.
+        redrawn: whether every seed has its own (`--redraw-teachers`).
+    """
+    method, teacher, source = config.method, config.teacher, config.method.label_source()
+    count = 0 if method.teacher_output() is None else len(teacher.sources) or teacher.count
+    taught = [] if not count else ["teacher" if count == 1 else "teachers"]
+    made = [] if source is None or source.kind == "true" else ["classes" if source.kind == "random" else "clusters"]
+    if not taught and not made:
+        return ""
+    if redrawn:
+        *parts, last = ["student", "order", *taught, *made]
+        return f"seeds redraw {', '.join(parts)} and {last}"
+    return f"seeds share the {' and the '.join([*taught, *made])}"
 
 
 def render(rows: list[LeaderboardEntry], metrics: Sequence[str]) -> str:

@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from raydistill import config as configuration
 from raydistill.records.budget import describe_spent
 from raydistill.records.few_labels import NOTE as FEW_LABELS_NOTE
 from raydistill.records.few_labels import few_label_table
-from raydistill.records.leaderboard import LeaderboardEntry, line, scored
+from raydistill.records.leaderboard import LeaderboardEntry, line, scored, seeds_share
 from raydistill.redaction import redact
 from raydistill.report.caveats import caveats
 from raydistill.report.comparison import baselines, finalists, metrics, paired, sentences
@@ -99,7 +100,7 @@ def summarize(sweep: SweepData, *, option: str = "") -> SweepSummary:
         conclusion=conclusion(sweep),
         caveats=caveats(sweep),
         final=_final(sweep),
-        note=NOTE if sweep.rows else "",
+        note=f"{NOTE}{_seeds(sweep)}" if sweep.rows else "",
         few_labels=few_label_table(sweep.rows),
         few_labels_note=FEW_LABELS_NOTE,
         comparisons=_comparisons(sweep),
@@ -204,6 +205,16 @@ def _winner(sweep: SweepData) -> dict[str, str]:
         return {}
     params = sweep.params.loc[sweep.winner]
     return {str(path): redact(setting(value)) for path, value in params.items() if not missing(value)}
+
+
+def _seeds(sweep: SweepData) -> str:
+    """Sentence on what the seeds share; empty where that is nothing, or the method is not installed here."""
+    try:
+        base = configuration.load(sweep.identity.get("base", {}))
+    except configuration.ConfigError:
+        return ""
+    shared = seeds_share(base, redrawn=bool(sweep.identity.get("redraw_teachers")))
+    return f" The {shared}." if shared else ""
 
 
 def _about(sweep: SweepData) -> dict[str, str]:

@@ -25,6 +25,7 @@ from raydistill.records.locations import (
 from raydistill.storage import Remote, StoragePath, to_path
 from raydistill.sweep.preflight.validation import (
     check_objectives,
+    check_redraw,
     check_teacher,
     preflight,
     say_what_cannot_happen,
@@ -61,6 +62,7 @@ class SweepOptions(TypedDict, total=False):
     tracking_uri: str | None
     seeds: int
     search_seed: int
+    redraw_teachers: bool
     baseline: str | Sequence[str] | None
     baseline_trials: int | None
     baseline_search: bool
@@ -157,6 +159,7 @@ def prepare_settings(
         trials=trials,
         seeds=asked.get("seeds", DEFAULT_SEEDS),
         search_seed=asked.get("search_seed", 0),
+        redraw_teachers=asked.get("redraw_teachers", False),
         baselines=baselines,
         baseline_trials=_baseline_trials(asked, trials, stored),
         packs=asked.get("packs", 1),
@@ -173,6 +176,8 @@ def prepare_settings(
         warm_start=tuple(sweep_folder(home, given) for given in _several(asked.get("warm_start"))),
         command=command,
     )
+    if settings.redraw_teachers:
+        check_redraw(settings)
     say_what_cannot_happen(settings, notify)
     check_objectives(settings, notify, resume=resume)
     settings.check_name(resume=resume)

@@ -12,7 +12,9 @@ from raydistill.records.journal import Journal, TrialRecord, role_of
 from raydistill.sweep.context import Phase
 from raydistill.sweep.driver import Driver
 from raydistill.sweep.final.finalists import FinalConfig, default_config, final_key, ranked, seeded
+from raydistill.sweep.plan import SweepPlan
 from raydistill.sweep.preflight.cost import expected_epochs
+from raydistill.sweep.preflight.teachers import redrawn_epochs
 from raydistill.sweep.progress import pluralize
 from raydistill.sweep.search.baselines import Baseline, baselines_of, hints
 from raydistill.sweep.search.samplers import FixedProposer, make_proposer, observe_past_trials
@@ -85,7 +87,7 @@ def search_baselines(
     driver.retention.pin(winner.key)
     baselines = baselines_of(settings.baselines, winner.spec.config) if settings.baseline_trials else []
     for number, baseline in enumerate(baselines, start=1):
-        driver.budget.reserve(epochs_after(settings, baselines=len(baselines) - number), baseline.name)
+        driver.budget.reserve(epochs_after(driver.plan, baselines=len(baselines) - number), baseline.name)
         run_baseline_search(settings, driver, baseline, winner)
         space = settings.space
         found = ranked(searched_baseline(driver.journal, baseline), space.metric, space.goal)
@@ -95,19 +97,22 @@ def search_baselines(
     return best
 
 
-def epochs_after(settings: SweepSettings, baselines: int | None = None) -> int:
+def epochs_after(plan: SweepPlan, baselines: int | None = None) -> int:
     """Return the trial-epochs to expect after a search: those of so many baselines' searches, and of the final.
 
+    The final's are those of its runs, and of teachers that are redrawn for them.
+
     Args:
-        settings: the sweep.
+        plan: of the sweep.
         baselines: whose searches are to come; None: all.
     """
+    settings = plan.settings
     trials, stop = settings.baseline_trials, settings.space.early_terminate
     each = float(trials * settings.epochs)
     if stop is not None:
         each = expected_epochs(trials, settings.epochs, stop, every=settings.base.eval.every)
     searches = settings.baseline_count if baselines is None else baselines
-    return math.ceil(searches * each) + settings.finalists * settings.epochs
+    return math.ceil(searches * each) + settings.finalists * settings.epochs + redrawn_epochs(plan)
 
 
 def run_baseline_search(settings: SweepSettings, driver: Driver, baseline: Baseline, winner: TrialRecord) -> None:
@@ -187,7 +192,7 @@ def run_finals(
     """
     known = driver.journal.trials
     plan = {
-        (final_config.name, seed): final_key(final_config, seed, known)
+        (final_config.name, seed): final_key(final_config, seed, known, redraw=settings.redraw_teachers)
         for seed in range(settings.seeds)
         for final_config in final_configs
     }
@@ -199,7 +204,9 @@ def run_finals(
         and newest(driver.trial_directory(final_config.found.key))
     }
     specs = {
-        plan[final_config.name, seed]: driver.plan.complete(seeded(final_config.spec, seed))
+        plan[final_config.name, seed]: driver.plan.complete(
+            seeded(final_config.spec, seed, redraw=settings.redraw_teachers)
+        )
         for seed in range(settings.seeds)
         for final_config in final_configs
     }

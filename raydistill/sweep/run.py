@@ -35,7 +35,7 @@ from raydistill.sweep.final.scoring import score_finals
 from raydistill.sweep.phases import epochs_after, run_finals, run_search, search_baselines
 from raydistill.sweep.plan import SweepPlan
 from raydistill.sweep.preflight.security import MODE, refuse_open_cluster
-from raydistill.sweep.preflight.teachers import train_missing_teachers
+from raydistill.sweep.preflight.teachers import train_missing_teachers, train_redrawn_teachers
 from raydistill.sweep.progress import ProgressReporter, pluralize
 from raydistill.sweep.settings import LEADERBOARD_SIZE, SweepSettings
 from raydistill.sweep.workers.broker import Broker
@@ -153,8 +153,9 @@ def _run(settings: SweepSettings, tracker: Tracker, launcher: Launcher) -> Sweep
     try:
         trials, epochs = pluralize(settings.trials, "trial"), pluralize(settings.epochs, "epoch")
         progress.note(f"sweep {settings.name}: {trials} of {epochs}")
-        budget.reserve(epochs_after(settings))
-        train_missing_teachers(settings, driver, open_store(settings.artifacts, settings.artifacts_gib))
+        budget.reserve(epochs_after(plan))
+        store = open_store(settings.artifacts, settings.artifacts_gib)
+        train_missing_teachers(settings, driver, store)
         records = run_search(settings, driver)
         best = pareto_front(records, space.objectives) if space.also else ranked(records, space.metric, space.goal)
         if not best:
@@ -162,6 +163,7 @@ def _run(settings: SweepSettings, tracker: Tracker, launcher: Launcher) -> Sweep
         searched = search_baselines(settings, driver, best[0])
         selected = best[:LEADERBOARD_SIZE] if space.also else best[:1]
         final_configs = make_final_configs(selected, driver.plan, searched)
+        train_redrawn_teachers(settings, driver, store, [each.spec.config for each in final_configs])
         finals = run_finals(settings, driver, final_configs)
         with suppress(ray.exceptions.GetTimeoutError):
             ray.get(broker.close.remote(), timeout=CLOSE_TIMEOUT_S)

@@ -47,15 +47,16 @@ def with_own_teacher(config: Config, searched: Iterable[str] = ()) -> Config:
 class SweepSettings:
     """One sweep, fully resolved and validated.
 
-    `base` holds every setting that is not searched. `trials` configurations are tried for `base`'s epochs;
-    the winner and its baselines are then trained with `seeds` seeds in all. `baselines` names them as typed, without
-    any the student without distillation; each is searched with `baseline_trials` configurations. Up to `packs` worker
-    groups of `workers` processes (to `most_workers` where the cluster has room) train up to `learners` configurations
-    each, side by side; without a number, as many as pay. `limits` is what the sweep may use, `checkpoints_gib` what
-    its checkpoints may take. `warm_start` names the directories of sweeps to learn from. Teachers, teacher banks and
-    pseudo labels are kept in `artifacts`, within `artifacts_gib` if that is given. `command` is what was typed,
-    `images` how many there are of each split, `image_size` the pixels that they are trained at, `teachers` what those
-    were called that `base` names by their keys.
+    `base` holds every setting that is not searched. `trials` configurations are tried for `base`'s epochs; the
+    winner and its baselines are then trained with `seeds` seeds in all, with `redraw_teachers` each with teachers and
+    clusters of its own. `baselines` names them as typed, without any the student without distillation; each is
+    searched with `baseline_trials` configurations. Up to `packs` worker groups of `workers` processes (to
+    `most_workers` where the cluster has room) train up to `learners` configurations each, side by side; without a
+    number, as many as pay. `limits` is what the sweep may use, `checkpoints_gib` what its checkpoints may take.
+    `warm_start` names the directories of sweeps to learn from. Teachers, teacher banks and pseudo labels are kept in
+    `artifacts`, within `artifacts_gib` if that is given. `command` is what was typed, `images` how many there are of
+    each split, `image_size` the pixels that they are trained at, `teachers` what those were called that `base` names
+    by their keys.
     """
 
     name: str
@@ -66,6 +67,7 @@ class SweepSettings:
     trials: int
     seeds: int = 3
     search_seed: int = 0
+    redraw_teachers: bool = False
     baselines: tuple[str, ...] = ()
     baseline_trials: int = 0
     packs: int = 1
@@ -132,6 +134,7 @@ class SweepSettings:
             "trials": self.trials,
             "seeds": self.seeds,
             "search_seed": self.search_seed,
+            "redraw_teachers": self.redraw_teachers,
             "baselines": list(self.baselines),
             "baseline_trials": self.baseline_trials,
             "warm_start": [str(path) for path in self.warm_start],
@@ -167,7 +170,8 @@ class SweepSettings:
         values = configuration.read_yaml(path)
         if not isinstance(values, dict):
             raise ConfigError(f"--resume: {path} is damaged; it should hold the sweep's settings")
-        stored: dict[str, Any] = {"baselines": [], "baseline_trials": 0} | values  # version 0.1 has neither
+        before = {"baselines": [], "baseline_trials": 0, "redraw_teachers": False}  # what version 0.1 did
+        stored: dict[str, Any] = before | values
         with suppress(ConfigError):  # settings that came after the sweep's version have their defaults
             stored["base"] = configuration.dump(configuration.load(stored.get("base", {})))
         changes = difference(stored, self.identity())

@@ -102,7 +102,39 @@ def test_a_pickle_as_teacher_is_refused_and_nothing_in_it_runs(tmp_path):
 def test_dry_run_counts_the_teachers_to_train(tmp_path):
     done = run("sweep", "--method", "seed", *SETTINGS, "--dry-run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert yaml.safe_load(done.stdout)["work"]["teachers to train first"] == 1
+    plan = yaml.safe_load(done.stdout)
+    assert plan["work"]["teachers to train first"] == 1
+    assert "teachers of the other seeds" not in plan["work"]
+    longer = ["--set", "teacher.epochs_factor=2", "--redraw-teachers", "--seeds", "4"]
+    done = run("sweep", "--method", "seed", *SETTINGS, *longer, "--dry-run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    redrawn = yaml.safe_load(done.stdout)
+    assert redrawn["work"]["teachers to train first"] == 1
+    assert redrawn["work"]["teachers of the other seeds"] == 3
+    epochs = plan["work"]["epochs of each"]
+    assert redrawn["configuration"]["teacher"]["epochs"] == 2 * epochs
+    most = [int(each["estimate"]["trial-epochs"].split(" at most ")[1].split()[0]) for each in (plan, redrawn)]
+    runs = redrawn["work"]["finalists at most"] - plan["work"]["finalists at most"]
+    assert most[1] - most[0] == runs * epochs + 4 * 2 * epochs - epochs
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "said"),
+    [
+        ("seed", ["--teacher", "timm:resnet18"], ["--redraw-teachers", "given", "--teacher"]),
+        ("dogo", [], ["--redraw-teachers", "dogo has neither a frozen teacher nor clusters"]),
+        ("supervised_kd", ["--teacher", "timm:resnet18"], ["--redraw-teachers"]),
+    ],
+)
+def test_teachers_that_cannot_be_redrawn_are_refused(tmp_path, method, arguments, said):
+    refused(run("sweep", "--method", method, "--redraw-teachers", *arguments, cwd=tmp_path), *said)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_factor_that_has_no_effect_is_said(tmp_path):
+    given = ["--set", "teacher.epochs=3", "--set", "teacher.epochs_factor=2"]
+    done = run("sweep", "--method", "seed", *SETTINGS, *given, "--dry-run", cwd=tmp_path)
+    assert "teacher.epochs_factor has no effect, since teacher.epochs = 3" in done.stdout
 
 
 def test_train_makes_the_teacher_once_and_artifacts_shows_it(tmp_path):

@@ -30,7 +30,7 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("teacher-sweeps")
 
 
-def planned(folder, name, method, parameters, *, evaluation=(), **teacher):
+def planned(folder, name, method, parameters, *, evaluation=(), options=(), **teacher):
     path = folder / f"{name}.yaml"
     path.write_text(yaml.safe_dump({"method": "grid", "parameters": parameters}))
     base = {
@@ -48,9 +48,9 @@ def planned(folder, name, method, parameters, *, evaluation=(), **teacher):
         base=with_own_teacher(config.load(base)),
         space=space,
         trials=len(space.grid()),
-        seeds=1,
         threads=1,
         artifacts=folder / "artifacts",
+        **{"seeds": 1, **dict(options)},
     )
 
 
@@ -142,6 +142,38 @@ def test_every_exit_is_scored_and_their_ensemble(first, folder):
         assert 0 <= scores[f"test_probe{suffix}"] <= 1
     assert 0 <= scores["test_probe_ensemble"] <= 1
     assert len(kept(folder, "labels")) == 1
+
+
+def test_several_teachers_have_rows_of_their_own_and_are_redrawn_for_each_seed(ray_cluster, folder):
+    options = {"seeds": 2, "redraw_teachers": True}
+    settings, result = sweep(
+        folder, "several", "simreg", {"method.head_depth": {"values": [1]}}, options=options, count=2, seed=20
+    )
+    taught = {key: record for key, record in trials(settings).items() if key.startswith("teacher-")}
+    assert [record.config["train"]["seed"] for record in taught.values()] == [20, 21, 22, 23]
+    assert {record.outcome for record in taught.values()} == {"finished"}
+    runs = [trials(settings)[key].spec.teachers for key in ("t0000", "final-simreg-seed1")]
+    assert [f"teacher-{key}" for pair in runs for key in pair] == list(taught)
+    rows = {row.name: row.scores for row in result.rows}
+    assert [len(rows[name]) for name in ("simreg", "teacher-1", "teacher-2")] == [2, 2, 2]
+    for name in ("teacher-1", "teacher-2"):
+        assert all({"val_knn", "test_knn", "test_probe"} <= set(score) for score in rows[name])
+    assert rows["teacher-1"] != rows["teacher-2"]
+
+
+def test_each_seed_has_clusters_of_its_own_teacher(ray_cluster, folder):
+    before = {entry.key for entry in kept(folder, "labels")}
+    options = {"seeds": 2, "redraw_teachers": True}
+    settings, result = sweep(folder, "clusters", "sssd", {"method.alpha": {"values": [0.3]}}, options=options, seed=30)
+    specs = [trials(settings)[key].spec for key in ("t0000", "final-sssd-seed1")]
+    assert len({spec.teachers for spec in specs}) == 2
+    assert {spec.labels for spec in specs} == {entry.key for entry in kept(folder, "labels")} - before
+    assert [spec.config.method.label_seed for spec in specs] == [0, 1]
+    (baseline,) = [
+        trials(settings)[key].config for key in trials(settings) if key.startswith("final-simclr-default-seed1")
+    ]
+    assert baseline["teacher"]["seed"] == 30
+    assert [len(row.scores) for row in result.rows if row.name == "teacher"] == [2]
 
 
 def test_a_teacher_that_fails_stops_the_sweep_with_its_cause(ray_cluster, folder, monkeypatch):

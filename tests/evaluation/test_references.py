@@ -85,7 +85,7 @@ def test_each_seed_has_its_untrained_student_and_each_teacher_its_row(tmp_path):
         folder = store.get("teacher", {"number": number}, lambda f, t=made: save_teacher(t, f / FILE, provenance={}))
         keys.append(folder.name)
     runs = list(zip(seeds, map(str, places), strict=True))
-    rows = score_references(runs, keys, str(store.root), threads=1)
+    rows = score_references(runs, [tuple(keys)] * 2, str(store.root), threads=1)
     assert list(rows) == ["pixels", "untrained", "teacher-1", "teacher-2"]
     assert [len(scores) for scores in rows.values()] == [1, 2, 1, 1]
     assert all(
@@ -106,7 +106,12 @@ def test_each_seed_has_its_untrained_student_and_each_teacher_its_row(tmp_path):
 
     alone = score_encoder(Backbone(), data, seeds[0], torch.device("cpu"))
     assert rows["teacher-1"][0] == pytest.approx(alone, abs=0.02)
-    assert list(score_references(runs[:1], keys[:1], str(store.root), threads=1)) == ["pixels", "untrained", "teacher"]
+    alone = score_references(runs[:1], [tuple(keys[:1])], str(store.root), threads=1)
+    assert list(alone) == ["pixels", "untrained", "teacher"]
+    # Teachers that were drawn anew for each seed are the entries of one row.
+    redrawn = score_references(runs, [(keys[0],), (keys[1],)], str(store.root), threads=1)
+    assert redrawn["teacher"] == [*rows["teacher-1"], *rows["teacher-2"]]
+    assert rows["teacher-1"] != rows["teacher-2"]
 
 
 def test_final_runs_and_references_are_scored_with_few_labels_alike(tmp_path):
@@ -124,7 +129,7 @@ def test_final_runs_and_references_are_scored_with_few_labels_alike(tmp_path):
     made = FrozenTeacher(network(size=8), None, HALF, HALF)
     key = store.get("teacher", {}, lambda folder: save_teacher(made, folder / FILE, provenance={})).name
     runs = [(wanted, str(tmp_path / "run"))]
-    rows = score_references(runs, [key], str(store.root), threads=1)
+    rows = score_references(runs, [(key,)], str(store.root), threads=1)
     (final,) = score_all(runs, threads=1)
     few = {
         f"test_{by}_{count}_labels{end}"

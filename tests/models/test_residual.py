@@ -130,6 +130,12 @@ def test_runs_of_version_0_1_are_known_by_what_they_wrote(path):
     assert without_added(config.dump(config.load(stored))) == stored
 
 
+def test_a_setting_that_another_method_always_had_is_left_out_of_the_method_that_got_it_alone():
+    for name, found in (("seed", False), ("sssd", True)):
+        settings = without_added(config.dump(config.load({"method": {"name": name}})))
+        assert ("label_seed" in settings["method"]) == found
+
+
 def test_settings_that_change_something_are_not_left_out():
     changed = {"data": {"kind": "aerial"}, "method": {"name": "simclr", "zero_init_residual": True}}
     found = without_added(config.dump(config.load(changed)))

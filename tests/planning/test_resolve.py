@@ -1,13 +1,13 @@
 """Which teachers a configuration has: how long they are trained, and under which keys the store has them."""
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raydistill import config
 from raydistill.config import ConfigError
 from raydistill.data.sources import load_dataset
-from raydistill.planning.resolve import resolve, teacher_configs
+from raydistill.planning.resolve import redraw_teachers, resolve, teacher_configs
 from raydistill.sweep.settings import with_own_teacher
 from raydistill.trial_spec import TrialSpec, teacher_inputs
 
@@ -52,6 +52,7 @@ class TestLength:
         longer = spelt.model_copy(update={"train": spelt.train.model_copy(update={"epochs": student + 5})})
         assert longer.teacher_epochs == expected, "decided before the search"
 
+    @settings(deadline=None)
     @given(student=st.integers(1, 10_000), factor=st.floats(0.001, 1000))
     def test_a_factor_is_another_way_to_write_the_epochs(self, student, factor):
         by_factor = made(student=student, epochs_factor=factor)
@@ -63,3 +64,29 @@ class TestLength:
     def test_no_teacher_is_trained_for_nothing(self):
         with pytest.raises(ConfigError, match=r"teacher\.epochs_factor"):
             made(epochs_factor=0)
+
+
+class TestRedrawn:
+    @settings(deadline=None)
+    @given(draws=st.integers(2, 20), count=st.integers(1, 5), seed=st.integers(0, 1000))
+    def test_no_two_draws_share_a_teacher_or_clusters(self, draws, count, seed):
+        wanted = made("sssd", count=count, seed=seed)
+        drawn = [redraw_teachers(wanted, draw) for draw in range(draws)]
+        assert drawn[0] == wanted
+        seeds = [run.train.seed for each in drawn for run in teacher_configs(each)]
+        assert seeds == list(range(seed, seed + draws * count))
+        assert [each.method.label_source().seed for each in drawn] == list(range(draws))
+        unchanged = [each.model_copy(update={"teacher": wanted.teacher, "method": wanted.method}) for each in drawn]
+        assert unchanged == [wanted] * draws
+
+    def test_given_teachers_stay(self):
+        wanted = made(sources=["artifact:0123"])
+        assert redraw_teachers(wanted, 2).teacher == wanted.teacher
+
+    def test_the_clusters_of_seed_have_a_seed_too(self):
+        assert [redraw_teachers(made("seed"), draw).method.label_source().seed for draw in range(3)] == [0, 1, 2]
+
+    @pytest.mark.parametrize("method", [{"name": "simclr"}, {"name": "dogo"}, {"name": "sssd", "labels": "true"}])
+    def test_nothing_else_is_drawn(self, method):
+        wanted = config.load({"method": method})
+        assert redraw_teachers(wanted, 3) == wanted

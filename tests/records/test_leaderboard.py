@@ -1,6 +1,9 @@
 """The table at the end of a sweep."""
 
-from raydistill.records.leaderboard import LeaderboardEntry, baselines, references, render
+import pytest
+
+from raydistill import config
+from raydistill.records.leaderboard import LeaderboardEntry, baselines, references, render, seeds_share
 
 
 def rows(*sizes):
@@ -55,3 +58,29 @@ def test_references_say_what_they_are_and_are_no_baselines():
     ]
     assert [row.name for row in baselines(table)] == ["simclr-tuned"]
     assert references(table) == table[2:]
+
+
+@pytest.mark.parametrize(
+    ("method", "teacher", "shared", "redrawn"),
+    [
+        ("simclr", {}, "", ""),
+        ({"name": "sssd", "labels": "true"}, {}, "", ""),
+        ("seed", {}, "seeds share the teacher", "seeds redraw student, order and teacher"),
+        ("simreg", {"count": 2}, "seeds share the teachers", "seeds redraw student, order and teachers"),
+        (
+            "sssd",
+            {},
+            "seeds share the teacher and the clusters",
+            "seeds redraw student, order, teacher and clusters",
+        ),
+        (
+            {"name": "sssd", "labels": "random"},
+            {},
+            "seeds share the classes",
+            "seeds redraw student, order and classes",
+        ),
+    ],
+)
+def test_what_the_seeds_share_is_said(method, teacher, shared, redrawn):
+    wanted = config.load({"method": method, "teacher": teacher})
+    assert [seeds_share(wanted, redrawn=each) for each in (False, True)] == [shared, redrawn]

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,10 +14,12 @@ from raydistill.config import ConfigError, read_yaml
 from raydistill.data.sources import load_dataset
 from raydistill.planning.resolve import teacher_runs
 from raydistill.records.journal import Journal, read_records
-from raydistill.sweep.final.finalists import make_final_configs
+from raydistill.sweep.final.finalists import make_final_configs, seeded
 from raydistill.sweep.options import prepare_settings
+from raydistill.sweep.phases import epochs_after
 from raydistill.sweep.plan import SweepPlan
-from raydistill.sweep.preflight.teachers import missing_teachers
+from raydistill.sweep.preflight.teachers import compared_configs, missing_redrawn_teachers, missing_teachers
+from raydistill.sweep.preflight.validation import check_redraw
 from raydistill.sweep.search.baselines import Baseline
 from raydistill.sweep.search.space_parser import load_space
 from raydistill.sweep.settings import SweepSettings, with_own_teacher
@@ -120,6 +123,59 @@ def test_every_searched_teacher_is_decided_before_the_first_trial(tmp_path, pres
     again = SweepPlan(settings)
     keys = [again.spec({"teacher.seed": seed}).teachers for seed in (0, 1)]
     assert [f"teacher-{key}" for (key,) in keys] == list(runs)
+
+
+def test_redrawn_teachers_are_decided_before_the_first_trial_and_missing_only_for_the_later_seeds(
+    tmp_path, preset_folder
+):
+    settings = replace(settings_in(tmp_path, BASE | {"teacher": {**BASE["teacher"], "count": 2}}), seeds=3)
+    store, none = (
+        Store(tmp_path / "none"),
+        missing_redrawn_teachers(SweepPlan(settings), Store(tmp_path), [settings.base]),
+    )
+    assert none == {}
+    assert epochs_after(SweepPlan(settings)) == settings.finalists
+    settings = replace(settings, redraw_teachers=True)
+    assert epochs_after(SweepPlan(settings)) == settings.finalists + 2 * 2
+    settings.store()
+    plan = SweepPlan(settings, write=True)
+    first, later = missing_teachers(plan, store), missing_redrawn_teachers(plan, store, [settings.base])
+    assert [run.config.train.seed for run in first.values()] == [0, 1]
+    assert [run.config.train.seed for run in later.values()] == [2, 3, 4, 5]
+    change(preset_folder)
+    again, spec = SweepPlan(settings), plan.spec({"train.lr": 0.1})
+    assert missing_redrawn_teachers(again, store, [spec.config]) == later
+    keys = [again.complete(seeded(spec, seed, redraw=True)).teachers for seed in range(3)]
+    assert [f"teacher-{key}" for pair in keys for key in pair] == [*first, *later]
+
+
+def test_the_teacher_of_a_baseline_is_redrawn_too(tmp_path):
+    method = {"name": "dogo", "backbones": ["resnet10_w4"] * 2}
+    settings = settings_in(tmp_path, BASE | {"method": method}, parameters={"train.lr": {"values": [0.1]}})
+    alone = replace(settings, seeds=3, redraw_teachers=True)
+    with pytest.raises(ConfigError, match="dogo has neither a frozen teacher nor clusters"):
+        check_redraw(alone)
+    compared = replace(alone, baselines=("compress_1q", "simreg"))
+    check_redraw(compared)
+    plan, store = SweepPlan(compared), Store(tmp_path / "none")
+    configs = compared_configs(plan)
+    first, later = missing_teachers(plan, store), missing_redrawn_teachers(plan, store, [compared.base, *configs])
+    assert [run.config.train.seed for run in (*first.values(), *later.values())] == [0, 1, 2]
+    assert epochs_after(plan) == compared.finalists + 2
+    for each in configs:
+        keys = [plan.complete(seeded(TrialSpec(each), seed, redraw=True)).teachers for seed in range(3)]
+        assert [f"teacher-{key}" for (key,) in keys] == [*first, *later]
+
+
+def test_a_sweep_of_before_goes_on_without_redrawn_teachers_and_no_other_does(tmp_path):
+    settings = settings_in(tmp_path)
+    settings.store()
+    stored = read_yaml(settings.directory / "sweep.yaml")
+    assert stored.pop("redraw_teachers") is False
+    (settings.directory / "sweep.yaml").write_text(yaml.safe_dump(stored))
+    settings.check_start(resume=True)
+    with pytest.raises(ConfigError, match="redraw_teachers: False -> True"):
+        replace(settings, redraw_teachers=True).check_start(resume=True)
 
 
 def test_a_copy_asks_for_teachers_again_only_where_its_settings_touch_them(tmp_path):

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from raydistill.config import Config
 from raydistill.options import MethodConfig
+from raydistill.planning.resolve import redraw_teachers
 from raydistill.records.journal import TrialRecord
 from raydistill.sweep.plan import SweepPlan
 from raydistill.sweep.search.baselines import Baseline, baselines_of
@@ -117,9 +118,15 @@ def _own_augmentation(baseline: MethodConfig) -> MethodConfig:
     return baseline.model_copy(update={"recipe": type(baseline).model_fields["recipe"].get_default()})
 
 
-def seeded(spec: TrialSpec, seed: int) -> TrialSpec:
-    """The trial with another draw of weights, order and augmentations, on the same split."""
-    base = spec.config
+def seeded(spec: TrialSpec, seed: int, *, redraw: bool = False) -> TrialSpec:
+    """The trial with another draw of weights, order and augmentations, on the same split.
+
+    Args:
+        spec: the trial.
+        seed: number of the draw; 0 is the trial itself.
+        redraw: whether its teachers and clusters are drawn anew, too (`--redraw-teachers`).
+    """
+    base = redraw_teachers(spec.config, seed) if redraw else spec.config
     return spec.with_config(
         base.model_copy(
             update={
@@ -130,14 +137,15 @@ def seeded(spec: TrialSpec, seed: int) -> TrialSpec:
     )
 
 
-def final_key(final_config: FinalConfig, seed: int, known: Mapping[str, TrialRecord]) -> str:
+def final_key(final_config: FinalConfig, seed: int, known: Mapping[str, TrialRecord], *, redraw: bool = False) -> str:
     """Return the trial's name; another where an earlier final of the sweep used it for another configuration.
 
     Args:
         final_config: what is trained.
         seed: of the run.
         known: trials of the journal.
+        redraw: as for `seeded`.
     """
-    name, config = f"final-{final_config.name}-seed{seed}", seeded(final_config.spec, seed).config
+    name, config = f"final-{final_config.name}-seed{seed}", seeded(final_config.spec, seed, redraw=redraw).config
     names = itertools.chain([name], (f"{name}-{again}" for again in itertools.count(2)))
     return next(key for key in names if key not in known or known[key].spec.config == config)

@@ -41,7 +41,7 @@ def start_references(
         kept = [LeaderboardEntry(**row) for row in known["rows"]]
         return lambda: kept
     runs = [(record.spec.config, str(driver.trial_directory(record.key))) for record in winner]
-    teachers = tuple(winner[0].spec.teachers or ())
+    teachers = [record.spec.teachers or () for record in winner]
     task = ray.remote(num_cpus=1, num_gpus=1 if settings.gpu else 0)(score_references)
     pending = task.remote(runs, teachers, str(settings.artifacts), threads=1, gpu=bool(settings.gpu))
 
@@ -62,10 +62,10 @@ def start_references(
 
 def _made_from(driver: Driver, winner: list[TrialRecord]) -> dict[str, Any]:
     """Return what the rows follow from: the winner's configuration, its teachers and its checkpoints."""
-    spec = winner[0].spec
+    keys = [key for record in winner for key in record.spec.teachers or ()]
     return {
-        "config": configuration.dump(spec.config),
-        "teachers": list(spec.teachers or ()),
+        "config": configuration.dump(winner[0].spec.config),
+        "teachers": list(dict.fromkeys(keys)),
         "runs": {record.key: identity(newest(driver.trial_directory(record.key))) for record in winner},
     }
 

@@ -106,10 +106,10 @@ def benchmark_step(
         probe = _StepBenchmark(dataset, sample, Store(Path(folder) / "artifacts"), evaluate, device, workers)
         opening = time.perf_counter() - began + decoding
         absent = stock_teachers(config, store, probe.store, probe.dataset)
-        kinds = {_kind(recipe): recipe for recipe in absent.values()}
+        kinds = {but_seed(recipe): recipe for recipe in absent.values()}
         share = seconds / (1 + len(kinds))
         paces = {kind: probe.timings(recipe, share, opening) for kind, recipe in kinds.items()}
-        missing = [MissingTeacher(key, r.train.epochs, paces[_kind(r)]) for key, r in absent.items()]
+        missing = [MissingTeacher(key, r.train.epochs, paces[but_seed(r)]) for key, r in absent.items()]
         return replace(probe.timings(config, share, opening), teachers_missing=tuple(missing))
 
 
@@ -322,7 +322,7 @@ def _steps(step: Callable[[], tuple[float, float]], deadline: float) -> tuple[fl
     return statistics.median(shared), statistics.median(own)
 
 
-def _kind(recipe: Config) -> str:
+def but_seed(recipe: Config) -> str:
     """Return what teachers that differ only in their seed have in common."""
     return recipe.model_copy(update={"train": recipe.train.model_copy(update={"seed": 0})}).model_dump_json()
 

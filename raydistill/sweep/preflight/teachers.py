@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 from typing import Any
 
 from raydistill import config as configuration
@@ -10,7 +11,7 @@ from raydistill.artifacts.identity import fingerprint
 from raydistill.artifacts.store import Store
 from raydistill.artifacts.teachers import publish
 from raydistill.config import Config, ConfigError
-from raydistill.planning.resolve import TeacherRun
+from raydistill.planning.resolve import TeacherRun, redraw_teachers
 from raydistill.sweep.context import Phase
 from raydistill.sweep.driver import Driver, SweepError
 from raydistill.sweep.plan import SweepPlan
@@ -41,6 +42,12 @@ def required_teachers(settings: SweepSettings) -> list[Config]:
     return [configuration.load(configuration.assign(base, dict(zip(paths, c, strict=True)))) for c in combinations]
 
 
+def compared_configs(plan: SweepPlan) -> list[Config]:
+    """The configurations of the baselines, as compared with the base configuration."""
+    settings = plan.settings
+    return [plan.baseline_config(each, settings.base) for each in baselines_of(settings.baselines, settings.base)]
+
+
 def missing_teachers(plan: SweepPlan, store: Store) -> dict[str, TeacherRun]:
     """Return the runs that the teachers of the sweep and of its baselines still need, by the name of their trial.
 
@@ -48,15 +55,37 @@ def missing_teachers(plan: SweepPlan, store: Store) -> dict[str, TeacherRun]:
         plan: of the sweep.
         store: where teachers are.
     """
-    settings = plan.settings
-    compared = [plan.baseline_config(each, settings.base) for each in baselines_of(settings.baselines, settings.base)]
-    runs = [run for config in [*required_teachers(settings), *compared] for run in plan.teacher_runs(config)]
+    configs = [*required_teachers(plan.settings), *compared_configs(plan)]
+    runs = [run for config in configs for run in plan.teacher_runs(config)]
     return {PREFIX + run.key: run for run in runs if store.by_key("teacher", run.key) is None}
 
 
-# docs/architecture.md#teachers-as-trials
+def missing_redrawn_teachers(plan: SweepPlan, store: Store, configs: Sequence[Config]) -> dict[str, TeacherRun]:
+    """Return the runs that teachers of the final's later seeds still need, by the name of their trial.
+
+    There are none unless the sweep redraws its teachers.
+
+    Args:
+        plan: of the sweep.
+        store: where teachers are.
+        configs: whose teachers are redrawn.
+    """
+    draws = range(1, plan.settings.seeds) if plan.settings.redraw_teachers else ()
+    runs = [run for draw in draws for config in configs for run in plan.teacher_runs(redraw_teachers(config, draw))]
+    return {PREFIX + run.key: run for run in runs if store.by_key("teacher", run.key) is None}
+
+
+def redrawn_epochs(plan: SweepPlan) -> int:
+    """About the most trial-epochs of the teachers that the final's later seeds need; the baselines share them."""
+    settings = plan.settings
+    taught = [config for config in (settings.base, *compared_configs(plan)) if config.method.teacher_output()]
+    if not settings.redraw_teachers or not taught:
+        return 0
+    return (settings.seeds - 1) * taught[0].teacher.count * taught[0].teacher_epochs
+
+
 def train_missing_teachers(settings: SweepSettings, driver: Driver, store: Store) -> None:
-    """Train the missing teachers as trials that MLflow shows like any other, and put them into the store.
+    """Train the teachers that the search needs and the store lacks; decide on those that the final may need.
 
     Args:
         settings: the sweep.
@@ -66,17 +95,52 @@ def train_missing_teachers(settings: SweepSettings, driver: Driver, store: Store
     Raises:
         SweepError: a teacher could not be trained.
     """
-    dataset = driver.plan.images(settings.base.data)
-    runs = missing_teachers(driver.plan, store)
+    # docs/architecture.md#one-resolution-per-trial
+    missing_redrawn_teachers(driver.plan, store, [*required_teachers(settings), *compared_configs(driver.plan)])
+    failures = _train(settings, driver, store, missing_teachers(driver.plan, store), "first")
+    if failures:
+        raise SweepError(failures[0])
+
+
+def train_redrawn_teachers(settings: SweepSettings, driver: Driver, store: Store, configs: Sequence[Config]) -> None:
+    """Train the teachers of the final's later seeds, if the sweep redraws them.
+
+    After one that fails the final goes on without the seed, as after any final run that fails.
+
+    Args:
+        settings: the sweep.
+        driver: runs the trials.
+        store: receives the teachers.
+        configs: the configurations of the final.
+    """
+    runs = missing_redrawn_teachers(driver.plan, store, configs)
+    for failure in _train(settings, driver, store, runs, "for the other seeds"):
+        driver.progress.note(f"warning: {failure}")
+
+
+# docs/architecture.md#teachers-as-trials
+def _train(settings: SweepSettings, driver: Driver, store: Store, runs: dict[str, TeacherRun], when: str) -> list[str]:
+    """Train teachers as trials that MLflow shows like any other, and put them into the store.
+
+    Args:
+        settings: the sweep.
+        driver: runs the trials.
+        store: receives the teachers.
+        runs: of the teachers, by the name of their trial.
+        when: they are trained, in words.
+
+    Returns: what became of those that failed.
+    """
     if not runs:
-        return
+        return []
+    dataset = driver.plan.images(settings.base.data)
     seen = fingerprint(dataset.train)
     if any(run.provenance["images"]["fingerprint"] != seen for run in runs.values()):
         raise ConfigError(f"{settings.base.data.source}: the images have changed since the sweep was started")
     keys = list(runs)
     driver.progress.trials += len(keys)
-    described = ", ".join(_described(run.config) for run in runs.values())
-    driver.progress.note(f"training {pluralize(len(keys), 'teacher')} first: {described}")
+    described = ", ".join(dict.fromkeys(_described(run.config) for run in runs.values()))
+    driver.progress.note(f"training {pluralize(len(keys), 'teacher')} {when}: {described}")
     proposer = FixedProposer([{"teacher": key} for key in keys if key not in driver.journal.trials])
     epochs = max(run.config.train.epochs for run in runs.values())
     records = driver.run(
@@ -92,12 +156,14 @@ def train_missing_teachers(settings: SweepSettings, driver: Driver, store: Store
             scheduler=lambda: make_scheduler(settings.without_early_stop(), settings.base.method.name, epochs, []),
         )
     )
+    failures = []
     for record in records:
         state = latest_checkpoint(driver.trial_directory(record.key)) if record.outcome == "finished" else None
         if state is None:
-            raise SweepError(f"the teacher {record.key} failed: {record.message or record.outcome}")
-        run = runs[record.key]
-        publish(store, run.provenance, run.config, state)
+            failures.append(f"the teacher {record.key} failed: {record.message or record.outcome}")
+        else:
+            publish(store, runs[record.key].provenance, runs[record.key].config, state)
+    return failures
 
 
 def _described(recipe: Config) -> str:

@@ -24,6 +24,8 @@ def say_what_cannot_happen(plan: SweepSettings, notify: Callable[[str], None]) -
         notify(f"early_terminate.min_iter = {stop.min_iter}: trials of {plan.epochs} epochs are never stopped early")
     if (warmup := plan.base.train.warmup_epochs) >= plan.epochs:
         notify(f"train.warmup_epochs = {warmup:g}: trials of {plan.epochs} epochs never reach their learning rate")
+    if plan.redraw_teachers and plan.seeds == 1:
+        notify("--redraw-teachers: with one seed nothing is drawn anew")
 
 
 def say_what_stays_random(config: Config, steps: int, notify: Callable[[str], None]) -> None:
@@ -74,6 +76,23 @@ def check_teacher(base: Config, paths: list[str]) -> None:
             f"{useless[0]}: {base.method.name} learns from no frozen teacher; seed, simreg, sssd, compress_1q, "
             "compress_2q, crd, cc, clusterfit, regress, regress_bn and supervised_kd do"
         )
+
+
+def check_redraw(plan: SweepSettings) -> None:
+    """Refuse to redraw teachers that are given, or where there is nothing to redraw. SSSD's labels may be searched."""
+    from raydistill.sweep.plan import SweepPlan
+    from raydistill.sweep.preflight.teachers import compared_configs
+
+    if plan.base.teacher.sources:
+        raise ConfigError(
+            "--redraw-teachers: a teacher that is given cannot be drawn anew; leave --teacher out, and teachers are "
+            "trained, or leave --redraw-teachers out"
+        )
+    methods = [config.method for config in (plan.base, *compared_configs(SweepPlan(plan)))]
+    clusters = any(source.kind != "true" for method in methods if (source := method.label_source()) is not None)
+    searched = "method.labels" in [parameter.path for parameter in plan.space.parameters]
+    if not clusters and not searched and not any(method.teacher_output() for method in methods):
+        raise ConfigError(f"--redraw-teachers: {plan.base.method.name} has neither a frozen teacher nor clusters")
 
 
 def preflight(plan: SweepSettings, notify: Callable[[str], None], *, own_space: bool = False) -> SweepSettings:

@@ -114,5 +114,25 @@ def test_the_baseline_has_the_winners_student_augmentation_batches_steps_and_opt
     assert [w.shape for w in students[0].state_dict().values()] == [w.shape for w in students[1].state_dict().values()]
 
 
+def test_a_seed_has_teachers_and_clusters_of_its_own_where_they_are_redrawn():
+    found = TrialSpec(config.load({"method": {"name": "sssd", **ROWS["sssd"]}}), ("0123",), "4567")
+    shared, redrawn = seeded(found, 2), seeded(found, 2, redraw=True)
+    assert (shared.teachers, shared.labels) == (found.teachers, found.labels)
+    assert (redrawn.teachers, redrawn.labels) == (None, None), "still to be decided"
+    assert (redrawn.config.teacher.seed, redrawn.config.method.label_seed) == (2, 2)
+    assert seeded(found, 0, redraw=True) == seeded(found, 0) == found
+    assert (redrawn.config.train, redrawn.config.data) == (shared.config.train, shared.config.data)
+    baseline = TrialSpec(found.config.model_copy(update={"method": found.config.method.baseline()}))
+    assert seeded(baseline, 2, redraw=True) == seeded(baseline, 2)
+
+
+def test_a_final_run_of_a_shared_teacher_is_not_taken_for_one_of_its_own():
+    final = FinalConfig("seed", TrialSpec(config.load({"method": {"name": "seed", **ROWS["seed"]}}), ("0123",)))
+    key = "final-seed-seed1"
+    known = {key: TrialRecord(key, {}, config.dump(seeded(final.spec, 1).config))}
+    assert final_key(final, 1, known) == key
+    assert final_key(final, 1, known, redraw=True) == f"{key}-2"
+
+
 def replace_lr(settings):
     return settings.base.train.model_copy(update={"lr": 0.0123})
