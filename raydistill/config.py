@@ -93,12 +93,25 @@ class TrainConfig(BaseConfig):
     gamma: float = Field(0.1, gt=0, le=1, description="of schedule step")
     schedule_unit: Literal["step", "epoch"] = Field("step", description="epoch: the rate changes between epochs only")
     warmup_epochs: float = Field(0, ge=0, description="linear, from 0")
+    patience: int | None = Field(
+        None,
+        ge=1,
+        description="end early when so many validation scores in a row rose by no more than their standard error; the "
+        "rate is held until then, and a cosine falls over the last fifth. none: all epochs",
+    )
     clip_norm: float | None = Field(None, gt=0, description="longest gradient; none: not clipped")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on a GPU, else fp32")
     sync_batchnorm: bool = Field(True, description="on several GPUs; on CPU batch norm is per worker")
     offsets: tuple[tuple[int, int], ...] = Field(
         DEFAULT_OFFSETS, description="(e, k): from epoch e on, the stream's epoch is e + k; replays a late joiner"
     )
+
+    @field_validator("patience")
+    @classmethod
+    def _of_open_length(cls, patience: int | None, info: ValidationInfo) -> int | None:
+        if patience is not None and info.data.get("schedule") == "step":
+            raise ValueError("the milestones of schedule step are shares of a known length; use constant or cosine")
+        return patience
 
 
 class TeacherConfig(BaseConfig):
@@ -120,6 +133,9 @@ class TeacherConfig(BaseConfig):
     count: int = Field(1, ge=1, description="how many to train, with seeds of their own")
     epochs: int | None = Field(None, ge=1, description="of its training; none: the student's times epochs_factor")
     epochs_factor: float = Field(1.0, gt=0, description="epochs of its training for each of the student's, rounded")
+    patience: int | None = Field(
+        None, ge=1, description="train.patience of its training: end early when its score has settled; none: all epochs"
+    )
     batch_size: int | None = Field(None, ge=2, description="of its training; none: the student's")
     augment: AugmentConfig | None = Field(
         None, description="settings of the section augment, of its training; none: the student's, or the sweep's base"

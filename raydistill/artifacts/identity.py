@@ -26,7 +26,8 @@ ADDED: dict[str, dict[str, Any]] = {
         "normalizer": "none",
     },
     "seed": {"label_seed": 0},  # of this method alone; SSSD has always had one
-    "teacher": {"zero_init_residual": None, "augment": None, "epochs_factor": 1.0},
+    "teacher": {"zero_init_residual": None, "augment": None, "epochs_factor": 1.0, "patience": None},
+    "train": {"patience": None},
     "augment": dict.fromkeys(AugmentConfig.model_fields),
 }
 NEW_SECTIONS = ("augment",)

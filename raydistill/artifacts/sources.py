@@ -46,7 +46,8 @@ def described(provenance: dict[str, Any], name: str = "") -> str:
     if "method" in settings:
         options = settings["method"]
         network = options.get("backbone") or " and ".join(options.get("backbones", ["?"]))
-        return f"{options['name']} on {network}, {settings['train']['epochs']} epochs"
+        most = "at most " if settings["train"].get("patience") else ""
+        return f"{options['name']} on {network}, {most}{settings['train']['epochs']} epochs"
     if "format" in provenance:
         known = [provenance[field] for field in ("format", "backbone") if provenance[field] not in (None, "auto")]
         return ", ".join([name or "a released checkpoint", *known])

@@ -26,6 +26,7 @@ log = logging.getLogger(__name__)
 
 KINDS = ("teacher", "bank", "labels")
 MANIFEST = "artifact.json"
+CARD = "card.json"  # of a teacher: the epochs that it was trained for, and its last validation scores
 KEY_LENGTH = 16
 SECONDS_BETWEEN_TOUCHES = 3600.0
 
@@ -278,7 +279,8 @@ def _described(entry: StoredArtifact) -> str:
     if entry.kind == "labels":
         return f"{made['source']['kind']}, {made['source']['clusters']} classes, teacher {made['teacher'] or '-'}"
     if "method" in made:
-        return f"{made['method']['name']} on {made['method']['backbone']}, {made['train']['epochs']} epochs"
+        most = "at most " if made["train"].get("patience") else ""
+        return f"{made['method']['name']} on {made['method']['backbone']}, {most}{made['train']['epochs']} epochs"
     return str(made.get("source") or made.get("format") or "a run")
 
 

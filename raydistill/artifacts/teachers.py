@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from raydistill import config as configuration
 from raydistill import methods
 from raydistill.artifacts.identity import images_identity, without_added
 from raydistill.artifacts.sources import PREFIX as PREFIX
-from raydistill.artifacts.store import ArtifactError, Store
+from raydistill.artifacts.store import CARD, ArtifactError, Store
 from raydistill.config import Config
 from raydistill.data.augment import Normalization, normalization
 from raydistill.data.sources import Dataset
@@ -53,8 +54,23 @@ def publish(store: Store, made: dict[str, Any], config: Config, state: dict[str,
 
     def make(folder: Path) -> None:
         save_teacher(teacher, folder / FILE, provenance={"config": configuration.dump(config)})
+        scores = {name: value for name, value in state.get("metrics", {}).items() if name.startswith("val_")}
+        (folder / CARD).write_text(json.dumps({"epochs": state.get("epoch", config.train.epochs), **scores}))
 
     return store.get("teacher", made, make)
+
+
+def trained_epochs(store: Store, key: str) -> int | None:
+    """Return for how many epochs a stored teacher was trained; None where nobody wrote it down.
+
+    Args:
+        store: where teachers are.
+        key: which one.
+    """
+    folder = store.by_key("teacher", key)
+    if folder is None or not (folder / CARD).exists():
+        return None
+    return int(json.loads((folder / CARD).read_text())["epochs"])
 
 
 def given_from(state: dict[str, Any]) -> methods.MethodContext:

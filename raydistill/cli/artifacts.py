@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Annotated
 
 import typer
 
-from raydistill.artifacts.store import MANIFEST, ArtifactError, listing, open_store
+from raydistill.artifacts.store import CARD, MANIFEST, ArtifactError, listing, open_store
 from raydistill.config import ConfigError
 from raydistill.records.locations import artifact_store
 
@@ -21,7 +22,11 @@ def command(
     store = open_store(artifact_store(root))
     try:
         if show is not None:
-            typer.echo((store.open(show) / MANIFEST).read_text())
+            folder = store.open(show)
+            about = json.loads((folder / MANIFEST).read_text())
+            if (folder / CARD).exists():
+                about["trained"] = json.loads((folder / CARD).read_text())
+            typer.echo(json.dumps(about, indent=1))
             return
         if remove is not None:
             key = store.open(remove).name

@@ -62,6 +62,9 @@ def command(
         trained += not what
         of = "" if what else f"/{config.train.epochs}"
         typer.echo(f"{what}epoch {report.epoch}{of}  {_scores(report)}")
+        most = config.teacher.epochs if what else config.train.epochs
+        if report.done and most is not None and report.epoch < most:
+            typer.echo(f"{what}training ends after {report.epoch} of {most} epochs: the score has settled")
 
     if not out:
         typer.echo("nothing will be kept; add --out FOLDER to keep the checkpoints")

@@ -82,7 +82,8 @@ def _teachers(found: ResolvedRun) -> list[str]:
         return []
     if config.teacher.sources:
         return [redact(found.taught.get(source, source)) for source in config.teacher.sources]
-    length = f"{config.teacher_epochs} epochs on the same images"
+    most = "" if config.teacher.patience is None else "at most "
+    length = f"{most}{config.teacher_epochs} epochs on the same images"
     trained = f"{config.teacher.method} on {config.teacher.backbone}, {length}"
     return [trained] * config.teacher.count
 

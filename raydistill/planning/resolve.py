@@ -44,7 +44,7 @@ def _teacher_config(config: Config, index: int, fixed: Mapping[str, Any]) -> Con
     teacher = config.teacher
     preset = load_preset(teacher.method, teacher.preset)
     preset.pop("teacher", None)
-    settings = {
+    settings: dict[str, Any] = {
         "method.name": teacher.method,
         "method.backbone": teacher.backbone,
         "method.stem": teacher.stem,
@@ -53,6 +53,8 @@ def _teacher_config(config: Config, index: int, fixed: Mapping[str, Any]) -> Con
         "train.seed": teacher.seed + index,
         "train.precision": config.train.precision,
     }
+    if teacher.patience is not None:
+        settings["train.patience"] = teacher.patience
     known = configuration.fields(teacher.method)
     settings = {path: value for path, value in fixed.items() if path in known} | settings
     values = configuration.assign(preset, settings)

@@ -117,4 +117,9 @@ def outcome_of(record: TrialRecord, failed: bool) -> Outcome:
     """Return what became of a trial that ended."""
     if failed:
         return "failed"
-    return "finished" if record.epochs >= record.config["train"]["epochs"] else "stopped_early"
+    return "finished" if record.epochs >= length_of(record) else "stopped_early"
+
+
+def length_of(record: TrialRecord) -> int:
+    """Epochs of a trial's whole training: those of its configuration, fewer where its score has settled."""
+    return int(record.last("last_epoch") or record.config["train"]["epochs"])

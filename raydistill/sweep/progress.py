@@ -42,6 +42,7 @@ class ProgressReporter:
         self._begun = self._said = clock()
         self._running: dict[str, int] = {}
         self._ended: dict[str, int] = {}
+        self._lengths: dict[str, int] = {}
         self._new_epochs = 0
         self._scores: dict[str, float] = {}
         self._whole: set[str] = set()
@@ -77,8 +78,16 @@ class ProgressReporter:
         if epochs >= self.epochs:
             self._whole.add(key)
 
-    def started(self, key: str) -> None:
+    def started(self, key: str, epochs: int | None = None) -> None:
+        """Report a trial's start.
+
+        Args:
+            key: the trial.
+            epochs: of it, where they are not those of all trials.
+        """
         self._running.setdefault(key, 0)
+        if epochs not in (None, self.epochs):
+            self._lengths[key] = epochs
 
     def result(self, key: str, epoch: int, value: float | None) -> None:
         """Report an epoch.
@@ -101,7 +110,8 @@ class ProgressReporter:
             message: the cause.
         """
         self._ended[key] = self._running.pop(key, 0)
-        text = f"{key} {outcome.replace('_', ' ')} after {self._ended[key]} of {pluralize(self.epochs, 'epoch')}"
+        length = pluralize(self._lengths.get(key, self.epochs), "epoch")
+        text = f"{key} {outcome.replace('_', ' ')} after {self._ended[key]} of {length}"
         if outcome == "failed":
             self._scores.pop(key, None)
         elif key in self._scores:
@@ -138,7 +148,7 @@ class ProgressReporter:
             return "waiting for the first epoch"
         guess = self._ended and not self._full
         typical = sum(self._ended.values()) / len(self._ended) if guess else self.epochs
-        running = sum(max(typical - epoch, 0) for epoch in self._running.values())
+        running = sum(max(self._lengths.get(key, typical) - epoch, 0) for key, epoch in self._running.items())
         waiting = max(self.trials - len(self._ended) - len(self._running), 0)
         epochs = running + waiting * typical + self.later * self.epochs
         seconds = epochs * (self.clock() - self._begun) / self._new_epochs

@@ -40,7 +40,7 @@ class TuneCallback(Unstored, tune.Callback):
         if not config.exists():
             write_config(config, record.spec.config)
             self._context.tracker.artifact(record.key, config)
-        self._context.progress.started(record.key)
+        self._context.progress.started(record.key, record.config["train"]["epochs"])
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict, **info: Any) -> None:
         if "failure" in result:
@@ -82,6 +82,9 @@ class TuneCallback(Unstored, tune.Callback):
         outcome = outcome_of(record, bool(failure))
         self._search.running.discard(key)
         message = failure or (self._phase.stop() if outcome == "stopped_early" else "")
+        if outcome == "finished" and record.epochs < record.config["train"]["epochs"]:
+            name = "val_knn" if record.last("val_knn") is not None else "val_instance"
+            message = f"its score has settled, {name} {record.last(name):.4f}"
         self._context.journal.end(key, outcome, message)
         self._context.tracker.end_trial(key, outcome, message)
         self._context.progress.ended(key, outcome, message)

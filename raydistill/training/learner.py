@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from operator import itemgetter
 from typing import Any
@@ -17,6 +17,7 @@ from raydistill.errors import RaydistillError
 from raydistill.methods import Batch, StepInfo
 from raydistill.training.distributed import Workers
 from raydistill.training.optimizers import make_optimizer
+from raydistill.training.patience import has_settled, span
 from raydistill.training.schedules import learning_rate
 from raydistill.training.teachers import LearnerInputs, StepInputs, plain_context
 
@@ -36,6 +37,7 @@ class Learner:
 
     `offsets` are pairs (own epoch e, k): from e on it sees the stream's epoch e + k. They are what it saw so far;
     where `train.offsets` prescribes them it `reproduces_offsets`, and they are what it has to see.
+    With `train.patience`, `scores` are those since the warm-up, and `settled` is the epoch after which they settled.
 
     Raises: ValueError for an unknown backbone, a stem that it cannot take, or a teacher that does not fit.
     """
@@ -57,6 +59,8 @@ class Learner:
         self.epoch = 0
         self.step = 0
         self.metrics: dict[str, float] = {}
+        self.scores: list[float] = []
+        self.settled: int | None = None
         self.most_workers = self.workers.world
         # The default says nothing; any other list is what a run saw, to be seen again.
         # docs/architecture.md#late-joiners
@@ -82,7 +86,12 @@ class Learner:
 
     @property
     def done(self) -> bool:
-        return self.epoch >= self.config.train.epochs
+        return self.epoch >= self.last_epoch
+
+    @property
+    def last_epoch(self) -> int:
+        """The epoch with which training ends, as far as is known by now."""
+        return span(self.config.train, self.settled)[1]
 
     def start_epoch(self) -> None:
         """Reset the running means and seed this epoch's draws."""
@@ -106,8 +115,7 @@ class Learner:
 
         Raises: NonFiniteError before the update if the loss or a gradient is not finite.
         """
-        total = self.config.train.epochs * self.steps_per_epoch
-        progress = StepInfo(self.step, total)
+        progress = StepInfo(self.step, self.config.train.epochs * self.steps_per_epoch)
         self.method.train()
         with self._own_random_state():
             with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._bf16):
@@ -118,13 +126,15 @@ class Learner:
             norm = self._gradient_norm()
             if not torch.isfinite(terms["loss"].detach() + norm):
                 raise NonFiniteError(self._blame(terms))
+            fall, end = span(self.config.train, self.settled)
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate(
                     self.config.train,
                     step=self.step,
-                    total=total,
+                    total=end * self.steps_per_epoch,
                     steps_per_epoch=self.steps_per_epoch,
                     batch_size=self.config.data.batch_size,
+                    fall=None if fall is None else fall * self.steps_per_epoch,
                 )
             self.optimizer.step()
             self.method.after_step(progress)
@@ -137,6 +147,21 @@ class Learner:
         self.workers.average_buffers(self.method)
         self.epoch += 1
         return {name: value.item() / self.steps_per_epoch for name, value in self._sums.items()}
+
+    def note_scores(self, scores: Mapping[str, float], images: int) -> None:
+        """Take the validation scores of the epoch that has ended into account; only `train.patience` asks for them.
+
+        Args:
+            scores: by metric.
+            images: of the validation split.
+        """
+        train = self.config.train
+        score = scores.get("val_knn", scores.get("val_instance"))
+        if train.patience is None or score is None or self.settled is not None or self.epoch <= train.warmup_epochs:
+            return
+        self.scores.append(score)
+        if has_settled(self.scores, images, train.patience):
+            self.settled = self.epoch
 
     def stream_epoch(self, epoch: int) -> int | None:
         """The stream's epoch that this learner must see as its own epoch `epoch`; None: any."""
@@ -162,6 +187,7 @@ class Learner:
             "metrics": self.metrics,
             "device": self.device.type,
             "workers": self.most_workers,
+            **({"scores": self.scores, "settled": self.settled} if self.config.train.patience is not None else {}),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
@@ -173,6 +199,7 @@ class Learner:
         self.offsets = [(epoch, offset) for epoch, offset in state["offsets"]]
         self.metrics = dict(state["metrics"])
         self.most_workers = max(self.most_workers, state.get("workers", 1))
+        self.scores, self.settled = list(state.get("scores", ())), state.get("settled")
 
     # docs/architecture.md#memory-format-of-optimizer-moments
     def _match_memory_formats(self) -> None:

@@ -284,6 +284,9 @@ class Pack:
             metrics |= self._speed(key)
             if scores is not None:
                 metrics = self.workers.broadcast(metrics | scores)
+                learner.note_scores(metrics, len(self.dataset.val))
+            if learner.config.train.patience is not None:
+                metrics["last_epoch"] = float(learner.last_epoch)
             student = learner.method.encoders()["student"]
             metrics["student_parameters"] = float(sum(p.numel() for p in student.parameters()))
             metrics["bad_images"] = float(self.dataset.train.bad)

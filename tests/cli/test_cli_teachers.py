@@ -1,5 +1,6 @@
 """The command line's teachers, presets and artifacts: what works, and what is refused in a line."""
 
+import json
 import pickle
 from pathlib import Path
 
@@ -129,6 +130,38 @@ def test_dry_run_counts_the_teachers_to_train(tmp_path):
 def test_teachers_that_cannot_be_redrawn_are_refused(tmp_path, method, arguments, said):
     refused(run("sweep", "--method", method, "--redraw-teachers", *arguments, cwd=tmp_path), *said)
     assert not (tmp_path / "runs").exists()
+
+
+def test_trials_of_open_length_are_refused(tmp_path):
+    done = run("sweep", "--method", "simclr", "--set", "train.patience=2", "--dry-run", cwd=tmp_path)
+    refused(done, "train.patience = 2", "early_terminate", "teacher.patience")
+
+
+def test_train_says_when_the_score_has_settled(tmp_path):
+    config = {
+        "method": {"name": "seed", "backbone": "resnet10_w4", "queue_size": 16},
+        "data": {"limit": 40, "batch_size": 16, "image_size": 8},
+        "teacher": {"backbone": "resnet10_w4", "epochs": 30, "patience": 1},
+        "train": {"epochs": 30, "patience": 1},
+    }
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config))
+    done = run("train", "config.yaml", "--out", "out", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    for what in ("teacher ", ""):
+        (said,) = [line for line in done.stdout.splitlines() if line.startswith(f"{what}training ends after")]
+        ended = int(said.removeprefix(f"{what}training ends after ").split()[0])
+        assert said.endswith(f"after {ended} of 30 epochs: the score has settled")
+        assert max(_epochs(done.stdout, what)) == ended < 30
+    (key,) = [line.split()[1] for line in run("artifacts", cwd=tmp_path).stdout.splitlines() if "at most 30" in line]
+    shown = json.loads(run("artifacts", "--show", key, cwd=tmp_path).stdout)
+    assert shown["trained"]["epochs"] == max(_epochs(done.stdout, "teacher "))
+    assert "is trained already" in run("train", "config.yaml", "--out", "out", cwd=tmp_path).stdout
+
+
+def _epochs(text, what):
+    """The epochs that were shown of a training."""
+    lines = [line.removeprefix(f"{what}epoch ") for line in text.splitlines() if line.startswith(f"{what}epoch ")]
+    return [int(line.split()[0].partition("/")[0]) for line in lines]
 
 
 def test_a_factor_that_has_no_effect_is_said(tmp_path):

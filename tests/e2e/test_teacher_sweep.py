@@ -10,6 +10,7 @@ from mlflow import MlflowClient
 
 from raydistill import config
 from raydistill.artifacts.store import Store
+from raydistill.artifacts.teachers import trained_epochs
 from raydistill.records.journal import Journal
 from raydistill.sweep.search.space_parser import load_space
 from raydistill.sweep.settings import SweepSettings, with_own_teacher
@@ -174,6 +175,22 @@ def test_each_seed_has_clusters_of_its_own_teacher(ray_cluster, folder):
     ]
     assert baseline["teacher"]["seed"] == 30
     assert [len(row.scores) for row in result.rows if row.name == "teacher"] == [2]
+
+
+def test_a_teacher_ends_when_its_score_has_settled(ray_cluster, folder, capsys):
+    """Of 60 images the standard error is so large that every score has settled soon."""
+    settings, result = sweep(
+        folder, "settled", "seed", {"method.tau_s": {"values": [0.2]}}, patience=1, epochs=30, seed=40
+    )
+    (teacher,) = [record for key, record in trials(settings).items() if key.startswith("teacher-")]
+    assert teacher.outcome == "finished"
+    assert teacher.epochs == teacher.last("last_epoch") < 30
+    assert teacher.config["train"]["patience"] == 1
+    assert teacher.message == f"its score has settled, val_knn {teacher.last('val_knn'):.4f}"
+    assert f"{teacher.key} finished after {teacher.epochs} of 30 epochs: {teacher.message}" in capsys.readouterr().out
+    (row,) = [row for row in result.rows if row.name == "teacher"]
+    assert row.epochs == teacher.epochs
+    assert trained_epochs(Store(folder / "artifacts"), teacher.key.removeprefix("teacher-")) == teacher.epochs
 
 
 def test_a_teacher_that_fails_stops_the_sweep_with_its_cause(ray_cluster, folder, monkeypatch):

@@ -112,3 +112,14 @@ def test_minimising():
     progress.result("a", 1, 3.0)
     progress.result("b", 1, 2.0)
     assert "best loss 2.0000 (b)" in progress.status()
+
+
+def test_a_teacher_has_a_length_of_its_own():
+    progress, lines, now = make()
+    progress.started("teacher-0", 40)
+    progress.result("teacher-0", 20, None)
+    now[0] = 100
+    # One of 4 trials runs: its 20 other epochs, and 3 trials of 10, at 100 s for the first report.
+    assert progress.status().endswith("1 running, 20 trial-epochs, about 83 min left")
+    progress.ended("teacher-0", "finished", "its score has settled, val_knn 0.9000")
+    assert lines[-1].endswith("teacher-0 finished after 20 of 40 epochs: its score has settled, val_knn 0.9000")

@@ -10,6 +10,8 @@ from typing import Any
 import ray
 
 from raydistill import config as configuration
+from raydistill.artifacts.store import open_store
+from raydistill.artifacts.teachers import trained_epochs
 from raydistill.evaluation.references import Rows, score_references
 from raydistill.records.journal import TrialRecord
 from raydistill.records.layout import REFERENCES_FILE
@@ -52,7 +54,8 @@ def start_references(
             cause = str(error).strip().splitlines()[-1]
             driver.progress.note(f"warning: raw pixels, untrained student and teacher could not be scored: {cause}")
             return []
-        rows = [_entry(name, scores, winner[0]) for name, scores in found.items()]
+        epochs = _teacher_epochs(settings, winner)
+        rows = [_entry(name, scores, winner[0], epochs) for name, scores in found.items()]
         values = {"of": made, "rows": [asdict(row) for row in rows]}
         write_atomically(path, json.dumps(values, indent=1).encode())
         return rows
@@ -77,10 +80,26 @@ def _read(text: str) -> dict[str, Any]:
         return {}
 
 
-def _entry(name: str, scores: list[dict[str, float]], winner: TrialRecord) -> LeaderboardEntry:
-    """A row; a teacher that was trained for the sweep says with what."""
+def _teacher_epochs(settings: SweepSettings, winner: list[TrialRecord]) -> int:
+    """Epochs of the teachers' training; of teachers that were trained until their score settled, the most."""
+    config = winner[0].spec.config
+    if config.teacher.patience is None:
+        return config.teacher_epochs
+    store = open_store(settings.artifacts)
+    found = [trained_epochs(store, key) for record in winner for key in record.spec.teachers or ()]
+    return max(filter(None, found), default=config.teacher_epochs)
+
+
+def _entry(name: str, scores: list[dict[str, float]], winner: TrialRecord, epochs: int) -> LeaderboardEntry:
+    """Make a row; a teacher that was trained for the sweep says with what.
+
+    Args:
+        name: of the row.
+        scores: one mapping an entry.
+        winner: one of its final runs.
+        epochs: of the teachers' training.
+    """
     teacher = winner.spec.config.teacher
     if not name.startswith("teacher") or teacher.sources:
         return LeaderboardEntry(name, {}, 0, scores)
-    epochs = winner.spec.config.teacher_epochs
     return LeaderboardEntry(name, {"teacher.backbone": teacher.backbone}, epochs, scores)

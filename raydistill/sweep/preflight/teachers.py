@@ -168,4 +168,5 @@ def _train(settings: SweepSettings, driver: Driver, store: Store, runs: dict[str
 
 def _described(recipe: Config) -> str:
     options: Any = recipe.method
-    return f"{options.name} on {options.backbone}, {recipe.train.epochs} epochs"
+    most = "" if recipe.train.patience is None else "at most "
+    return f"{options.name} on {options.backbone}, {most}{recipe.train.epochs} epochs"

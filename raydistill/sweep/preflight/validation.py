@@ -18,6 +18,11 @@ from raydistill.sweep.settings import SweepSettings
 
 def say_what_cannot_happen(plan: SweepSettings, notify: Callable[[str], None]) -> None:
     """Refuse a population that never copies; say so where early stopping never stops, or a warm-up never ends."""
+    if plan.base.train.patience is not None:
+        raise ConfigError(
+            f"train.patience = {plan.base.train.patience}: trials of different length do not compare; early_terminate "
+            "stops the weak ones, and teacher.patience ends the teacher's training"
+        )
     if (population := plan.space.population) and population.interval >= plan.epochs:
         raise ConfigError(f"population.interval = {population.interval}: trials of {plan.epochs} epochs never copy")
     if (stop := plan.space.early_terminate) and stop.min_iter >= plan.epochs:

@@ -152,6 +152,7 @@ REFUSED_PARAMETERS = {
     "train.epochs: {min: 1, max: 5}": "parameters.train.epochs --epochs",
     "train.seed: {values: [1, 2]}": "parameters.train.seed lucky",
     "train.offsets: {value: [[0, 1]]}": "parameters.train.offsets",
+    "train.patience: {values: [1, 2]}": "parameters.train.patience early_terminate",
     "teacher.epochs_factor: {values: [1, 2]}": "parameters.teacher.epochs_factor teacher.epochs instead",
     "data.source: {values: [digits]}": "parameters.data.source different images",
     "data.split_seed: {values: [0, 1]}": "parameters.data.split_seed different images",
