@@ -10,7 +10,7 @@ import torch
 
 from raydistill import config as configuration
 from raydistill import methods
-from raydistill.artifacts.identity import images_identity, without_added
+from raydistill.artifacts.identity import fingerprint, images_identity, without_added
 from raydistill.artifacts.sources import PREFIX as PREFIX
 from raydistill.artifacts.store import CARD, ArtifactError, Store
 from raydistill.config import Config
@@ -28,7 +28,11 @@ def provenance(recipe: Config, dataset: Dataset) -> dict[str, Any]:
     data = images_identity(dataset, recipe.data) | {"batch_size": recipe.data.batch_size}
     kind = {} if dataset.kind == "photographs" else {"kind": dataset.kind}  # so that keys of before 0.2 stay
     augment = {"augment": chosen} if (chosen := recipe.augment.chosen()) else {}
-    return {"method": settings["method"], "train": settings["train"], "images": data, **kind, **augment}
+    made = {"method": settings["method"], "train": settings["train"], "images": data, **kind, **augment}
+    if recipe.train.patience is not None:  # the scores decide on its length
+        scores = recipe.eval.model_dump(mode="json", include={"every", "knn", "ks", "bank_images"})
+        made["scores"] = scores | {"images": [fingerprint(images) for images in (dataset.bank, dataset.val)]}
+    return made
 
 
 def publish(store: Store, made: dict[str, Any], config: Config, state: dict[str, Any]) -> Path:

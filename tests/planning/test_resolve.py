@@ -5,9 +5,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from raydistill import config
-from raydistill.config import ConfigError
+from raydistill.config import ConfigError, EvalConfig
 from raydistill.data.sources import load_dataset
-from raydistill.planning.resolve import redraw_teachers, resolve, teacher_configs
+from raydistill.planning.resolve import redraw_teachers, resolve, teacher_configs, teacher_runs
 from raydistill.sweep.settings import with_own_teacher
 from raydistill.trial_spec import TrialSpec, teacher_inputs
 
@@ -30,6 +30,16 @@ def test_the_keys_of_stored_teachers_and_labels_stay(method):
     spec = resolve(TrialSpec(wanted), load_dataset(wanted.data))
     assert spec.teachers == ("9af473ce96bdc3f7", "74c714ce4973c99b")
     assert spec.labels == "eef274524322e707"
+
+
+def test_what_scores_a_teacher_is_part_of_it_where_the_scores_end_its_training():
+    def key(patience, every):
+        wanted = made(patience=patience).model_copy(update={"eval": EvalConfig(every=every)})
+        (run,) = teacher_runs(wanted, load_dataset(wanted.data))
+        return run.key
+
+    assert key(None, 1) == key(None, 2)
+    assert len({key(None, 1), key(2, 1), key(2, 2)}) == 3
 
 
 class TestLength:
