@@ -1,0 +1,228 @@
+"""Are networks trained where methods can work? The figures that the presets rest on, measured again.
+
+Each row compares what version 0.1 did with what the presets do now, everything else equal. A row that is known is left
+alone, so the script may be stopped at any moment and go on later.
+
+    python analysis/regimes.py [--data DIR_OF_CIFAR10] [--only ROW ...] [--seeds 2]
+
+Without --data, the rows of CIFAR-10 are left out. Writes analysis/regimes.json and analysis/regimes.md.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import raydistill
+from raydistill.evaluation.references import RawPixels
+from raydistill.table import Table
+
+HERE = Path(__file__).parent
+BEFORE = {
+    "data.kind": "photographs",
+    "method.stem": "auto",
+    "method.zero_init_residual": None,
+}
+TEACHER_BEFORE = {"teacher.stem": "auto", "teacher.zero_init_residual": None}
+MANY_STEPS = {"data.limit": 10_000, "train.epochs": 6, "eval.every": 6}  # 468 steps of 128 images
+TERMS = ("ssl_1", "kd_1")
+Scores = dict[str, float]
+Row = dict[str, list[Scores]]
+
+
+def trained(method: str, settings: dict[str, Any], seed: int) -> Scores:
+    """Train one run, and score it on validation and test; its last training metrics are in the result, too."""
+    chosen = {"train.seed": seed, "data.stream_seed": seed, **settings}
+    config = raydistill.load_config(method, preset=settings.get("preset", "default"), set=without(chosen, "preset"))
+    with tempfile.TemporaryDirectory() as folder:
+        result = raydistill.train(config, f"{folder}/run", artifacts=f"{folder}/artifacts")
+        scores = raydistill.evaluate(f"{folder}/run")
+    epochs = {
+        f"{name} of epoch {i}": v for i, m in enumerate(result.history, 1) for name, v in m.items() if name in TERMS
+    }
+    return {**epochs, **scores}
+
+
+def without(settings: dict[str, Any], *names: str) -> dict[str, Any]:
+    return {name: value for name, value in settings.items() if name not in names}
+
+
+def pixels(settings: dict[str, Any]) -> list[Scores]:
+    """The scores of the images themselves."""
+    return [raydistill.evaluate(RawPixels(), set=settings)]
+
+
+def untrained(method: str, settings: dict[str, Any], seeds: int) -> list[Scores]:
+    """The scores of students at their first step: their learning rate is too small to change anything."""
+    still = {**settings, "train.epochs": 1, "train.lr": 1e-30, "train.warmup_epochs": 0}
+    return [trained(method, still, seed) for seed in range(seeds)]
+
+
+def arms(method: str, seeds: int, **settings: dict[str, Any]) -> Row:
+    """One method under several settings, each with every seed."""
+    return {name: [trained(method, chosen, seed) for seed in range(seeds)] for name, chosen in settings.items()}
+
+
+def digits(seeds: int) -> Row:
+    """k-NN on the digits: a network was worse than no network, and is not far below it now."""
+    return {
+        "raw pixels": pixels({"data.source": "digits"}),
+        "untrained student": untrained("simclr", {}, seeds),
+        **arms("simclr", seeds, **{"SimCLR, version 0.1": BEFORE, "SimCLR": {}}),
+        **arms("dogo", seeds, **{"DoGo": {}}),
+    }
+
+
+def crops(seeds: int) -> Row:
+    """SimCLR on the digits by the kind of images that its augmentation is made for."""
+    return arms("simclr", seeds, photographs={"data.kind": "photographs"}, characters={"data.kind": "characters"})
+
+
+def momentum(seeds: int) -> Row:
+    """SDSSL on the digits, which scores its momentum network: with the momentum as published, and fitted to the run."""
+    settings = {"momentum as it is": {"method.momentum_window": None}, "momentum_window 0.1": {}}
+    scores = arms("sdssl", seeds, **settings)
+    steps = 80  # ten epochs of eight
+    for name, chosen in settings.items():
+        config = raydistill.load_config("sdssl", set=chosen)
+        ema = config.method.ema()
+        assert ema is not None
+        for found in scores[name]:
+            found["initial weights left"] = ema.initial_share(steps)
+    return scores
+
+
+def probe(seeds: int) -> Row:
+    """The linear probe of the same runs on the digits: by DoGo's code, and to convergence."""
+    return arms("simclr", seeds, **{"100 epochs of Adam": {"eval.probe": "dogo"}, "to convergence": {}})
+
+
+def baseline(seeds: int, data: dict[str, Any]) -> Row:
+    """The undistilled student on 10,000 images of CIFAR-10: as version 0.1 compared it, and with fair settings."""
+    common = {**data, **MANY_STEPS}
+    mild = {**common, **BEFORE, "method.recipe": "small"}
+    return {
+        "raw pixels": pixels({**data, "data.limit": 10_000}),
+        "untrained student": untrained("simclr", common, seeds),
+        **arms(
+            "simclr",
+            seeds,
+            **{
+                "SimCLR, version 0.1": {**common, **BEFORE},
+                "with mild augmentation": mild,
+                "and temperature 0.2": {**mild, "method.tau_c": 0.2},
+                "and without zero-initialised blocks": {**without(mild, *BEFORE), "method.tau_c": 0.2},
+            },
+        ),
+    }
+
+
+def lambdas(seeds: int, data: dict[str, Any]) -> Row:
+    """DoGo's contrastive loss by epoch on 10,000 images of CIFAR-10; chance is log(255) = 5.54."""
+    common = {**data, **MANY_STEPS, "method.recipe": "small"}
+    found = {"lambda 0": 0, "lambda 1": 1, "lambda 10": 10, "lambda 100": 100}
+    settings = {name: {**common, "method.lambda_kd": value} for name, value in found.items()}
+    settings["lambda 100, rising"] = {**common, "method.lambda_kd": 100, "method.lambda_schedule": "cosine"}
+    return arms("dogo", seeds, **settings)
+
+
+def headroom(seeds: int, data: dict[str, Any]) -> Row:
+    """SEED on 4,000 images of CIFAR-10, four epochs: by how long its teacher was trained."""
+    common = {**data, "data.limit": 4_000, "train.epochs": 4, "eval.every": 4, "method.recipe": "small"}
+    return {
+        **arms("simclr", seeds, **{"the student alone": common}),
+        **arms(
+            "seed",
+            seeds,
+            **{
+                "teacher of 4 epochs": {**common, "teacher.epochs": 4},
+                "teacher of 40 epochs": {**common, "teacher.epochs": 40},
+            },
+        ),
+    }
+
+
+def cpu(seeds: int, data: dict[str, Any]) -> Row:
+    """The undistilled student of the preset `cpu` on all of CIFAR-10."""
+    return {
+        "raw pixels": pixels(data),
+        "untrained student": untrained("simclr", {**data, "preset": "cpu"}, 1),
+        **arms("simclr", 1 if seeds < 3 else seeds, **{"SimCLR, preset cpu": {**data, "preset": "cpu"}}),
+    }
+
+
+ON_DIGITS: dict[str, Callable[[int], Row]] = {
+    "digits": digits,
+    "crops": crops,
+    "momentum": momentum,
+    "probe": probe,
+}
+ON_CIFAR: dict[str, Callable[[int, dict[str, Any]], Row]] = {
+    "baseline": baseline,
+    "lambdas": lambdas,
+    "headroom": headroom,
+    "cpu": cpu,
+}
+SHOWN = ("test_knn", "test_probe", "ssl_1 of epoch 1", "ssl_1 of epoch 3", "ssl_1 of epoch 6", "initial weights left")
+
+
+def report(results: dict[str, Row]) -> str:
+    """The rows as Markdown tables: scores in percent, mean ± standard deviation over seeds; losses as they are."""
+    lines = ["# Where methods can work", "", "By `python analysis/regimes.py`; scores in percent, ± over seeds.", ""]
+    for name, doc in {k: f.__doc__ or "" for k, f in {**ON_DIGITS, **ON_CIFAR}.items()}.items():
+        lines += [f"## {name}", "", doc.splitlines()[0], ""]
+        row = results.get(name)
+        if row is None:
+            lines += ["Not measured yet.", ""]
+            continue
+        columns = [c for c in SHOWN if any(c in scores for found in row.values() for scores in found)]
+        body = [
+            [arm, str(len(found)), *(cell(c, [s[c] for s in found if c in s]) for c in columns)]
+            for arm, found in row.items()
+        ]
+        lines += [Table(["arm", "seeds", *columns], body).markdown(), ""]
+    return "\n".join(lines)
+
+
+def cell(column: str, values: list[float]) -> str:
+    if not values:
+        return "–"
+    factor, digits = (1, 3) if column.startswith("ssl") else (100, 1)
+    spread = f" ± {factor * statistics.stdev(values):.{digits}f}" if len(values) > 1 else ""
+    return f"{factor * statistics.fmean(values):.{digits}f}{spread}"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", help="CIFAR-10, as `sweep.py --data` takes it")
+    parser.add_argument("--only", nargs="*", choices=[*ON_DIGITS, *ON_CIFAR], metavar="ROW")
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--out", type=Path, default=HERE, help="folder of regimes.json and regimes.md")
+    given = parser.parse_args()
+    torch.set_num_threads(given.threads)
+    file = given.out / "regimes.json"
+    results: dict[str, Row] = json.loads(file.read_text()) if file.exists() else {}
+    data = {"data.source": given.data and str(Path(given.data).resolve())}
+    rows: dict[str, Callable[[], Row]] = {name: (lambda f=f: f(given.seeds)) for name, f in ON_DIGITS.items()}
+    if given.data:
+        rows |= {name: (lambda f=f: f(given.seeds, data)) for name, f in ON_CIFAR.items()}
+    for name, measure in rows.items():
+        if name in results or (given.only and name not in given.only):
+            continue
+        results[name] = measure()
+        given.out.mkdir(parents=True, exist_ok=True)
+        file.write_text(json.dumps(results, indent=1) + "\n")
+        (given.out / "regimes.md").write_text(report(results))
+        print(f"{name}: done", flush=True)
+
+
+if __name__ == "__main__":
+    main()
