@@ -30,7 +30,6 @@ BEFORE = {
     "method.stem": "auto",
     "method.zero_init_residual": None,
 }
-TEACHER_BEFORE = {"teacher.stem": "auto", "teacher.zero_init_residual": None}
 MANY_STEPS = {"data.limit": 10_000, "train.epochs": 6, "eval.every": 6}  # 468 steps of 128 images
 TERMS = ("ssl_1", "kd_1")
 Scores = dict[str, float]
