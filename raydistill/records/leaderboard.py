@@ -14,12 +14,16 @@ from raydistill.table import Table
 
 @dataclass(frozen=True)
 class LeaderboardEntry:
-    """One configuration. `scores` has one mapping a seed; test scores only where it was selected."""
+    """One configuration. `scores` has one mapping a seed; test scores only where it was selected.
+
+    `runs`: keys of the runs that have these scores; empty for references, and in sweeps of version 0.1.
+    """
 
     name: str
     settings: dict[str, Any]
     epochs: int
     scores: list[dict[str, float]] = field(default_factory=list)
+    runs: list[str] = field(default_factory=list)
 
     def mean(self, metric: str) -> tuple[float, float | None] | None:
         values = [score[metric] for score in self.scores if metric in score]

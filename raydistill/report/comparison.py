@@ -19,6 +19,11 @@ def finalists(sweep: SweepData) -> list[LeaderboardEntry]:
     return [row for row in sweep.rows if row.name not in sweep.trials.index and not is_reference(row.name)]
 
 
+def trained(sweep: SweepData) -> list[LeaderboardEntry]:
+    """The rows of configurations that were trained: all but the references."""
+    return [row for row in sweep.rows if not is_reference(row.name)]
+
+
 def references(sweep: SweepData) -> list[LeaderboardEntry]:
     """Raw pixels, the untrained student and the teachers; none in sweeps of version 0.1."""
     return leaderboard.references(sweep.rows)
@@ -50,7 +55,7 @@ def by_seed(sweep: SweepData, row: LeaderboardEntry, metric: str) -> dict[Hashab
         row: one configuration of its leaderboard.
         metric: which score.
     """
-    seeds: list[Hashable] = list(_seeds(sweep, row))
+    seeds: list[Hashable] = [_seed(key) for key in row.runs] or list(_seeds(sweep, row))
     if len(seeds) != len(row.scores):
         seeds = [(row.name, i) for i in range(len(row.scores))]
     return {seed: score[metric] for seed, score in zip(seeds, row.scores, strict=True) if metric in score}
@@ -78,6 +83,12 @@ def sentences(sweep: SweepData, row: LeaderboardEntry) -> list[str]:
     """Describe the comparison of the winner with a row, one sentence for each of `metrics`."""
     found = {metric: against(sweep, row, metric) for metric in metrics(sweep)}
     return [sentence(each, metric) if each else MISSING for metric, each in found.items()]
+
+
+def _seed(run: str) -> int:
+    """The seed of a run by its key; a search's own trial is the first one."""
+    found = re.fullmatch(r"final-.*-seed(\d+)(?:-\d+)?", run)
+    return int(found[1]) if found else 0
 
 
 def _seeds(sweep: SweepData, row: LeaderboardEntry) -> list[int]:

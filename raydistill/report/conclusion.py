@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterator
 
 from raydistill.records.leaderboard import LeaderboardEntry
-from raydistill.report.comparison import against, baselines, finalists, metrics, references
+from raydistill.records.noise import describe, spread
+from raydistill.report.comparison import against, baselines, finalists, metrics, references, trained
 from raydistill.report.formatting import count, label, missing, percent, score, setting, short_names, unit
 from raydistill.report.importance import importances, oob_r2, rests_on
 from raydistill.report.intervals import sentence
@@ -25,12 +26,14 @@ ENDS = {
 
 def conclusion(sweep: SweepData) -> str:
     """Say what was tried, what won, by how much over the baseline, and which setting matters most."""
-    return " ".join([*_tried(sweep), *_best(sweep), *_compared(sweep), *_beside_references(sweep), *_matters(sweep)])
+    return " ".join(
+        [*_tried(sweep), *_best(sweep), *_noise(sweep), *_compared(sweep), *_beside_references(sweep), *_matters(sweep)]
+    )
 
 
 def against_baseline(sweep: SweepData) -> str:
-    """The winner beside its better baseline and its references, in a few sentences; empty before a final."""
-    return " ".join([*_compared(sweep), *_beside_references(sweep)])
+    """The winner beside its better baseline and its references, and the noise; empty before a final."""
+    return " ".join([*_compared(sweep), *_beside_references(sweep), *(_noise(sweep) if sweep.rows else ())])
 
 
 def chosen(sweep: SweepData, key: str) -> str:
@@ -63,6 +66,20 @@ def _best(sweep: SweepData) -> Iterator[str]:
         spread = f" ± {score(metric, std)}" if std is not None else ""
         seeds = count(len(winner.scores), "seed")
         yield f"Over {seeds} it has a {label(metric)} of {_value(metric, mean, spread)}."
+
+
+def _noise(sweep: SweepData) -> Iterator[str]:
+    """Say how exact the search's scores are, and how much they vary over seeds."""
+    ranked, metric = sweep.ranked(), sweep.metric
+    if text := describe(metric, [sweep.score(key) for key in ranked], sweep.images.get("val")):
+        yield text
+    groups = [[each[metric] for each in row.scores if metric in each] for row in trained(sweep)]
+    if (deviation := spread(groups)) is not None:
+        several = count(sum(len(group) > 1 for group in groups), "configuration")
+        shown = score(metric, deviation) + (" points" if unit(metric) == "points" else "")
+        yield f"Over seeds, {metric} has a standard deviation of {shown}, pooled over {several}."
+    if ranked and sweep.best is not None and sweep.best != ranked[0] and sweep.rows:
+        yield f"{ranked[0]} was best in the search, and {sweep.best} has the better mean over seeds."
 
 
 def _compared(sweep: SweepData) -> Iterator[str]:

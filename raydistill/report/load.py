@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import tempfile
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
@@ -96,6 +97,8 @@ class SweepData:
         """The key of the search's trial that won, or leads so far."""
         chosen = self.winner
         own = chosen is not None and self.trials.role[chosen] == "search"
+        if chosen and (match := re.fullmatch(r"final-.*-(t\d+)-seed\d+(?:-\d+)?", chosen)):  # of near-equal trials
+            chosen, own = match[1], match[1] in self.trials.index
         return chosen if own else next(iter(self.ranked()), None)
 
     @property
