@@ -40,7 +40,7 @@ def describe(plan: SweepSettings) -> str:
     benchmark = partial(benchmark_step, store=store, evaluate=evaluate, workers=plan.workers, threads=plan.threads)
     timings = benchmark(plan.base)
     compared = baselines_of(plan.baselines, plan.base)
-    finals = plan.baseline_finalists // max(len(compared), 1)
+    finals = plan.baseline_final_runs // max(len(compared), 1)
     baselines = [
         cost.BaselineRuns(benchmark(decided.baseline_config(each, plan.base)), plan.baseline_trials, finals)
         for each in compared
@@ -60,7 +60,7 @@ def describe(plan: SweepSettings) -> str:
         timings,
         trials=plan.trials,
         epochs=plan.epochs,
-        finalists=plan.finalists - plan.baseline_finalists,
+        final_runs=plan.final_runs - plan.baseline_final_runs,
         learners=plan.learners or INITIAL_LEARNERS,
         packs=plan.packs,
         early_stop=plan.space.early_terminate,
@@ -85,7 +85,7 @@ def describe(plan: SweepSettings) -> str:
             **({"teachers of the other seeds": len(redrawn)} if plan.redraw_teachers else {}),
             "trials": plan.trials,
             "trials of each baseline": {each.name: plan.baseline_trials for each in compared} or "no baseline",
-            "finalists at most": plan.finalists,
+            "final runs at most": plan.final_runs,
             "epochs of each": plan.epochs,
             "steps per epoch": len(dataset.train) // plan.base.data.batch_size,
         },

@@ -40,6 +40,9 @@ def command(
         str | None, typer.Option(help="MLflow [MLFLOW_TRACKING_URI, else sqlite:///mlflow.db]")
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="seeds for the winner and its baselines")] = 3,
+    finalists: Annotated[
+        int | None, typer.Option(min=1, help="near-equal trials of each search that get every seed, at most [1]")
+    ] = None,
     search_seed: Annotated[int, typer.Option(min=0, help="of the search itself")] = 0,
     redraw_teachers: Annotated[
         bool, typer.Option("--redraw-teachers", help="each seed of the final has teachers and clusters of its own")
@@ -93,6 +96,7 @@ def command(
         storage=storage,
         tracking_uri=tracking_uri,
         seeds=seeds,
+        finalists=finalists,
         search_seed=search_seed,
         redraw_teachers=redraw_teachers,
         baseline=baseline,

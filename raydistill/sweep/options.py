@@ -38,8 +38,9 @@ from raydistill.sweep.settings import SweepSettings, with_own_teacher
 
 DEFAULT_TRIALS = 8
 DEFAULT_SEEDS = 3
+DEFAULT_FINALISTS = 1
 MINIMA = {
-    **dict.fromkeys(("trials", "epochs", "seeds", "baseline_trials", "packs", "threads", "max_epochs"), 1),
+    **dict.fromkeys(("trials", "epochs", "seeds", "finalists", "baseline_trials", "packs", "threads", "max_epochs"), 1),
     **dict.fromkeys(("search_seed", "artifacts_gib", "checkpoints_gib", "max_hours", "max_worker_hours", "price"), 0),
 }
 Location = str | PathLike[str]
@@ -61,6 +62,7 @@ class SweepOptions(TypedDict, total=False):
     storage: Location | None
     tracking_uri: str | None
     seeds: int
+    finalists: int | None
     search_seed: int
     redraw_teachers: bool
     baseline: str | Sequence[str] | None
@@ -175,6 +177,7 @@ def prepare_settings(
         checkpoints_gib=asked.get("checkpoints_gib"),
         warm_start=tuple(sweep_folder(home, given) for given in _several(asked.get("warm_start"))),
         command=command,
+        finalists=asked.get("finalists") or (stored.get("finalists", 1) if stored else DEFAULT_FINALISTS),
     )
     if settings.redraw_teachers:
         check_redraw(settings)

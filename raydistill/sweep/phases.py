@@ -8,13 +8,16 @@ import re
 from ray.tune.schedulers import FIFOScheduler
 
 from raydistill import config as configuration
+from raydistill.artifacts.store import Store
 from raydistill.records.journal import Journal, TrialRecord, role_of
+from raydistill.records.noise import describe
 from raydistill.sweep.context import Phase
 from raydistill.sweep.driver import Driver
-from raydistill.sweep.final.finalists import FinalConfig, default_config, final_key, ranked, seeded
+from raydistill.sweep.final.choice import Choice, candidates, choose
+from raydistill.sweep.final.finalists import FinalConfig, competing, default_config, final_key, ranked, seeded
 from raydistill.sweep.plan import SweepPlan
 from raydistill.sweep.preflight.cost import expected_epochs
-from raydistill.sweep.preflight.teachers import redrawn_epochs
+from raydistill.sweep.preflight.teachers import redrawn_epochs, train_redrawn_teachers
 from raydistill.sweep.progress import pluralize
 from raydistill.sweep.search.baselines import Baseline, baselines_of, hints
 from raydistill.sweep.search.samplers import FixedProposer, make_proposer, observe_past_trials
@@ -73,31 +76,60 @@ def run_search(settings: SweepSettings, driver: Driver) -> list[TrialRecord]:
     )
 
 
+def choose_winner(
+    settings: SweepSettings, driver: Driver, store: Store, best: list[TrialRecord]
+) -> tuple[TrialRecord, Choice]:
+    """Train near-equal trials with every seed; return the winner and the choice, which is empty if there was none.
+
+    Args:
+        settings: the sweep.
+        driver: runs the trials.
+        store: receives teachers that are redrawn for the seeds.
+        best: the search's trials, best first.
+    """
+    space = settings.space
+    scores = [] if space.also else [record.last(space.metric) or 0.0 for record in best]
+    if text := describe(space.metric, scores, settings.validation_images):
+        driver.progress.note(text)
+    near = candidates(settings, best, settings.trials)
+    if len(near) == 1:
+        return best[0], Choice([], [], {})
+    competitors = competing(near[0].spec.config.method.name, near)
+    later = settings.baseline_count * settings.baseline_trials + settings.baseline_final_runs
+    train_redrawn_teachers(settings, driver, store, [each.spec.config for each in competitors])
+    runs = run_finals(settings, driver, competitors, later=later)
+    choice = choose(competitors, runs, space.metric, space.goal)
+    winner = choice.chosen[0].found
+    assert winner is not None
+    driver.progress.note(f"of {', '.join(r.key for r in near)}, {winner.key} has the best mean over the seeds")
+    return winner, choice
+
+
 def search_baselines(
-    settings: SweepSettings, driver: Driver, winner: TrialRecord
-) -> dict[Baseline, TrialRecord | None]:
-    """Search each baseline; return its best trial, None where none was trained to its end.
+    settings: SweepSettings, driver: Driver, winner: TrialRecord, final_runs: int
+) -> dict[Baseline, list[TrialRecord]]:
+    """Search each baseline; return its best trials, among which the seeds choose; none if none came to its end.
 
     Args:
         settings: the sweep.
         driver: runs the trials.
         winner: the search's best trial.
+        final_runs: that are still to come, for the budget.
     """
-    best: dict[Baseline, TrialRecord | None] = {}
+    best: dict[Baseline, list[TrialRecord]] = {}
     driver.retention.pin(winner.key)
     baselines = baselines_of(settings.baselines, winner.spec.config) if settings.baseline_trials else []
     for number, baseline in enumerate(baselines, start=1):
-        driver.budget.reserve(epochs_after(driver.plan, baselines=len(baselines) - number), baseline.name)
+        driver.budget.reserve(epochs_after(driver.plan, len(baselines) - number, final_runs), baseline.name)
         run_baseline_search(settings, driver, baseline, winner)
         space = settings.space
         found = ranked(searched_baseline(driver.journal, baseline), space.metric, space.goal)
-        best[baseline] = found[0] if found else None
-        if found:
-            driver.retention.pin(found[0].key)
+        best[baseline] = candidates(settings, found, settings.baseline_trials)
+        driver.retention.pin(*(record.key for record in best[baseline]))
     return best
 
 
-def epochs_after(plan: SweepPlan, baselines: int | None = None) -> int:
+def epochs_after(plan: SweepPlan, baselines: int | None = None, final_runs: int | None = None) -> int:
     """Return the trial-epochs to expect after a search: those of so many baselines' searches, and of the final.
 
     The final's are those of its runs, and of teachers that are redrawn for them.
@@ -105,6 +137,7 @@ def epochs_after(plan: SweepPlan, baselines: int | None = None) -> int:
     Args:
         plan: of the sweep.
         baselines: whose searches are to come; None: all.
+        final_runs: that are to come; None: all.
     """
     settings = plan.settings
     trials, stop = settings.baseline_trials, settings.space.early_terminate
@@ -112,7 +145,8 @@ def epochs_after(plan: SweepPlan, baselines: int | None = None) -> int:
     if stop is not None:
         each = expected_epochs(trials, settings.epochs, stop, every=settings.base.eval.every)
     searches = settings.baseline_count if baselines is None else baselines
-    return math.ceil(searches * each) + settings.finalists * settings.epochs + redrawn_epochs(plan)
+    runs = settings.final_runs if final_runs is None else final_runs
+    return math.ceil(searches * each) + runs * settings.epochs + redrawn_epochs(plan)
 
 
 def run_baseline_search(settings: SweepSettings, driver: Driver, baseline: Baseline, winner: TrialRecord) -> None:
@@ -178,7 +212,7 @@ def run_baseline_search(settings: SweepSettings, driver: Driver, baseline: Basel
 
 
 def run_finals(
-    settings: SweepSettings, driver: Driver, final_configs: list[FinalConfig]
+    settings: SweepSettings, driver: Driver, final_configs: list[FinalConfig], later: int = 0
 ) -> dict[tuple[str, int], TrialRecord]:
     """Train every final configuration with every seed; return the runs by name and seed.
 
@@ -189,6 +223,7 @@ def run_finals(
         settings: the sweep.
         driver: runs the trials.
         final_configs: what is trained.
+        later: runs of the sweep that follow.
     """
     known = driver.journal.trials
     plan = {
@@ -213,12 +248,10 @@ def run_finals(
     keys = [key for key in specs if key not in own]
     driver.budget.reserve(0, "final")
     driver.retention.pin(*keys, *(record.key for record in own.values()))
-    driver.progress.final(len(keys))
+    driver.progress.final(len(keys), later)
     if keys:
-        winner = final_configs[0].found
-        assert winner is not None
         seeds, names = pluralize(settings.seeds, "seed"), ", ".join(final_config.name for final_config in final_configs)
-        driver.progress.note(f"the search is over, best: {winner.key}; training {names} with {seeds}")
+        driver.progress.note(f"the search is over; training {names} with {seeds}")
     for key in keys:
         record = known.get(key)
         if record is not None and record.outcome is not None:

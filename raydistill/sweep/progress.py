@@ -58,11 +58,11 @@ class ProgressReporter:
         """The search of a baseline follows, with so many runs of those that were to come; the best is its own."""
         self.trials, self.later = self.trials + runs, max(self.later - runs, 0)
         self._of_the_search = self._of_the_search or (self._scores, self._whole)
-        self._scores, self._whole = {}, set()
+        self._scores, self._whole, self._full = {}, set(), False
 
-    def final(self, runs: int) -> None:
-        """The search is over; so many runs follow, none of which is stopped early."""
-        self.trials, self.later, self._full = self.trials + runs, 0, True
+    def final(self, runs: int, later: int = 0) -> None:
+        """A search is over; so many runs follow, none of which is stopped early, and `later` ones after them."""
+        self.trials, self.later, self._full = self.trials + runs, later, True
         self._scores, self._whole = self._of_the_search or (self._scores, self._whole)
 
     def already(self, key: str, epochs: int, value: float | None) -> None:

@@ -29,10 +29,11 @@ from raydistill.sweep.checkpoint_retention import CheckpointRetention
 from raydistill.sweep.cluster import connected_cluster
 from raydistill.sweep.driver import Driver, SweepError
 from raydistill.sweep.environment import environment
+from raydistill.sweep.final.choice import choose
 from raydistill.sweep.final.conclusion import why_none_finished, write_conclusion
 from raydistill.sweep.final.finalists import make_final_configs, pareto_front, ranked
 from raydistill.sweep.final.scoring import score_finals
-from raydistill.sweep.phases import epochs_after, run_finals, run_search, search_baselines
+from raydistill.sweep.phases import choose_winner, epochs_after, run_finals, run_search, search_baselines
 from raydistill.sweep.plan import SweepPlan
 from raydistill.sweep.preflight.security import MODE, refuse_open_cluster
 from raydistill.sweep.preflight.teachers import train_missing_teachers, train_redrawn_teachers
@@ -135,7 +136,7 @@ def _run(settings: SweepSettings, tracker: Tracker, launcher: Launcher) -> Sweep
         epochs=settings.epochs,
         metric=space.metric,
         goal=space.goal,
-        later=settings.baseline_count * settings.baseline_trials + settings.finalists,
+        later=settings.baseline_count * settings.baseline_trials + settings.final_runs,
         spent=lambda: describe_spent(budget.spent()) if settings.limits != Limits() else "",
     )
     driver = Driver(
@@ -160,23 +161,29 @@ def _run(settings: SweepSettings, tracker: Tracker, launcher: Launcher) -> Sweep
         best = pareto_front(records, space.objectives) if space.also else ranked(records, space.metric, space.goal)
         if not best:
             raise SweepError(why_none_finished(records, budget.exhausted()))
-        searched = search_baselines(settings, driver, best[0])
-        selected = best[:LEADERBOARD_SIZE] if space.also else best[:1]
+        winner, decided = choose_winner(settings, driver, store, best)
+        left = settings.baseline_final_runs if decided.chosen else settings.final_runs
+        searched = search_baselines(settings, driver, winner, left)
+        selected = best[:LEADERBOARD_SIZE] if space.also else [winner]
         final_configs = make_final_configs(selected, driver.plan, searched)
         train_redrawn_teachers(settings, driver, store, [each.spec.config for each in final_configs])
-        finals = run_finals(settings, driver, final_configs)
+        finals = run_finals(settings, driver, final_configs[len(decided.chosen) :])
+        choice = choose(final_configs, decided.runs | finals, space.metric, space.goal)
+        choice = replace(choice, passed_over=[*decided.passed_over, *choice.passed_over])
         with suppress(ray.exceptions.GetTimeoutError):
             ray.get(broker.close.remote(), timeout=CLOSE_TIMEOUT_S)
-        rows = score_finals(settings, driver, ranked(records, space.metric, space.goal), final_configs, finals)
+        rows = score_finals(settings, driver, ranked(records, space.metric, space.goal), choice)
         driver.account()
         progress.note(f"spent: {describe_spent(budget.spent())}")
     finally:
         journal.close()
         kill_actor_tree(broker)
-    table, winner = write_conclusion(settings, rows, best, finals, final_configs[0].name)
+    table, path = write_conclusion(
+        settings, rows, [winner, *(r for r in best if r is not winner)], choice.runs, choice.chosen[0].name
+    )
     log_conclusion(tracker, settings.directory)
     progress.note("done")
-    return SweepResult(rows, table, winner)
+    return SweepResult(rows, table, path)
 
 
 def _start_broker(settings: SweepSettings, launcher: Launcher) -> tuple[Any, str]:

@@ -15,12 +15,15 @@ from raydistill.config import Config, ConfigError
 from raydistill.records.budget import Limits
 from raydistill.records.layout import SWEEP_FILE
 from raydistill.records.names import check_name
+from raydistill.records.noise import ACCURACIES
 from raydistill.storage import StoragePath, reason
 from raydistill.sweep.search.space import Space, difference
 from raydistill.trial_spec import teacher_augment
 
 LEADERBOARD_SIZE = 5  # configurations in the table; of several metrics so many of the front go on to the final
-BASELINE_ROWS = 2  # configurations of each baseline in the final
+BASELINE_ROWS = 2  # configurations of each baseline in the final, besides near-equal trials
+# What version 0.1 did.
+BEFORE: dict[str, Any] = {"baselines": [], "baseline_trials": 0, "redraw_teachers": False, "finalists": 1}
 
 
 def with_own_teacher(config: Config, searched: Iterable[str] = ()) -> Config:
@@ -47,16 +50,17 @@ def with_own_teacher(config: Config, searched: Iterable[str] = ()) -> Config:
 class SweepSettings:
     """One sweep, fully resolved and validated.
 
-    `base` holds every setting that is not searched. `trials` configurations are tried for `base`'s epochs; the
-    winner and its baselines are then trained with `seeds` seeds in all, with `redraw_teachers` each with teachers and
-    clusters of its own. `baselines` names them as typed, without any the student without distillation; each is
-    searched with `baseline_trials` configurations. Up to `packs` worker groups of `workers` processes (to
-    `most_workers` where the cluster has room) train up to `learners` configurations each, side by side; without a
-    number, as many as pay. `limits` is what the sweep may use, `checkpoints_gib` what its checkpoints may take.
-    `warm_start` names the directories of sweeps to learn from. Teachers, teacher banks and pseudo labels are kept in
-    `artifacts`, within `artifacts_gib` if that is given. `command` is what was typed, `images` how many there are of
-    each split, `image_size` the pixels that they are trained at, `teachers` what those were called that `base` names
-    by their keys.
+    `base` holds every setting that is not searched. `trials` configurations are tried for `base`'s epochs; the winner
+    and its baselines are then trained with `seeds` seeds in all, with `redraw_teachers` each with teachers and
+    clusters of its own, and so are up to `finalists` near-equal trials of each search, whose means decide.
+    `baselines` names them as typed, without any the student without distillation; each is searched with
+    `baseline_trials` configurations. Up to `packs` worker groups of `workers` processes (to `most_workers` where the
+    cluster has room) train up to `learners` configurations each, side by side; without a number, as many as pay.
+    `limits` is what the sweep may use, `checkpoints_gib` what its checkpoints may take. `warm_start` names the
+    directories of sweeps to learn from. Teachers, teacher banks and pseudo labels are kept in `artifacts`, within
+    `artifacts_gib` if that is given. `command` is what was typed, `images` how many there are of each split,
+    `image_size` the pixels that they are trained at, `teachers` what those were called that `base` names by their
+    keys.
     """
 
     name: str
@@ -86,6 +90,7 @@ class SweepSettings:
     images: Mapping[str, int] = field(default_factory=dict)
     image_size: int | None = None
     teachers: Mapping[str, str] = field(default_factory=dict)
+    finalists: int = 1
 
     def __post_init__(self) -> None:
         try:
@@ -97,21 +102,35 @@ class SweepSettings:
     def directory(self) -> StoragePath:
         return self.storage / self.name
 
-    @property
-    def finalists(self) -> int:
-        """Most runs of the final: every configuration with every seed, without those that the search trained."""
-        found = LEADERBOARD_SIZE if self.space.also else 1
-        return found * self.seeds - (0 if self.space.population else found) + self.baseline_finalists
+    def candidates(self, trials: int) -> int:
+        """Most trials of a search of so many among which the seeds choose.
+
+        One where they could not: with a single seed, several metrics, a population, or a score that is no accuracy.
+        """
+        single = self.seeds == 1 or self.space.also or self.space.population or self.space.metric not in ACCURACIES
+        return 1 if single else min(self.finalists, trials)
 
     @property
-    def baseline_finalists(self) -> int:
+    def final_runs(self) -> int:
+        """Most runs of the final: every configuration with every seed, without those that the search trained."""
+        found = LEADERBOARD_SIZE if self.space.also else self.candidates(self.trials)
+        return found * self.seeds - (0 if self.space.population else found) + self.baseline_final_runs
+
+    @property
+    def baseline_final_runs(self) -> int:
         """Most runs of the final that are of baselines; what the search of one trained is its first seed."""
-        return self.baseline_count * (BASELINE_ROWS * self.seeds - bool(self.baseline_trials))
+        found = self.candidates(self.baseline_trials) if self.baseline_trials else 0
+        return self.baseline_count * ((max(found - 1, 0) + BASELINE_ROWS) * self.seeds - found)
 
     @property
     def baseline_count(self) -> int:
         """Number of baselines; a method that trains without distillation has none of its own."""
         return len(self.baselines) or int(self.base.method.baseline() != self.base.method)
+
+    @property
+    def validation_images(self) -> int | None:
+        """Number of validation images; None where the images have not been looked at."""
+        return self.images.get("val")
 
     @property
     def epochs(self) -> int:
@@ -137,6 +156,7 @@ class SweepSettings:
             "redraw_teachers": self.redraw_teachers,
             "baselines": list(self.baselines),
             "baseline_trials": self.baseline_trials,
+            "finalists": self.finalists,
             "warm_start": [str(path) for path in self.warm_start],
         }
 
@@ -170,8 +190,7 @@ class SweepSettings:
         values = configuration.read_yaml(path)
         if not isinstance(values, dict):
             raise ConfigError(f"--resume: {path} is damaged; it should hold the sweep's settings")
-        before = {"baselines": [], "baseline_trials": 0, "redraw_teachers": False}  # what version 0.1 did
-        stored: dict[str, Any] = before | values
+        stored: dict[str, Any] = BEFORE | values
         with suppress(ConfigError):  # settings that came after the sweep's version have their defaults
             stored["base"] = configuration.dump(configuration.load(stored.get("base", {})))
         changes = difference(stored, self.identity())

@@ -107,6 +107,20 @@ def test_the_best_of_a_baselines_search_is_its_own_and_the_final_shows_the_winne
     assert "best val_knn 0.9000 (a)" in progress.status()
 
 
+def test_the_time_left_counts_what_follows_the_seeds_of_near_equal_trials():
+    progress, _, now = make(later=9)
+    progress.result("a", 10, 0.9)
+    progress.ended("a", "finished")
+    progress.trials = 1
+    now[0] = 10
+    progress.final(2, later=5)
+    assert progress.status().endswith("about 12 min left"), "seven runs of ten epochs, each epoch 10 s"
+    progress.baseline(3)
+    assert (progress.trials, progress.later) == (6, 2)
+    progress.final(2)
+    assert (progress.trials, progress.later) == (8, 0)
+
+
 def test_minimising():
     progress = ProgressReporter(trials=2, epochs=1, metric="loss", goal="minimize", write=print)
     progress.result("a", 1, 3.0)

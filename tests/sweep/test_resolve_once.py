@@ -134,9 +134,9 @@ def test_redrawn_teachers_are_decided_before_the_first_trial_and_missing_only_fo
         missing_redrawn_teachers(SweepPlan(settings), Store(tmp_path), [settings.base]),
     )
     assert none == {}
-    assert epochs_after(SweepPlan(settings)) == settings.finalists
+    assert epochs_after(SweepPlan(settings)) == settings.final_runs
     settings = replace(settings, redraw_teachers=True)
-    assert epochs_after(SweepPlan(settings)) == settings.finalists + 2 * 2
+    assert epochs_after(SweepPlan(settings)) == settings.final_runs + 2 * 2
     settings.store()
     plan = SweepPlan(settings, write=True)
     first, later = missing_teachers(plan, store), missing_redrawn_teachers(plan, store, [settings.base])
@@ -161,7 +161,7 @@ def test_the_teacher_of_a_baseline_is_redrawn_too(tmp_path):
     configs = compared_configs(plan)
     first, later = missing_teachers(plan, store), missing_redrawn_teachers(plan, store, [compared.base, *configs])
     assert [run.config.train.seed for run in (*first.values(), *later.values())] == [0, 1, 2]
-    assert epochs_after(plan) == compared.finalists + 2
+    assert epochs_after(plan) == compared.final_runs + 2
     for each in configs:
         keys = [plan.complete(seeded(TrialSpec(each), seed, redraw=True)).teachers for seed in range(3)]
         assert [f"teacher-{key}" for (key,) in keys] == [*first, *later]

@@ -19,13 +19,15 @@ from raydistill.trial_spec import TrialSpec
 class FinalConfig:
     """One configuration that is trained with several seeds.
 
-    `found` is the trial that it comes from, of the search or of a baseline's; `baseline`, whether it is one.
+    `found` is the trial that it comes from, of the search or of a baseline's; `baseline`, whether it is one. `place` is
+    the row of the table for which it competes with near-equal trials; empty if it has its own row for sure.
     """
 
     name: str
     spec: TrialSpec
     found: TrialRecord | None = None
     baseline: bool = False
+    place: str = ""
 
 
 def ranked(records: list[TrialRecord], metric: str, goal: str) -> list[TrialRecord]:
@@ -64,9 +66,9 @@ def pareto_front(records: list[TrialRecord], objectives: Sequence[tuple[str, str
 
 
 def make_final_configs(
-    selected: list[TrialRecord], plan: SweepPlan, searched: Mapping[Baseline, TrialRecord | None] | None = None
+    selected: list[TrialRecord], plan: SweepPlan, searched: Mapping[Baseline, Sequence[TrialRecord]] | None = None
 ) -> list[FinalConfig]:
-    """The selected trials, and each baseline of the first one twice.
+    """The selected trials, and each baseline of the first one twice, or once more for each near-equal trial.
 
     A baseline is trained with the winner's settings: its student, augmentation, batches, steps and optimiser. The
     search tuned the distilled method, so a second row keeps the comparison from resting on settings that suit the
@@ -75,7 +77,7 @@ def make_final_configs(
     Args:
         selected: trials of the search, best first.
         plan: of the sweep.
-        searched: the best trial of each baseline's search; None where it has none.
+        searched: the best trials of each baseline's search, among which the seeds choose; none where it has none.
     """
     winner, *others = selected
     best, settings = winner.spec.config, plan.settings
@@ -85,14 +87,27 @@ def make_final_configs(
     ]
     for baseline in baselines_of(settings.baselines, best):
         same = plan.baseline_config(baseline, best)
-        trial = (searched or {}).get(baseline)
-        if trial is not None:
-            final_configs.append(FinalConfig(f"{baseline.name}-searched", trial.spec, trial, baseline=True))
-        if trial is None or trial.spec.config != same:
+        trials = (searched or {}).get(baseline, ())
+        final_configs += competing(f"{baseline.name}-searched", trials, baseline=True)
+        if all(trial.spec.config != same for trial in trials):
             final_configs.append(FinalConfig(f"{baseline.name}-same-settings", TrialSpec(same), baseline=True))
-        if trial is None and (default := default_config(baseline, plan, best)) != same:
+        if not trials and (default := default_config(baseline, plan, best)) != same:
             final_configs.append(FinalConfig(f"{baseline.name}-default", TrialSpec(default), baseline=True))
     return final_configs
+
+
+def competing(place: str, trials: Sequence[TrialRecord], *, baseline: bool = False) -> list[FinalConfig]:
+    """Return the trials as configurations of one row of the table; several are named by their trials until one has it.
+
+    Args:
+        place: name of the row.
+        trials: of one search, best first.
+        baseline: whether they are a baseline's.
+    """
+    if len(trials) == 1:
+        return [FinalConfig(place, trials[0].spec, trials[0], baseline)]
+    named = [(f"{place}-{trial.key.rpartition('-')[2]}", trial) for trial in trials]
+    return [FinalConfig(name, trial.spec, trial, baseline, place) for name, trial in named]
 
 
 def default_config(baseline: Baseline, plan: SweepPlan, winner: Config) -> Config:

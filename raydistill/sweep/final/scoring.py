@@ -13,6 +13,7 @@ from raydistill.records.journal import TrialRecord
 from raydistill.records.leaderboard import LeaderboardEntry
 from raydistill.records.scores import Scores, identity, read_scores, write_scores
 from raydistill.sweep.driver import Driver
+from raydistill.sweep.final.choice import Choice
 from raydistill.sweep.final.finalists import FinalConfig
 from raydistill.sweep.final.references import start_references
 from raydistill.sweep.settings import LEADERBOARD_SIZE, SweepSettings
@@ -27,8 +28,7 @@ def score_finals(
     settings: SweepSettings,
     driver: Driver,
     best: list[TrialRecord],
-    final_configs: list[FinalConfig],
-    finals: dict[tuple[str, int], TrialRecord],
+    choice: Choice,
 ) -> list[LeaderboardEntry]:
     """Make the leaderboard: selected configurations with test scores, references, runners-up with validation only.
 
@@ -36,12 +36,13 @@ def score_finals(
         settings: the sweep.
         driver: runs the scoring tasks.
         best: the search's trials, best first.
-        final_configs: the selected configurations.
-        finals: their trials by name and seed.
+        choice: the selected configurations, those that near equals beat, and the runs of both.
     """
+    final_configs = choice.chosen
+    names = {final_config.name for final_config in final_configs}
     metric, goal = settings.space.metric, settings.space.goal
     driver.progress.note("scoring the selected configurations on the test split")
-    ended = {run: record for run, record in finals.items() if record.outcome == "finished"}
+    ended = {run: record for run, record in choice.finished().items() if run[0] in names}
     winner = [record for (name, _), record in ended.items() if name == final_configs[0].name]
     waiting = start_scoring(driver, list(ended.values()), settings)
     # Where one task has all final runs, the references follow in its process: another start would take as long.
@@ -56,6 +57,7 @@ def score_finals(
             _shown_settings(settings, final_config),
             settings.epochs,
             [scores[record.key] for (name, _), record in ended.items() if name == final_config.name],
+            [record.key for (name, _), record in ended.items() if name == final_config.name],
         )
         for final_config in final_configs
     }
@@ -67,10 +69,29 @@ def score_finals(
     ]
     sign = 1 if goal == "maximize" else -1
     baselines.sort(key=lambda row: sign * (row.mean(metric) or (0.0,))[0], reverse=True)
-    selected = {final_config.found.key for final_config in final_configs if final_config.found}
-    rest = [record for record in best if record.key not in selected][: LEADERBOARD_SIZE - 1]
-    others = [LeaderboardEntry(r.key, _searched_settings(settings, r), r.epochs, [_values(r)]) for r in rest]
-    return [*found, *baselines, *references(), *others]
+    beaten = [_beaten(settings, final_config, choice) for final_config in choice.passed_over]
+    selected = {each.found.key for each in (*final_configs, *choice.passed_over) if each.found}
+    rest = [record for record in best if record.key not in selected]
+    others = [LeaderboardEntry(r.key, _searched_settings(settings, r), r.epochs, [_values(r)], [r.key]) for r in rest]
+    ours = [row for row in beaten if row.name in {record.key for record in best}]
+    return [
+        *found,
+        *baselines,
+        *references(),
+        *[*ours, *others][: LEADERBOARD_SIZE - 1],
+        *(row for row in beaten if row not in ours),
+    ]
+
+
+def _beaten(settings: SweepSettings, final_config: FinalConfig, choice: Choice) -> LeaderboardEntry:
+    """The row of a trial that lost to a near equal over the seeds: its validation scores, and no test score."""
+    trial = final_config.found
+    assert trial is not None
+    runs = [record for (name, _), record in choice.finished().items() if name == final_config.name]
+    shown = _shown_settings(settings, final_config)
+    return LeaderboardEntry(
+        trial.key, shown, settings.epochs, list(map(_values, runs)), [record.key for record in runs]
+    )
 
 
 @dataclass

@@ -49,7 +49,7 @@ def estimate(
     *,
     trials: int,
     epochs: int,
-    finalists: int = 0,
+    final_runs: int = 0,
     learners: int = 1,
     packs: int = 1,
     early_stop: EarlyStop | None = None,
@@ -60,7 +60,7 @@ def estimate(
     price_per_hour: float | None = None,
     accelerators: int = 0,
 ) -> CostEstimate:
-    """Estimate the cost of the teachers, the search, the baselines' searches and the finalists, one after the other.
+    """Estimate the cost of the teachers, the search, the baselines' searches and the final, one after the other.
 
     All trials are taken to go at the same speed and to fill the packs evenly; the test scores at the end
     and the start of the cluster are left out.
@@ -68,7 +68,7 @@ def estimate(
     Args:
         timings: measured seconds of the parts.
         trials, epochs: of the search.
-        finalists: of the method; trained as long as a trial, and never stopped early.
+        final_runs: of the method; trained as long as a trial, and never stopped early.
         learners, packs: side by side in each pack, and packs.
         early_stop: None: every trial runs to its end.
         every: epochs between two scores.
@@ -84,7 +84,7 @@ def estimate(
     for name, value, least in (
         ("trials", trials, 0),
         ("epochs", epochs, 1),
-        ("finalists", finalists, 0),
+        ("final_runs", final_runs, 0),
         ("learners", learners, 1),
         ("packs", packs, 1),
         ("every", every, 1),
@@ -98,9 +98,9 @@ def estimate(
     before = sum(t.start_seconds for t, _ in groups) + timings.start_seconds + timings.prepare_seconds
     for (teacher, length), count in groups.items():
         before += _full_seconds(teacher, count, length, learners=learners, packs=packs, every=every)
-    for runs, count, length in [(timings, finalists, epochs), *((b.timings, b.finals, epochs) for b in baselines)]:
+    for runs, count, length in [(timings, final_runs, epochs), *((b.timings, b.finals, epochs) for b in baselines)]:
         before += _full_seconds(runs, count, length, learners=learners, packs=packs, every=every)
-    finals = finalists + sum(baseline.finals for baseline in baselines)
+    finals = final_runs + sum(baseline.finals for baseline in baselines)
     other_epochs = finals * epochs + sum(teacher.epochs for teacher in wanted)
 
     searches = [(timings, trials), *((baseline.timings, baseline.trials) for baseline in baselines)]
@@ -117,7 +117,7 @@ def estimate(
     most = _cost(total * epochs + other_epochs, before + sum(most_seconds), price_per_hour, accelerators)
     expected = _cost(sum(searched) + other_epochs, before + sum(likely), price_per_hour, accelerators)
     theirs = _cost(sum(searched[1:]), sum(likely[1:]), price_per_hour, accelerators)
-    size = (trials + finalists) * timings.checkpoint_bytes + sum(t.timings.checkpoint_bytes for t in wanted)
+    size = (trials + final_runs) * timings.checkpoint_bytes + sum(t.timings.checkpoint_bytes for t in wanted)
     size += sum((b.trials + b.finals) * b.timings.checkpoint_bytes for b in baselines)
     return CostEstimate(expected, most, checkpoints * size / 2**30, theirs)
 

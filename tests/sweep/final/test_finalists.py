@@ -73,7 +73,7 @@ def test_what_is_kept_back_is_what_the_final_runs_at_most(tmp_path, text, fronts
     settings = plan(tmp_path, text, seeds)
     record = TrialRecord("t0000", {}, config.dump(settings.base.model_copy(update={"train": replace_lr(settings)})))
     final_configs = make_final_configs([replace(record, key=f"t{i:04d}") for i in range(fronts)], SweepPlan(settings))
-    assert settings.finalists == len(final_configs) * seeds - (fronts if own else 0)
+    assert settings.final_runs == len(final_configs) * seeds - (fronts if own else 0)
 
 
 def test_baselines_start_their_residual_blocks_as_the_winner_does(tmp_path):

@@ -43,7 +43,7 @@ def test_a_pack_pays_the_shared_part_once():
 
 
 def test_a_sweep_without_early_stopping():
-    found = estimate(PACE, trials=9, epochs=3, finalists=2, learners=4, packs=1, accelerators=2, price_per_hour=3.0)
+    found = estimate(PACE, trials=9, epochs=3, final_runs=2, learners=4, packs=1, accelerators=2, price_per_hour=3.0)
     # Nine trials in three rounds: 9 epochs of the stream (20 s) and 27 of learners (15 s); then two side by side.
     seconds = 36 + (9 * 20 + 27 * 15) + (3 * 20 + 6 * 15)
     cost = Cost(33, seconds / 3600, seconds / 1800, seconds / 600)
@@ -113,7 +113,7 @@ def test_early_stopping_frees_places():
 def test_a_baseline_is_searched_after_the_method_at_its_own_pace():
     fast = replace(PACE, shared_seconds=1, learner_seconds=0.5, checkpoint_bytes=2**28)
     stop = EarlyStop("asha", min_iter=1, eta=2)
-    work = {"trials": 4, "epochs": 4, "finalists": 2, "learners": 4, "early_stop": stop}
+    work = {"trials": 4, "epochs": 4, "final_runs": 2, "learners": 4, "early_stop": stop}
     alone = estimate(PACE, **work)
     found = estimate(PACE, **work, baselines=[BaselineRuns(fast, trials=4, finals=3)])
     search = estimate(fast, trials=4, epochs=4, learners=4, early_stop=stop)
@@ -194,7 +194,7 @@ def test_more_is_never_cheaper_and_expected_never_above_most(timings, trials, ep
     found = [
         estimate(timings, trials=trials, epochs=epochs, **sweep),
         estimate(timings, trials=trials + 1, epochs=epochs, **sweep),
-        estimate(timings, trials=trials + 1, epochs=epochs, finalists=1, **sweep),
+        estimate(timings, trials=trials + 1, epochs=epochs, final_runs=1, **sweep),
     ]
     for one in found:
         for name in ("trial_epochs", "hours", "accelerator_hours", "money"):

@@ -201,12 +201,12 @@ def test_what_a_search_found_takes_the_place_of_the_preset(tmp_path):
         (None, ["same-settings", "default"]),
     ):
         key = "baseline-simclr-t0001"
-        record = best and TrialRecord(key, {}, config.dump(best))
-        finals = make_final_configs([winner], plan, {baseline: record})
+        trials = [TrialRecord(key, {}, config.dump(best))] if best else []
+        finals = make_final_configs([winner], plan, {baseline: trials})
         assert [final.name for final in finals] == ["seed", *(f"simclr-{name}" for name in names)]
         assert [final.baseline for final in finals] == [False] + [True] * len(names)
         runs = len(finals) * settings.seeds - sum(final.found is not None for final in finals)
-        assert runs <= settings.finalists + (0 if best else 1)
+        assert runs <= settings.final_runs + (0 if best else 1)
 
 
 def test_files_that_change_between_start_and_resume_change_nothing(tmp_path, monkeypatch):
