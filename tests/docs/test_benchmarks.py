@@ -68,15 +68,3 @@ def test_the_search_benchmark_runs():
     assert 0 < result["grid_best"] <= 1
     low, high = result["search_seconds_spread"]
     assert 0 < low <= result["search_seconds"] <= high
-
-
-@pytest.mark.slow
-def test_claims_runs_every_arm_and_judges_each_claim(tmp_path):
-    folders = [word for name in ("work", "artifacts", "out") for word in (f"--{name}", str(tmp_path / name))]
-    size = ["--images", "640", "--epochs", "1", "--teacher-epochs", "1", "--seeds", "2"]
-    run(ROOT / "analysis" / "claims.py", "--data", "digits", *size, *folders)
-    text = (tmp_path / "out" / "claims.md").read_text()
-    scores = json.loads((tmp_path / "out" / "claims.json").read_text())
-    assert all(len(seeds) == 2 for seeds in scores.values())
-    assert text.count("| SEED beats its student trained alone |") == 1
-    assert len([line for line in text.splitlines() if line.endswith(("yes |", "no |", "undecided |"))]) == 6
