@@ -65,7 +65,7 @@ class Claims:
         """
         chosen = list(groups)
         for seed in range(max(seeds, most_seeds)):
-            due = chosen if seed < seeds else [name for name in undecided_groups(self.scores()) if name in chosen]
+            due = chosen if seed < seeds else [name for name in undecided_groups(self.scores(seeds)) if name in chosen]
             for group in due:
                 path = self.kept(group, seed)
                 if not path.exists():
@@ -84,10 +84,15 @@ class Claims:
                 found[group, int(path.stem.rpartition("-seed")[2])] = json.loads(path.read_text())
         return found
 
-    def scores(self) -> Scores:
-        """The scores of every arm and reference by seed."""
+    def scores(self, seeds: int | None = None) -> Scores:
+        """The scores of every arm and reference by seed; of the first `seeds` seeds, where that is given.
+
+        The first ones alone decide who gets more: sampling until a verdict is clear would make too many clear.
+        """
         found: Scores = {}
         for (group, seed), record in self.records().items():
+            if seeds is not None and seed >= seeds:
+                continue
             for name, scores in record["arms"].items():
                 found.setdefault(name, {})[seed] = scores
             for name, scores in record["references"].items():

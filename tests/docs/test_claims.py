@@ -247,8 +247,15 @@ def test_only_undecided_groups_get_more_seeds(tmp_path):
                 scores["test_probe_ensemble"] = order[name] + 0.1 + seed / 9_000
         return record
 
-    claims.Claims(tmp_path, SCALE, run).go_on(["sssd", "sdssl"], 2, 3, lambda: None)
-    assert begun == [("sssd", 0), ("sdssl", 0), ("sssd", 1), ("sdssl", 1), ("sdssl", 2)]
+    claims.Claims(tmp_path, SCALE, run).go_on(["sssd", "sdssl"], 2, 4, lambda: None)
+    assert begun == [("sssd", 0), ("sdssl", 0), ("sssd", 1), ("sdssl", 1), ("sdssl", 2), ("sdssl", 3)]
+
+
+def test_later_seeds_do_not_decide_who_gets_more(tmp_path):
+    found = claims.Claims(tmp_path, SCALE, lambda _, group, seed: everything(group, seed))
+    found.go_on(["sssd"], 3, 3, lambda: None)
+    assert {seed for seeds in found.scores(2).values() for seed in seeds} == {0, 1}
+    assert {seed for seeds in found.scores().values() for seed in seeds} == {0, 1, 2}
 
 
 def test_a_folder_keeps_to_one_scale(tmp_path):
