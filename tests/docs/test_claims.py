@@ -6,6 +6,7 @@ import json
 import math
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -17,6 +18,7 @@ from scipy import stats
 import raydistill
 from raydistill import config as configuration
 from raydistill.presets import load_preset
+from raydistill.sweep.options import SweepOptions
 from raydistill.sweep.search.baselines import parse_baseline
 from raydistill.sweep.search.space_parser import load_space
 from raydistill.sweep.settings import with_own_teacher
@@ -220,6 +222,29 @@ def test_a_stop_loses_nothing_and_seeds_come_in_turn(tmp_path):
     assert begun[2:] == [("simreg", 0), ("dogo", 0), ("sssd", 0), ("sdssl", 0), *((name, 1) for name in arms.GROUPS)]
     again.go_on(arms.GROUPS, 2, 2, lambda: None)
     assert len(begun) == 11
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_an_interrupted_sweep_is_resumed_with_its_own_settings(tmp_path, monkeypatch, begun):
+    asked = {}
+
+    def run_sweep(method, **options):
+        asked.update(options, method=method)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(raydistill, "run_sweep", run_sweep)
+    monkeypatch.setattr(raydistill, "load_sweep", lambda _: SimpleNamespace(winner=None))
+    work = claims.Claims(tmp_path, SCALE, claims.run_group)
+    if begun:
+        folder = tmp_path / "sweeps" / "claims-sssd-seed2"
+        folder.mkdir(parents=True)
+        (folder / "sweep.yaml").touch()
+    with pytest.raises(KeyboardInterrupt):
+        claims.run_group(work, "sssd", 2)
+    assert asked["resume"] is begun
+    assert asked["name"] == "claims-sssd-seed2"
+    assert asked["set"]["train.seed"] == asked["set"]["data.stream_seed"] == 2
+    assert set(asked) - {"method", "resume"} <= set(SweepOptions.__annotations__)
 
 
 def test_a_group_that_fails_leaves_the_others_their_turn(tmp_path, capsys):
