@@ -169,9 +169,14 @@ def _searched_settings(settings: SweepSettings, record: TrialRecord) -> dict[str
 
 
 def _differences(settings: SweepSettings, config: dict[str, Any]) -> dict[str, Any]:
-    """Settings of a configuration that differ from the defaults of its method and the sweep's base."""
-    default = configuration.dump(settings.base) | {
-        "method": configuration.dump(configuration.load({"method": config["method"]["name"]}))["method"]
-    }
-    base = flatten(default)
-    return {path: value for path, value in flatten(config).items() if base.get(path) != value}
+    """Settings of a configuration that differ from the student without distillation of the sweep's base."""
+    base, name = settings.base, config["method"]["name"]
+    own = base.method.baseline()
+    if own.name == name:
+        own = own.with_student_of(base.method)
+    elif base.method.name == name:
+        own = base.method
+    else:
+        own = configuration.load({"method": name}).method
+    default = flatten(configuration.dump(base.model_copy(update={"method": own})))
+    return {path: value for path, value in flatten(config).items() if default.get(path) != value}
