@@ -65,7 +65,8 @@ def test_where_a_sweep_is_tracked(address, capsys, tmp_path, monkeypatch):
         directory=tmp_path,
         artifacts=tmp_path,
         tracking_uri=address,
-        base=SimpleNamespace(eval=SimpleNamespace(ks=(1,))),
+        base=config.load({"method": "dogo"}),
+        redraw_teachers=False,
     )
     sweep.say_where(plan)
     monkeypatch.setattr(summary, "_shows", lambda plan: [])

@@ -115,7 +115,7 @@ def test_dry_run_counts_the_teachers_to_train(tmp_path):
     epochs = plan["work"]["epochs of each"]
     assert redrawn["configuration"]["teacher"]["epochs"] == 2 * epochs
     most = [int(each["estimate"]["trial-epochs"].split(" at most ")[1].split()[0]) for each in (plan, redrawn)]
-    runs = redrawn["work"]["finalists at most"] - plan["work"]["finalists at most"]
+    runs = redrawn["work"]["final runs at most"] - plan["work"]["final runs at most"]
     assert most[1] - most[0] == runs * epochs + 4 * 2 * epochs - epochs
 
 

@@ -42,11 +42,11 @@ class TestSEED:
             name: make("seed", strategy=name, small_views=2).views
             for name in ("same", "cross", "large_small_cross", "large_small")
         }
-        assert [tuple(v) for v in views["same"]] == [("moco2", 0)]
-        assert [tuple(v) for v in views["cross"]] == [("moco2", 0), ("moco2", 1)]
+        assert [v[:2] for v in views["same"]] == [("moco2", 0)]
+        assert [v[:2] for v in views["cross"]] == [("moco2", 0), ("moco2", 1)]
         small = [("moco2", 0), ("swav_small", 0), ("swav_small", 1)]
-        assert [tuple(v) for v in views["large_small_cross"]] == small
-        assert [tuple(v) for v in views["large_small"]] == small
+        assert [v[:2] for v in views["large_small_cross"]] == small
+        assert [v[:2] for v in views["large_small"]] == small
 
     def test_large_small_enqueues_the_first_patch_only_and_adds_the_losses(self):
         method = make("seed", strategy="large_small", small_views=3)
