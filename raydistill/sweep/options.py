@@ -150,8 +150,9 @@ def prepare_settings(
     least, most = workers_of(str(asked.get("workers", 1)))
     trials = trial_count(space, asked.get("trials"))
     baselines = tuple(_several(asked.get("baseline")))
-    for text in baselines:
-        parse_baseline(text)
+    names = [parse_baseline(text).name for text in baselines]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise ConfigError(f"--baseline {twice[0]}: is given twice")
     settings = SweepSettings(
         name=name,
         storage=home,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import re
 
@@ -9,6 +10,7 @@ from ray.tune.schedulers import FIFOScheduler
 
 from raydistill import config as configuration
 from raydistill.artifacts.store import Store
+from raydistill.config import Config
 from raydistill.records.journal import Journal, TrialRecord, role_of
 from raydistill.records.noise import describe
 from raydistill.sweep.context import Phase
@@ -123,7 +125,9 @@ def search_baselines(
         driver.budget.reserve(epochs_after(driver.plan, len(baselines) - number, final_runs), baseline.name)
         run_baseline_search(settings, driver, baseline, winner)
         space = settings.space
-        found = ranked(searched_baseline(driver.journal, baseline), space.metric, space.goal)
+        same = driver.plan.baseline_config(baseline, winner.spec.config)
+        prefix = search_name(driver.journal, baseline, same)
+        found = ranked(searched_under(driver.journal, prefix), space.metric, space.goal)
         best[baseline] = candidates(settings, found, settings.baseline_trials)
         driver.retention.pin(*(record.key for record in best[baseline]))
     return best
@@ -165,14 +169,15 @@ def run_baseline_search(settings: SweepSettings, driver: Driver, baseline: Basel
         driver.progress.note(f"{baseline.name} has nothing to search")
         return
     same = driver.plan.baseline_config(baseline, winner.spec.config)
-    past = searched_baseline(driver.journal, baseline)
+    prefix = search_name(driver.journal, baseline, same)
+    past = searched_under(driver.journal, prefix)
     first = hints(space, same, default_config(baseline, driver.plan, winner.spec.config))
     proposer = make_proposer(
         space,
         trials=settings.baseline_trials,
         seed=settings.search_seed,
         directory=settings.directory,
-        name=f"{settings.name}-{baseline.name}",
+        name=f"{settings.name}-{prefix}",
         earlier=first,
         tried=[record.settings for record in past],
     )
@@ -194,7 +199,7 @@ def run_baseline_search(settings: SweepSettings, driver: Driver, baseline: Basel
             metric=space.metric,
             goal=space.goal,
             proposer=proposer,
-            key=lambda index: f"baseline-{baseline.name}-t{index:04d}",
+            key=lambda index: f"{prefix}-t{index:04d}",
             resolve=lambda chosen: driver.plan.complete(
                 TrialSpec(configuration.load(configuration.assign(base, chosen)))
             ),
@@ -202,7 +207,7 @@ def run_baseline_search(settings: SweepSettings, driver: Driver, baseline: Basel
                 space,
                 baseline.method,
                 settings.epochs,
-                searched_baseline(driver.journal, baseline),
+                searched_under(driver.journal, prefix),
                 seed=settings.search_seed,
             ),
             together=stop is not None and stop.type == "hyperband",
@@ -274,9 +279,28 @@ def run_finals(
     return {run: by_key[key] for run, key in plan.items() if key in by_key}
 
 
-def searched_baseline(journal: Journal, baseline: Baseline) -> list[TrialRecord]:
-    """The trials of a baseline's search."""
-    pattern = re.compile(rf"baseline-{re.escape(baseline.name)}-t\d+")
+def search_name(journal: Journal, baseline: Baseline, same: Config) -> str:
+    """Return the name of a baseline's search; another where one of before was made for another winner.
+
+    Args:
+        journal: of the sweep.
+        baseline: what is searched.
+        same: the baseline with the settings of the present winner.
+    """
+    names = itertools.chain(
+        [f"baseline-{baseline.name}"], (f"baseline-{baseline.name}-{again}" for again in itertools.count(2))
+    )
+    base = configuration.dump(same)
+    for name in names:
+        first = next(iter(searched_under(journal, name)), None)
+        if first is None or configuration.load(configuration.assign(base, first.settings)) == first.spec.config:
+            return name
+    raise AssertionError("there is always another name")
+
+
+def searched_under(journal: Journal, name: str) -> list[TrialRecord]:
+    """The trials of a baseline's search, by the search's name."""
+    pattern = re.compile(rf"{re.escape(name)}-t\d+")
     return [record for key, record in journal.trials.items() if pattern.fullmatch(key)]
 
 

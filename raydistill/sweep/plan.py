@@ -7,6 +7,7 @@ written beside the sweep once, and only looked up from then on.
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from raydistill import config as configuration
@@ -95,7 +96,15 @@ class SweepPlan:
 
     def baseline_space(self, baseline: Baseline) -> Space:
         """Return what the search of a baseline tries."""
-        return parse_space(self._decided(baseline)["space"], str(self.path), baseline.method, {})
+        stored = self._decided(baseline)["space"]
+        if not stored["parameters"]:
+            return replace(self.settings.space, parameters=(), also=(), population=None)
+        return parse_space(stored, str(self.path), baseline.method, {})
+
+    def baseline_recipe(self, baseline: Baseline) -> str | None:
+        """Return the augmentation recipe of the baseline's own preset; None where it has none, or two."""
+        recipe: str | None = self._decided(baseline)["method"].get("recipe")
+        return recipe
 
     def _decided(self, baseline: Baseline) -> dict[str, Any]:
         """Return the preset of a baseline's method, and the space of its search, as the sweep decided them."""

@@ -161,6 +161,7 @@ def _run(settings: SweepSettings, tracker: Tracker, launcher: Launcher) -> Sweep
         best = pareto_front(records, space.objectives) if space.also else ranked(records, space.metric, space.goal)
         if not best:
             raise SweepError(why_none_finished(records, budget.exhausted()))
+        driver.retention.pin(*(record.key for record in best[:LEADERBOARD_SIZE]))  # what the final may need
         winner, decided = choose_winner(settings, driver, store, best)
         left = settings.baseline_final_runs if decided.chosen else settings.final_runs
         searched = search_baselines(settings, driver, winner, left)

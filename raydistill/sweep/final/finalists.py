@@ -123,14 +123,24 @@ def default_config(baseline: Baseline, plan: SweepPlan, winner: Config) -> Confi
     base = plan.baseline_config(baseline, plan.settings.base).model_copy(update={"augment": winner.augment})
     if baseline.method == plan.settings.base.method.name:
         return base
-    return base.model_copy(update={"method": _own_augmentation(base.method), "train": plan.baseline_train(baseline)})
+    return base.model_copy(
+        update={
+            "method": _own_augmentation(base.method, plan.baseline_recipe(baseline)),
+            "train": plan.baseline_train(baseline),
+        }
+    )
 
 
-def _own_augmentation(baseline: MethodConfig) -> MethodConfig:
-    """Return a baseline with its own recipe; where it is a method's framework, as SDSSL's, it keeps its two recipes."""
-    if "recipe" not in type(baseline).model_fields or getattr(baseline, "second_recipe", None) is not None:
-        return baseline
-    return baseline.model_copy(update={"recipe": type(baseline).model_fields["recipe"].get_default()})
+def _own_augmentation(method: MethodConfig, recipe: str | None) -> MethodConfig:
+    """Return a baseline with its preset's recipe; where it is a method's framework, as SDSSL's, it keeps its two.
+
+    Args:
+        method: the baseline.
+        recipe: of its preset; None: of the method's own default.
+    """
+    if "recipe" not in type(method).model_fields or getattr(method, "second_recipe", None) is not None:
+        return method
+    return method.model_copy(update={"recipe": recipe or type(method).model_fields["recipe"].get_default()})
 
 
 def seeded(spec: TrialSpec, seed: int, *, redraw: bool = False) -> TrialSpec:

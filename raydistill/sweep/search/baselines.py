@@ -46,10 +46,11 @@ class Baseline:
         if self.method == winner.method.name:
             method = winner.method
         else:
-            method = winner.method.baseline()
-            if method.name != self.method:
-                method = configuration.options_class(self.method).model_validate(dict(preset) | {"name": self.method})
-            method = method.with_student_of(winner.method)
+            own = winner.method.baseline()
+            # What the method hands on to its own baseline, such as DoGo's temperature, comes before the preset.
+            handed_on = {name: getattr(own, name) for name in own.model_fields_set} if own.name == self.method else {}
+            values = dict(preset) | handed_on | {"name": self.method}
+            method = configuration.options_class(self.method).model_validate(values).with_student_of(winner.method)
         values = configuration.dump(winner.model_copy(update={"method": method}))
         try:
             return configuration.load(configuration.assign(values, dict(self.settings)))
@@ -137,7 +138,8 @@ def _leaves_a_value(parameter: Parameter, images: int | None) -> bool:
     if parameter.divisor is None or images is None:
         return True
     least = parameter.low if parameter.low is not None else min(v for v in parameter.values if v is not None)
-    return least < images // parameter.divisor
+    limit = images // parameter.divisor
+    return least <= limit if parameter.values else least < limit
 
 
 def _reachable(parameters: list[Parameter]) -> list[Parameter]:

@@ -9,10 +9,11 @@ from helpers.rows import ROWS, given
 
 from raydistill import config, methods
 from raydistill.config import ConfigError
-from raydistill.records.journal import TrialRecord
+from raydistill.records.journal import Journal, TrialRecord
 from raydistill.records.layout import PLAN_FILE, SWEEP_FILE
-from raydistill.sweep.final.finalists import make_final_configs
+from raydistill.sweep.final.finalists import default_config, make_final_configs
 from raydistill.sweep.options import prepare_settings
+from raydistill.sweep.phases import search_name, searched_under
 from raydistill.sweep.plan import SweepPlan
 from raydistill.sweep.search import baselines
 from raydistill.sweep.search.baselines import Baseline, baseline_space, baselines_of, hints, parse_baseline
@@ -155,6 +156,7 @@ def test_queues_and_clusters_stay_below_the_images():
         return next((list(p.values) for p in space.parameters if p.path == "method.queue_size"), None)
 
     assert queues(600) == [128, 256, 512]
+    assert queues(128) == [128]
     assert queues(100) is None
     assert max(queues(50_000)) > 10_000
 
@@ -218,6 +220,44 @@ def test_files_that_change_between_start_and_resume_change_nothing(tmp_path, mon
     assert SweepPlan(settings).baseline_space(Baseline("mocov2")) == space
 
 
+def test_the_preset_of_a_baseline_is_that_of_its_method(tmp_path):
+    settings = replace(settings_of(tmp_path, "seed"), preset="cpu")
+    plan, winner = SweepPlan(settings), settings.base
+    (baseline,) = baselines_of((), winner)
+    same, default = plan.baseline_config(baseline, winner), default_config(baseline, plan, winner)
+    assert (same.method.tau_c, same.method.recipe) == (0.2, "weak"), "the winner's augmentation"
+    assert (default.method.tau_c, default.method.recipe) == (0.2, "small"), "the preset's"
+    assert default.train.lr == 2e-3
+    handed_on = settings_of(tmp_path, "dogo").base
+    handed_on = handed_on.model_copy(update={"method": handed_on.method.model_copy(update={"tau_c": 0.7})})
+    assert plan.baseline_config(Baseline("simclr"), handed_on).method.tau_c == 0.7, "DoGo's own"
+
+
+def test_a_baseline_with_nothing_to_search_is_only_trained(tmp_path):
+    text = "method: random\nparameters: {method.lambda_kd: {values: [1, 2]}}"
+    settings = settings_of(tmp_path, "dogo", "dogo:lambda_kd=0", space=text, trials=3)
+    space = SweepPlan(settings).baseline_space(parse_baseline("dogo:lambda_kd=0"))
+    assert space.parameters == ()
+
+
+def test_another_winner_gets_a_search_of_its_own(tmp_path):
+    settings = settings_of(tmp_path, "seed", trials=3)
+    plan, baseline = SweepPlan(settings), Baseline("simclr")
+    journal = Journal(tmp_path / "journal.jsonl")
+    same = plan.baseline_config(baseline, settings.base)
+    other = same.model_copy(update={"data": same.data.model_copy(update={"batch_size": 16})})
+    assert search_name(journal, baseline, same) == "baseline-simclr"
+    for number, (name, config_of) in enumerate((("baseline-simclr", same), ("baseline-simclr-2", other))):
+        assert search_name(journal, baseline, config_of) == name
+        rate = {"train.lr": 0.01 + number}
+        spec = TrialSpec(config.load(config.assign(config.dump(config_of), rate)))
+        journal.propose(f"{name}-t0000", rate, spec)
+    assert search_name(journal, baseline, same) == "baseline-simclr"
+    assert search_name(journal, baseline, other) == "baseline-simclr-2"
+    assert [record.key for record in searched_under(journal, "baseline-simclr")] == ["baseline-simclr-t0000"]
+    journal.close()
+
+
 class TestOptions:
     """What the command makes of `--baseline`, `--baseline-trials` and `--no-baseline-search`."""
 
@@ -239,6 +279,8 @@ class TestOptions:
             prepare_settings("dogo", **self.WORDS, storage=tmp_path, baseline_trials=0)
         with pytest.raises(ConfigError, match=r"baseline mocov2-queue_size-5000: .*queue"):
             prepare_settings("dogo", **self.WORDS, storage=tmp_path, baseline="mocov2:queue_size=5000")
+        with pytest.raises(ConfigError, match="--baseline simclr: is given twice"):
+            prepare_settings("dogo", **self.WORDS, storage=tmp_path, baseline=["simclr", "simclr"])
         with pytest.raises(ConfigError, match=r"baseline sdssl: .*no ViT"):
             prepare_settings("dogo", **self.WORDS, storage=tmp_path, baseline="sdssl")
 
