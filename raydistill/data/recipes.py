@@ -51,6 +51,7 @@ class AugmentationRecipe:
 
 NOT_IN_0_1 = ("turns", "vertical_p", "rotation", "blur_share")  # fields of recipes that came after version 0.1
 _MILD = (0.4, 0.4, 0.4, 0.1)
+PLAIN_JITTER = (0.4, 0.4, 0.0, 0.0)  # of a recipe without one: brightness and contrast, which suit every kind of images
 _BYOL = (0.4, 0.4, 0.2, 0.1)
 
 RECIPES: dict[str, AugmentationRecipe] = {
@@ -154,6 +155,8 @@ def _changed(recipe: AugmentationRecipe, changes: AugmentConfig) -> Augmentation
     if strengths != (None,) * 4:
         own = recipe.jitter or (0.0,) * 4
         new["jitter"] = tuple(mine if given is None else given for given, mine in zip(strengths, own, strict=True))
+    elif changes.jitter and recipe.jitter is None:
+        new["jitter"] = PLAIN_JITTER
     if changes.turns:
         new["flip_p"] = 0.5
     if changes.grey is not None:

@@ -51,7 +51,8 @@ def divide_labelled(raws: dict[str, Raw], labelled: dict[str, Raw] | None, confi
     train, rows = parts["train"]
     known = train.labelled(rows)
     if len(known) == len(rows):
-        return Division(parts)
+        scored = {split: part for split, part in _labelled(parts).items() if split != "train"}
+        return Division({**parts, **scored})
     note = (
         f"{redact(config.source)}: {len(rows) - len(known)} of {len(rows)} training images have no label; all train, "
         "the labelled ones also give the scores"

@@ -113,7 +113,8 @@ def score(
         if labelled:
             head = method.head() if name == "student" else None
             found, test_logits, labels = _score(encoder, dataset, config, device, head, few=name == "student")
-            logits.append(test_logits)
+            if name != "head":  # SEED's, on top of the student: no second opinion
+                logits.append(test_logits)
         else:
             found = {"test_instance": instance_score(encoder, dataset, dataset.test, device)}
         scores |= {metric + ("" if name == "student" else f"_{name}"): value for metric, value in found.items()}

@@ -66,7 +66,13 @@ class AugmentConfig(BaseConfig):
     )
     turns: bool | None = Field(None, description="turn views by quarters and mirror them each way, as data.kind=aerial")
     rotation: float | None = Field(None, ge=0, le=180, description="largest angle in degrees, to either side")
-    jitter: float | None = Field(None, ge=0, le=1, description="share of the views whose colours are jittered")
+    jitter: float | None = Field(
+        None,
+        ge=0,
+        le=1,
+        description="share of the views whose colours are jittered; a recipe without jitter gets brightness and "
+        "contrast of 0.4",
+    )
     brightness: float | None = Field(None, ge=0, le=2, description="strength of its jitter")
     contrast: float | None = Field(None, ge=0, le=2, description="strength of its jitter")
     saturation: float | None = Field(None, ge=0, le=2, description="strength of its jitter")

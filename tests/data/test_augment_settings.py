@@ -68,7 +68,7 @@ def own_settings(recipe):
         "mirror_vertical": 0.0,
         "turns": False,
         "rotation": 0.0,
-        "jitter": recipe.jitter_p,
+        "jitter": recipe.jitter_p if recipe.jitter else 0.0,
         **dict(zip(("brightness", "contrast", "saturation", "hue"), jitter, strict=True)),
         "grey": recipe.gray_p,
         "solarize": recipe.solarize_p,
@@ -295,3 +295,11 @@ def test_cuda_agrees_with_cpu():
     common = {"size": 24, "seed": 0, "epoch": 0, "normalize": PLAIN}
     cuda = augment(images, range(16), chosen, device="cuda", **common)
     assert (cuda.cpu() - augment(images, range(16), chosen, device=CPU, **common)).abs().mean() < 1e-5
+
+
+def test_jitter_alone_gives_a_recipe_without_colours_a_jitter():
+    assert recipe_for("weak", "photographs", AugmentConfig(jitter=0.0)).jitter is None
+    jittered = recipe_for("weak", "photographs", AugmentConfig(jitter=0.8))
+    assert (jittered.jitter, jittered.jitter_p) == ((0.4, 0.4, 0.0, 0.0), 0.8)
+    own = recipe_for("moco2", "photographs", AugmentConfig(jitter=0.5))
+    assert own.jitter == RECIPES["moco2"].jitter

@@ -282,6 +282,13 @@ def test_own_test_split_with_labels_in_part(tmp_path):
     assert len(data.train) + len(data.val) == 200
 
 
+def test_own_test_split_with_labels_in_part_beside_a_labelled_training_split(tmp_path):
+    partly(tmp_path, labelled=200)
+    images = [png(pixels(8, 8)) for _ in range(6)]
+    parquet(tmp_path / "test.parquet", images, [0, None, 1, -1, 0, 1])
+    assert opened(tmp_path).test.labels.tolist() == [0, 1, 0, 1]
+
+
 @settings(max_examples=100, deadline=None)
 @given(
     st.lists(st.integers(-1, 2), min_size=12, max_size=60).filter(lambda labels: max(labels) >= 0),
