@@ -15,7 +15,17 @@ from raydistill.sweep.search.space import Parameter, Space, default_space
 from raydistill.sweep.search.space_parser import load_space
 
 # What the student is and sees; the baseline has the winner's.
-STUDENT = ("backbone", "backbones", "stem", "objectives", "recipe", "second_recipe", "recipes", "student_recipe")
+STUDENT = (
+    "backbone",
+    "backbones",
+    "stem",
+    "zero_init_residual",
+    "objectives",
+    "recipe",
+    "second_recipe",
+    "recipes",
+    "student_recipe",
+)
 
 
 # docs/architecture.md#search-of-the-baseline

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from statistics import fmean
+from typing import ClassVar
 
 import pytest
 import yaml
@@ -137,7 +138,7 @@ def test_both_arms_are_chosen_alike_and_within_the_runs_that_are_kept_back(setti
 class TestOption:
     """What the command makes of `--finalists`."""
 
-    WORDS = {"set": {"data.limit": 60, "data.batch_size": 16, "data.image_size": 8}, "name": "s"}  # noqa: RUF012
+    WORDS: ClassVar = {"set": {"data.limit": 60, "data.batch_size": 16, "data.image_size": 8}, "name": "s"}
 
     def test_it_is_part_of_what_a_sweep_was_asked(self, tmp_path):
         prepare_settings("dogo", **self.WORDS, storage=tmp_path).store()

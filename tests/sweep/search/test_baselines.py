@@ -148,6 +148,14 @@ def test_the_search_of_a_baseline_leaves_the_student_alone(name):
     assert all(parent in paths for parameter in space.parameters for parent in parameter.when)
 
 
+def test_a_searched_start_of_the_residual_blocks_is_the_winners(tmp_path):
+    blocks, tau = "method.zero_init_residual: {values: [true, false]}", "method.tau_c: {values: [1, 2]}"
+    text = f"method: random\nparameters: {{{blocks}, {tau}}}"
+    settings = settings_of(tmp_path, "dogo", "dogo:lambda_kd=0", space=text, trials=3)
+    space = SweepPlan(settings).baseline_space(parse_baseline("dogo:lambda_kd=0"))
+    assert [parameter.path for parameter in space.parameters] == ["method.tau_c"]
+
+
 def test_queues_and_clusters_stay_below_the_images():
     sweep = load_space(default_space("seed"), "seed", {})
 
