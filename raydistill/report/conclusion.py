@@ -95,6 +95,10 @@ def _compared(sweep: SweepData) -> Iterator[str]:
     else:
         name = f"{sweep.rows[0].name} against {row.name}, a baseline with the same student, in {label(metric)}"
         yield f"{name}: {sentence(found, metric)}."
+        # The baselines are often near equals on validation, where chance decides which one comes first.
+        for other in baselines(sweep)[1:]:
+            if (beside := against(sweep, other, metric)) is not None:
+                yield f"Against {other.name}: {sentence(beside, metric)}."
 
 
 def _beside_references(sweep: SweepData) -> Iterator[str]:
