@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from itertools import islice
 from typing import Any
 
@@ -13,6 +14,7 @@ from raydistill.sweep.settings import SweepSettings
 
 BATCH_SIZE = "data.batch_size"
 COMPANIES = 32  # draws of the other parameters in which a value is tried
+MAX_COMBINATIONS = 256  # beyond so many, each value is tried beside a few draws of the others
 
 
 def check_batch_sizes(space: Space, workers: int, images: int) -> None:
@@ -53,6 +55,43 @@ def _problem(
 ) -> ValueError | None:
     """Return the error of a value in every combination; None: it can be built in one of them."""
     problem = None
+    for chosen in _companies(plan.space, parameter, value, COMPANIES):
+        try:
+            build(plan.resolve(chosen))
+        except ValueError as error:
+            problem = error
+        else:
+            return None
+    return problem
+
+
+def decisive_combinations(plan: SweepSettings) -> list[dict[str, Any]]:
+    """Return the searched values that decide which networks there are, in every combination: names, lists, counts.
+
+    Of a range of whole numbers they are the first two and the last. Where there are too many combinations, each value
+    stands beside a few draws of the others.
+    """
+    fields = paths(plan.base.method.name)
+    parameters = plan.space.parameters
+    wanted = {p.path for p in parameters if p.path.startswith(("method.", "teacher.")) and not is_real(fields[p.path])}
+    for parameter in reversed(parameters):  # parents come before the parameters that depend on them
+        if parameter.path in wanted:
+            wanted |= parameter.when.keys()
+    decisive = tuple(
+        replace(p, distribution="categorical", values=tuple(_telling(p)), low=None, high=None, q=None)
+        for p in parameters
+        if p.path in wanted
+    )
+    space = replace(plan.space, parameters=decisive)
+    found = list(islice(space.combinations(), MAX_COMBINATIONS + 1))
+    if len(found) <= MAX_COMBINATIONS:
+        return found
+    draws = max(1, MAX_COMBINATIONS // sum(len(p.values) for p in decisive))
+    return [each for p in decisive for value in p.values for each in _companies(space, p, value, draws)]
+
+
+def _companies(space: Space, parameter: Parameter, value: Any, draws: int) -> Iterator[dict[str, Any]]:
+    """Yield settings in which a parameter has a value and the others are drawn; at most so many."""
     rng = random.Random(0)
 
     def suggest(other: Parameter) -> Any:
@@ -61,16 +100,10 @@ def _problem(
         wanted = parameter.when.get(other.path)
         return other.sample(rng) if wanted is None else rng.choice(wanted)
 
-    for _ in range(COMPANIES):
-        chosen = plan.space.propose(suggest)
+    for _ in range(draws):
+        chosen = space.propose(suggest)
         if parameter.path in chosen:
-            try:
-                build(plan.resolve(chosen))
-            except ValueError as error:
-                problem = error
-            else:
-                return None
-    return problem
+            yield chosen
 
 
 def _check(value: Any, workers: int, images: int) -> None:

@@ -118,6 +118,7 @@ def preflight(plan: SweepSettings, notify: Callable[[str], None], *, own_space: 
     from raydistill.data.stream import Stream
     from raydistill.planning.prepare import located, promised, promised_counts
     from raydistill.sweep.plan import SweepPlan
+    from raydistill.sweep.preflight.baselines import check_baselines
     from raydistill.sweep.preflight.teachers import required_teachers
     from raydistill.sweep.search.baselines import baselines_of
 
@@ -161,12 +162,8 @@ def preflight(plan: SweepSettings, notify: Callable[[str], None], *, own_space: 
             notify(f"eval.knn = seed: {base.method.name} has no SSL head, so k-NN compares the encoder's features")
         check_values(plan, build)
         decided = SweepPlan(plan)
+        check_baselines(decided, lambda config: methods.build(config.method, promised(config, dataset, store), seed=0))
         for baseline in baselines_of(plan.baselines, plan.base):
-            config = decided.baseline_config(baseline, plan.base)
-            try:
-                methods.build(config.method, promised(config, dataset, store), seed=0)
-            except ValueError as error:
-                raise ConfigError(f"baseline {baseline.name}: {error}") from None
             if plan.baseline_trials and not decided.baseline_space(baseline).parameters:
                 notify(f"baseline {baseline.name}: there is nothing to search, so it is only trained")
         for line in dict.fromkeys(advice):

@@ -1,0 +1,64 @@
+"""Checks of the baselines beside every winner that the search space allows, before Ray starts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from raydistill import config as configuration
+from raydistill.config import Config, ConfigError
+from raydistill.sweep.plan import SweepPlan
+from raydistill.sweep.preflight.checks import decisive_combinations
+from raydistill.sweep.search.baselines import Baseline, baselines_of
+
+
+def check_baselines(plan: SweepPlan, build: Callable[[Config], object]) -> None:
+    """Refuse a baseline that cannot be built beside one of the winners that the search may find.
+
+    A baseline that takes one teacher is refused beside several, searched or fixed: with one of them alone it would
+    know less than the winner, and the number of teachers would be compared instead of the methods.
+
+    Args:
+        plan: of the sweep.
+        build: builds the method of a configuration.
+
+    Raises: ConfigError, which names the baseline, the winner's settings and what `build` said.
+    """
+    tried = set()
+    for chosen, baseline, winner in _compared(plan):
+        try:
+            config = plan.baseline_config(baseline, winner)
+            made_of = (baseline.name, config.method, config.teacher if config.method.teacher_output() else None)
+            if made_of not in tried:
+                tried.add(made_of)
+                build(config)
+        except ValueError as error:
+            problem = str(error).removeprefix(f"baseline {baseline.name}: ")
+            if not chosen:
+                raise ConfigError(f"baseline {baseline.name}: {problem}") from None
+            shown = ", ".join(f"{path} = {value!r}" for path, value in chosen.items())
+            raise ConfigError(
+                f"baseline {baseline.name}: {problem}, if the search finds {shown}; narrow the search with --set, or "
+                "leave the baseline out"
+            ) from None
+
+
+def _compared(plan: SweepPlan) -> Iterator[tuple[dict[str, Any], Baseline, Config]]:
+    """Yield each baseline beside the base configuration, then beside every winner that decides how it is built.
+
+    With them go the winner's settings that are not those of the base configuration.
+    """
+    settings = plan.settings
+    base = configuration.dump(settings.base)
+    for chosen in ({}, *decisive_combinations(settings)):
+        try:
+            winner = settings.resolve(chosen)
+        except ConfigError:  # such a trial fails, and wins nothing
+            continue
+        changed = {}
+        for path, value in chosen.items():
+            section, _, name = path.partition(".")
+            if base[section].get(name) != value:
+                changed[path] = value
+        for baseline in baselines_of(settings.baselines, winner):
+            yield changed, baseline, winner
