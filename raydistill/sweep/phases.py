@@ -164,11 +164,11 @@ def run_baseline_search(settings: SweepSettings, driver: Driver, baseline: Basel
         baseline: what is searched.
         winner: the search's best trial.
     """
-    space = driver.plan.baseline_space(baseline)
+    same = driver.plan.baseline_config(baseline, winner.spec.config)
+    space = driver.plan.baseline_space(baseline, same)
     if not space.parameters:
         driver.progress.note(f"{baseline.name} has nothing to search")
         return
-    same = driver.plan.baseline_config(baseline, winner.spec.config)
     prefix = search_name(driver.journal, baseline, same)
     past = searched_under(driver.journal, prefix)
     first = hints(space, same, default_config(baseline, driver.plan, winner.spec.config))

@@ -16,7 +16,7 @@ from raydistill.data.sources import OpenedDatasets
 from raydistill.planning.resolve import TeacherRun, resolve, teacher_runs
 from raydistill.presets import NEW_IN_PRESETS, load_preset, preset_names
 from raydistill.records.layout import JOURNAL_FILE, PLAN_FILE
-from raydistill.sweep.search.baselines import Baseline, baseline_space, baselines_of
+from raydistill.sweep.search.baselines import Baseline, baseline_space, baselines_of, beside
 from raydistill.sweep.search.space import Space
 from raydistill.sweep.search.space_parser import parse_space
 from raydistill.sweep.settings import SweepSettings, with_own_teacher
@@ -94,9 +94,9 @@ class SweepPlan:
         kept = {name: getattr(base, name) for name in ("epochs", "seed", "precision", "sync_batchnorm")}
         return TrainConfig.model_validate(self._decided(baseline)["train"]).model_copy(update=kept)
 
-    def baseline_space(self, baseline: Baseline) -> Space:
-        """Return what the search of a baseline tries."""
-        stored = self._decided(baseline)["space"]
+    def baseline_space(self, baseline: Baseline, same: Config) -> Space:
+        """Return what the search of a baseline tries that has the other settings of `same`."""
+        stored = beside(self._decided(baseline)["space"], same)
         if not stored["parameters"]:
             return replace(self.settings.space, parameters=(), also=(), population=None)
         return parse_space(stored, str(self.path), baseline.method, {})

@@ -43,6 +43,19 @@ def check_baselines(plan: SweepPlan, build: Callable[[Config], object]) -> None:
             ) from None
 
 
+def describe_baselines(plan: SweepPlan, notify: Callable[[str], None]) -> None:
+    """Say what is special about the baselines of the base configuration.
+
+    Args:
+        plan: of the sweep.
+        notify: gets the lines.
+    """
+    settings = plan.settings
+    for baseline in baselines_of(settings.baselines, settings.base) if settings.baseline_trials else []:
+        if not plan.baseline_space(baseline, plan.baseline_config(baseline, settings.base)).parameters:
+            notify(f"baseline {baseline.name}: there is nothing to search, so it is only trained")
+
+
 def _compared(plan: SweepPlan) -> Iterator[tuple[dict[str, Any], Baseline, Config]]:
     """Yield each baseline beside the base configuration, then beside every winner that decides how it is built.
 

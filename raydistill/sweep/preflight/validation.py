@@ -118,9 +118,8 @@ def preflight(plan: SweepSettings, notify: Callable[[str], None], *, own_space: 
     from raydistill.data.stream import Stream
     from raydistill.planning.prepare import located, promised, promised_counts
     from raydistill.sweep.plan import SweepPlan
-    from raydistill.sweep.preflight.baselines import check_baselines
+    from raydistill.sweep.preflight.baselines import check_baselines, describe_baselines
     from raydistill.sweep.preflight.teachers import required_teachers
-    from raydistill.sweep.search.baselines import baselines_of
 
     store = open_store(plan.artifacts, plan.artifacts_gib)
     with data_errors():
@@ -163,9 +162,7 @@ def preflight(plan: SweepSettings, notify: Callable[[str], None], *, own_space: 
         check_values(plan, build)
         decided = SweepPlan(plan)
         check_baselines(decided, lambda config: methods.build(config.method, promised(config, dataset, store), seed=0))
-        for baseline in baselines_of(plan.baselines, plan.base):
-            if plan.baseline_trials and not decided.baseline_space(baseline).parameters:
-                notify(f"baseline {baseline.name}: there is nothing to search, so it is only trained")
+        describe_baselines(decided, notify)
         for line in dict.fromkeys(advice):
             notify(line)
     return replace(plan, space=_scored(plan, notify, labelled=dataset.bank.labels is not None, own_space=own_space))

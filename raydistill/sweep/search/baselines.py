@@ -104,7 +104,8 @@ def baseline_space(baseline: Baseline, sweep: Space, method: str, images: int | 
     """Return what the search of a baseline tries.
 
     That is: its method's own settings, by its file in search_spaces/, and what the sweep searches of the optimiser.
-    What the student is and sees stays the winner's. The metric and early stopping are the sweep's.
+    What the student is and sees stays the winner's. The metric and early stopping are the sweep's. A parameter may
+    depend on a setting that is not among the parameters; `beside` decides then.
 
     Args:
         baseline: what is searched.
@@ -124,9 +125,35 @@ def baseline_space(baseline: Baseline, sweep: Space, method: str, images: int | 
         also=(),
         population=None,
         run_cap=None,
-        parameters=tuple(_reachable([p for p in (*options, *train) if _leaves_a_value(p, images)])),
+        parameters=tuple(p for p in (*options, *train) if _leaves_a_value(p, images)),
     )
     return space if images is None else fit_to_images(space, images, lambda _: None)
+
+
+def beside(space: Mapping[str, Any], config: Config) -> dict[str, Any]:
+    """Return a baseline's space without conditions on settings that it does not search.
+
+    A parameter whose condition fails is left out, and so is what depends on it.
+
+    Args:
+        space: as `Space.to_dict` writes it.
+        config: the baseline, which fixes these settings.
+    """
+    fixed, parameters = configuration.dump(config), space["parameters"]
+    kept: dict[str, Any] = {}
+
+    def holds(parent: str, values: list[Any]) -> bool:
+        if parent in parameters:
+            return parent in kept
+        section, _, name = parent.partition(".")
+        return name in fixed[section] and fixed[section][name] in values
+
+    for path, spec in parameters.items():  # parents come first
+        when = spec.get("when", {})
+        if all(holds(parent, values) for parent, values in when.items()):
+            rest = {parent: values for parent, values in when.items() if parent in parameters}
+            kept[path] = {key: value for key, value in spec.items() if key != "when"} | ({"when": rest} if rest else {})
+    return dict(space) | {"parameters": kept}
 
 
 def hints(space: Space, *configs: Config) -> PriorTrials:
@@ -150,12 +177,3 @@ def _leaves_a_value(parameter: Parameter, images: int | None) -> bool:
     least = parameter.low if parameter.low is not None else min(v for v in parameter.values if v is not None)
     limit = images // parameter.divisor
     return least <= limit if parameter.values else least < limit
-
-
-def _reachable(parameters: list[Parameter]) -> list[Parameter]:
-    """Leave out parameters that depend on one which is not searched here."""
-    kept: list[Parameter] = []
-    for parameter in parameters:
-        if all(any(parent == other.path for other in kept) for parent in parameter.when):
-            kept.append(parameter)
-    return kept

@@ -17,7 +17,7 @@ from raydistill.sweep.phases import search_name, searched_under
 from raydistill.sweep.plan import SweepPlan
 from raydistill.sweep.search import baselines
 from raydistill.sweep.search.baselines import Baseline, baseline_space, baselines_of, hints, parse_baseline
-from raydistill.sweep.search.space import default_space
+from raydistill.sweep.search.space import default_space, paper_space
 from raydistill.sweep.search.space_parser import load_space
 from raydistill.sweep.settings import SweepSettings
 from raydistill.trial_spec import TrialSpec
@@ -66,6 +66,12 @@ def tiny(plan, text):
         "method"
     ]
     return baseline
+
+
+def searched(plan, text):
+    """What the search of a baseline tries beside the base configuration."""
+    baseline = parse_baseline(text)
+    return plan.baseline_space(baseline, plan.baseline_config(baseline, plan.settings.base))
 
 
 @pytest.mark.parametrize(("name", "text"), ARMS)
@@ -145,14 +151,72 @@ def test_the_search_of_a_baseline_leaves_the_student_alone(name):
     ]
     assert all(path.startswith(("method.", "train.")) for path in paths)
     assert (space.metric, space.goal, space.early_terminate) == (sweep.metric, sweep.goal, sweep.early_terminate)
-    assert all(parent in paths for parameter in space.parameters for parent in parameter.when)
+    order = [*baselines.STUDENT, *(path.partition(".")[2] for path in paths)]
+    for number, parameter in enumerate(space.parameters):
+        known = order[: len(baselines.STUDENT) + number]
+        assert {parent.partition(".")[2] for parent in parameter.when} <= set(known), "parents are fixed, or come first"
+
+
+FIRST, BOTH = ["simclr"], ["simclr", "simsiam"]
+CONDITIONS = f"""
+method: random
+parameters:
+  method.objectives: {{values: [{FIRST}, {BOTH}, [simsiam]]}}
+  method.tau_c: {{values: [0.1, 0.5], when: {{method.objectives: [{FIRST}, {BOTH}]}}}}
+  method.lambda_simsiam: {{values: [1, 10], when: {{method.objectives: [{BOTH}, [simsiam]]}}}}
+  method.kd_symmetric: {{values: [true, false]}}
+  method.kd_reduction: {{values: [element_mean, batchmean], when: {{method.kd_symmetric: [true]}}}}
+  method.hidden_dim: {{values: [8, 16], when: {{method.lambda_simsiam: [10]}}}}
+  data.batch_size: {{values: [16, 32]}}
+  train.warmup_epochs: {{values: [1, 2], when: {{data.batch_size: [16]}}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("objectives", "expected"),
+    [
+        (FIRST, {"tau_c", "kd_symmetric", "kd_reduction"}),
+        (BOTH, {"tau_c", "kd_symmetric", "kd_reduction", "lambda_simsiam", "hidden_dim"}),
+        (["simsiam"], {"kd_symmetric", "kd_reduction", "lambda_simsiam", "hidden_dim"}),
+    ],
+)
+@pytest.mark.parametrize("batch_size", [16, 32])
+def test_a_condition_on_what_the_winner_fixes_holds_by_the_winners_value(tmp_path, objectives, expected, batch_size):
+    settings = settings_of(tmp_path, "dogo", "dogo:lambda_kd=0", space=CONDITIONS, trials=3)
+    method = settings.base.method.model_copy(update={"objectives": tuple(objectives)})
+    data = settings.base.data.model_copy(update={"batch_size": batch_size})
+    winner = settings.base.model_copy(update={"method": method, "data": data})
+    plan, baseline = SweepPlan(settings), parse_baseline("dogo:lambda_kd=0")
+    space = plan.baseline_space(baseline, plan.baseline_config(baseline, winner))
+    paths = {f"method.{name}" for name in expected} | ({"train.warmup_epochs"} if batch_size == 16 else set())
+    assert {parameter.path for parameter in space.parameters} == paths
+    open_conditions = {p.path: set(p.when) for p in space.parameters if p.when}
+    assert open_conditions == {"method.kd_reduction": {"method.kd_symmetric"}} | (
+        {"method.hidden_dim": {"method.lambda_simsiam"}} if "hidden_dim" in expected else {}
+    )
+
+
+def test_dogos_paper_space_searches_the_temperature_of_a_baseline_of_dogo(tmp_path):
+    settings = settings_of(tmp_path, "dogo", "dogo:lambda_kd=0", trials=3)
+    settings = replace(settings, space=load_space(paper_space("dogo"), "dogo", {}))
+    plan, baseline = SweepPlan(settings), parse_baseline("dogo:lambda_kd=0")
+    space = plan.baseline_space(baseline, plan.baseline_config(baseline, settings.base))
+    assert "method.tau_c" in [parameter.path for parameter in space.parameters]
+
+
+def test_a_baselines_own_value_decides_too(tmp_path):
+    text = "dogo:objectives=[simclr,simsiam]"
+    settings = settings_of(tmp_path, "seed", text, trials=3)
+    plan, baseline = SweepPlan(settings), tiny(SweepPlan(settings), text)
+    same = plan.baseline_config(baseline, settings.base)
+    assert "method.lambda_simsiam" in [parameter.path for parameter in plan.baseline_space(baseline, same).parameters]
 
 
 def test_a_searched_start_of_the_residual_blocks_is_the_winners(tmp_path):
     blocks, tau = "method.zero_init_residual: {values: [true, false]}", "method.tau_c: {values: [1, 2]}"
     text = f"method: random\nparameters: {{{blocks}, {tau}}}"
     settings = settings_of(tmp_path, "dogo", "dogo:lambda_kd=0", space=text, trials=3)
-    space = SweepPlan(settings).baseline_space(parse_baseline("dogo:lambda_kd=0"))
+    space = searched(SweepPlan(settings), "dogo:lambda_kd=0")
     assert [parameter.path for parameter in space.parameters] == ["method.tau_c"]
 
 
@@ -172,7 +236,7 @@ def test_queues_and_clusters_stay_below_the_images():
 def test_a_baseline_of_the_same_method_has_the_sweeps_own_space_without_what_it_fixes(tmp_path):
     text = "method: grid\nparameters: {method.lambda_kd: {values: [1, 2]}, method.tau_c: {values: [0.1, 0.2]}}"
     settings = settings_of(tmp_path, "dogo", "dogo:lambda_kd=0", space=text, trials=3)
-    space = SweepPlan(settings).baseline_space(parse_baseline("dogo:lambda_kd=0"))
+    space = searched(SweepPlan(settings), "dogo:lambda_kd=0")
     assert [parameter.path for parameter in space.parameters] == ["method.tau_c"]
     assert space.search == "random"
 
@@ -192,7 +256,7 @@ def test_the_winners_settings_and_the_presets_are_tried_first(tmp_path):
     plan = SweepPlan(settings)
     (baseline,) = baselines_of((), settings.base)
     same = plan.baseline_config(baseline, settings.base)
-    space = plan.baseline_space(baseline)
+    space = plan.baseline_space(baseline, same)
     wild = same.model_copy(update={"train": same.train.model_copy(update={"lr": 5.0})})
     first = {"method.tau_c": same.method.tau_c, "train.lr": 0.02}
     assert hints(space, same, wild, same).hints == [first]
@@ -222,10 +286,10 @@ def test_what_a_search_found_takes_the_place_of_the_preset(tmp_path):
 def test_files_that_change_between_start_and_resume_change_nothing(tmp_path, monkeypatch):
     settings = settings_of(tmp_path, "seed", "mocov2", trials=3)
     settings.store()
-    space = SweepPlan(settings, write=True).baseline_space(Baseline("mocov2"))
+    space = searched(SweepPlan(settings, write=True), "mocov2")
     assert (settings.directory / PLAN_FILE).exists()
     monkeypatch.setattr(baselines, "default_space", lambda method: pytest.fail("the file was read again"))
-    assert SweepPlan(settings).baseline_space(Baseline("mocov2")) == space
+    assert searched(SweepPlan(settings), "mocov2") == space
 
 
 def test_the_preset_of_a_baseline_is_that_of_its_method(tmp_path):
@@ -244,7 +308,7 @@ def test_the_preset_of_a_baseline_is_that_of_its_method(tmp_path):
 def test_a_baseline_with_nothing_to_search_is_only_trained(tmp_path):
     text = "method: random\nparameters: {method.lambda_kd: {values: [1, 2]}}"
     settings = settings_of(tmp_path, "dogo", "dogo:lambda_kd=0", space=text, trials=3)
-    space = SweepPlan(settings).baseline_space(parse_baseline("dogo:lambda_kd=0"))
+    space = searched(SweepPlan(settings), "dogo:lambda_kd=0")
     assert space.parameters == ()
 
 
