@@ -9,7 +9,7 @@ from raydistill import config as configuration
 from raydistill.config import Config, ConfigError
 from raydistill.sweep.plan import SweepPlan
 from raydistill.sweep.preflight.checks import decisive_combinations
-from raydistill.sweep.search.baselines import Baseline, baselines_of
+from raydistill.sweep.search.baselines import Baseline, baselines_of, incomparable
 
 
 def check_baselines(plan: SweepPlan, build: Callable[[Config], object]) -> None:
@@ -52,6 +52,11 @@ def describe_baselines(plan: SweepPlan, notify: Callable[[str], None]) -> None:
     """
     settings = plan.settings
     for baseline in baselines_of(settings.baselines, settings.base) if settings.baseline_trials else []:
+        if paths := incomparable(baseline, settings.space, settings.base.method.name):
+            notify(
+                f"baseline {baseline.name}: {', '.join(paths)} not searched, since metric.name = 'loss' does not "
+                "compare between their values"
+            )
         if not plan.baseline_space(baseline, plan.baseline_config(baseline, settings.base)).parameters:
             notify(f"baseline {baseline.name}: there is nothing to search, so it is only trained")
 

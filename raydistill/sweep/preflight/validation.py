@@ -12,7 +12,7 @@ from raydistill.options.momentum import MAX_INITIAL_SHARE, SAFE_WINDOW
 from raydistill.redaction import redact
 from raydistill.sweep.preflight.checks import check_batch_sizes, check_values
 from raydistill.sweep.search.adapt import fit_to_images
-from raydistill.sweep.search.space import Space
+from raydistill.sweep.search.space import Space, changes_loss_scale
 from raydistill.sweep.settings import SweepSettings
 
 
@@ -61,16 +61,14 @@ def check_objectives(plan: SweepSettings, notify: Callable[[str], None], *, resu
     """
     if "loss" not in [name for name, _ in plan.space.objectives]:
         return
-    comparable = {f"method.{name}" for name in plan.base.method.comparable_loss}
-    for path in (parameter.path for parameter in plan.space.parameters if len(parameter.values) != 1):
-        if not path.startswith("train.") and path not in comparable:
-            problem = (
-                f"metric.name = 'loss': it does not compare between values of {path}, which change its scale; use "
-                f"val_knn (val_instance without labels), or give {path} one value"
-            )
-            if not resume:
-                raise ConfigError(problem)
-            notify(f"warning: {problem}")
+    for path in (p.path for p in plan.space.parameters if changes_loss_scale(p, plan.base.method)):
+        problem = (
+            f"metric.name = 'loss': it does not compare between values of {path}, which change its scale; use "
+            f"val_knn (val_instance without labels), or give {path} one value"
+        )
+        if not resume:
+            raise ConfigError(problem)
+        notify(f"warning: {problem}")
 
 
 def check_teacher(base: Config, paths: list[str]) -> None:

@@ -11,7 +11,7 @@ from raydistill import config as configuration
 from raydistill.config import Config, ConfigError, parse_setting
 from raydistill.sweep.search.adapt import fit_to_images
 from raydistill.sweep.search.samplers import PriorTrials, Settings
-from raydistill.sweep.search.space import Parameter, Space, default_space
+from raydistill.sweep.search.space import Parameter, Space, changes_loss_scale, default_space
 from raydistill.sweep.search.space_parser import load_space
 
 # What the student is and sees; the baseline has the winner's.
@@ -104,8 +104,9 @@ def baseline_space(baseline: Baseline, sweep: Space, method: str, images: int | 
     """Return what the search of a baseline tries.
 
     That is: its method's own settings, by its file in search_spaces/, and what the sweep searches of the optimiser.
-    What the student is and sees stays the winner's. The metric and early stopping are the sweep's. A parameter may
-    depend on a setting that is not among the parameters; `beside` decides then.
+    What the student is and sees stays the winner's. The metric and early stopping are the sweep's. A search by the
+    training loss leaves out what changes the loss's scale, as that of the method must. A parameter may depend on a
+    setting that is not among the parameters; `beside` decides then.
 
     Args:
         baseline: what is searched.
@@ -113,11 +114,11 @@ def baseline_space(baseline: Baseline, sweep: Space, method: str, images: int | 
         method: of the sweep.
         images: training images, beyond which no queue and no number of clusters goes; None: not known.
     """
-    own = sweep if baseline.method == method else load_space(default_space(baseline.method), baseline.method, {})
-    fixed = {*(f"method.{name}" for name in STUDENT), *(path for path, _ in baseline.settings)}
-    options = [p for p in own.parameters if p.path.startswith("method.") and p.path not in fixed]
+    own = _own_parameters(baseline, sweep, method)
+    options = [p for p in own if p.path.startswith("method.")]
+    left_out = incomparable(baseline, sweep, method)
     train = [p for p in sweep.parameters if p.path.startswith("train.")]
-    train = train or [p for p in own.parameters if p.path.startswith("train.")]
+    train = train or [p for p in own if p.path.startswith("train.")]
     space = replace(
         sweep,
         search="bayes" if sweep.search == "bayes" else "random",
@@ -125,9 +126,23 @@ def baseline_space(baseline: Baseline, sweep: Space, method: str, images: int | 
         also=(),
         population=None,
         run_cap=None,
-        parameters=tuple(p for p in (*options, *train) if _leaves_a_value(p, images)),
+        parameters=tuple(p for p in (*options, *train) if p.path not in left_out and _leaves_a_value(p, images)),
     )
     return space if images is None else fit_to_images(space, images, lambda _: None)
+
+
+def incomparable(baseline: Baseline, sweep: Space, method: str) -> list[str]:
+    """Return what a baseline's search leaves out because the sweep goes by the training loss.
+
+    Args:
+        baseline: what is searched.
+        sweep: the space of the sweep.
+        method: of the sweep. The space of its own arms is refused instead.
+    """
+    if sweep.metric != "loss" or baseline.method == method:
+        return []
+    options = configuration.options_class(baseline.method)
+    return [p.path for p in _own_parameters(baseline, sweep, method) if changes_loss_scale(p, options)]
 
 
 def beside(space: Mapping[str, Any], config: Config) -> dict[str, Any]:
@@ -168,6 +183,13 @@ def hints(space: Space, *configs: Config) -> PriorTrials:
         if space.contains(chosen) and chosen not in found:
             found.append(chosen)
     return PriorTrials(hints=found)
+
+
+def _own_parameters(baseline: Baseline, sweep: Space, method: str) -> list[Parameter]:
+    """Return the parameters of a baseline's method but for what is fixed."""
+    own = sweep if baseline.method == method else load_space(default_space(baseline.method), baseline.method, {})
+    fixed = {*(f"method.{name}" for name in STUDENT), *(path for path, _ in baseline.settings)}
+    return [p for p in own.parameters if p.path not in fixed]
 
 
 def _leaves_a_value(parameter: Parameter, images: int | None) -> bool:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from raydistill.config import ConfigError, is_real
+from raydistill.options import MethodConfig
 
 Goal = Literal["maximize", "minimize"]
 Search = Literal["random", "grid", "bayes"]
@@ -234,6 +235,17 @@ class Space:
         if self.population:
             plain["population"] = asdict(self.population)
         return plain | {"parameters": {parameter.path: parameter.to_dict() for parameter in self.parameters}}
+
+
+def changes_loss_scale(parameter: Parameter, method: MethodConfig | type[MethodConfig]) -> bool:
+    """Return whether the training loss does not compare between the parameter's values.
+
+    Args:
+        parameter: searched, unless it has one value.
+        method: the options of the method that is searched.
+    """
+    comparable = parameter.path.removeprefix("method.") in method.comparable_loss
+    return len(parameter.values) != 1 and not comparable and not parameter.path.startswith("train.")
 
 
 def changeable(space: Space, fields: Mapping[str, Any]) -> tuple[Parameter, ...]:

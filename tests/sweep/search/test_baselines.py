@@ -15,6 +15,7 @@ from raydistill.sweep.final.finalists import default_config, make_final_configs
 from raydistill.sweep.options import prepare_settings
 from raydistill.sweep.phases import search_name, searched_under
 from raydistill.sweep.plan import SweepPlan
+from raydistill.sweep.preflight.baselines import describe_baselines
 from raydistill.sweep.search import baselines
 from raydistill.sweep.search.baselines import Baseline, baseline_space, baselines_of, hints, parse_baseline
 from raydistill.sweep.search.space import default_space, paper_space
@@ -202,6 +203,24 @@ def test_dogos_paper_space_searches_the_temperature_of_a_baseline_of_dogo(tmp_pa
     plan, baseline = SweepPlan(settings), parse_baseline("dogo:lambda_kd=0")
     space = plan.baseline_space(baseline, plan.baseline_config(baseline, settings.base))
     assert "method.tau_c" in [parameter.path for parameter in space.parameters]
+
+
+def test_a_search_by_the_loss_leaves_out_what_changes_its_scale(tmp_path):
+    found = {}
+    for metric in ("val_knn", "loss"):
+        text = f"method: random\nmetric: {{name: {metric}}}\nparameters: {{train.lr: {{min: 0.001, max: 0.1}}}}"
+        settings = settings_of(tmp_path, "seed", "mocov2", "simclr", space=text, trials=3)
+        plan = SweepPlan(settings)
+        found[metric] = [{p.path for p in searched(plan, each).parameters} for each in settings.baselines]
+        said = []
+        describe_baselines(plan, said.append)
+        assert bool(said) == (metric == "loss")
+    assert found["val_knn"][0] >= {"method.queue_size", "method.tau", "train.lr"}
+    assert found["val_knn"][1] == {"method.tau_c", "train.lr"}
+    assert found["loss"] == [{"train.lr"}] * 2
+    assert [line.split(":")[0] for line in said] == ["baseline mocov2", "baseline simclr"]
+    assert all("metric.name = 'loss' does not compare" in line for line in said)
+    assert "method.tau_c not searched" in said[1]
 
 
 def test_a_baselines_own_value_decides_too(tmp_path):
