@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from raydistill import config as configuration
-from raydistill.config import AugmentConfig, Config, ConfigError, DataConfig
+from raydistill.config import AugmentConfig, Config, ConfigError, DataConfig, TeacherConfig
 
 ARTIFACT_PREFIX = "artifact:"  # of a teacher that a configuration names by its key in the store
+# Settings of teachers that do not say how they are trained, or for which `teacher_inputs` has what they amount to.
+NOT_OF_TRAINING = ("sources", "format", "bank", "epochs_factor", "augment")
 # Settings of the data that change neither the images nor their split.
 NOT_OF_IMAGES = ("root", "download", "cache_gib", "batch_size", "stream_seed", "fixed_views")
 
@@ -67,7 +70,7 @@ class TrialSpec:
         same_labels = (
             teachers is not None
             and config.method.label_source() == self.config.method.label_source()
-            and _images(config) == _images(self.config)
+            and _images(config.data) == _images(self.config.data)
         )
         return TrialSpec(config, teachers, self.labels if same_labels else None)
 
@@ -104,13 +107,18 @@ def teacher_inputs(config: Config) -> dict[str, Any] | None:
     if teacher.sources:
         return {"sources": list(teacher.sources)}
     return {
-        **teacher.model_dump(mode="json", exclude={"sources", "format", "bank", "epochs_factor", "augment"}),
+        **_of_training(teacher),
         "epochs": config.teacher_epochs,
         "batch_size": teacher.batch_size or config.data.batch_size,
         "precision": config.train.precision,
-        "images": _images(config),
+        "images": _images(config.data),
         **({"augment": chosen} if (chosen := teacher_augment(config).chosen()) else {}),
     }
+
+
+def filled_teacher_inputs(stored: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what `teacher_inputs` gave in an earlier version, with the defaults of settings that came later."""
+    return {**_of_training(TeacherConfig()), **stored, "images": {**_images(DataConfig()), **stored["images"]}}
 
 
 def teacher_augment(config: Config) -> AugmentConfig:
@@ -118,5 +126,9 @@ def teacher_augment(config: Config) -> AugmentConfig:
     return config.augment if config.teacher.augment is None else config.teacher.augment
 
 
-def _images(config: Config) -> dict[str, Any]:
-    return config.data.model_dump(mode="json", exclude=set(NOT_OF_IMAGES))
+def _of_training(teacher: TeacherConfig) -> dict[str, Any]:
+    return teacher.model_dump(mode="json", exclude=set(NOT_OF_TRAINING))
+
+
+def _images(data: DataConfig) -> dict[str, Any]:
+    return data.model_dump(mode="json", exclude=set(NOT_OF_IMAGES))

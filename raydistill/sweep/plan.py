@@ -21,7 +21,7 @@ from raydistill.sweep.search.space import Space
 from raydistill.sweep.search.space_parser import parse_space
 from raydistill.sweep.settings import SweepSettings, with_own_teacher
 from raydistill.training.checkpoint_files import write_atomically
-from raydistill.trial_spec import TrialSpec, teacher_inputs
+from raydistill.trial_spec import TrialSpec, filled_teacher_inputs, teacher_inputs
 
 
 class SweepPlan:
@@ -56,7 +56,7 @@ class SweepPlan:
         if wanted is None or config.teacher.sources:
             return []
         for known in self._teachers:
-            if known["wanted"] == wanted:
+            if filled_teacher_inputs(known["wanted"]) == wanted:
                 return [TeacherRun(configuration.load(run["config"]), run["provenance"]) for run in known["runs"]]
         runs = teacher_runs(config, self.images(config.data), self._fixed)
         described = [{"config": configuration.dump(run.config), "provenance": run.provenance} for run in runs]

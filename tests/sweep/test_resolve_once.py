@@ -105,6 +105,27 @@ def test_a_sweep_that_starts_then_follows_the_changed_preset(tmp_path, preset_fo
     assert not other.path.exists(), "only a sweep that runs writes its decisions"
 
 
+def without(values, *names):
+    return {name: value for name, value in values.items() if name not in names}
+
+
+def test_settings_that_came_after_the_plan_have_their_defaults(tmp_path, preset_folder):
+    """A stored plan that lacks fields of the configuration is found again, but not for other values of them."""
+    settings = settings_in(tmp_path)
+    plan, record = start(settings)
+    values = json.loads(plan.path.read_text())
+    for known in values["teachers"]:
+        images = without(known["wanted"]["images"], "on_bad_image", "kind")
+        known["wanted"] = without(known["wanted"], "patience", "zero_init_residual", "images") | {"images": images}
+    plan.path.write_text(json.dumps(values))
+    change(preset_folder)
+    again = SweepPlan(settings, write=True)
+    assert again.spec({"train.lr": 0.1}).teachers == record.spec.teachers
+    assert json.loads(plan.path.read_text())["teachers"] == values["teachers"], "nothing was decided anew"
+    other = settings.base.model_copy(update={"teacher": settings.base.teacher.model_copy(update={"patience": 3})})
+    assert again.teacher_runs(other) != again.teacher_runs(settings.base)
+
+
 @pytest.mark.parametrize("labels", ["kmeans", "random"])
 def test_labels_are_decided_with_their_teacher(tmp_path, preset_folder, labels):
     method = {"name": "sssd", "backbone": "resnet10_w4", "clusters": 4, "labels": labels}
