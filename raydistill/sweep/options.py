@@ -146,7 +146,6 @@ def prepare_settings(
             space = without_teacher_settings(space, notify)
     searched = [parameter.path for parameter in space.parameters]
     base = with_own_teacher(base, searched)
-    check_teacher(base, [*chosen, *searched])
     least, most = workers_of(str(asked.get("workers", 1)))
     trials = trial_count(space, asked.get("trials"))
     baselines = tuple(_several(asked.get("baseline")))
@@ -180,6 +179,7 @@ def prepare_settings(
         command=command,
         finalists=asked.get("finalists") or (stored.get("finalists", 1) if stored else DEFAULT_FINALISTS),
     )
+    check_teacher(settings, chosen)
     if settings.redraw_teachers:
         check_redraw(settings)
     say_what_cannot_happen(settings, notify)

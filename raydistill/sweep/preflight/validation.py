@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
 
 from raydistill.artifacts.store import open_store
@@ -71,14 +71,37 @@ def check_objectives(plan: SweepSettings, notify: Callable[[str], None], *, resu
         notify(f"warning: {problem}")
 
 
-def check_teacher(base: Config, paths: list[str]) -> None:
-    """Refuse settings of a teacher where the method has none. SSSD's choice of labels decides that for itself."""
-    useless = [path for path in paths if path.startswith("teacher.")]
-    if useless and base.method.teacher_output() is None and "method.labels" not in paths:
+def check_teacher(plan: SweepSettings, fixed: Collection[str]) -> None:
+    """Refuse settings of a teacher that none of the arms has; those that are searched must be the method's.
+
+    SSSD's choice of labels decides for itself whether it has one. The teacher of a baseline alone is one for all
+    winners, so it is not searched.
+
+    Args:
+        plan: what is to run.
+        fixed: the paths that were set.
+
+    Raises: ConfigError, which names the setting.
+    """
+    searched = [parameter.path for parameter in plan.space.parameters]
+    if plan.base.method.teacher_output() is not None or "method.labels" in (*fixed, *searched):
+        return
+    varied = [path for path in searched if path.startswith("teacher.") and path not in fixed]
+    useless = varied or [path for path in fixed if path.startswith("teacher.")]
+    if varied or (useless and not _has_taught_baseline(plan)):
+        besides = "and that of a baseline is not searched" if varied else "and neither does a baseline"
         raise ConfigError(
-            f"{useless[0]}: {base.method.name} learns from no frozen teacher; seed, simreg, sssd, compress_1q, "
-            "compress_2q, crd, cc, clusterfit, regress, regress_bn and supervised_kd do"
+            f"{useless[0]}: {plan.base.method.name} learns from no frozen teacher, {besides}; seed, simreg, sssd, "
+            "compress_1q, compress_2q, crd, cc, clusterfit, regress, regress_bn and supervised_kd do"
         )
+
+
+def _has_taught_baseline(plan: SweepSettings) -> bool:
+    """Return whether a baseline learns from a frozen teacher."""
+    from raydistill.sweep.plan import SweepPlan
+    from raydistill.sweep.preflight.teachers import compared_configs
+
+    return any(config.method.teacher_output() for config in compared_configs(SweepPlan(plan)))
 
 
 def check_redraw(plan: SweepSettings) -> None:

@@ -6,11 +6,13 @@ import pytest
 from helpers.rows import ROWS
 
 from raydistill import config
+from raydistill.artifacts.store import Store
 from raydistill.config import ConfigError
 from raydistill.sweep.options import prepare_settings
 from raydistill.sweep.plan import SweepPlan
 from raydistill.sweep.preflight.baselines import check_baselines
 from raydistill.sweep.preflight.checks import MAX_COMBINATIONS, decisive_combinations
+from raydistill.sweep.preflight.teachers import missing_teachers
 from raydistill.sweep.search.space import Parameter, Space
 from raydistill.sweep.settings import SweepSettings
 
@@ -105,3 +107,16 @@ class TestSweep:
         with pytest.raises(ConfigError, match=said):
             self.prepare(tmp_path, "simreg", searched, set=library, baseline="sssd")
         self.prepare(tmp_path, "simreg", searched, set=library, baseline="simsiam")
+
+    def test_settings_of_a_teacher_that_a_baseline_alone_has(self, tmp_path):
+        rates = "train.lr: {values: [0.1, 0.2]}"
+        kept = self.prepare(tmp_path, "simclr", rates, baseline=["simsiam", "regress"])
+        assert kept.base.teacher.backbone == "resnet10_w4"
+        (run,) = missing_teachers(SweepPlan(kept), Store(tmp_path / "store")).values()
+        assert run.config.method.backbone == "resnet10_w4"
+        for baselines in ([], ["simsiam", "sssd:labels=random"]):
+            said = "teacher.backbone: simclr learns from no frozen teacher, and neither does a baseline"
+            with pytest.raises(ConfigError, match=said):
+                self.prepare(tmp_path, "simclr", rates, baseline=baselines)
+        with pytest.raises(ConfigError, match=r"teacher\.seed: .* that of a baseline is not searched"):
+            self.prepare(tmp_path, "simclr", "teacher.seed: {values: [0, 1]}", baseline="regress")
