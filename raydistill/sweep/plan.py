@@ -101,6 +101,10 @@ class SweepPlan:
             return replace(self.settings.space, parameters=(), also=(), population=None)
         return parse_space(stored, str(self.path), baseline.method, {})
 
+    def baseline_preset(self, baseline: Baseline) -> str:
+        """Return the preset of a baseline's own settings: the sweep's, or `default` where its method has none so."""
+        return self.settings.preset if self.settings.preset in preset_names(baseline.method) else "default"
+
     def baseline_recipe(self, baseline: Baseline) -> str | None:
         """Return the augmentation recipe of the baseline's own preset; None where it has none, or two."""
         recipe: str | None = self._decided(baseline)["method"].get("recipe")
@@ -110,8 +114,7 @@ class SweepPlan:
         """Return the preset of a baseline's method, and the space of its search, as the sweep decided them."""
         known = self._baselines.setdefault(baseline.name, {})
         if "method" not in known:
-            preset = self.settings.preset if self.settings.preset in preset_names(baseline.method) else "default"
-            values = configuration.load(load_preset(baseline.method, preset))
+            values = configuration.load(load_preset(baseline.method, self.baseline_preset(baseline)))
             train = configuration.dump(values)["train"]
             if baseline.method == self.settings.base.method.name:
                 train = configuration.dump(self.settings.base)["train"]

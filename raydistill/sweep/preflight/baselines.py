@@ -51,7 +51,14 @@ def describe_baselines(plan: SweepPlan, notify: Callable[[str], None]) -> None:
         notify: gets the lines.
     """
     settings = plan.settings
-    for baseline in baselines_of(settings.baselines, settings.base) if settings.baseline_trials else []:
+    for baseline in baselines_of(settings.baselines, settings.base):
+        if settings.preset != plan.baseline_preset(baseline):
+            notify(
+                f"baseline {baseline.name}: {baseline.method} has no preset {settings.preset!r}; its own settings are "
+                f"those of {plan.baseline_preset(baseline)!r}"
+            )
+        if not settings.baseline_trials:
+            continue
         if paths := incomparable(baseline, settings.space, settings.base.method.name):
             notify(
                 f"baseline {baseline.name}: {', '.join(paths)} not searched, since metric.name = 'loss' does not "

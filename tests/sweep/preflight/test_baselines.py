@@ -1,5 +1,6 @@
 """Baselines beside every winner that a space allows: what cannot be built is refused before the search."""
 
+from dataclasses import replace
 from typing import ClassVar
 
 import pytest
@@ -10,7 +11,7 @@ from raydistill.artifacts.store import Store
 from raydistill.config import ConfigError
 from raydistill.sweep.options import prepare_settings
 from raydistill.sweep.plan import SweepPlan
-from raydistill.sweep.preflight.baselines import check_baselines
+from raydistill.sweep.preflight.baselines import check_baselines, describe_baselines
 from raydistill.sweep.preflight.checks import MAX_COMBINATIONS, decisive_combinations
 from raydistill.sweep.preflight.teachers import missing_teachers
 from raydistill.sweep.search.space import Parameter, Space
@@ -77,6 +78,24 @@ def test_what_the_method_hands_on_is_that_of_each_winner(tmp_path):
     built = []
     check_baselines(SweepPlan(settings), built.append)
     assert {each.method.name for each in built} == {"simclr", "byol", "mocov3"}
+
+
+@pytest.mark.parametrize(
+    ("method", "preset", "baselines", "expected"),
+    [
+        ("simreg", "released", (), ["simclr has no preset 'released'"]),
+        ("simreg", "released", ("simreg:head_depth=1", "mocov2"), ["mocov2 has no preset 'released'"]),
+        ("simreg", "paper", ("mocov2",), []),
+        ("simreg", "default", (), []),
+    ],
+)
+def test_a_preset_that_a_baseline_lacks_is_said(tmp_path, method, preset, baselines, expected):
+    settings = replace(plan(tmp_path, method, baselines=baselines), preset=preset)
+    said = []
+    describe_baselines(SweepPlan(settings), said.append)
+    assert [line for line in said if "preset" in line] == [
+        f"baseline {line.split()[0]}: {line}; its own settings are those of 'default'" for line in expected
+    ]
 
 
 class TestSweep:
