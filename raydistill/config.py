@@ -96,8 +96,9 @@ class TrainConfig(BaseConfig):
     patience: int | None = Field(
         None,
         ge=1,
-        description="end early when so many validation scores in a row rose by no more than their standard error; the "
-        "rate is held until then, and a cosine falls over the last fifth. none: all epochs",
+        description="end early when so many validation scores in a row rose by no more than their standard error; "
+        "those of the warm-up and of the first quarter of the epochs do not count; the rate is held until then, and a "
+        "cosine falls over the last fifth. none: all epochs",
     )
     clip_norm: float | None = Field(None, gt=0, description="longest gradient; none: not clipped")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on a GPU, else fp32")
@@ -134,7 +135,10 @@ class TeacherConfig(BaseConfig):
     epochs: int | None = Field(None, ge=1, description="of its training; none: the student's times epochs_factor")
     epochs_factor: float = Field(1.0, gt=0, description="epochs of its training for each of the student's, rounded")
     patience: int | None = Field(
-        None, ge=1, description="train.patience of its training: end early when its score has settled; none: all epochs"
+        None,
+        ge=1,
+        description="train.patience of its training: end early when its score has settled, not before a quarter of its "
+        "epochs; none: all epochs",
     )
     batch_size: int | None = Field(None, ge=2, description="of its training; none: the student's")
     augment: AugmentConfig | None = Field(

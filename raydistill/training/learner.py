@@ -17,7 +17,7 @@ from raydistill.errors import RaydistillError
 from raydistill.methods import Batch, StepInfo
 from raydistill.training.distributed import Workers
 from raydistill.training.optimizers import make_optimizer
-from raydistill.training.patience import has_settled, span
+from raydistill.training.patience import has_settled, is_opening, span
 from raydistill.training.schedules import learning_rate
 from raydistill.training.teachers import LearnerInputs, StepInputs, plain_context
 
@@ -37,7 +37,7 @@ class Learner:
 
     `offsets` are pairs (own epoch e, k): from e on it sees the stream's epoch e + k. They are what it saw so far;
     where `train.offsets` prescribes them it `reproduces_offsets`, and they are what it has to see.
-    With `train.patience`, `scores` are those since the warm-up, and `settled` is the epoch after which they settled.
+    With `train.patience`, `scores` are those that count, and `settled` is the epoch after which they settled.
 
     Raises: ValueError for an unknown backbone, a stem that it cannot take, or a teacher that does not fit.
     """
@@ -157,7 +157,7 @@ class Learner:
         """
         train = self.config.train
         score = scores.get("val_knn", scores.get("val_instance"))
-        if train.patience is None or score is None or self.settled is not None or self.epoch <= train.warmup_epochs:
+        if train.patience is None or score is None or self.settled is not None or is_opening(train, self.epoch):
             return
         self.scores.append(score)
         if has_settled(self.scores, images, train.patience):

@@ -8,6 +8,19 @@ from collections.abc import Sequence
 from raydistill.config import TrainConfig
 
 COOLDOWN_PARTS = 5  # a cosine falls over the last of so many parts of the training
+OPENING_PARTS = 4  # scores of the first of so many parts of the longest training do not count
+
+
+def is_opening(train: TrainConfig, epoch: int) -> bool:
+    """Return whether the score after an epoch says nothing about the end of training.
+
+    That is so during the warm-up and in the first quarter of `train.epochs`: scores often rest there before they rise.
+
+    Args:
+        train: the settings.
+        epoch: counted from 1.
+    """
+    return epoch <= max(train.warmup_epochs, train.epochs / OPENING_PARTS)
 
 
 def has_settled(scores: Sequence[float], images: int, patience: int) -> bool:

@@ -25,7 +25,9 @@ from raydistill.trial_spec import TrialSpec
 
 DATA = {"source": "digits", "limit": 48, "image_size": 8, "batch_size": 16}
 TINY = {"name": "simclr", "backbone": "resnet10_w4", "hidden_dim": 8, "projection_dim": 8}
-RISE_THEN_FLAT = [0.1, 0.5, 0.9, 0.9, 0.9]  # with a patience of 2 it has settled after 5 epochs
+# Of 20 epochs the first 5 do not count, so that the score rests there; with a patience of 2 it has settled after 9.
+RISE_THEN_FLAT = [0.1, 0.1, 0.1, 0.1, 0.1, 0.5, 0.9, 0.9, 0.9]
+SETTLED, END = 9, 12
 SHARES = st.lists(st.integers(0, 100).map(lambda hits: hits / 100), min_size=1, max_size=12)
 
 
@@ -119,10 +121,10 @@ class TestTraining:
     def test_the_rate_is_held_until_the_score_settles_and_then_falls(self, monkeypatch):
         seen, last = self.rates(monkeypatch, made(), Scripted(RISE_THEN_FLAT))
         steps = len(seen) // last.epoch
-        assert (last.epoch, last.done, last.metrics["last_epoch"]) == (7, True, 7.0)
-        assert set(seen[: 5 * steps]) == {0.01}
-        falling = seen[5 * steps :]
-        expected = [0.01 * 0.5 * (1 + math.cos(math.pi * i / (2 * steps))) for i in range(2 * steps)]
+        assert (last.epoch, last.done, last.metrics["last_epoch"]) == (END, True, END)
+        assert set(seen[: SETTLED * steps]) == {0.01}
+        falling = seen[SETTLED * steps :]
+        expected = [0.01 * 0.5 * (1 + math.cos(math.pi * i / (3 * steps))) for i in range(3 * steps)]
         assert falling == pytest.approx(expected)
 
     def test_a_score_that_goes_on_rising_gets_all_epochs_and_its_fall(self, monkeypatch):
@@ -133,15 +135,19 @@ class TestTraining:
         assert seen[4 * steps :] == sorted(seen[4 * steps :], reverse=True)
         assert seen[-1] < 0.01
 
-    def test_scores_of_the_warm_up_do_not_count_and_neither_do_epochs_without_a_score(self):
-        flat = Scripted([0.5])
-        assert train(TrialSpec(made(warmup_epochs=3, schedule="constant")), None, evaluate=flat).epoch == 6
-        wanted = made(schedule="constant")
-        wanted = wanted.model_copy(update={"eval": wanted.eval.model_copy(update={"every": 2})})
-        assert train(TrialSpec(wanted), None, evaluate=flat).epoch == 6
+    @pytest.mark.parametrize(("warmup", "every", "end"), [(0, 1, 5 + 3), (3, 1, 5 + 3), (7, 1, 7 + 3), (0, 2, 6 + 4)])
+    def test_scores_of_warm_up_and_first_quarter_do_not_count_nor_epochs_without_one(self, warmup, every, end):
+        wanted = made(warmup_epochs=warmup, schedule="constant")
+        wanted = wanted.model_copy(update={"eval": wanted.eval.model_copy(update={"every": every})})
+        assert train(TrialSpec(wanted), None, evaluate=Scripted([0.5])).epoch == end
+
+    def test_a_plateau_at_the_start_ends_nothing(self):
+        """Six equal scores and then a rise, as of a warm-up; a patience of 2 would have been over after three."""
+        rising = [0.1] * 6 + [0.1 + 0.06 * i for i in range(1, 15)]
+        assert train(TrialSpec(made(schedule="constant")), None, evaluate=Scripted(rising)).epoch == 20
 
     def test_images_without_labels_have_a_score_too(self):
-        assert train(TrialSpec(made()), None, evaluate=Scripted(RISE_THEN_FLAT, metric="val_instance")).epoch == 7
+        assert train(TrialSpec(made()), None, evaluate=Scripted(RISE_THEN_FLAT, metric="val_instance")).epoch == END
 
     def test_without_patience_nothing_is_kept(self, tmp_path):
         train(TrialSpec(made(patience=None, epochs=4)), tmp_path, evaluate=Scripted([0.5]))
@@ -154,7 +160,7 @@ class TestTraining:
     @given(stop=st.integers(1, 6))
     def test_a_resume_at_any_epoch_changes_no_bit(self, tmp_path_factory, stop):
         whole, parts = tmp_path_factory.mktemp("whole"), tmp_path_factory.mktemp("parts")
-        wanted = made()
+        wanted = made(epochs=8)
         train(TrialSpec(wanted), whole, evaluate=Scripted(RISE_THEN_FLAT))
         pack = self.pack(Scripted(RISE_THEN_FLAT))
         pack.add(request("a", wanted, str(parts)))
@@ -178,7 +184,7 @@ class TestTraining:
         pack.add(request("fixed", made(patience=None, epochs=9)))
         while pack.learners:
             ends |= {report.key: report.epoch for report in pack.run_epoch() if report.done}
-        assert ends == {"open": 7, "fixed": 9}
+        assert ends == {"open": END, "fixed": 9}
 
 
 class TestTeacher:
