@@ -108,13 +108,14 @@ def choose_winner(
 
 
 def search_baselines(
-    settings: SweepSettings, driver: Driver, winner: TrialRecord, final_runs: int
+    settings: SweepSettings, driver: Driver, store: Store, winner: TrialRecord, final_runs: int
 ) -> dict[Baseline, list[TrialRecord]]:
     """Search each baseline; return its best trials, among which the seeds choose; none if none came to its end.
 
     Args:
         settings: the sweep.
         driver: runs the trials.
+        store: has the teachers that were redrawn for the seeds by now.
         winner: the search's best trial.
         final_runs: that are still to come, for the budget.
     """
@@ -122,7 +123,8 @@ def search_baselines(
     driver.retention.pin(winner.key)
     baselines = baselines_of(settings.baselines, winner.spec.config) if settings.baseline_trials else []
     for number, baseline in enumerate(baselines, start=1):
-        driver.budget.reserve(epochs_after(driver.plan, len(baselines) - number, final_runs), baseline.name)
+        left = epochs_after(driver.plan, store, winner.spec.config, len(baselines) - number, final_runs)
+        driver.budget.reserve(left, baseline.name)
         run_baseline_search(settings, driver, baseline, winner)
         space = settings.space
         same = driver.plan.baseline_config(baseline, winner.spec.config)
@@ -133,13 +135,21 @@ def search_baselines(
     return best
 
 
-def epochs_after(plan: SweepPlan, baselines: int | None = None, final_runs: int | None = None) -> int:
+def epochs_after(
+    plan: SweepPlan,
+    store: Store,
+    winner: Config | None = None,
+    baselines: int | None = None,
+    final_runs: int | None = None,
+) -> int:
     """Return the trial-epochs to expect after a search: those of so many baselines' searches, and of the final.
 
-    The final's are those of its runs, and of teachers that are redrawn for them.
+    The final's are those of its runs, and of teachers that are still to be redrawn for them.
 
     Args:
         plan: of the sweep.
+        store: where teachers are.
+        winner: of the search; None: it is to come.
         baselines: whose searches are to come; None: all.
         final_runs: that are to come; None: all.
     """
@@ -150,7 +160,7 @@ def epochs_after(plan: SweepPlan, baselines: int | None = None, final_runs: int 
         each = expected_epochs(trials, settings.epochs, stop, every=settings.base.eval.every)
     searches = settings.baseline_count if baselines is None else baselines
     runs = settings.final_runs if final_runs is None else final_runs
-    return math.ceil(searches * each) + runs * settings.epochs + redrawn_epochs(plan)
+    return math.ceil(searches * each) + runs * settings.epochs + redrawn_epochs(plan, store, winner)
 
 
 def run_baseline_search(settings: SweepSettings, driver: Driver, baseline: Baseline, winner: TrialRecord) -> None:

@@ -154,8 +154,8 @@ def _run(settings: SweepSettings, tracker: Tracker, launcher: Launcher) -> Sweep
     try:
         trials, epochs = pluralize(settings.trials, "trial"), pluralize(settings.epochs, "epoch")
         progress.note(f"sweep {settings.name}: {trials} of {epochs}")
-        budget.reserve(epochs_after(plan))
         store = open_store(settings.artifacts, settings.artifacts_gib)
+        budget.reserve(epochs_after(plan, store))
         train_missing_teachers(settings, driver, store)
         records = run_search(settings, driver)
         best = pareto_front(records, space.objectives) if space.also else ranked(records, space.metric, space.goal)
@@ -164,7 +164,7 @@ def _run(settings: SweepSettings, tracker: Tracker, launcher: Launcher) -> Sweep
         driver.retention.pin(*(record.key for record in best[:LEADERBOARD_SIZE]))  # what the final may need
         winner, decided = choose_winner(settings, driver, store, best)
         left = settings.baseline_final_runs if decided.chosen else settings.final_runs
-        searched = search_baselines(settings, driver, winner, left)
+        searched = search_baselines(settings, driver, store, winner, left)
         selected = best[:LEADERBOARD_SIZE] if space.also else [winner]
         final_configs = make_final_configs(selected, driver.plan, searched)
         train_redrawn_teachers(settings, driver, store, [each.spec.config for each in final_configs])

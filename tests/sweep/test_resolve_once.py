@@ -155,9 +155,9 @@ def test_redrawn_teachers_are_decided_before_the_first_trial_and_missing_only_fo
         missing_redrawn_teachers(SweepPlan(settings), Store(tmp_path), [settings.base]),
     )
     assert none == {}
-    assert epochs_after(SweepPlan(settings)) == settings.final_runs
+    assert epochs_after(SweepPlan(settings), store) == settings.final_runs
     settings = replace(settings, redraw_teachers=True)
-    assert epochs_after(SweepPlan(settings)) == settings.final_runs + 2 * 2
+    assert epochs_after(SweepPlan(settings), store) == settings.final_runs + 2 * 2
     settings.store()
     plan = SweepPlan(settings, write=True)
     first, later = missing_teachers(plan, store), missing_redrawn_teachers(plan, store, [settings.base])
@@ -168,6 +168,11 @@ def test_redrawn_teachers_are_decided_before_the_first_trial_and_missing_only_fo
     assert missing_redrawn_teachers(again, store, [spec.config]) == later
     keys = [again.complete(seeded(spec, seed, redraw=True)).teachers for seed in range(3)]
     assert [f"teacher-{key}" for pair in keys for key in pair] == [*first, *later]
+    # Finalists of the search have redrawn theirs before the baselines are searched.
+    for run in list(later.values())[:3]:
+        store.get("teacher", run.provenance, lambda folder: None)
+    assert epochs_after(plan, store, spec.config) == settings.final_runs + 1
+    assert epochs_after(plan, store, plan.spec({"train.lr": 0.2}).config) == settings.final_runs + 1
 
 
 def test_the_teacher_of_a_baseline_is_redrawn_too(tmp_path):
@@ -182,7 +187,7 @@ def test_the_teacher_of_a_baseline_is_redrawn_too(tmp_path):
     configs = compared_configs(plan)
     first, later = missing_teachers(plan, store), missing_redrawn_teachers(plan, store, [compared.base, *configs])
     assert [run.config.train.seed for run in (*first.values(), *later.values())] == [0, 1, 2]
-    assert epochs_after(plan) == compared.final_runs + 2
+    assert epochs_after(plan, store) == compared.final_runs + 2
     for each in configs:
         keys = [plan.complete(seeded(TrialSpec(each), seed, redraw=True)).teachers for seed in range(3)]
         assert [f"teacher-{key}" for (key,) in keys] == [*first, *later]

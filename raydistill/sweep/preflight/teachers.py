@@ -42,10 +42,10 @@ def required_teachers(settings: SweepSettings) -> list[Config]:
     return [configuration.load(configuration.assign(base, dict(zip(paths, c, strict=True)))) for c in combinations]
 
 
-def compared_configs(plan: SweepPlan) -> list[Config]:
-    """The configurations of the baselines, as compared with the base configuration."""
-    settings = plan.settings
-    return [plan.baseline_config(each, settings.base) for each in baselines_of(settings.baselines, settings.base)]
+def compared_configs(plan: SweepPlan, winner: Config | None = None) -> list[Config]:
+    """The configurations of the baselines, as compared with a winner, or with the base configuration."""
+    best = winner or plan.settings.base
+    return [plan.baseline_config(each, best) for each in baselines_of(plan.settings.baselines, best)]
 
 
 def missing_teachers(plan: SweepPlan, store: Store) -> dict[str, TeacherRun]:
@@ -75,13 +75,17 @@ def missing_redrawn_teachers(plan: SweepPlan, store: Store, configs: Sequence[Co
     return {PREFIX + run.key: run for run in runs if store.by_key("teacher", run.key) is None}
 
 
-def redrawn_epochs(plan: SweepPlan) -> int:
-    """About the most trial-epochs of the teachers that the final's later seeds need; the baselines share them."""
-    settings = plan.settings
-    taught = [config for config in (settings.base, *compared_configs(plan)) if config.method.teacher_output()]
-    if not settings.redraw_teachers or not taught:
-        return 0
-    return (settings.seeds - 1) * taught[0].teacher.count * taught[0].teacher_epochs
+def redrawn_epochs(plan: SweepPlan, store: Store, winner: Config | None = None) -> int:
+    """Trial-epochs of the teachers that the final's later seeds still need, at most; the baselines share them.
+
+    Args:
+        plan: of the sweep.
+        store: where teachers are.
+        winner: whose teachers they are; None: the base configuration's.
+    """
+    best = winner or plan.settings.base
+    taught = [config for config in (best, *compared_configs(plan, best)) if config.method.teacher_output()]
+    return sum(run.config.train.epochs for run in missing_redrawn_teachers(plan, store, taught[:1]).values())
 
 
 def train_missing_teachers(settings: SweepSettings, driver: Driver, store: Store) -> None:
