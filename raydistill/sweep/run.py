@@ -173,15 +173,14 @@ def _run(settings: SweepSettings, tracker: Tracker, launcher: Launcher) -> Sweep
         choice = replace(choice, passed_over=[*decided.passed_over, *choice.passed_over])
         with suppress(ray.exceptions.GetTimeoutError):
             ray.get(broker.close.remote(), timeout=CLOSE_TIMEOUT_S)
-        rows = score_finals(settings, driver, ranked(records, space.metric, space.goal), choice)
+        rows, left_out = score_finals(settings, driver, ranked(records, space.metric, space.goal), choice)
         driver.account()
         progress.note(f"spent: {describe_spent(budget.spent())}")
     finally:
         journal.close()
         kill_actor_tree(broker)
-    table, path = write_conclusion(
-        settings, rows, [winner, *(r for r in best if r is not winner)], choice.runs, choice.chosen[0].name
-    )
+    ended = [winner, *(record for record in best if record is not winner)]
+    table, path = write_conclusion(settings, rows, ended, choice.runs, choice.chosen[0].name, left_out)
     log_conclusion(tracker, settings.directory)
     progress.note("done")
     return SweepResult(rows, table, path)

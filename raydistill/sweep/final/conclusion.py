@@ -22,6 +22,7 @@ def write_conclusion(
     best: list[TrialRecord],
     finals: dict[tuple[str, int], TrialRecord],
     name: str,
+    left_out: int = 0,
 ) -> tuple[str, StoragePath]:
     """Write the table, the results, the winner's configuration and the pointer to its checkpoints.
 
@@ -31,6 +32,7 @@ def write_conclusion(
         best: the search's finished trials, best first.
         finals: the final runs by configuration's name and seed.
         name: of the winner's configuration. Its own run is its first seed that finished.
+        left_out: runners-up without a row.
 
     Returns: the table, and the path of the winner's configuration.
     """
@@ -42,6 +44,9 @@ def write_conclusion(
     path = directory / WINNER_CONFIG_FILE
     write_config(path, spec.config)
     table = render(rows, [name for name, _ in space.objectives])
+    if left_out:
+        are = "trial was" if left_out == 1 else "trials were"
+        table = f"{table}\n\n{left_out} more {are} trained to the end; the report shows every trial."
     if space.also:
         table = f"{render_front(best, space.objectives)}\n\n{table}"
     if (few := few_label_table(rows)).body:

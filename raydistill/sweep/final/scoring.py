@@ -29,7 +29,7 @@ def score_finals(
     driver: Driver,
     best: list[TrialRecord],
     choice: Choice,
-) -> list[LeaderboardEntry]:
+) -> tuple[list[LeaderboardEntry], int]:
     """Make the leaderboard: selected configurations with test scores, references, runners-up with validation only.
 
     Args:
@@ -37,6 +37,8 @@ def score_finals(
         driver: runs the scoring tasks.
         best: the search's trials, best first.
         choice: the selected configurations, those that near equals beat, and the runs of both.
+
+    Returns: the rows, and how many runners-up have none.
     """
     final_configs = choice.chosen
     names = {final_config.name for final_config in final_configs}
@@ -74,13 +76,10 @@ def score_finals(
     rest = [record for record in best if record.key not in selected]
     others = [LeaderboardEntry(r.key, _searched_settings(settings, r), r.epochs, [_values(r)], [r.key]) for r in rest]
     ours = [row for row in beaten if row.name in {record.key for record in best}]
-    return [
-        *found,
-        *baselines,
-        *references(),
-        *[*ours, *others][: LEADERBOARD_SIZE - 1],
-        *(row for row in beaten if row not in ours),
-    ]
+    runners_up = [*ours, *others]
+    shown = runners_up[: LEADERBOARD_SIZE - 1]
+    of_baselines = [row for row in beaten if row not in ours]
+    return [*found, *baselines, *references(), *shown, *of_baselines], len(runners_up) - len(shown)
 
 
 def _beaten(settings: SweepSettings, final_config: FinalConfig, choice: Choice) -> LeaderboardEntry:

@@ -11,14 +11,14 @@ from raydistill.sweep.search.space import Space
 from raydistill.sweep.settings import SweepSettings
 
 
-def concluded(folder, scores):
+def concluded(folder, scores, *left_out):
     base = config.load({"method": "simclr"})
     space = Space("random", "val_knn", "maximize", None, None, ())
     settings = SweepSettings(name="s", storage=folder, tracking_uri="", base=base, space=space, trials=1)
     (folder / "s").mkdir()
     rows = [LeaderboardEntry("simclr", {}, 2, [scores]), LeaderboardEntry("pixels", {}, 0, [scores])]
     best = TrialRecord("t0000", {}, config.dump(base))
-    table, _ = write_conclusion(settings, rows, [best], {}, "simclr")
+    table, _ = write_conclusion(settings, rows, [best], {}, "simclr", *left_out)
     assert (folder / "s" / TABLE_FILE).read_text() == f"{table}\n"
     assert json.loads((folder / "s" / RESULTS_FILE).read_text())[1]["scores"] == [scores]
     return table
@@ -34,3 +34,8 @@ def test_scores_with_few_labels_follow_in_a_table_of_their_own(tmp_path):
 
 def test_there_is_one_table_without_them(tmp_path):
     assert "\n\n" not in concluded(tmp_path, {"val_knn": 0.5})
+
+
+def test_runners_up_without_a_row_are_counted(tmp_path):
+    table = concluded(tmp_path, {"val_knn": 0.5}, 3)
+    assert table.endswith("\n\n3 more trials were trained to the end; the report shows every trial.")
