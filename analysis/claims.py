@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, fields
 from pathlib import Path
@@ -115,7 +114,6 @@ def run_group(claims: Claims, group: str, seed: int) -> Record:
     Raises:
         SystemExit: two arms of a claim differ in what they should share.
     """
-    began = time.perf_counter()
     options = sweep_options(group, claims.scale, seed)
     storage = claims.work / "sweeps"
     folder = storage / options["name"]
@@ -152,7 +150,12 @@ def run_group(claims: Claims, group: str, seed: int) -> Record:
             write(path, of_winner | known | score(folder / "trials" / key, encoders_of(name)))
         arms[name] = json.loads(path.read_text())
     references = {name: row for name, row in rows.items() if name.startswith(REFERENCES)}
-    return {"arms": arms, "references": references, "trials": found, "seconds": time.perf_counter() - began}
+    return {"arms": arms, "references": references, "trials": found, "seconds": seconds_of(folder)}
+
+
+def seconds_of(sweep: Path) -> float:
+    """What a sweep took, with the time before an interruption."""
+    return float(json.loads((sweep / "budget.json").read_text())["seconds"])
 
 
 def check_fairness(configs: dict[str, dict[str, Any]]) -> None:

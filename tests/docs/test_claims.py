@@ -18,6 +18,7 @@ from scipy import stats
 import raydistill
 from raydistill import config as configuration
 from raydistill.presets import load_preset
+from raydistill.records.budget import Budget, Limits
 from raydistill.sweep.options import SweepOptions
 from raydistill.sweep.search.baselines import parse_baseline
 from raydistill.sweep.search.space_parser import load_space
@@ -245,6 +246,15 @@ def test_an_interrupted_sweep_is_resumed_with_its_own_settings(tmp_path, monkeyp
     assert asked["name"] == "claims-sssd-seed2"
     assert asked["set"]["train.seed"] == asked["set"]["data.stream_seed"] == 2
     assert set(asked) - {"method", "resume"} <= set(SweepOptions.__annotations__)
+
+
+def test_the_time_before_an_interruption_counts(tmp_path):
+    clock = iter([0.0, 100.0, 5.0, 25.0])
+    before = Budget(Limits(), clock=lambda: next(clock))
+    (tmp_path / "budget.json").write_text(json.dumps(before.to_dict()))
+    again = Budget.from_dict(json.loads((tmp_path / "budget.json").read_text()), Limits(), clock=lambda: next(clock))
+    (tmp_path / "budget.json").write_text(json.dumps(again.to_dict()))
+    assert claims.seconds_of(tmp_path) == 100 + 20
 
 
 def test_a_group_that_fails_leaves_the_others_their_turn(tmp_path, capsys):
