@@ -221,7 +221,8 @@ def listing(groups: Iterable[str], scale: Scale) -> str:
     for name in groups:
         options = sweep_options(name, scale, 0)
         arms = arms_of(name)
-        most = len(arms) + len(options["baseline"])  # a baseline's own preset has a row of its own in a sweep
+        # In a sweep, the baseline's own preset and its own augmentation have rows of their own.
+        most = len(arms) + 2 * len(options["baseline"])
         lines += ["", f"{name}: {len(arms)} to {most} runs", f"  space {options['search_space']}"]
         lines += [f"  baselines {', '.join(options['baseline'])}"]
         lines += [f"  --set {path}={value}" for path, value in options["set"].items()]

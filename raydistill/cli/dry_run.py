@@ -40,9 +40,10 @@ def describe(plan: SweepSettings) -> str:
     benchmark = partial(benchmark_step, store=store, evaluate=evaluate, workers=plan.workers, threads=plan.threads)
     timings = benchmark(plan.base)
     compared = baselines_of(plan.baselines, plan.base)
-    finals = plan.baseline_final_runs // max(len(compared), 1)
     baselines = [
-        cost.BaselineRuns(benchmark(decided.baseline_config(each, plan.base)), plan.baseline_trials, finals)
+        cost.BaselineRuns(
+            benchmark(decided.baseline_config(each, plan.base)), plan.baseline_trials, plan.final_runs_of(each.name)
+        )
         for each in compared
     ]
     taught = plan.base.method.teacher_output() is not None

@@ -45,7 +45,8 @@ COLUMNS = (
 )
 # How the rows of baselines end; version 0.1 wrote `-tuned` for the winner's settings.
 SEARCHED = "-searched"
-BASELINES = (SEARCHED, "-same-settings", "-default", "-tuned")
+OWN_AUGMENTATION = "-own-augmentation"
+BASELINES = (SEARCHED, "-same-settings", "-default", OWN_AUGMENTATION, "-tuned")
 # What a result is judged by. The last names the frozen teachers, one row each.
 REFERENCES = {"pixels": "no network", "untrained": "random weights", "teacher": "frozen"}
 UNITS = {"loss": (1, 4), "val_mse": (1, 4), "test_mse": (1, 4), "student_parameters": (1e-6, 3), "val_rank": (1, 1)}

@@ -16,7 +16,7 @@ from raydistill.data.sources import OpenedDatasets
 from raydistill.planning.resolve import TeacherRun, resolve, teacher_runs
 from raydistill.presets import NEW_IN_PRESETS, load_preset, preset_names
 from raydistill.records.layout import JOURNAL_FILE, PLAN_FILE
-from raydistill.sweep.search.baselines import Baseline, baseline_space, baselines_of, beside
+from raydistill.sweep.search.baselines import RECIPES, Baseline, baseline_space, baselines_of, beside
 from raydistill.sweep.search.space import Space
 from raydistill.sweep.search.space_parser import parse_space
 from raydistill.sweep.settings import SweepSettings, with_own_teacher
@@ -40,6 +40,7 @@ class SweepPlan:
         values = self._read()
         of_before = not self.path.exists() and (settings.directory / JOURNAL_FILE).exists()
         self._fixed = NEW_IN_PRESETS if of_before else {}
+        self._of_before = of_before or "baseline" in values
         self._teachers: list[dict[str, Any]] = values.get("teachers", [])
         self._baselines: dict[str, dict[str, Any]] = values.get("baselines", {})
         if "baseline" in values:  # of version 0.1: how the sweep's only one is optimised
@@ -105,6 +106,28 @@ class SweepPlan:
         """Return the preset of a baseline's own settings: the sweep's, or `default` where its method has none so."""
         return self.settings.preset if self.settings.preset in preset_names(baseline.method) else "default"
 
+    # docs/architecture.md#own-augmentation-of-a-baseline
+    def with_own_augmentation(self, baseline: Baseline, config: Config) -> Config | None:
+        """Return a baseline with the augmentation recipes of its own preset; None where it has none but its own.
+
+        The winner's recipe may suit the winner's loss alone: SimCLR on SSSD's crops and mirrored images, or on SimReg's
+        weak views, is weak by construction. An arm of the sweep's own method has no such handicap.
+
+        Args:
+            baseline: what is compared.
+            config: the baseline as it is trained beside the winner.
+
+        Raises: ConfigError where the recipes do not fit the rest.
+        """
+        decided = self._decided(baseline)
+        if baseline.method == self.settings.base.method.name or not decided.get("own_augmentation", False):
+            return None
+        chosen = [path for path, _ in baseline.settings]
+        own = {f"method.{name}": value for name, value in decided["method"].items() if name in RECIPES}
+        settings = {path: value for path, value in own.items() if path not in chosen}
+        found = configuration.load(configuration.assign(configuration.dump(config), settings))
+        return None if found.method.student_recipes() == config.method.student_recipes() else found
+
     def baseline_recipe(self, baseline: Baseline) -> str | None:
         """Return the augmentation recipe of the baseline's own preset; None where it has none, or two."""
         recipe: str | None = self._decided(baseline)["method"].get("recipe")
@@ -119,7 +142,7 @@ class SweepPlan:
             if baseline.method == self.settings.base.method.name:
                 train = configuration.dump(self.settings.base)["train"]
             method = configuration.dump(values)["method"]
-            known |= {"method": method, "train": train}
+            known |= {"method": method, "train": train, "own_augmentation": not self._of_before}
             self._write()
         if self.settings.baseline_trials and "space" not in known:
             images = self.settings.images.get("train")

@@ -21,7 +21,7 @@ from raydistill.sweep.search.space import Space, difference
 from raydistill.trial_spec import teacher_augment
 
 LEADERBOARD_SIZE = 5  # configurations in the table; of several metrics so many of the front go on to the final
-BASELINE_ROWS = 2  # configurations of each baseline in the final, besides near-equal trials
+BASELINE_ROWS = 2  # configurations of each baseline with the winner's augmentation, besides near-equal trials
 # What version 0.1 did.
 BEFORE: dict[str, Any] = {"baselines": [], "baseline_trials": 0, "redraw_teachers": False, "finalists": 1}
 
@@ -60,7 +60,7 @@ class SweepSettings:
     directories of sweeps to learn from. Teachers, teacher banks and pseudo labels are kept in `artifacts`, within
     `artifacts_gib` if that is given. `command` is what was typed, `images` how many there are of each split,
     `image_size` the pixels that they are trained at, `teachers` what those were called that `base` names by their
-    keys.
+    keys. `own_augmentations` names the baselines that may get a row with the augmentation of their own preset.
     """
 
     name: str
@@ -91,6 +91,7 @@ class SweepSettings:
     image_size: int | None = None
     teachers: Mapping[str, str] = field(default_factory=dict)
     finalists: int = 1
+    own_augmentations: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         try:
@@ -119,8 +120,19 @@ class SweepSettings:
     @property
     def baseline_final_runs(self) -> int:
         """Most runs of the final that are of baselines; what the search of one trained is its first seed."""
+        own = min(len(self.own_augmentations), self.baseline_count)
+        return self.baseline_count * self._runs_of_each_baseline + own * self.seeds
+
+    def final_runs_of(self, baseline: str) -> int:
+        """Most runs of the final that are of one baseline, by its name; the only one has any of the names."""
+        own = bool(self.own_augmentations) if self.baseline_count == 1 else baseline in self.own_augmentations
+        return self._runs_of_each_baseline + own * self.seeds
+
+    @property
+    def _runs_of_each_baseline(self) -> int:
+        """Most runs of the final of a baseline with the winner's augmentation."""
         found = self.candidates(self.baseline_trials) if self.baseline_trials else 0
-        return self.baseline_count * ((max(found - 1, 0) + BASELINE_ROWS) * self.seeds - found)
+        return (max(found - 1, 0) + BASELINE_ROWS) * self.seeds - found
 
     @property
     def baseline_count(self) -> int:

@@ -305,7 +305,7 @@ def test_the_list_names_every_arm(monkeypatch, capsys):
     text = capsys.readouterr().out
     assert all(f"arm {name}:" in text for name in (*arms.arms_of("dogo"), *arms.arms_of("seed")))
     assert "arm sssd:" not in text
-    assert "seed: 5 to 7 runs" in text
+    assert "seed: 5 to 9 runs" in text
 
 
 def test_blocks_are_scored_where_a_claim_looks_at_them():

@@ -10,6 +10,7 @@ from raydistill.config import Config
 from raydistill.options import MethodConfig
 from raydistill.planning.resolve import redraw_teachers
 from raydistill.records.journal import TrialRecord
+from raydistill.records.leaderboard import OWN_AUGMENTATION
 from raydistill.sweep.plan import SweepPlan
 from raydistill.sweep.search.baselines import Baseline, baselines_of
 from raydistill.trial_spec import TrialSpec
@@ -68,11 +69,13 @@ def pareto_front(records: list[TrialRecord], objectives: Sequence[tuple[str, str
 def make_final_configs(
     selected: list[TrialRecord], plan: SweepPlan, searched: Mapping[Baseline, Sequence[TrialRecord]] | None = None
 ) -> list[FinalConfig]:
-    """The selected trials, and each baseline of the first one twice, or once more for each near-equal trial.
+    """The selected trials, and each baseline of the first one in several rows.
 
     A baseline is trained with the winner's settings: its student, augmentation, batches, steps and optimiser. The
     search tuned the distilled method, so a second row keeps the comparison from resting on settings that suit the
-    winner alone: the best that a search of the baseline found or, without one, the baseline's preset.
+    winner alone: the best that a search of the baseline found, or each near-equal one, or, without a search, the
+    baseline's preset. Where the baseline's own augmentation is another, a third row has it: the best that the search
+    found or, without one, the winner's settings, with the recipe of the baseline's preset.
 
     Args:
         selected: trials of the search, best first.
@@ -91,8 +94,12 @@ def make_final_configs(
         final_configs += competing(f"{baseline.name}-searched", trials, baseline=True)
         if all(trial.spec.config != same for trial in trials):
             final_configs.append(FinalConfig(f"{baseline.name}-same-settings", TrialSpec(same), baseline=True))
-        if not trials and (default := default_config(baseline, plan, best)) != same:
+        default = None if trials else default_config(baseline, plan, best)
+        if default is not None and default != same:
             final_configs.append(FinalConfig(f"{baseline.name}-default", TrialSpec(default), baseline=True))
+        own = plan.with_own_augmentation(baseline, trials[0].spec.config if trials else same)
+        if own is not None and own != default:
+            final_configs.append(FinalConfig(f"{baseline.name}{OWN_AUGMENTATION}", TrialSpec(own), baseline=True))
     return final_configs
 
 

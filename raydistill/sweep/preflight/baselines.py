@@ -12,7 +12,7 @@ from raydistill.sweep.preflight.checks import decisive_combinations
 from raydistill.sweep.search.baselines import Baseline, baselines_of, incomparable
 
 
-def check_baselines(plan: SweepPlan, build: Callable[[Config], object]) -> None:
+def check_baselines(plan: SweepPlan, build: Callable[[Config], object]) -> tuple[str, ...]:
     """Refuse a baseline that cannot be built beside one of the winners that the search may find.
 
     A baseline that takes one teacher is refused beside several, searched or fixed: with one of them alone it would
@@ -22,16 +22,21 @@ def check_baselines(plan: SweepPlan, build: Callable[[Config], object]) -> None:
         plan: of the sweep.
         build: builds the method of a configuration.
 
+    Returns: the names of those that may get a row with their own augmentation.
     Raises: ConfigError, which names the baseline, the winner's settings and what `build` said.
     """
     tried = set()
+    own_augmentations: dict[str, None] = {}
     for chosen, baseline, winner in _compared(plan):
         try:
             config = plan.baseline_config(baseline, winner)
             made_of = (baseline.name, config.method, config.teacher if config.method.teacher_output() else None)
-            if made_of not in tried:
-                tried.add(made_of)
-                build(config)
+            if made_of in tried:
+                continue
+            tried.add(made_of)
+            build(config)
+            if plan.with_own_augmentation(baseline, config) is not None:
+                own_augmentations[baseline.name] = None
         except ValueError as error:
             problem = str(error).removeprefix(f"baseline {baseline.name}: ")
             if not chosen:
@@ -41,6 +46,7 @@ def check_baselines(plan: SweepPlan, build: Callable[[Config], object]) -> None:
                 f"baseline {baseline.name}: {problem}, if the search finds {shown}; narrow the search with --set, or "
                 "leave the baseline out"
             ) from None
+    return tuple(own_augmentations)
 
 
 def describe_baselines(plan: SweepPlan, notify: Callable[[str], None]) -> None:

@@ -130,7 +130,7 @@ def preflight(plan: SweepSettings, notify: Callable[[str], None], *, own_space: 
         own_space: whether the search space was given, rather than the method's own.
 
     Returns: the plan with what its images are, its teachers named by their keys in the store, a space that fits the
-        number of images, and a metric that images without labels have.
+        number of images, a metric that images without labels have, and the rows that its baselines may have.
     """
     if plan.most_workers is None and plan.base.data.batch_size % plan.workers:
         raise ConfigError(f"data.batch_size = {plan.base.data.batch_size} does not divide among {plan.workers} workers")
@@ -182,10 +182,13 @@ def preflight(plan: SweepSettings, notify: Callable[[str], None], *, own_space: 
             notify(f"eval.knn = seed: {base.method.name} has no SSL head, so k-NN compares the encoder's features")
         check_values(plan, build)
         decided = SweepPlan(plan)
-        check_baselines(decided, lambda config: methods.build(config.method, promised(config, dataset, store), seed=0))
+        own_augmentations = check_baselines(
+            decided, lambda config: methods.build(config.method, promised(config, dataset, store), seed=0)
+        )
         describe_baselines(decided, notify)
         for line in dict.fromkeys(advice):
             notify(line)
+    plan = replace(plan, own_augmentations=own_augmentations)
     return replace(plan, space=_scored(plan, notify, labelled=dataset.bank.labels is not None, own_space=own_space))
 
 

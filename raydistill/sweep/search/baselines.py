@@ -15,17 +15,8 @@ from raydistill.sweep.search.space import Parameter, Space, changes_loss_scale, 
 from raydistill.sweep.search.space_parser import load_space
 
 # What the student is and sees; the baseline has the winner's.
-STUDENT = (
-    "backbone",
-    "backbones",
-    "stem",
-    "zero_init_residual",
-    "objectives",
-    "recipe",
-    "second_recipe",
-    "recipes",
-    "student_recipe",
-)
+RECIPES = ("recipe", "second_recipe", "recipes", "student_recipe")
+STUDENT = ("backbone", "backbones", "stem", "zero_init_residual", "objectives", *RECIPES)
 
 
 # docs/architecture.md#search-of-the-baseline

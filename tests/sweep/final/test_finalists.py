@@ -8,8 +8,12 @@ from helpers.rows import ROWS, given, options
 
 from raydistill import config, methods
 from raydistill.records.journal import TrialRecord
+from raydistill.records.layout import JOURNAL_FILE
+from raydistill.records.leaderboard import LeaderboardEntry, baselines
 from raydistill.sweep.final.finalists import FinalConfig, final_key, make_final_configs, seeded
 from raydistill.sweep.plan import SweepPlan
+from raydistill.sweep.preflight.baselines import check_baselines
+from raydistill.sweep.search.baselines import RECIPES, baselines_of
 from raydistill.sweep.search.space_parser import load_space
 from raydistill.sweep.settings import SweepSettings
 from raydistill.trial_spec import TrialSpec
@@ -81,12 +85,12 @@ def test_baselines_start_their_residual_blocks_as_the_winner_does(tmp_path):
     settings = plan(tmp_path, "method: random\nparameters: {train.lr: {min: 0.001, max: 0.1}}", 1)
     settings = replace(settings, base=base, storage=tmp_path)
     finals = make_final_configs([TrialRecord("t0000", {}, config.dump(base))], SweepPlan(settings))
-    assert len(finals) == 3
-    assert [final.spec.config.method.zero_init_residual for final in finals] == [False] * 3
+    assert len(finals) == 4
+    assert [final.spec.config.method.zero_init_residual for final in finals] == [False] * 4
 
 
 DISTILLED = [name for name in ROWS if options(name).baseline() != options(name)]
-ENDS = ("same-settings", "default")
+ENDS = ("same-settings", "default", "own-augmentation")
 AUGMENTED = {"simreg": {"student_recipe": "small"}, "sdssl": {"recipes": ["weak", "small"]}}
 
 
@@ -102,16 +106,92 @@ def test_the_baseline_has_the_winners_student_augmentation_batches_steps_and_opt
     record = TrialRecord("t0000", {}, config.dump(config.load(best)))
     finals = make_final_configs([record], SweepPlan(settings))
     assert [final.name for final in finals[1:]] == [f"{config_of(finals[1]).name}-{end}" for end in ENDS]
-    ours, same, own = (final.spec.config for final in finals)
+    ours, same, own, augmented = (final.spec.config for final in finals)
     if name != "sdssl":
         assert own.method.recipe == type(own.method)().recipe, "the baseline's own"
     assert same.method == ours.method.baseline()
     assert (same.data, same.train, same.eval) == (ours.data, ours.train, ours.eval)
-    assert [arm.augment.chosen() for arm in (ours, same, own)] == [augment] * 3, "the winner's, not the base's"
+    assert [arm.augment.chosen() for arm in (ours, same, own, augmented)] == [augment] * 4, (
+        "the winner's, not the base's"
+    )
     seen = [{view.recipe for view in methods.build(c.method, given(name), seed=0).views} for c in (ours, same)]
     assert seen[0] == seen[1]
     students = [methods.build(c.method, given(name), seed=0).encoders()["student"] for c in (ours, same)]
     assert [w.shape for w in students[0].state_dict().values()] == [w.shape for w in students[1].state_dict().values()]
+    assert augmented.method.student_recipes() == type(augmented.method)().student_recipes(), "of its own preset"
+    recipes = {field: getattr(same.method, field) for field in RECIPES if field in type(same.method).model_fields}
+    back = augmented.model_copy(update={"method": augmented.method.model_copy(update=recipes)})
+    assert back == same, "and nothing else differs"
+
+
+class TestOwnAugmentation:
+    """The row of a baseline with the recipe of its own preset: where it is, and what it is."""
+
+    SPACE = "method: random\nparameters: {train.lr: {min: 0.001, max: 0.1}}"
+
+    def rows(self, folder, method, *texts, preset="default", trials=(), recipe=None):
+        """The final's configurations by name; `trials`: learning rates that the search of each baseline found."""
+        changes = {} if recipe is None else {"student_recipe" if method == "simreg" else "recipe": recipe}
+        base = config.load({"method": {"name": method, **ROWS[method], **changes}})
+        settings = replace(plan(folder, self.SPACE, 1), base=base, storage=folder, baselines=texts, preset=preset)
+        decided, winner = SweepPlan(settings), TrialRecord("t0000", {}, config.dump(base))
+        found = {}
+        for baseline in baselines_of(texts, base) if trials else []:
+            same = decided.baseline_config(baseline, base)
+            rates = [same.model_copy(update={"train": same.train.model_copy(update={"lr": lr})}) for lr in trials]
+            keys = [f"baseline-{baseline.name}-t{i:04d}" for i in range(len(rates))]
+            found[baseline] = [TrialRecord(k, {}, config.dump(each)) for k, each in zip(keys, rates, strict=True)]
+        return {final.name: final.spec.config for final in make_final_configs([winner], decided, found)}
+
+    @pytest.mark.parametrize(
+        ("method", "baselines", "preset", "expected"),
+        [
+            ("sssd", (), "default", {"simclr": "simclr"}),
+            ("simreg", (), "default", {"simclr": "simclr"}),
+            ("simreg", ("simclr", "mocov2"), "cpu", {"simclr": "small", "mocov2": "small"}),
+            ("simreg", ("simclr:recipe=moco1",), "default", {}),
+            ("simreg", ("simreg:head_depth=1", "regress"), "default", {"regress": "rrcflip"}),
+            ("dogo", (), "default", {}),
+            ("sdssl", (), "default", {}),
+            ("simclr", ("byol",), "default", {"byol": ("byol1", "byol2")}),
+        ],
+    )
+    def test_it_is_there_where_the_presets_recipe_is_another(self, tmp_path, method, baselines, preset, expected):
+        rows = self.rows(tmp_path, method, *baselines, preset=preset)
+        own = {name: each for name, each in rows.items() if name.endswith("-own-augmentation")}
+        pairs = {name: (recipe, recipe) if isinstance(recipe, str) else recipe for name, recipe in expected.items()}
+        assert {each.method.name: each.method.student_recipes() for each in own.values()} == pairs
+
+    def test_it_has_what_the_search_found(self, tmp_path):
+        rows = self.rows(tmp_path, "sssd", trials=(0.05, 0.07))
+        ours = rows["simclr-own-augmentation"]
+        assert ours.train.lr == 0.05, "of near equals, that of the best trial of the search"
+        assert (ours.method.recipe, rows["simclr-searched-t0000"].method.recipe) == ("simclr", "cifar_sup")
+
+    def test_it_is_not_there_where_the_winner_has_the_same_recipe(self, tmp_path):
+        assert "simclr-own-augmentation" not in self.rows(tmp_path, "sssd", recipe="simclr")
+
+    def test_its_runs_are_counted(self, tmp_path):
+        base = config.load({"method": "sssd"})
+        settings = replace(plan(tmp_path, self.SPACE, 3), base=base, storage=tmp_path)
+        counted = replace(settings, own_augmentations=check_baselines(SweepPlan(settings), lambda config: None))
+        assert counted.own_augmentations == ("simclr",)
+        finals = make_final_configs([TrialRecord("t0000", {}, config.dump(base))], SweepPlan(settings))
+        assert counted.final_runs == len(finals) * 3 - 1 == settings.final_runs + 3
+        assert counted.final_runs_of("simclr") == counted.baseline_final_runs == 9
+
+    def test_a_sweep_of_before_has_none(self, tmp_path):
+        settings = replace(plan(tmp_path, self.SPACE, 1), base=config.load({"method": "sssd"}), storage=tmp_path)
+        settings.store()
+        (settings.directory / JOURNAL_FILE).touch()
+        winner = TrialRecord("t0000", {}, config.dump(settings.base))
+        for write in (True, False):  # at the first resume, and at the next
+            names = [final.name for final in make_final_configs([winner], SweepPlan(settings, write=write))]
+            assert names == ["sssd", "simclr-same-settings", "simclr-default"]
+
+    def test_it_is_a_baseline_of_the_verdict(self):
+        row = LeaderboardEntry("simclr-own-augmentation", {}, 2, [])
+        assert baselines([row, LeaderboardEntry("sssd", {}, 2, [])]) == [row]
 
 
 def test_a_seed_has_teachers_and_clusters_of_its_own_where_they_are_redrawn():

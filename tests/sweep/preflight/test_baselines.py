@@ -14,13 +14,14 @@ from raydistill.sweep.plan import SweepPlan
 from raydistill.sweep.preflight.baselines import check_baselines, describe_baselines
 from raydistill.sweep.preflight.checks import MAX_COMBINATIONS, decisive_combinations
 from raydistill.sweep.preflight.teachers import missing_teachers
+from raydistill.sweep.search.baselines import baselines_of
 from raydistill.sweep.search.space import Parameter, Space
 from raydistill.sweep.settings import SweepSettings
 
 
-def plan(folder, method, *parameters, baselines=()):
+def plan(folder, method, *parameters, baselines=(), metric="val_knn"):
     base = config.load({"method": {"name": method, **ROWS[method]}})
-    space = Space("random", "val_knn", "maximize", None, None, parameters)
+    space = Space("random", metric, "minimize" if metric == "loss" else "maximize", None, None, parameters)
     return SweepSettings("x-1", folder, "sqlite://", base, space, trials=1, baselines=baselines)
 
 
@@ -96,6 +97,25 @@ def test_a_preset_that_a_baseline_lacks_is_said(tmp_path, method, preset, baseli
     assert [line for line in said if "preset" in line] == [
         f"baseline {line.split()[0]}: {line}; its own settings are those of 'default'" for line in expected
     ]
+
+
+def test_a_search_by_the_loss_leaves_out_what_changes_its_scale(tmp_path):
+    found = {}
+    for metric in ("val_knn", "loss"):
+        rates = choice("train.lr", 0.1, 0.2)
+        settings = plan(tmp_path, "seed", rates, baselines=("mocov2", "simclr"), metric=metric)
+        decided, said = SweepPlan(replace(settings, baseline_trials=3)), []
+        for baseline in baselines_of(settings.baselines, settings.base):
+            space = decided.baseline_space(baseline, decided.baseline_config(baseline, settings.base))
+            found[metric, baseline.name] = {parameter.path for parameter in space.parameters}
+        describe_baselines(decided, said.append)
+        assert bool(said) == (metric == "loss")
+    assert found["val_knn", "mocov2"] >= {"method.queue_size", "method.tau", "train.lr"}
+    assert found["val_knn", "simclr"] == {"method.tau_c", "train.lr"}
+    assert found["loss", "mocov2"] == found["loss", "simclr"] == {"train.lr"}
+    assert [line.split(":")[0] for line in said] == ["baseline mocov2", "baseline simclr"]
+    assert all("metric.name = 'loss' does not compare" in line for line in said)
+    assert "method.tau_c not searched" in said[1]
 
 
 class TestSweep:

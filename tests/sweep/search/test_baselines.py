@@ -15,7 +15,6 @@ from raydistill.sweep.final.finalists import default_config, make_final_configs
 from raydistill.sweep.options import prepare_settings
 from raydistill.sweep.phases import search_name, searched_under
 from raydistill.sweep.plan import SweepPlan
-from raydistill.sweep.preflight.baselines import describe_baselines
 from raydistill.sweep.search import baselines
 from raydistill.sweep.search.baselines import Baseline, baseline_space, baselines_of, hints, parse_baseline
 from raydistill.sweep.search.space import default_space, paper_space
@@ -205,24 +204,6 @@ def test_dogos_paper_space_searches_the_temperature_of_a_baseline_of_dogo(tmp_pa
     assert "method.tau_c" in [parameter.path for parameter in space.parameters]
 
 
-def test_a_search_by_the_loss_leaves_out_what_changes_its_scale(tmp_path):
-    found = {}
-    for metric in ("val_knn", "loss"):
-        text = f"method: random\nmetric: {{name: {metric}}}\nparameters: {{train.lr: {{min: 0.001, max: 0.1}}}}"
-        settings = settings_of(tmp_path, "seed", "mocov2", "simclr", space=text, trials=3)
-        plan = SweepPlan(settings)
-        found[metric] = [{p.path for p in searched(plan, each).parameters} for each in settings.baselines]
-        said = []
-        describe_baselines(plan, said.append)
-        assert bool(said) == (metric == "loss")
-    assert found["val_knn"][0] >= {"method.queue_size", "method.tau", "train.lr"}
-    assert found["val_knn"][1] == {"method.tau_c", "train.lr"}
-    assert found["loss"] == [{"train.lr"}] * 2
-    assert [line.split(":")[0] for line in said] == ["baseline mocov2", "baseline simclr"]
-    assert all("metric.name = 'loss' does not compare" in line for line in said)
-    assert "method.tau_c not searched" in said[1]
-
-
 def test_a_baselines_own_value_decides_too(tmp_path):
     text = "dogo:objectives=[simclr,simsiam]"
     settings = settings_of(tmp_path, "seed", text, trials=3)
@@ -283,15 +264,15 @@ def test_the_winners_settings_and_the_presets_are_tried_first(tmp_path):
 
 
 def test_what_a_search_found_takes_the_place_of_the_preset(tmp_path):
-    settings = settings_of(tmp_path, "seed", trials=3)
+    settings = replace(settings_of(tmp_path, "seed", trials=3), own_augmentations=("simclr",))
     plan, winner = SweepPlan(settings), TrialRecord("t0000", {}, config.dump(settings.base))
     (baseline,) = baselines_of((), settings.base)
     same = plan.baseline_config(baseline, settings.base)
     other = same.model_copy(update={"train": same.train.model_copy(update={"lr": 0.05})})
     for best, names in (
-        (other, ["searched", "same-settings"]),
-        (same, ["searched"]),
-        (None, ["same-settings", "default"]),
+        (other, ["searched", "same-settings", "own-augmentation"]),
+        (same, ["searched", "own-augmentation"]),
+        (None, ["same-settings", "default", "own-augmentation"]),
     ):
         key = "baseline-simclr-t0001"
         trials = [TrialRecord(key, {}, config.dump(best))] if best else []
