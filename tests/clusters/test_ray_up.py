@@ -2,12 +2,13 @@
 
 import json
 import re
+import tomllib
 from pathlib import Path
 
 import jsonschema
 import pytest
 import ray.autoscaler
-from helpers.cluster_files import CLOUDS, RAY_UP, ROOT, accept, commands, load
+from helpers.cluster_files import CLOUDS, PROJECT, RAY_UP, ROOT, accept, commands, load
 
 pytestmark = pytest.mark.cluster
 
@@ -69,6 +70,15 @@ def test_a_node_type_with_an_unknown_field_is_refused(name):
 def test_what_is_mounted_exists(name):
     for remote, local in load(name)["file_mounts"].items():
         assert local.startswith("~") or (ROOT / local).exists(), (remote, local)
+
+
+@pytest.mark.parametrize("name", RAY_UP)
+def test_all_that_pip_builds_from_is_mounted(name):
+    folders = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-dir"].values()
+    wanted = {"pyproject.toml", PROJECT["readme"], *PROJECT["license-files"], "raydistill", *folders}
+    mounted = {local: remote for remote, local in load(name)["file_mounts"].items()}
+    assert {Path(mounted[local]).name for local in wanted} == wanted
+    assert len({Path(mounted[local]).parent for local in wanted}) == 1
 
 
 def machine(name, kind):
