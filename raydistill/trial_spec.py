@@ -74,6 +74,13 @@ class TrialSpec:
         )
         return TrialSpec(config, teachers, self.labels if same_labels else None)
 
+    def with_seed(self, number: int) -> TrialSpec:
+        """The spec with another `train.seed`, so many above its own; 0 is the spec itself."""
+        if not number:
+            return self
+        train = self.config.train.model_copy(update={"seed": self.config.train.seed + number})
+        return self.with_config(self.config.model_copy(update={"train": train}))
+
     def assign(self, settings: dict[str, Any]) -> TrialSpec:
         """The spec with each dotted path of `settings` set. Raises: ConfigError."""
         return self.with_config(configuration.load(configuration.assign(configuration.dump(self.config), settings)))

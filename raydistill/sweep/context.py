@@ -43,6 +43,7 @@ class Phase:
         key: the key of the trial with an index.
         resolve: what a trial with some settings trains.
         scheduler: makes Tune's scheduler, once for each Tune run.
+        seeds: that each trial trains; its results are their means.
         population: the trials copy each other, so their weights travel in Tune's checkpoints.
         together: all trials are proposed at once, whatever room the packs have, since they wait for each other.
         stop: returns a reason to end the phase with what there is, or nothing.
@@ -57,6 +58,7 @@ class Phase:
     key: Callable[[int], str]
     resolve: Callable[[Settings], TrialSpec]
     scheduler: Callable[[], TrialScheduler]
+    seeds: int = 1
     population: bool = False
     together: bool = False
     stop: Callable[[], str] = str

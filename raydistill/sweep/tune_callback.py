@@ -52,7 +52,7 @@ class TuneCallback(Unstored, tune.Callback):
         metrics = reported(result)
         if epoch not in known:
             self._context.journal.result(key, epoch, metrics, result.get("offsets", ()))
-            self._context.budget.trained()
+            self._context.budget.trained(self._phase.seeds)
             self._context.tracker.log(key, epoch, metrics)
             shown = metrics.get(self._phase.metric) if self._phase.role in SEARCHES else None
             self._context.progress.result(key, epoch, shown)
@@ -100,7 +100,7 @@ class TuneCallback(Unstored, tune.Callback):
         if time.monotonic() - self._last_status > STATUS_INTERVAL_S:
             self._last_status = time.monotonic()
             status = ray.get(self._context.broker.status.remote())
-            self._search.room = status["room"]
+            self._search.has_room_for(status["room"])
             self._context.count(status["workers"])
             self._context.progress.tick(status["shares"])
 

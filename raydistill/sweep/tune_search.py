@@ -40,7 +40,11 @@ class TuneSearch(Unstored, Searcher):
         self._pending, self._keys = list(pending), list(keys)
         self._key_of: dict[str, str] = {}
         self.running: set[str] = set()
-        self.room = ray.get(context.broker.status.remote())["room"]
+        self.has_room_for(ray.get(context.broker.status.remote())["room"])
+
+    def has_room_for(self, learners: int) -> None:
+        """Take note of how many learners the packs have room for."""
+        self.room = max(learners // self._phase.seeds, 1)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the next trial's Tune config, None while there is no room for it, or FINISHED."""
@@ -66,6 +70,7 @@ class TuneSearch(Unstored, Searcher):
             "settings": record.settings if self._phase.population else {},
             "directory": str(self._context.trial_directory(record.key)),
             "last_delivered_epoch": record.epochs,
+            "seeds": self._phase.seeds,
             "broker": self._context.broker_name,
             "carry": self._phase.population,
         }

@@ -8,27 +8,30 @@ from dataclasses import dataclass, field
 from raydistill.config import DataConfig
 from raydistill.trial_spec import TrialSpec
 
+SEED_PREFIX = "seed/"
+
 
 # docs/architecture.md#one-resolution-per-trial
 @dataclass(frozen=True)
 class JoinRequest:
-    """A trial that wants a learner in a pack: its key, what it trains, and the directory of its checkpoints.
+    """A trial that wants to train in a pack: its key, what it trains, and the directory of its checkpoints.
 
     `last_delivered_epoch` is the last epoch whose result reached its trial. A checkpoint that is further is
-    reported again.
+    reported again. `seeds` is the number of its learners, which differ in `train.seed` alone.
     """
 
     key: str
     spec: TrialSpec
     directory: str | None = None
     last_delivered_epoch: int | None = None
+    seeds: int = 1
 
 
 @dataclass(frozen=True)
 class EpochResult:
-    """Result of one epoch of one learner. `error` is empty when it went well.
+    """Result of one epoch of one trial. `error` is empty when it went well.
 
-    `offsets`: which of the stream's epochs the learner saw (`train.offsets`).
+    `offsets`: which of the stream's epochs its learners saw (`train.offsets`).
     `memory`: the error is that memory ran out, and with fewer neighbours it may go on from its checkpoint.
     """
 
@@ -62,6 +65,11 @@ class Directive:
     start: list[JoinRequest] = field(default_factory=list)
     stop: list[str] = field(default_factory=list)
     close: bool = False
+
+
+def seed_metric(metric: str, number: int) -> str:
+    """Return the name under which a trial of several seeds reports a metric of one of them, counted from 0."""
+    return f"{SEED_PREFIX}{number}/{metric}"
 
 
 def data_key(data: DataConfig) -> str:

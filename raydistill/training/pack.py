@@ -18,10 +18,11 @@ from raydistill.data.sources import Dataset
 from raydistill.data.stream import Stream
 from raydistill.errors import RaydistillError
 from raydistill.methods import Method
-from raydistill.storage import StoragePath, to_path
+from raydistill.storage import to_path
 from raydistill.training.checkpoints import latest_checkpoint, to_device, write_checkpoint
 from raydistill.training.distributed import Workers
 from raydistill.training.learner import Learner, NonFiniteError
+from raydistill.training.member import Member
 from raydistill.training.messages import EpochResult, EpochStats, JoinRequest
 from raydistill.training.teachers import LoadedTeachers, TeacherProvider
 
@@ -56,7 +57,7 @@ class LearnerError(RaydistillError, RuntimeError):
 
 
 class Pack:
-    """Runs learners over the stream of one data setting; a failure ends that learner alone.
+    """Runs learners over the stream of one data setting; a failure ends the learners of that trial alone.
 
     Args:
         dataset: the images of `data`.
@@ -86,8 +87,7 @@ class Pack:
         self.device = torch.device(device)
         self.workers = workers or Workers()
         self.evaluate = evaluate
-        self.learners: dict[str, Learner] = {}
-        self._directories: dict[str, StoragePath | None] = {}
+        self.members: dict[str, Member] = {}
         self._next_epoch: int | None = None
         self.load: EpochStats | None = None
         self.stream = Stream(
@@ -110,28 +110,31 @@ class Pack:
     def _prefetch(self) -> int:
         return 2 if self.device.type == "cuda" else 0
 
+    @property
+    def learners(self) -> dict[str, Learner]:
+        """All learners by name; a trial with one seed gives its learner its key."""
+        return _named(self.members)
+
     def add(self, request: JoinRequest) -> EpochResult | None:
-        """Take a learner in, from its newest checkpoint if it has one.
+        """Take a trial's learners in, from its newest checkpoint if it has one.
 
         Returns: a report if it was already done, cannot be built, or is further than its trial knows.
         """
-        if not self.learners:
+        if not self.members:
             self._next_epoch = None
         try:
-            learner = self._build(request)
+            member = self._build(request)
         except Exception as error:
             return self._failed(request.key, 0, error)
-        if learner.done:
-            return _result(request.key, learner)
-        self.learners[request.key] = learner
-        self._directories[request.key] = to_path(request.directory) if request.directory else None
-        if request.last_delivered_epoch is not None and learner.epoch > request.last_delivered_epoch:
-            return _result(request.key, learner)
+        if member.done:
+            return member.result()
+        self.members[request.key] = member
+        if request.last_delivered_epoch is not None and member.epoch > request.last_delivered_epoch:
+            return member.result()
         return None
 
     def remove(self, key: str) -> None:
-        self.learners.pop(key, None)
-        self._directories.pop(key, None)
+        self.members.pop(key, None)
 
     # docs/architecture.md#late-joiners
     def _stream_epoch(self) -> int:
@@ -146,32 +149,37 @@ class Pack:
         return all(learner.reproduces_offsets for learner in self.learners.values())
 
     def run_epoch(self, on_step: Callable[[float], None] = lambda share: None) -> list[EpochResult]:
-        """One epoch of the stream for every learner that is due; one report each.
+        """One epoch of the stream for every trial that is due; one report each.
 
         `on_step` is told after every step what share of the epoch's steps is done.
         """
         epoch = self._stream_epoch()
-        due = {key: learner for key, learner in self.learners.items() if self._is_due(learner, epoch)}
+        due = {key: member for key, member in self.members.items() if self._is_due(member.first, epoch)}
         self._next_epoch = epoch + 1
         reports = self._train(due, epoch, on_step)
-        reports += self._finish({key: learner for key, learner in due.items() if key in self.learners})
+        reports += self._finish({key: member for key, member in due.items() if key in self.members})
         for report in reports:
             if report.done or report.error:
                 self.remove(report.key)
         return reports
 
-    def _build(self, request: JoinRequest) -> Learner:
-        learner = Learner(
-            request.spec.config,
-            self.provider.inputs_for(request.spec),
-            steps_per_epoch=self.stream.steps_per_epoch,
-            device=self.device,
-            workers=self.workers,
-        )
-        state = latest_checkpoint(to_path(request.directory)) if request.directory else None
+    def _build(self, request: JoinRequest) -> Member:
+        specs = [request.spec.with_seed(number) for number in range(request.seeds)]
+        learners = [
+            Learner(
+                spec.config,
+                self.provider.inputs_for(spec),
+                steps_per_epoch=self.stream.steps_per_epoch,
+                device=self.device,
+                workers=self.workers,
+            )
+            for spec in specs
+        ]
+        member = Member(request.key, learners, to_path(request.directory) if request.directory else None)
+        state = latest_checkpoint(member.directory) if member.directory is not None else None
         if state is not None:
-            learner.load_state_dict(to_device(state, self.device))
-        return learner
+            member.load_state_dict(to_device(state, self.device))
+        return member
 
     def _is_due(self, learner: Learner, epoch: int) -> bool:
         """Return whether a learner trains this epoch of the stream.
@@ -184,26 +192,30 @@ class Pack:
             return wanted == epoch
         return wanted is None or wanted - epoch != 1
 
-    def _train(self, due: dict[str, Learner], epoch: int, on_step: Callable[[float], None]) -> list[EpochResult]:
+    def _train(self, due: dict[str, Member], epoch: int, on_step: Callable[[float], None]) -> list[EpochResult]:
         reports: list[EpochResult] = []
-        for learner in due.values():
+        learners = _named(due)
+        for learner in learners.values():
             learner.see(epoch)
             learner.start_epoch()
-        self._seconds = dict.fromkeys(due, 0.0)
-        views = dict.fromkeys(view for learner in due.values() for view in learner.views)
+        self._seconds = dict.fromkeys(learners, 0.0)
+        views = dict.fromkeys(view for learner in learners.values() for view in learner.views)
         started = time.perf_counter()
         for number, (drawn, indices) in enumerate(self.stream.epoch(epoch, views), 1):
             step = self.provider.step(drawn, indices, epoch)
-            for key, learner in list(due.items()):
-                began, shared = time.perf_counter(), self.provider.seconds
-                try:
-                    learner.train_step(learner.batch(step))
-                except Exception as error:
-                    reports.append(self._failed(key, learner.epoch, error))
-                    del due[key]
-                    self.remove(key)
-                    del learner
-                self._seconds[key] += time.perf_counter() - began - (self.provider.seconds - shared)
+            for member in list(due.values()):
+                for name, learner in member.named():
+                    began, shared = time.perf_counter(), self.provider.seconds
+                    try:
+                        learner.train_step(learner.batch(step))
+                    except Exception as error:
+                        reports.append(self._failed(member.key, member.epoch, error, member.prefix(learner)))
+                        del due[member.key]
+                        self.remove(member.key)
+                        del learner
+                        break
+                    finally:
+                        self._seconds[name] += time.perf_counter() - began - (self.provider.seconds - shared)
             on_step(number / self.stream.steps_per_epoch)
             if not due:
                 break
@@ -211,8 +223,14 @@ class Pack:
         self.load = EpochStats(len(self._seconds), self._wall, sum(self._seconds.values()), memory_in_use(self.device))
         return reports
 
-    def _failed(self, key: str, epoch: int, error: Exception) -> EpochResult:
-        """The report of a learner that cannot go on.
+    def _failed(self, key: str, epoch: int, error: Exception, prefix: str = "") -> EpochResult:
+        """The report of a trial that cannot go on.
+
+        Args:
+            key: of the trial.
+            epoch: its last one.
+            error: of one of its learners.
+            prefix: of the message.
 
         Raises: LearnerFailed where other workers wait for this one in the middle of the step; a loss that is not
         finite is so on all of them, and they drop the learner together. `error` itself when another worker is gone,
@@ -220,8 +238,8 @@ class Pack:
         """
         if self.workers.lost(error):
             raise error
-        log.debug("learner %s failed", key, exc_info=error)
-        report = EpochResult(key, epoch, error=_cause(error), memory=out_of_memory(error))
+        log.debug("learner of %s failed", key, exc_info=error)
+        report = EpochResult(key, epoch, error=prefix + _cause(error), memory=out_of_memory(error))
         if self.workers.world > 1 and not isinstance(error, NonFiniteError):
             raise LearnerError(report)
         if report.memory and self.device.type == "cuda":
@@ -229,20 +247,21 @@ class Pack:
             torch.cuda.empty_cache()
         return report
 
-    def _finish(self, trained: dict[str, Learner]) -> list[EpochResult]:
-        """Score, describe and write down learners that have had all steps of their epoch."""
+    def _finish(self, trained: dict[str, Member]) -> list[EpochResult]:
+        """Score, describe and write down trials whose learners have had all steps of their epoch."""
         terms: dict[str, dict[str, float]] = {}
+        whole: dict[str, Member] = {}
         reports = []
-        for key, learner in trained.items():
+        for member in trained.values():
             try:
-                terms[key] = learner.finish_epoch()
+                terms |= {name: learner.finish_epoch() for name, learner in member.named()}
+                whole[member.key] = member
             except Exception as error:
-                reports.append(self._failed(key, learner.epoch, error))
+                reports.append(self._failed(member.key, member.epoch, error))
         began = time.perf_counter()
-        scores = self._scores({key: trained[key] for key in terms})
+        scores = self._scores(_named(whole))
         share = (time.perf_counter() - began) / max(len(scores), 1)
-        for key, metrics in terms.items():
-            reports.append(self._report(key, trained[key], metrics, scores.get(key), share * (key in scores)))
+        reports += [self._report(member, terms, scores, share) for member in whole.values()]
         return reports
 
     def _scores(self, trained: dict[str, Learner]) -> Scores:
@@ -265,39 +284,53 @@ class Pack:
         targets = partial(self.provider.held_out, learner.inputs, config.method) if config.method.regresses() else None
         return Candidate(scored_encoders(method, config.eval.encoders), config.eval, method, targets)
 
-    def _report(
+    def _report(self, member: Member, terms: dict[str, dict[str, float]], scores: Scores, share: float) -> EpochResult:
+        """Report a trial's metrics, and write its checkpoint.
+
+        Args:
+            member: the trial.
+            terms: of the loss, by learner.
+            scores: of the learners that were due.
+            share: seconds that scoring one of them took.
+        """
+        prefix = ""
+        try:
+            for name, learner in member.named():
+                prefix = member.prefix(learner)
+                learner.metrics = self._metrics(name, learner, terms[name], scores.get(name), share * (name in scores))
+            if member.directory is not None and self.workers.rank == 0:
+                prefix = ""
+                write_checkpoint(member.directory, member.epoch, member.state_dict())
+        except Exception as error:
+            return self._failed(member.key, member.epoch, error, prefix)
+        return member.result()
+
+    def _metrics(
         self,
-        key: str,
+        name: str,
         learner: Learner,
         metrics: dict[str, float],
         scores: dict[str, float] | Exception | None,
         took: float,
-    ) -> EpochResult:
-        """Report a learner's metrics, and write its checkpoint.
+    ) -> dict[str, float]:
+        """Add a learner's scores and speed to its loss terms.
 
         `scores`: None where none were due; `took`: its share of their seconds.
         """
         began = time.perf_counter()
-        try:
-            if isinstance(scores, Exception):
-                raise scores
-            metrics |= self._speed(key)
-            if scores is not None:
-                metrics = self.workers.broadcast(metrics | scores)
-                learner.note_scores(metrics, len(self.dataset.val))
-            if learner.config.train.patience is not None:
-                metrics["last_epoch"] = float(learner.last_epoch)
-            student = learner.method.encoders()["student"]
-            metrics["student_parameters"] = float(sum(p.numel() for p in student.parameters()))
-            metrics["bad_images"] = float(self.dataset.train.bad)
-            metrics["epoch_seconds"] = self._seconds[key] + took + time.perf_counter() - began
-            learner.metrics = metrics
-            directory = self._directories[key]
-            if directory is not None and self.workers.rank == 0:
-                write_checkpoint(directory, learner.epoch, learner.state_dict())
-        except Exception as error:
-            return self._failed(key, learner.epoch, error)
-        return _result(key, learner)
+        if isinstance(scores, Exception):
+            raise scores
+        metrics |= self._speed(name)
+        if scores is not None:
+            metrics = self.workers.broadcast(metrics | scores)
+            learner.note_scores(metrics, len(self.dataset.val))
+        if learner.config.train.patience is not None:
+            metrics["last_epoch"] = float(learner.last_epoch)
+        student = learner.method.encoders()["student"]
+        metrics["student_parameters"] = float(sum(p.numel() for p in student.parameters()))
+        metrics["bad_images"] = float(self.dataset.train.bad)
+        metrics["epoch_seconds"] = self._seconds[name] + took + time.perf_counter() - began
+        return metrics
 
     def _speed(self, key: str) -> dict[str, float]:
         images = self.stream.steps_per_epoch * self.stream.batch_size
@@ -311,9 +344,9 @@ class Pack:
         }
 
 
-def _result(key: str, learner: Learner) -> EpochResult:
-    """Return the result of the learner's last epoch."""
-    return EpochResult(key, learner.epoch, learner.metrics, done=learner.done, offsets=tuple(learner.offsets))
+def _named(members: Mapping[str, Member]) -> dict[str, Learner]:
+    """The learners of several trials by name."""
+    return {name: learner for member in members.values() for name, learner in member.named()}
 
 
 def scored_encoders(method: Method, which: str) -> dict[str, nn.Module]:

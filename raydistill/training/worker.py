@@ -109,7 +109,7 @@ class _PackSet:
                 self._all_or_none([report], error)
             if report is not None:
                 reports.append(report)
-        self.packs = {name: pack for name, pack in self.packs.items() if pack.learners}
+        self.packs = {name: pack for name, pack in self.packs.items() if pack.members}
         return reports
 
     def train(self, data: DataConfig, tick: Callable[[float], None]) -> tuple[list[EpochResult], EpochStats | None]:
@@ -120,7 +120,7 @@ class _PackSet:
         try:
             return pack.run_epoch(tick), pack.load
         except (ValueError, OSError) as error:
-            reports = [EpochResult(key, error=str(error)) for key in pack.learners]
+            reports = [EpochResult(key, error=str(error)) for key in pack.members]
             self._all_or_none(reports, error)
             del self.packs[data_key(data)]
             return reports, None

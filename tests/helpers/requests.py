@@ -14,6 +14,6 @@ def decided(values):
     return spec if spec.resolved else resolve(spec, load_dataset(spec.data))
 
 
-def request(key, values, directory=None, last_delivered_epoch=None):
+def request(key, values, directory=None, last_delivered_epoch=None, seeds=1):
     """A trial with this configuration that wants to join."""
-    return JoinRequest(key, decided(values), directory, last_delivered_epoch)
+    return JoinRequest(key, decided(values), directory, last_delivered_epoch, seeds)

@@ -63,12 +63,12 @@ class Line:
         asyncio.run_coroutine_threadsafe(self.broker.learner_failed("p", report), self.loop).result(60)
 
 
-def play(broker, trials, dataset, folder):
+def play(broker, trials, dataset, folder, seeds=1):
     """Run trials (key: configuration) to their end. Returns: the reports of each, and the orders given."""
 
     async def life(key, values):
         reports = []
-        await broker.join(request(key, values, str(folder / key)))
+        await broker.join(request(key, values, str(folder / key), seeds=seeds))
         while not reports or not (reports[-1].done or reports[-1].error):
             reports.append(await broker.next(key))
         await broker.leave(key)
@@ -132,6 +132,35 @@ def test_a_learner_that_memory_does_not_hold_beside_others_trains_when_there_is_
         offsets = latest_checkpoint(tmp_path / key)["offsets"]
         monkeypatch.setattr(Pack, "add", add)
         assert same(weights(tmp_path / key), alone(dataset, trials[key], tmp_path / f"{key}-alone", offsets))
+
+
+@pytest.mark.fault(9)
+@pytest.mark.slow
+def test_trials_of_more_seeds_than_memory_holds_beside_each_other_train_one_after_the_other(
+    dataset, tmp_path, monkeypatch
+):
+    tried, run = [], Pack.run_epoch
+
+    def crowded(pack, on_step):
+        tried.append(len(pack.learners))
+        if len(pack.learners) > 3:
+            monkeypatch.setattr(pack.learners["b-seed2"].method, "loss", hungry)
+        return run(pack, on_step)
+
+    def hungry(*_):
+        raise torch.OutOfMemoryError("CUDA out of memory (simulated)")
+
+    monkeypatch.setattr(Pack, "run_epoch", crowded)
+    lives, _ = play(Broker(1, 6, gather_seconds=5), {key: settings() for key in "ab"}, dataset, tmp_path, seeds=3)
+    assert tried == [6, 3, 3, 3]
+    assert all([report.epoch for report in lives[key]] == [1, 2] for key in "ab")
+    assert all(not report.error and "seed/2/loss" in report.metrics for key in "ab" for report in lives[key])
+
+
+@pytest.mark.slow
+def test_a_trial_of_more_seeds_than_a_group_has_room_for_trains_all_the_same(dataset, tmp_path):
+    lives, _ = play(Broker(1, 2, gather_seconds=0), {key: settings() for key in "ab"}, dataset, tmp_path, seeds=3)
+    assert all(lives[key][-1].done and lives[key][-1].metrics["pack_learners"] == 3 for key in "ab")
 
 
 @pytest.mark.fault(1)

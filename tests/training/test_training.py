@@ -14,6 +14,7 @@ from raydistill.methods import MethodContext
 from raydistill.methods.baselines.simclr import SimCLR
 from raydistill.training.checkpoints import latest_checkpoint
 from raydistill.training.learner import Learner
+from raydistill.training.member import Member
 from raydistill.training.messages import Directive
 from raydistill.training.pack import Pack
 from raydistill.training.schedules import learning_rate
@@ -297,8 +298,7 @@ class TestLearner:
             steps_per_epoch=3,
         )
         pack = make_pack(dataset)
-        pack.learners["x"] = learner
-        pack._directories["x"] = None
+        pack.members["x"] = Member("x", [learner])
         pack.run_epoch()
         norm = torch.nn.utils.get_total_norm([p.grad for p in learner.parameters])
         assert norm.item() == pytest.approx(1e-3, rel=1e-3)

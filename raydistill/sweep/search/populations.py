@@ -11,7 +11,7 @@ from ray.tune.schedulers import PopulationBasedTraining
 
 from raydistill.sweep.search.space import Parameter, Space
 
-OWN = ("key", "directory", "last_delivered_epoch", "broker", "carry")
+OWN = ("key", "directory", "last_delivered_epoch", "seeds", "broker", "carry")
 FACTORS = (0.8, 1.2)
 
 

@@ -37,6 +37,7 @@ class Broker:
         groups: worker groups at most.
         learners: in each; None: as many as pay, found by measurement, up to `most`.
         most: learners in a group at most, where `learners` is None.
+        unit: learners of one trial.
         launch: starts the group with the given name, and may return what ends with it; None: groups come by
             themselves.
         gather_seconds: an empty group waits this long after the first trial came, for others to share with.
@@ -49,11 +50,12 @@ class Broker:
         learners: int | None = None,
         *,
         most: int = MAX_LEARNERS,
+        unit: int = 1,
         launch: Callable[[str], Awaitable[None] | None] | None = None,
         gather_seconds: float = 3.0,
         idle_seconds: float = 60.0,
     ) -> None:
-        self.learners, self.most = learners, most
+        self.learners, self.most, self.unit = learners, most, unit
         self.launch = launch
         self.idle_seconds = idle_seconds
         self.placement = Placement(groups, can_launch=launch is not None, gather_seconds=gather_seconds)
@@ -168,7 +170,7 @@ class Broker:
             group.share = share
 
     async def status(self) -> dict[str, Any]:
-        """Return `room`, the trials that may run at once; `workers`; `shares` done of the running epochs."""
+        """Return `room`, the learners that may train at once; `workers`; `shares` done of the running epochs."""
         room = sum(group.size.capacity for group in self._groups.values())
         unborn = self._new_size().capacity * (self.placement.max_groups - len(self._groups))
         return {
@@ -217,7 +219,7 @@ class Broker:
             return
 
     def _new_size(self) -> CapacityController:
-        return CapacityController(self.learners, self.most)
+        return CapacityController(self.learners, self.most, self.unit)
 
     def _new_group(self, name: str) -> GroupState:
         return GroupState(name, self._new_size())

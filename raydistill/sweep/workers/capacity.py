@@ -18,16 +18,20 @@ class CapacityController:
 
     It doubles while it is full, memory would hold twice the learners, and the work that they share (images,
     teachers) is still more than `MIN_SHARED_FRACTION` of the epoch: with less, a wider pack makes its trials slower and
-    the sweep no faster. After memory has run out it never grows again.
+    the sweep no faster. After memory has run out it never grows again. As long as it grows it is a multiple of `unit`,
+    the learners of one trial, so that a pack can be full.
     """
 
     fixed: int | None = None
     most: int = MAX_LEARNERS
+    unit: int = 1
     capacity: int = 0
     _memory: dict[int, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.capacity = self.fixed if self.fixed is not None else min(INITIAL_LEARNERS, self.most)
+        self.most = max(self.most // self.unit, 1) * self.unit
+        initial = max(INITIAL_LEARNERS // self.unit, 1) * self.unit
+        self.capacity = self.fixed if self.fixed is not None else min(initial, self.most)
         self._settled = self.fixed is not None
 
     def observe(self, load: EpochStats) -> None:

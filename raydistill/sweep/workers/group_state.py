@@ -17,7 +17,7 @@ class GroupState:
 
     Attributes:
         name: of the group.
-        size: how many members it may have.
+        size: how many learners its members may have together.
         workers: that have asked for directives; none before they are up.
         generation: rises with each restart of the workers.
         members: the trials that it holds, by key.
@@ -42,9 +42,19 @@ class GroupState:
     faults: FaultIsolation = field(default_factory=FaultIsolation)
 
     @property
+    def learners(self) -> int:
+        """Number of learners of all members."""
+        return sum(trial.learners for trial in self.members.values())
+
+    @property
     def room(self) -> int:
-        """Number of members that it can still take; below zero after memory ran out."""
-        return self.size.capacity - len(self.members)
+        """Number of learners that it can still take; below zero after memory ran out."""
+        return self.size.capacity - self.learners
+
+    # docs/architecture.md#room-for-several-seeds
+    def fits(self, trial: JoinedTrial) -> bool:
+        """Return whether it can take a trial; without members it takes one of any number of learners."""
+        return not self.members or trial.learners <= self.room
 
     def holds(self, data: DataConfig) -> bool:
         """Return whether a member has these data settings."""
@@ -85,7 +95,7 @@ class GroupState:
         if trial is None:
             return
         if result.memory and len(self.members) > 1:
-            self.size.on_oom(len(self.members))
+            self.size.on_oom(self.learners)
             self.remove(result.key)
             return
         trial.deliver(result)

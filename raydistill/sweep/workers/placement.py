@@ -45,7 +45,7 @@ class Placement:
         for trial in waiting:
             still_trains = any(trial.key in other.dropped for other in groups)
             if (
-                group.room > 0
+                group.fits(trial)
                 and not group.faults.held_back(trial.key)
                 and not still_trains
                 and self._suits(trial, group, groups, now_s)
@@ -60,37 +60,36 @@ class Placement:
         Args:
             groups: all there are.
             waiting: the trials without a group, in the order in which they joined.
-            capacity: of a new group.
+            capacity: of a new group, in learners.
         """
         if not self.can_launch:
             return 0
         places = [_Places(group.room, {data_key(t.data) for t in group.members.values()}) for group in groups]
         for trial in waiting:
             data = data_key(trial.data)
-            fitting = [place for place in places if place.room > 0 and (data in place.data or not place.data)]
+            fitting = [place for place in places if place.fits(trial.learners, data)]
             if not fitting and len(places) < self.max_groups:
                 fitting = [_Places(capacity)]
                 places += fitting
             if fitting:
                 best = max(fitting, key=lambda place: data in place.data)
-                best.room -= 1
+                best.room -= trial.learners
                 best.data.add(data)
         return len(places) - len(groups)
 
     def _gathers(self, group: GroupState, waiting: Sequence[JoinedTrial], now_s: float) -> bool:
         """Return whether an empty group should wait a little for more trials to come."""
-        enough = group.size.capacity
-        if self.expected_trials is not None:
-            enough = min(enough, self.expected_trials)
         oldest_s = min(trial.joined_at_s for trial in waiting)
-        return not group.members and len(waiting) < enough and now_s - oldest_s < self.gather_seconds
+        full = sum(trial.learners for trial in waiting) + waiting[-1].learners > group.size.capacity
+        all_here = self.expected_trials is not None and len(waiting) >= self.expected_trials
+        return not group.members and not full and not all_here and now_s - oldest_s < self.gather_seconds
 
     def _suits(self, trial: JoinedTrial, group: GroupState, groups: Collection[GroupState], now_s: float) -> bool:
         """Return whether no other group is the better place for a trial."""
         if group.holds(trial.data):
             return True
         others = [other for other in groups if other is not group]
-        if any(other.holds(trial.data) and other.room > 0 for other in others):
+        if any(other.holds(trial.data) and other.fits(trial) for other in others):
             return False
         if not group.members:
             return True
@@ -104,3 +103,7 @@ class _Places:
 
     room: int
     data: set[str] = field(default_factory=set)
+
+    def fits(self, learners: int, data: str) -> bool:
+        """Return whether a trial with so many learners on such data goes here; an empty group takes every trial."""
+        return not self.data or (data in self.data and learners <= self.room)

@@ -46,6 +46,11 @@ class JoinedTrial:
         return self.request.spec.data
 
     @property
+    def learners(self) -> int:
+        """Number of learners that it has in a pack, one for each seed."""
+        return self.request.seeds
+
+    @property
     def waits(self) -> bool:
         """True while it wants an epoch and no group holds it."""
         return self.group is None and self.wants_epoch and not self.leaving

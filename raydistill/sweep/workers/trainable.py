@@ -22,7 +22,8 @@ class SweepTrainable(tune.Trainable):
 
     Its Tune config holds `key`; `spec`, under the `settings` by dotted path that a population changes;
     `as_of`, the epoch of another trial that it copies; `directory` of its checkpoints; `last_delivered_epoch`;
-    `broker`, the actor's name; `carry`, whether Tune's own checkpoints hold the weights, so that others can copy them.
+    `seeds`, how many it trains; `broker`, the actor's name; `carry`, whether Tune's own checkpoints hold the weights,
+    so that others can copy them.
 
     It joins with its first step: Tune may prepare two actors for one trial and step one of them only.
     """
@@ -31,6 +32,7 @@ class SweepTrainable(tune.Trainable):
         self.key = config["key"]
         self.directory = to_path(config["directory"])
         self.carry = config["carry"]
+        self.seeds = config["seeds"]
         self.epoch = config["last_delivered_epoch"]
         self.copied_from = ""
         self.settings = config["settings"]
@@ -47,7 +49,7 @@ class SweepTrainable(tune.Trainable):
         """
         # docs/architecture.md#joining-with-the-first-step
         if not self.joined:
-            request = JoinRequest(self.key, self.spec, str(self.directory), last_delivered_epoch=self.epoch)
+            request = JoinRequest(self.key, self.spec, str(self.directory), self.epoch, self.seeds)
             ray.get(self.broker.join.remote(request))
             self.joined = True
         report = ray.get(self.broker.next.remote(self.key))

@@ -26,6 +26,17 @@ def test_it_doubles_while_full_and_sharing():
     assert seen == [4, 8, 16, 20, 20, 20]
 
 
+def test_it_grows_by_whole_trials_of_several_seeds():
+    size = CapacityController(most=20, unit=3)
+    seen = [size.capacity]
+    for _ in range(4):
+        size.observe(sharing(size.capacity))
+        seen.append(size.capacity)
+    assert seen == [3, 6, 12, 18, 18]
+    assert CapacityController(most=4, unit=9).capacity == 9, "one trial fits at any rate"
+    assert CapacityController(4, unit=3).capacity == 4
+
+
 def test_a_pack_that_is_not_full_says_nothing_about_more():
     size = CapacityController()
     size.observe(sharing(INITIAL_LEARNERS - 1))

@@ -52,6 +52,25 @@ def test_out_of_memory_makes_the_group_smaller_and_only_a_lone_member_fails():
     assert second.group is None
 
 
+def test_a_trial_of_several_seeds_takes_as_many_places_and_fits_an_empty_group_at_any_rate():
+    made = group()
+    wide, other, narrow = (
+        JoinedTrial(request(k, A, seeds=n), 0.0, wants_epoch=True) for k, n in (("w", 3), ("o", 3), ("n", 1))
+    )
+    made.add(wide)
+    assert made.room == 1
+    assert not made.fits(other)
+    assert made.fits(narrow)
+    made.add(narrow)
+    made.deliver(EpochResult("w", error="out of memory", memory=True))
+    assert made.size.capacity == 3, "one less than the four learners that memory did not hold"
+    assert not made.fits(wide)
+    made.deliver(EpochResult("n", 1, done=True))
+    made.size.on_oom(2)
+    assert made.size.capacity == 1
+    assert made.fits(wide), "else it would wait for ever"
+
+
 def test_a_forgotten_member_is_stopped_at_the_next_boundary_once():
     made = group(a=A, b=A)
     made.faults.suspects = ["a", "b"]

@@ -15,8 +15,8 @@ from raydistill.training.messages import EpochResult
 A, B, C = batches_of(16), batches_of(32), batches_of(64)
 
 
-def trial(key, data=A, joined_at_s=0.0):
-    return JoinedTrial(request(key, data), joined_at_s, wants_epoch=True)
+def trial(key, data=A, joined_at_s=0.0, seeds=1):
+    return JoinedTrial(request(key, data, seeds=seeds), joined_at_s, wants_epoch=True)
 
 
 def group(name, *members, capacity=2):
@@ -50,6 +50,10 @@ class TestGathering:
         empty = group("p")
         placement = Placement(gather_seconds=3, expected_trials=1)
         assert keys(placement.assign(empty, [empty], [trial("a")], 0.0)) == ["a"]
+
+    def test_nor_where_one_more_like_the_last_has_no_room(self):
+        empty, waiting = group("p", capacity=5), [trial("a", seeds=3)]
+        assert Placement(gather_seconds=3).assign(empty, [empty], waiting, 0.0) == waiting
 
     def test_a_group_with_members_takes_a_trial_at_once(self):
         running = group("p", trial("a"))
@@ -97,6 +101,24 @@ class TestAssign:
         assert keys(placement.assign(new, [old, new], [trial("a")], 9.0)) == ["a"]
 
 
+class TestSeveralSeeds:
+    def test_a_trial_goes_where_all_its_learners_have_room(self):
+        running, waiting = group("p", trial("a", seeds=2), capacity=4), [trial("b", seeds=3), trial("c", seeds=2)]
+        assert keys(Placement().assign(running, [running], waiting, 9.0)) == ["c"]
+        assert running.room == 0
+
+    def test_one_that_no_group_has_room_for_trains_alone(self):
+        empty, waiting = group("p", capacity=2), [trial("a", seeds=3), trial("b", seeds=3)]
+        assert keys(Placement(gather_seconds=0).assign(empty, [empty], waiting, 0.0)) == ["a"]
+        empty.deliver(EpochResult("a", 1, done=True))
+        assert keys(Placement(gather_seconds=0).assign(empty, [empty], waiting[1:], 0.0)) == ["b"]
+
+    @pytest.mark.parametrize(("capacity", "missing"), [(2, 3), (3, 3), (6, 2), (9, 1)])
+    def test_groups_are_launched_for_all_learners(self, capacity, missing):
+        waiting = [trial(key, seeds=3) for key in "abc"]
+        assert Placement(5, can_launch=True).missing_groups([], waiting, capacity) == missing
+
+
 class TestMissingGroups:
     def test_none_where_groups_come_by_themselves(self):
         assert Placement(2).missing_groups([], [trial("a")], 2) == 0
@@ -129,8 +151,8 @@ ACTIONS = st.lists(
 )
 
 
-@given(ACTIONS, st.integers(1, 3), st.booleans())
-def test_no_trial_is_in_two_groups_and_no_group_is_above_its_capacity(actions, capacity, launch):
+@given(ACTIONS, st.integers(1, 3), st.booleans(), st.integers(1, 4))
+def test_no_trial_is_in_two_groups_and_no_group_is_above_its_capacity(actions, capacity, launch, seeds):
     groups = [group(name, capacity=capacity) for name in "pqr"]
     placement = Placement(4, can_launch=launch, gather_seconds=2)
     trials = {}
@@ -141,7 +163,7 @@ def test_no_trial_is_in_two_groups_and_no_group_is_above_its_capacity(actions, c
         elif action == "join":
             for each in groups:
                 each.forget(key)
-            trials[key] = trial(key, data, float(now_s))
+            trials[key] = trial(key, data, float(now_s), 1 if number % 2 else seeds)
         elif action == "finish":
             chosen.deliver(EpochResult(key, 1, done=True))
         elif action == "out of memory":
@@ -155,7 +177,7 @@ def test_no_trial_is_in_two_groups_and_no_group_is_above_its_capacity(actions, c
         held = [member for each in groups for member in each.members.items()]
         assert len({key for key, _ in held}) == len(held)
         assert all(trials[key] is member for key, member in held)
-        assert all(each.room >= 0 for each in groups)
+        assert all(each.room >= 0 or len(each.members) == 1 for each in groups)
         assert all(member.group == each.name for each in groups for member in each.members.values())
         in_groups = {key for key, _ in held}
         assert all((each.group is None) == (key not in in_groups) for key, each in trials.items())

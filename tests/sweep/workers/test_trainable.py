@@ -49,6 +49,7 @@ def settings(folder, **values):
         "last_delivered_epoch": 2,
         "broker": "b",
         "carry": False,
+        "seeds": 1,
         **values,
     }
 
@@ -74,12 +75,19 @@ def test_the_driver_hears_which_epochs_of_the_stream_it_saw(broker, tmp_path):
     result = made(tmp_path).step() | {"time_total_s": 1.0}
     journal = Journal(tmp_path / "journal.jsonl")
     journal.propose("t0001", {}, SPEC)
-    told = SimpleNamespace(trained=lambda: None, log=lambda *_: None, result=lambda *_: None)
+    spent = []
+    told = SimpleNamespace(trained=spent.append, log=lambda *_: None, result=lambda *_: None)
     driver = SimpleNamespace(journal=journal, budget=told, tracker=told, progress=told)
-    callback = TuneCallback(driver, SimpleNamespace(metric="val_knn", role="search"), None)
+    callback = TuneCallback(driver, SimpleNamespace(metric="val_knn", role="search", seeds=3), None)
     callback.on_trial_result(1, [], SimpleNamespace(config={"key": "t0001"}), result)
     assert journal.trials["t0001"].offsets == ((0, 2),)
     assert journal.trials["t0001"].results == {3: {"loss": 1.0}}
+    assert spent == [3], "an epoch of each seed counts"
+
+
+def test_it_joins_with_all_its_seeds(broker, tmp_path):
+    made(tmp_path, seeds=3).step()
+    assert broker.made[0][1].seeds == 3
 
 
 def test_a_populations_settings_go_over_the_configuration(broker, tmp_path):
