@@ -43,6 +43,9 @@ def command(
     finalists: Annotated[
         int | None, typer.Option(min=1, help="near-equal trials of each search that get every seed, at most [1]")
     ] = None,
+    seeds_per_trial: Annotated[
+        int, typer.Option(min=1, help="seeds of each trial of a search, side by side; their mean is its score")
+    ] = 1,
     search_seed: Annotated[int, typer.Option(min=0, help="of the search itself")] = 0,
     redraw_teachers: Annotated[
         bool, typer.Option("--redraw-teachers", help="each seed of the final has teachers and clusters of its own")
@@ -58,7 +61,7 @@ def command(
         bool, typer.Option("--baseline-search/--no-baseline-search", help="search each baseline, too")
     ] = True,
     packs: Annotated[int, typer.Option(min=1, help="worker groups at most; they come and go with the trials")] = 1,
-    learners: Annotated[str, typer.Option(help="trials side by side in each group: a number, or auto")] = "auto",
+    learners: Annotated[str, typer.Option(help="learners side by side in each group: a number, or auto")] = "auto",
     workers: Annotated[str, typer.Option(help="workers (GPUs) of each group: N, or MIN:MAX as there is room")] = "1",
     threads: Annotated[int | None, typer.Option(min=1, help="of torch in a CPU worker [all cores, shared]")] = None,
     gpu: Annotated[bool | None, typer.Option("--gpu/--no-gpu", help="each worker takes one [if there are any]")] = None,
@@ -97,6 +100,7 @@ def command(
         tracking_uri=tracking_uri,
         seeds=seeds,
         finalists=finalists,
+        seeds_per_trial=seeds_per_trial,
         search_seed=search_seed,
         redraw_teachers=redraw_teachers,
         baseline=baseline,

@@ -19,6 +19,7 @@ from raydistill.records.names import check_name
 from raydistill.redaction import redact
 from raydistill.tracking.client import EXPERIMENT, ID, OUTCOME, ROLE, SWEEP, TRIAL, connect, database_of
 from raydistill.tracking.delivery_queue import one_line
+from raydistill.training.messages import seed_metric
 
 WINNER, COPIES = "raydistill.winner", "raydistill.copies"
 CHECKPOINT, ENCODER = "checkpoint", "encoder"
@@ -97,7 +98,8 @@ def parent_of(client: Any, run: Any) -> Any | None:
 def _scores(client: Any, run: Any, epoch: int) -> dict[str, float]:
     """Scores that the run has of the checkpoint of `epoch`; earlier and later ones are of another network."""
     names = [name for name in run.data.metrics if name.startswith(("val_", "test_"))]
-    points = {name: client.get_metric_history(run.info.run_id, name) for name in names}
+    own = {name: seed_metric(name, 0) for name in names if seed_metric(name, 0) in run.data.metrics}
+    points = {name: client.get_metric_history(run.info.run_id, own.get(name, name)) for name in names}
     return {name: point.value for name, history in points.items() for point in history if point.step == epoch}
 
 

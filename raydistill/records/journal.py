@@ -16,6 +16,7 @@ from typing import Any, Literal
 from raydistill.config import DEFAULT_OFFSETS
 from raydistill.redaction import redact
 from raydistill.storage import Remote, StoragePath
+from raydistill.training.messages import seed_metric
 from raydistill.trial_spec import TrialSpec
 
 PART_BYTES = 2**16
@@ -74,6 +75,17 @@ class TrialRecord:
             if metric in self.results[epoch]:
                 return self.results[epoch][metric]
         return None
+
+    def seed_scores(self, metric: str) -> list[float]:
+        """The metric's last values by seed; none of a trial with a single seed, whose values are its own."""
+        found: list[float] = []
+        while (score := self.last(seed_metric(metric, len(found)))) is not None:
+            found.append(score)
+        return found
+
+    def own(self, metric: str) -> float | None:
+        """The metric's last value of the network that the trial keeps, which is that of its first seed."""
+        return next(iter(self.seed_scores(metric)), self.last(metric))
 
 
 # docs/architecture.md#journal-as-the-source-of-truth

@@ -9,30 +9,41 @@ from collections.abc import Sequence
 ACCURACIES = ("val_knn", "val_instance")  # shares of the validation images
 
 
-def standard_error(metric: str, value: float, images: int | None) -> float | None:
+def standard_error(
+    metric: str, value: float, images: int | None, seeds: Sequence[Sequence[float]] = ()
+) -> float | None:
     """Standard error of an accuracy p over n images, sqrt(p (1 - p) / n); None for other scores.
 
-    That is how much p would vary over other validation images. What it varies over seeds comes on top.
+    That is how much p would vary over other validation images. What it varies over seeds comes on top, as far as they
+    differ in more than which images they miss.
+
+    Of a mean over k seeds it is sqrt(max(p (1 - p) / n - s^2, 0) + s^2 / k), with s the standard deviation over seeds:
+    averaging divides the part of the variance that is of the seeds, and leaves that of the images, which all share.
 
     Args:
         metric: which score.
         value: between 0 and 1.
         images: of the validation split; None or 0: not known.
+        seeds: the scores of each trial by seed, where each is a mean over several.
     """
     if metric not in ACCURACIES or not images or not 0 <= value <= 1:
         return None
-    return math.sqrt(value * (1 - value) / images)
+    variance, deviation = value * (1 - value) / images, spread(seeds)
+    if deviation is None:
+        return math.sqrt(variance)
+    return math.sqrt(max(variance - deviation**2, 0) + deviation**2 / max(map(len, seeds)))
 
 
-def near_best(metric: str, values: Sequence[float], images: int | None) -> int:
+def near_best(metric: str, values: Sequence[float], images: int | None, seeds: Sequence[Sequence[float]] = ()) -> int:
     """Return how many scores, the best one first, are within one standard error of the best, itself included.
 
     Args:
         metric: which score.
         values: best first.
         images: of the validation split; None or 0: not known.
+        seeds: as for `standard_error`.
     """
-    error = standard_error(metric, values[0], images) if values else None
+    error = standard_error(metric, values[0], images, seeds) if values else None
     if error is None:
         return len(values[:1])
     return sum(abs(values[0] - value) <= error for value in values)
@@ -51,20 +62,26 @@ def spread(groups: Sequence[Sequence[float]]) -> float | None:
     return math.sqrt(squares / sum(len(group) - 1 for group in several))
 
 
-def describe(metric: str, values: Sequence[float], images: int | None) -> str:
+def describe(metric: str, values: Sequence[float], images: int | None, seeds: Sequence[Sequence[float]] = ()) -> str:
     """Say how exact a search's scores are, and how many trials the best one is not told from; empty if unknown.
 
     Args:
         metric: which score.
         values: those of the trials that were trained to the end, best first.
         images: of the validation split; None or 0: not known.
+        seeds: as for `standard_error`.
     """
-    error = standard_error(metric, values[0], images) if values else None
+    error = standard_error(metric, values[0], images, seeds) if values else None
     if error is None:
         return ""
-    near, total = near_best(metric, values, images), len(values)
+    near, total = near_best(metric, values, images, seeds), len(values)
     rest = f"{near} of {total} trials trained to the end are within one standard error of the best"
+    whose, deviation = f"One run's {metric}", spread(seeds)
+    if deviation is not None:
+        whose = (
+            f"A trial's {metric}, the mean of {max(map(len, seeds))} seeds that vary by {100 * deviation:.1f} points,"
+        )
     return (
-        f"One run's {metric} has a standard error of {100 * error:.1f} points ({images} validation images); "
+        f"{whose} has a standard error of {100 * error:.1f} points ({images} validation images); "
         f"{rest if near > 1 else 'no other trial is within one standard error of the best'}."
     )

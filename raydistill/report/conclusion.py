@@ -71,7 +71,7 @@ def _best(sweep: SweepData) -> Iterator[str]:
 def _noise(sweep: SweepData) -> Iterator[str]:
     """Say how exact the search's scores are, and how much they vary over seeds."""
     ranked, metric = sweep.ranked(), sweep.metric
-    if text := describe(metric, [sweep.score(key) for key in ranked], sweep.images.get("val")):
+    if text := describe(metric, [sweep.score(key) for key in ranked], sweep.images.get("val"), sweep.by_seed(ranked)):
         yield text
     groups = [[each[metric] for each in row.scores if metric in each] for row in trained(sweep)]
     if (deviation := spread(groups)) is not None:

@@ -19,8 +19,8 @@ HEIGHT, WIDTH = 3.4, 7.4  # inches
 def costs(sweeps: Sequence[SweepData]) -> pd.DataFrame:
     """A row for each sweep.
 
-    trials of the search, stopped early, failed; epochs of all trials, teachers and final included; hours of wall time
-    and worker hours; saved, the share of the search's epochs that early stopping left out.
+    trials of the search, stopped early, failed; epochs of all trials, teachers and final included, with each seed
+    counted; hours of wall time and worker hours; saved, the share of the search's epochs that early stopping left out.
 
     Of the search's epochs: learners, on average in a pack; images per second that all learners of a pack together are
     trained on, the median; and sharing, how many times longer they would have taken one after the other, each at the
@@ -52,11 +52,12 @@ def packs(sweeps: Sequence[SweepData]) -> Figure:
 
 def _cost(sweep: SweepData) -> dict[str, Any]:
     spent, found, frame = sweep.spent, savings(sweep), _epochs(sweep)
+    searched = [*sweep.role("search"), *sweep.role("baseline")]
     return {
         "trials": len(sweep.role("search")),
         "stopped": found.stopped,
         "failed": len(sweep.role("search", "failed")),
-        "epochs": int(sweep.epochs().sum()),
+        "epochs": int(sweep.epochs().sum() + (sweep.seeds_per_trial - 1) * sweep.epochs()[searched].sum()),
         "hours": spent.hours if spent else sweep.seconds / 3600,
         "worker hours": spent.accelerator_hours if spent else None,
         "saved": found.share,

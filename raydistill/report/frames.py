@@ -10,8 +10,10 @@ import pandas as pd
 from raydistill.redaction import redact
 from raydistill.report.formatting import missing, setting
 from raydistill.tracking.client import MESSAGE, OUTCOME, ROLE, SETTINGS
+from raydistill.training.messages import SEED_PREFIX
 
-NOT_SCORES = ("system/", "setting/")  # the load of a machine, and the numbers that a population changed
+# The load of a machine, the numbers that a population changed, and what a trial's mean is made of.
+NOT_SCORES = ("system/", "setting/", SEED_PREFIX)
 
 
 def params(children: list[Any], keys: pd.Index) -> pd.DataFrame:

@@ -24,6 +24,7 @@ from raydistill.redaction import redact
 from raydistill.report import frames
 from raydistill.tracking.client import EXPERIMENT, OUTCOME, ROLE, SWEEP, TRIAL, TrackingError, connect, database_of
 from raydistill.tracking.delivery_queue import one_line
+from raydistill.training.messages import seed_metric
 
 THREADS = 8
 PAGE = 1000
@@ -161,6 +162,21 @@ class SweepData:
             return []
         scores = self.scores.loc[finished, self.metric].dropna()
         return list(scores.sort_values(ascending=not self.maximize, kind="stable").index)
+
+    @property
+    def seeds_per_trial(self) -> int:
+        """Number of seeds that each trial of a search trained; its scores are their means."""
+        return int(self.identity.get("seeds_per_trial", 1))
+
+    def by_seed(self, keys: list[str]) -> list[list[float]]:
+        """The last scores of trials by seed; none for each where every trial had one seed.
+
+        Args:
+            keys: trials of a search that were trained to the end.
+        """
+        numbers = range(self.seeds_per_trial if self.seeds_per_trial > 1 else 0)
+        curves = [self.curves(seed_metric(self.metric, number), keys) for number in numbers]
+        return [[float(known.iloc[-1]) for curve in curves if len(known := curve[key].dropna())] for key in keys]
 
     def epochs(self) -> pd.Series:
         """Number of epochs of each trial."""

@@ -232,6 +232,7 @@ def _about(sweep: SweepData) -> dict[str, str]:
         "population": _typed(population) if population else "",
         "trials asked for": setting(sweep.identity.get("trials", "")),
         "seeds": setting(sweep.identity.get("seeds", "")),
+        "seeds of each trial": setting(sweep.seeds_per_trial) if sweep.seeds_per_trial > 1 else "",
         "near-equal trials with every seed, at most": setting(sweep.identity.get("finalists", "")),
         "preset": sweep.identity.get("preset", ""),
         "spent": describe_spent(sweep.spent) if sweep.spent else "",

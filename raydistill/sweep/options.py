@@ -40,7 +40,8 @@ DEFAULT_TRIALS = 8
 DEFAULT_SEEDS = 3
 DEFAULT_FINALISTS = 1
 MINIMA = {
-    **dict.fromkeys(("trials", "epochs", "seeds", "finalists", "baseline_trials", "packs", "threads", "max_epochs"), 1),
+    **dict.fromkeys(("trials", "epochs", "seeds", "finalists", "seeds_per_trial", "baseline_trials"), 1),
+    **dict.fromkeys(("packs", "threads", "max_epochs"), 1),
     **dict.fromkeys(("search_seed", "artifacts_gib", "checkpoints_gib", "max_hours", "max_worker_hours", "price"), 0),
 }
 Location = str | PathLike[str]
@@ -63,6 +64,7 @@ class SweepOptions(TypedDict, total=False):
     tracking_uri: str | None
     seeds: int
     finalists: int | None
+    seeds_per_trial: int
     search_seed: int
     redraw_teachers: bool
     baseline: str | Sequence[str] | None
@@ -178,7 +180,13 @@ def prepare_settings(
         warm_start=tuple(sweep_folder(home, given) for given in _several(asked.get("warm_start"))),
         command=command,
         finalists=asked.get("finalists") or (stored.get("finalists", 1) if stored else DEFAULT_FINALISTS),
+        seeds_per_trial=asked.get("seeds_per_trial", 1),
     )
+    if settings.learners is not None and settings.learners < settings.seeds_per_trial:
+        raise ConfigError(
+            f"--learners {settings.learners}: a trial trains {settings.seeds_per_trial} learners side by side "
+            "(--seeds-per-trial); give at least as many, or auto"
+        )
     check_teacher(settings, chosen)
     if settings.redraw_teachers:
         check_redraw(settings)

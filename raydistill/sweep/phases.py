@@ -71,6 +71,7 @@ def run_search(settings: SweepSettings, driver: Driver) -> list[TrialRecord]:
                 _searched(driver.journal),
                 seed=settings.search_seed,
             ),
+            seeds=settings.seeds_per_trial,
             population=space.population is not None,
             together=space.population is not None or (stop is not None and stop.type == "hyperband"),
             stop=driver.budget.exhausted,
@@ -91,13 +92,14 @@ def choose_winner(
     """
     space = settings.space
     scores = [] if space.also else [record.last(space.metric) or 0.0 for record in best]
-    if text := describe(space.metric, scores, settings.validation_images):
+    seeds = [record.seed_scores(space.metric) for record in best]
+    if text := describe(space.metric, scores, settings.validation_images, seeds):
         driver.progress.note(text)
     near = candidates(settings, best, settings.trials)
     if len(near) == 1:
         return best[0], Choice([], [], {})
     competitors = competing(near[0].spec.config.method.name, near)
-    later = settings.baseline_count * settings.baseline_trials + settings.baseline_final_runs
+    later = settings.baseline_search_runs + settings.baseline_final_runs
     train_redrawn_teachers(settings, driver, store, [each.spec.config for each in competitors])
     runs = run_finals(settings, driver, competitors, later=later)
     choice = choose(competitors, runs, space.metric, space.goal)
@@ -144,7 +146,8 @@ def epochs_after(
 ) -> int:
     """Return the trial-epochs to expect after a search: those of so many baselines' searches, and of the final.
 
-    The final's are those of its runs, and of teachers that are still to be redrawn for them.
+    Each seed of a search's trial counts. The final's are those of its runs, and of teachers that are still to be redrawn
+    for them.
 
     Args:
         plan: of the sweep.
@@ -160,7 +163,8 @@ def epochs_after(
         each = expected_epochs(trials, settings.epochs, stop, every=settings.base.eval.every)
     searches = settings.baseline_count if baselines is None else baselines
     runs = settings.final_runs if final_runs is None else final_runs
-    return math.ceil(searches * each) + runs * settings.epochs + redrawn_epochs(plan, store, winner)
+    searching = math.ceil(searches * each) * settings.seeds_per_trial
+    return searching + runs * settings.epochs + redrawn_epochs(plan, store, winner)
 
 
 def run_baseline_search(settings: SweepSettings, driver: Driver, baseline: Baseline, winner: TrialRecord) -> None:
@@ -220,6 +224,7 @@ def run_baseline_search(settings: SweepSettings, driver: Driver, baseline: Basel
                 searched_under(driver.journal, prefix),
                 seed=settings.search_seed,
             ),
+            seeds=settings.seeds_per_trial,
             together=stop is not None and stop.type == "hyperband",
             stop=driver.budget.exhausted,
         )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from raydistill.records.journal import Outcome
+from raydistill.records.journal import Outcome, role_of
 
 
 class ProgressReporter:
@@ -19,8 +19,9 @@ class ProgressReporter:
         epochs: of each trial.
         metric: which score.
         goal: maximize or minimize the metric.
-        later: runs of the baselines' searches and of the final to follow; `final` says how many it really has.
+        later: learners of the baselines' searches and of the final to follow; `final` says how many it really has.
         spent: gives what the sweep has cost, in words.
+        seeds: that each trial of a search trains. Each counts as an epoch, as in the budget.
     """
 
     def __init__(
@@ -32,12 +33,13 @@ class ProgressReporter:
         goal: str,
         later: int = 0,
         spent: Callable[[], str] = str,
+        seeds: int = 1,
         every: float = 10.0,
         write: Callable[[str], None] = print,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.trials, self.epochs, self.metric, self.later = trials, epochs, metric, later
-        self.every, self.write, self.clock, self.spent = every, write, clock, spent
+        self.every, self.write, self.clock, self.spent, self.seeds = every, write, clock, spent, seeds
         self._sign = 1 if goal == "maximize" else -1
         self._begun = self._said = clock()
         self._running: dict[str, int] = {}
@@ -56,7 +58,7 @@ class ProgressReporter:
 
     def baseline(self, runs: int) -> None:
         """The search of a baseline follows, with so many runs of those that were to come; the best is its own."""
-        self.trials, self.later = self.trials + runs, max(self.later - runs, 0)
+        self.trials, self.later = self.trials + runs, max(self.later - runs * self.seeds, 0)
         self._of_the_search = self._of_the_search or (self._scores, self._whole)
         self._scores, self._whole, self._full = {}, set(), False
 
@@ -98,7 +100,7 @@ class ProgressReporter:
             value: its score if it is one of the search's trials, else None.
         """
         self._running[key] = epoch
-        self._new_epochs += 1
+        self._new_epochs += self._seeds_of(key)
         self._score(key, value)
 
     def ended(self, key: str, outcome: Outcome, message: str = "") -> None:
@@ -127,7 +129,7 @@ class ProgressReporter:
             self.note(self.status(shares))
 
     def status(self, shares: Sequence[float] = ()) -> str:
-        epochs = sum(self._ended.values()) + sum(self._running.values())
+        epochs = sum(epoch * self._seeds_of(key) for key, epoch in (*self._ended.items(), *self._running.items()))
         parts = [
             f"{len(self._ended)} of {self.trials} trials",
             f"{len(self._running)} running",
@@ -148,13 +150,19 @@ class ProgressReporter:
             return "waiting for the first epoch"
         guess = self._ended and not self._full
         typical = sum(self._ended.values()) / len(self._ended) if guess else self.epochs
-        running = sum(max(self._lengths.get(key, typical) - epoch, 0) for key, epoch in self._running.items())
-        waiting = max(self.trials - len(self._ended) - len(self._running), 0)
+        running = sum(
+            max(self._lengths.get(key, typical) - epoch, 0) * self._seeds_of(key)
+            for key, epoch in self._running.items()
+        )
+        waiting = max(self.trials - len(self._ended) - len(self._running), 0) * (1 if self._full else self.seeds)
         epochs = running + waiting * typical + self.later * self.epochs
         seconds = epochs * (self.clock() - self._begun) / self._new_epochs
         if not seconds:
             return "nearly done"
         return f"about {seconds / 60:.0f} min left" if seconds >= 90 else f"about {seconds:.0f} s left"
+
+    def _seeds_of(self, key: str) -> int:
+        return self.seeds if role_of(key) in ("search", "baseline") else 1
 
     def _score(self, key: str, value: float | None) -> None:
         if value is not None:

@@ -136,7 +136,8 @@ def _run(settings: SweepSettings, tracker: Tracker, launcher: Launcher) -> Sweep
         epochs=settings.epochs,
         metric=space.metric,
         goal=space.goal,
-        later=settings.baseline_count * settings.baseline_trials + settings.final_runs,
+        later=settings.baseline_search_runs + settings.final_runs,
+        seeds=settings.seeds_per_trial,
         spent=lambda: describe_spent(budget.spent()) if settings.limits != Limits() else "",
     )
     driver = Driver(
@@ -202,11 +203,13 @@ def _start_broker(settings: SweepSettings, launcher: Launcher) -> tuple[Any, str
     name = f"raydistill-broker-{settings.name}-{uuid.uuid4().hex[:8]}"
     # A model proposes better settings when it knows what earlier trials found, so fewer run at once.
     patient = settings.space.search == "bayes"
-    most = min(MAX_LEARNERS, max(INITIAL_LEARNERS, settings.trials // 4 if patient else settings.trials))
+    seeds = settings.seeds_per_trial
+    most = min(MAX_LEARNERS, max(INITIAL_LEARNERS, settings.trials // 4 if patient else settings.trials) * seeds)
     actor = ray.remote(Broker).options(
         name=name, num_cpus=0, max_concurrency=10_000, scheduling_strategy=on_this_node()
     )
-    return actor.remote(settings.packs, settings.learners, most=most, launch=launcher(group, str(storage))), name
+    start = launcher(group, str(storage))
+    return actor.remote(settings.packs, settings.learners, most=most, unit=seeds, launch=start), name
 
 
 def _budget(settings: SweepSettings) -> Budget:

@@ -23,7 +23,13 @@ from raydistill.trial_spec import teacher_augment
 LEADERBOARD_SIZE = 5  # configurations in the table; of several metrics so many of the front go on to the final
 BASELINE_ROWS = 2  # configurations of each baseline with the winner's augmentation, besides near-equal trials
 # What version 0.1 did.
-BEFORE: dict[str, Any] = {"baselines": [], "baseline_trials": 0, "redraw_teachers": False, "finalists": 1}
+BEFORE: dict[str, Any] = {
+    "baselines": [],
+    "baseline_trials": 0,
+    "redraw_teachers": False,
+    "finalists": 1,
+    "seeds_per_trial": 1,
+}
 
 
 def with_own_teacher(config: Config, searched: Iterable[str] = ()) -> Config:
@@ -52,15 +58,16 @@ class SweepSettings:
 
     `base` holds every setting that is not searched. `trials` configurations are tried for `base`'s epochs; the winner
     and its baselines are then trained with `seeds` seeds in all, with `redraw_teachers` each with teachers and
-    clusters of its own, and so are up to `finalists` near-equal trials of each search, whose means decide.
-    `baselines` names them as typed, without any the student without distillation; each is searched with
-    `baseline_trials` configurations. Up to `packs` worker groups of `workers` processes (to `most_workers` where the
-    cluster has room) train up to `learners` configurations each, side by side; without a number, as many as pay.
-    `limits` is what the sweep may use, `checkpoints_gib` what its checkpoints may take. `warm_start` names the
-    directories of sweeps to learn from. Teachers, teacher banks and pseudo labels are kept in `artifacts`, within
-    `artifacts_gib` if that is given. `command` is what was typed, `images` how many there are of each split,
-    `image_size` the pixels that they are trained at, `teachers` what those were called that `base` names by their
-    keys. `own_augmentations` names the baselines that may get a row with the augmentation of their own preset.
+    clusters of its own, and so are up to `finalists` near-equal trials of each search, whose means decide. Each trial
+    of a search trains `seeds_per_trial` seeds, whose mean is its score. `baselines` names them as typed, without any
+    the student without distillation; each is searched with `baseline_trials` configurations. Up to `packs` worker
+    groups of `workers` processes (to `most_workers` where the cluster has room) train up to `learners` learners each,
+    side by side; without a number, as many as pay. `limits` is what the sweep may use, `checkpoints_gib` what its
+    checkpoints may take. `warm_start` names the directories of sweeps to learn from. Teachers, teacher banks and
+    pseudo labels are kept in `artifacts`, within `artifacts_gib` if that is given. `command` is what was typed,
+    `images` how many there are of each split, `image_size` the pixels that they are trained at, `teachers` what those
+    were called that `base` names by their keys. `own_augmentations` names the baselines that may get a row with the
+    augmentation of their own preset.
     """
 
     name: str
@@ -92,6 +99,7 @@ class SweepSettings:
     teachers: Mapping[str, str] = field(default_factory=dict)
     finalists: int = 1
     own_augmentations: tuple[str, ...] = ()
+    seeds_per_trial: int = 1
 
     def __post_init__(self) -> None:
         try:
@@ -135,6 +143,11 @@ class SweepSettings:
         return (max(found - 1, 0) + BASELINE_ROWS) * self.seeds - found
 
     @property
+    def baseline_search_runs(self) -> int:
+        """Number of learners that the searches of all baselines train."""
+        return self.baseline_count * self.baseline_trials * self.seeds_per_trial
+
+    @property
     def baseline_count(self) -> int:
         """Number of baselines; a method that trains without distillation has none of its own."""
         return len(self.baselines) or int(self.base.method.baseline() != self.base.method)
@@ -169,6 +182,7 @@ class SweepSettings:
             "baselines": list(self.baselines),
             "baseline_trials": self.baseline_trials,
             "finalists": self.finalists,
+            "seeds_per_trial": self.seeds_per_trial,
             "warm_start": [str(path) for path in self.warm_start],
         }
 

@@ -88,7 +88,9 @@ def log_scores(tracker: Tracker, record: TrialRecord, directory: StoragePath, wh
     """
     if scores := read_scores(directory):
         epoch = scores.checkpoint["epoch"] if scores.checkpoint else record.epochs
-        tracker.log(record.key, epoch, scores.values, when)
+        # What a trial reports is the mean of its seeds, and stays so.
+        values = {name: value for name, value in scores.values.items() if not record.seed_scores(name)}
+        tracker.log(record.key, epoch, values, when)
     checkpoint = newest(directory)
     if checkpoint is not None:
         tracker.artifact(record.key, checkpoint, "checkpoint")

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -46,6 +47,24 @@ def test_the_near_equals_are_the_first_ones_and_within_one_error(values, images)
     assert near_best("val_knn", values, images) <= near_best("val_knn", values, max(images // 4, 1))
 
 
+def test_of_a_mean_over_seeds_only_the_part_of_the_seeds_is_divided():
+    """Against networks that miss images at random, each with its own chance for all networks."""
+    generator = np.random.default_rng(0)
+    images, seeds = 200, 3
+    chances = generator.beta(2, 1, (4000, images, 1))
+    scores = (generator.random((4000, images, seeds)) < chances).mean(axis=1)
+    share = float(scores.mean())
+    error = standard_error("val_knn", share, images, scores[:1000].tolist())
+    assert error == pytest.approx(scores.mean(axis=1).std(), rel=0.03)
+    assert error < 0.95 * standard_error("val_knn", share, images)
+
+
+def test_seeds_that_differ_more_than_images_explain_are_counted_whole():
+    assert standard_error("val_knn", 0.5, 10_000, [[0.4, 0.6], [0.4, 0.6]]) == pytest.approx(0.1)
+    assert standard_error("val_knn", 0.5, 100, [[0.5, 0.5]]) == pytest.approx(0.05)
+    assert standard_error("val_knn", 0.5, 100, [[], []]) == standard_error("val_knn", 0.5, 100)
+
+
 def test_the_spread_pools_what_has_several_seeds():
     # Variances 0.0001 and 0.0004 with 1 and 2 degrees of freedom.
     two, three = [0.9, 0.9 + math.sqrt(2e-4)], [0.8, 0.82, 0.84]
@@ -59,3 +78,10 @@ def test_it_is_said_in_words():
         "end are within one standard error of the best."
     )
     assert describe("val_knn", [0.9236, 0.8], 288).endswith("no other trial is within one standard error of the best.")
+
+
+def test_means_over_seeds_are_said_to_be_means():
+    text = describe("val_knn", [0.92, 0.8], 288, [[0.91, 0.93], [0.8, 0.8]])
+    assert text.startswith(
+        "A trial's val_knn, the mean of 2 seeds that vary by 1.0 points, has a standard error of 1.4 points (288 "
+    )

@@ -51,6 +51,27 @@ def test_the_stored_space_has_the_values_that_fit_the_images(tmp_path, shipped):
     assert stored["space"]["parameters"]["method.queue_size"] == known
 
 
+def test_the_seeds_of_a_trial_are_part_of_what_a_sweep_was_asked(tmp_path, shipped):
+    shipped([128])
+    settings = prepared(tmp_path, seeds_per_trial=3)
+    assert (settings.seeds_per_trial, prepared(tmp_path).seeds_per_trial) == (3, 1)
+    settings.store()
+    assert prepared(tmp_path, seeds_per_trial=3, resume=True) == settings
+    with pytest.raises(ConfigError, match="seeds_per_trial: 3 -> 1"):
+        prepared(tmp_path, resume=True)
+    path = settings.directory / SWEEP_FILE
+    before = {key: value for key, value in yaml.safe_load(path.read_text()).items() if key != "seeds_per_trial"}
+    path.write_text(yaml.safe_dump(before))
+    assert prepared(tmp_path, resume=True).seeds_per_trial == 1
+
+
+def test_seeds_of_a_trial_that_cannot_be_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="seeds_per_trial = 0: expected at least 1"):
+        prepared(tmp_path, seeds_per_trial=0)
+    with pytest.raises(ConfigError, match="--learners 2: a trial trains 3 learners side by side"):
+        prepared(tmp_path, seeds_per_trial=3, learners=2)
+
+
 def test_a_grid_has_as_many_trials_as_it_has_points_after_that(tmp_path, shipped):
     shipped([128, 200, 4096], method="grid")
     assert prepared(tmp_path).trials == 4

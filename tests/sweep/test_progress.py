@@ -34,6 +34,21 @@ def test_trials_epochs_best_and_time_left():
     assert lines[-1] == "[01:50] 2 of 4 trials, 0 running, 11 trial-epochs, best val_knn 0.6000 (a), about 2 min left"
 
 
+def test_each_seed_of_a_searchs_trial_counts_as_an_epoch_and_those_of_the_final_as_one():
+    progress, _, now = make(seeds=3, later=5)
+    for epoch in range(1, 11):
+        progress.result("t0000", epoch, 0.5)
+    now[0] = 60
+    progress.ended("t0000", "finished")
+    # 90 learner-epochs of three trials and 50 of later runs, at 2 s each.
+    assert progress.status() == (
+        "1 of 4 trials, 0 running, 30 trial-epochs, best val_knn 0.5000 (t0000), about 5 min left"
+    )
+    progress.final(2)
+    progress.result("final-dogo-seed1", 1, None)
+    assert "31 trial-epochs" in progress.status()
+
+
 def test_it_speaks_only_now_and_then_and_names_causes():
     progress, lines, now = make(every=10)
     progress.tick()

@@ -41,7 +41,8 @@ def candidates(settings: SweepSettings, ranked: list[TrialRecord], trials: int) 
     """
     metric = settings.space.metric
     values = [record.last(metric) or 0.0 for record in ranked]
-    return ranked[: min(near_best(metric, values, settings.validation_images), settings.candidates(trials))]
+    seeds = [record.seed_scores(metric) for record in ranked]
+    return ranked[: min(near_best(metric, values, settings.validation_images, seeds), settings.candidates(trials))]
 
 
 def choose(
@@ -86,4 +87,4 @@ def scores(name: str, runs: Mapping[tuple[str, int], TrialRecord], metric: str) 
         metric: which score.
     """
     ended = [record for (run, _), record in runs.items() if run == name and record.outcome == "finished"]
-    return [value for record in ended if (value := record.last(metric)) is not None]
+    return [value for record in ended if (value := record.own(metric)) is not None]

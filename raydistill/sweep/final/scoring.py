@@ -22,6 +22,7 @@ from raydistill.training.checkpoint_files import newest
 
 # A process takes seconds to start and to open the images, and a task that is killed is repeated as a whole.
 RUNS_PER_TASK = 4
+VALUES = ("val_knn", "val_instance", "val_rank", "val_mse", "loss", "student_parameters")
 
 
 def score_finals(
@@ -74,7 +75,7 @@ def score_finals(
     beaten = [_beaten(settings, final_config, choice) for final_config in choice.passed_over]
     selected = {each.found.key for each in (*final_configs, *choice.passed_over) if each.found}
     rest = [record for record in best if record.key not in selected]
-    others = [LeaderboardEntry(r.key, _searched_settings(settings, r), r.epochs, [_values(r)], [r.key]) for r in rest]
+    others = [LeaderboardEntry(r.key, _searched_settings(settings, r), r.epochs, [_means(r)], [r.key]) for r in rest]
     ours = [row for row in beaten if row.name in {record.key for record in best}]
     runners_up = [*ours, *others]
     shown = runners_up[: LEADERBOARD_SIZE - 1]
@@ -150,8 +151,13 @@ def collect_scores(driver: Driver, records: list[TrialRecord], scoring: Scoring)
 
 
 def _values(record: TrialRecord) -> dict[str, float]:
-    wanted = ("val_knn", "val_instance", "val_rank", "val_mse", "loss", "student_parameters")
-    return {name: value for name in wanted if (value := record.last(name)) is not None}
+    """Return what a run's own network has on validation, which is that of a trial's first seed."""
+    return {name: value for name in VALUES if (value := record.own(name)) is not None}
+
+
+def _means(record: TrialRecord) -> dict[str, float]:
+    """Return what ranks a trial: the means of its seeds."""
+    return {name: value for name in VALUES if (value := record.last(name)) is not None}
 
 
 def _shown_settings(settings: SweepSettings, final_config: FinalConfig) -> dict[str, Any]:

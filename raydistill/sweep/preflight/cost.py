@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from raydistill.sweep.preflight.step_benchmark import MissingTeacher, StepTimings
 from raydistill.sweep.search.space import EarlyStop
@@ -13,7 +13,10 @@ from raydistill.sweep.search.space import EarlyStop
 
 @dataclass(frozen=True)
 class Cost:
-    """`hours` of wall time; `money` in the currency of the price, None without one. Teachers are included."""
+    """`hours` of wall time; `money` in the currency of the price, None without one. Teachers are included.
+
+    `trial_epochs` count each seed of a trial.
+    """
 
     trial_epochs: float
     hours: float
@@ -35,7 +38,7 @@ class CostEstimate:
     """Estimated cost of a sweep.
 
     `expected` with early stopping as it goes on average, `at_most` if it stops nothing; `baselines`, as expected, is
-    the part of the baselines' searches; `checkpoint_gib` of all trials at the end.
+    the part of the baselines' searches; `checkpoint_gib` of all trials at the end, at most.
     """
 
     expected: Cost
@@ -52,6 +55,7 @@ def estimate(
     final_runs: int = 0,
     learners: int = 1,
     packs: int = 1,
+    seeds: int = 1,
     early_stop: EarlyStop | None = None,
     every: int = 1,
     teachers: Sequence[MissingTeacher] | None = None,
@@ -70,6 +74,7 @@ def estimate(
         trials, epochs: of the search.
         final_runs: of the method; trained as long as a trial, and never stopped early.
         learners, packs: side by side in each pack, and packs.
+        seeds: learners of each trial of a search.
         early_stop: None: every trial runs to its end.
         every: epochs between two scores.
         teachers: to train first; None: those that the timings name.
@@ -79,7 +84,7 @@ def estimate(
         accelerators: held by the sweep from its start to its end.
 
     Raises:
-        ValueError: a count below 0, or epochs, learners, packs or every below 1.
+        ValueError: a count below 0, or epochs, learners, packs, seeds or every below 1.
     """
     for name, value, least in (
         ("trials", trials, 0),
@@ -87,6 +92,7 @@ def estimate(
         ("final_runs", final_runs, 0),
         ("learners", learners, 1),
         ("packs", packs, 1),
+        ("seeds", seeds, 1),
         ("every", every, 1),
         ("checkpoints", checkpoints, 0),
         ("accelerators", accelerators, 0),
@@ -104,21 +110,24 @@ def estimate(
     other_epochs = finals * epochs + sum(teacher.epochs for teacher in wanted)
 
     searches = [(timings, trials), *((baseline.timings, baseline.trials) for baseline in baselines)]
+    searches = [(_of_a_trial(part, seeds), number) for part, number in searches]
+    beside = max(learners // seeds, 1)
     most_seconds, likely, searched = [], [], []
     for part, number in searches:
-        most_seconds.append(_full_seconds(part, number, epochs, learners=learners, packs=packs, every=every))
+        most_seconds.append(_full_seconds(part, number, epochs, learners=beside, packs=packs, every=every))
         likely.append(most_seconds[-1])
         searched.append(float(number * epochs))
         if early_stop is not None:
             searched[-1] = expected_epochs(number, epochs, early_stop, every=every)
-            stopped = _stopped_seconds(part, number, searched[-1], epochs, learners=learners, packs=packs, every=every)
+            stopped = _stopped_seconds(part, number, searched[-1], epochs, learners=beside, packs=packs, every=every)
             likely[-1] = min(likely[-1], stopped)
     total = sum(number for _, number in searches)
-    most = _cost(total * epochs + other_epochs, before + sum(most_seconds), price_per_hour, accelerators)
-    expected = _cost(sum(searched) + other_epochs, before + sum(likely), price_per_hour, accelerators)
-    theirs = _cost(sum(searched[1:]), sum(likely[1:]), price_per_hour, accelerators)
-    size = (trials + final_runs) * timings.checkpoint_bytes + sum(t.timings.checkpoint_bytes for t in wanted)
-    size += sum((b.trials + b.finals) * b.timings.checkpoint_bytes for b in baselines)
+    most = _cost(total * epochs * seeds + other_epochs, before + sum(most_seconds), price_per_hour, accelerators)
+    expected = _cost(sum(searched) * seeds + other_epochs, before + sum(likely), price_per_hour, accelerators)
+    theirs = _cost(sum(searched[1:]) * seeds, sum(likely[1:]), price_per_hour, accelerators)
+    size = sum(number * part.checkpoint_bytes for part, number in searches)
+    size += final_runs * timings.checkpoint_bytes + sum(t.timings.checkpoint_bytes for t in wanted)
+    size += sum(b.finals * b.timings.checkpoint_bytes for b in baselines)
     return CostEstimate(expected, most, checkpoints * size / 2**30, theirs)
 
 
@@ -224,6 +233,17 @@ def _stopped_seconds(
     own = _learner_seconds(timings, _scorings(epochs, every))
     streams = max(float(epochs), trial_epochs / (packs * learners))
     return streams * _stream_seconds(timings) + max(float(epochs), trial_epochs / packs) * own
+
+
+def _of_a_trial(timings: StepTimings, seeds: int) -> StepTimings:
+    """Timings of a trial of several seeds: those of all its learners together."""
+    return replace(
+        timings,
+        learner_seconds=timings.learner_seconds * seeds,
+        evaluation_seconds=timings.evaluation_seconds * seeds,
+        checkpoint_seconds=timings.checkpoint_seconds * seeds,
+        checkpoint_bytes=timings.checkpoint_bytes * seeds,
+    )
 
 
 def _stream_seconds(timings: StepTimings) -> float:

@@ -55,6 +55,30 @@ def test_a_sweep_without_early_stopping():
     assert found.checkpoint_gib == 11 * 2 * 0.5
 
 
+def test_trials_of_several_seeds():
+    found = estimate(PACE, trials=4, epochs=3, final_runs=2, learners=7, seeds=3)
+    # Two trials of three learners side by side, twice: 6 epochs of the stream and 36 of learners; then the final's two.
+    seconds = 36 + (6 * 20 + 36 * 15) + (3 * 20 + 6 * 15)
+    assert found.expected == found.at_most
+    assert found.expected.trial_epochs == 4 * 3 * 3 + 6
+    assert found.expected.hours * 3600 == pytest.approx(seconds)
+    assert found.checkpoint_gib == (4 * 3 + 2) * 2 * 0.5
+    wide = estimate(PACE, trials=2, epochs=1, learners=1, seeds=3)
+    assert wide.at_most.hours * 3600 == pytest.approx(36 + 2 * 20 + 6 * 15), (
+        "a trial's seeds are side by side at any rate"
+    )
+
+
+def test_early_stopping_and_baselines_of_several_seeds():
+    stop = EarlyStop("asha", 2, 2)
+    one = {"trials": 5, "epochs": 6, "early_stop": stop, "baselines": [BaselineRuns(PACE, trials=5, finals=1)]}
+    single, several = estimate(PACE, **one, learners=2), estimate(PACE, **one, learners=4, seeds=2)
+    assert (single.expected.trial_epochs, several.expected.trial_epochs) == (40 + 6, 80 + 6)
+    assert several.baselines.trial_epochs == 2 * single.baselines.trial_epochs == 40
+    # Of each search 20 trial-epochs: ten of the stream, and twice as many of learners.
+    assert several.baselines.hours * 3600 == pytest.approx(10 * 20 + 40 * 15)
+
+
 def test_the_fullest_of_the_packs_decides():
     found = estimate(PACE, trials=9, epochs=1, learners=4, packs=2)
     assert found.at_most.hours * 3600 == pytest.approx(36 + 2 * 20 + 5 * 15)
