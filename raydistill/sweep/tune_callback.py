@@ -100,7 +100,7 @@ class TuneCallback(Unstored, tune.Callback):
         if time.monotonic() - self._last_status > STATUS_INTERVAL_S:
             self._last_status = time.monotonic()
             status = ray.get(self._context.broker.status.remote())
-            self._search.has_room_for(status["room"])
+            self._search.note_room(status["room"])
             self._context.count(status["workers"])
             self._context.progress.tick(status["shares"])
 

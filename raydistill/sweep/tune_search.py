@@ -40,9 +40,9 @@ class TuneSearch(Unstored, Searcher):
         self._pending, self._keys = list(pending), list(keys)
         self._key_of: dict[str, str] = {}
         self.running: set[str] = set()
-        self.has_room_for(ray.get(context.broker.status.remote())["room"])
+        self.note_room(ray.get(context.broker.status.remote())["room"])
 
-    def has_room_for(self, learners: int) -> None:
+    def note_room(self, learners: int) -> None:
         """Take note of how many learners the packs have room for."""
         self.room = max(learners // self._phase.seeds, 1)
 

@@ -229,3 +229,11 @@ def test_a_run_without_its_configuration_is_named(tracked):
     )
     with pytest.raises(ConfigError, match=rf"mlflow:{run.info.run_id}: its config\.yaml cannot be had"):
         resolve_run(f"mlflow:{run.info.run_id}", home, uri)
+
+
+def test_the_scores_of_a_trial_of_several_seeds_are_those_of_its_own_network(tracked):
+    home, uri, _, trials = tracked
+    client = mlflow.MlflowClient(uri)
+    for number, value in enumerate((0.75, 0.25)):
+        client.log_metric(trials["t0001"], f"seed/{number}/val_knn", value, step=1)
+    assert resolve_run(f"mlflow:{trials['t0001']}", home, uri).scores == {"val_knn": 0.75, "test_knn": 0.25}
