@@ -14,11 +14,11 @@ def standard_error(
 ) -> float | None:
     """Standard error of an accuracy p over n images, sqrt(p (1 - p) / n); None for other scores.
 
-    That is how much p would vary over other validation images. What it varies over seeds comes on top, as far as they
-    differ in more than which images they miss.
+    That is how much p would vary over other validation images. What it varies over seeds comes on top.
 
-    Of a mean over k seeds it is sqrt(max(p (1 - p) / n - s^2, 0) + s^2 / k), with s the standard deviation over seeds:
-    averaging divides the part of the variance that is of the seeds, and leaves that of the images, which all share.
+    Of a mean over k seeds it is sqrt(max(p (1 - p) / n - s^2, 0) + s^2 / k), with s the standard deviation over seeds.
+    If each image is missed by some share of all seeds, and by each seed independently, p (1 - p) / n is the variance
+    over images and seeds, and s^2 the part of it that is of the seeds. A mean divides that part alone by k.
 
     Args:
         metric: which score.
