@@ -146,8 +146,8 @@ def epochs_after(
 ) -> int:
     """Return the trial-epochs to expect after a search: those of so many baselines' searches, and of the final.
 
-    Each seed of a search's trial counts. The final's are those of its runs, and of teachers that are still to be redrawn
-    for them.
+    Each seed of a search's trial counts. The final's are those of its runs, and of teachers that are still to be
+    redrawn for them.
 
     Args:
         plan: of the sweep.
