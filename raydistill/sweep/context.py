@@ -42,7 +42,7 @@ class Phase:
         proposer: makes each trial's settings.
         key: the key of the trial with an index.
         resolve: what a trial with some settings trains.
-        scheduler: makes Tune's scheduler, once for each Tune run.
+        scheduler: makes Tune's scheduler, once for each Tune run; None: every trial trains to its end, without Tune.
         seeds: that each trial trains; its results are their means.
         population: the trials copy each other, so their weights travel in Tune's checkpoints.
         together: all trials are proposed at once, whatever room the packs have, since they wait for each other.
@@ -57,7 +57,7 @@ class Phase:
     proposer: Proposer
     key: Callable[[int], str]
     resolve: Callable[[Settings], TrialSpec]
-    scheduler: Callable[[], TrialScheduler]
+    scheduler: Callable[[], TrialScheduler] | None = None
     seeds: int = 1
     population: bool = False
     together: bool = False

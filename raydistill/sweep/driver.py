@@ -1,16 +1,20 @@
-"""Runs the phases of a sweep, one Tune run after another, until the journal has all their trials."""
+"""Runs the phases of a sweep, one after another, until the journal has all their trials."""
 
 from __future__ import annotations
 
+from typing import Any
+
 import ray
 from ray import tune
+from ray.tune.schedulers import TrialScheduler
 
 from raydistill.errors import RaydistillError
 from raydistill.records.journal import TrialRecord
-from raydistill.sweep.context import Phase, SweepContext
-from raydistill.sweep.tune_callback import BudgetStopper, TuneCallback
+from raydistill.sweep.context import Phase, SweepContext, reported
+from raydistill.sweep.tune_callback import STATUS_INTERVAL_S, BudgetStopper, TuneCallback
 from raydistill.sweep.tune_search import TuneSearch
 from raydistill.sweep.workers.trainable import SweepTrainable, last_copy
+from raydistill.training.messages import JoinRequest
 
 MAX_TRIAL_RESTARTS = 10
 MAX_ROUNDS = 4
@@ -38,14 +42,56 @@ class Driver(SweepContext):
             ray.get(self.broker.expect.remote(len(pending) + len(new)))
             search = TuneSearch(self, phase, pending, new)
             callback = TuneCallback(self, phase, search)
-            self._tune(phase, search, callback, len(pending) + len(new))
+            if phase.scheduler is None:
+                self._train(phase, search, callback)
+            else:
+                self._tune(phase, phase.scheduler(), search, callback, len(pending) + len(new))
             self.account()
             if not callback.lost:
                 break
         self._close(phase, keys)
         return [self.journal.trials[key] for key in keys if key in self.journal.trials]
 
-    def _tune(self, phase: Phase, search: TuneSearch, callback: TuneCallback, todo: int) -> None:
+    # docs/architecture.md#trials-without-tune
+    def _train(self, phase: Phase, search: TuneSearch, callback: TuneCallback) -> None:
+        """Train trials that no scheduler decides about, as many at a time as the packs have room for."""
+        asked: dict[Any, str] = {}
+        try:
+            while True:
+                while isinstance(trial := search.suggest(str(len(search.given))), dict):
+                    key, directory = trial["key"], trial["directory"]
+                    callback.started(key)
+                    request = JoinRequest(key, trial["spec"], directory, trial["last_delivered_epoch"])
+                    ray.get(self.broker.join.remote(request))
+                    asked[self.broker.next.remote(key)] = key
+                if not asked:
+                    return
+                arrived, _ = ray.wait(list(asked), timeout=STATUS_INTERVAL_S)
+                for ask in arrived:
+                    key, report = asked.pop(ask), ray.get(ask)
+                    if not report.error:
+                        callback.trained(key, report.epoch, reported(report.metrics), report.offsets)
+                    if report.error or report.done:
+                        search.ended(key, failed=bool(report.error))
+                        callback.ended(key, report.error)
+                    else:
+                        asked[self.broker.next.remote(key)] = key
+                callback.look()
+        except ray.exceptions.RayError as error:
+            raise SweepError(f"the trials of the {phase.role} ended: {_last_line(error)}") from error
+
+    def _tune(
+        self, phase: Phase, scheduler: TrialScheduler, search: TuneSearch, callback: TuneCallback, todo: int
+    ) -> None:
+        """Run trials in Tune, whose scheduler decides after every epoch which of them go on.
+
+        Args:
+            phase: whose trials these are.
+            scheduler: of Tune.
+            search: hands out the trials.
+            callback: records what becomes of them.
+            todo: how many they are.
+        """
         mode = "max" if phase.goal == "maximize" else "min"
         tuner = tune.Tuner(
             tune.with_resources(SweepTrainable, {"CPU": 0.001}),
@@ -53,7 +99,7 @@ class Driver(SweepContext):
                 metric=phase.metric,
                 mode=mode,
                 search_alg=search,
-                scheduler=phase.scheduler(),
+                scheduler=scheduler,
                 num_samples=todo,
                 reuse_actors=True,
                 trial_name_creator=lambda trial: trial.config["key"],
@@ -73,8 +119,7 @@ class Driver(SweepContext):
         try:
             tuner.fit()
         except tune.TuneError as error:
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            raise SweepError(f"the search ended: {lines[-1].strip()}") from error
+            raise SweepError(f"the search ended: {_last_line(error)}") from error
         # Tune calls neither the searcher nor the callback for a trial that a stopper ended.
         for key in search.given:
             if self.journal.trials[key].outcome is None and key not in callback.lost:
@@ -99,3 +144,8 @@ class Driver(SweepContext):
             epoch, donor, settings = found
             spec = self.plan.complete(record.spec.assign(settings))
             self.journal.copy(record.key, epoch, donor, settings, spec)
+
+
+def _last_line(error: Exception) -> str:
+    lines = str(error).strip().splitlines() or [type(error).__name__]
+    return lines[-1].strip()

@@ -6,8 +6,6 @@ import itertools
 import math
 import re
 
-from ray.tune.schedulers import FIFOScheduler
-
 from raydistill import config as configuration
 from raydistill.artifacts.store import Store
 from raydistill.config import Config
@@ -287,7 +285,6 @@ def run_finals(
             proposer=proposer,
             key=lambda index: keys[index],
             resolve=lambda chosen: specs[chosen["final"]],
-            scheduler=FIFOScheduler,
         )
     )
     by_key = {record.key: record for record in records} | own

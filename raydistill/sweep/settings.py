@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -164,10 +164,6 @@ class SweepSettings:
     def resolve(self, settings: dict[str, Any]) -> Config:
         """The complete configuration of a trial with these searched settings. Raises: ConfigError."""
         return configuration.load(configuration.assign(configuration.dump(self.base), settings))
-
-    def without_early_stop(self) -> Space:
-        """The space for trials that all run to their end."""
-        return replace(self.space, early_terminate=None, population=None)
 
     def identity(self) -> dict[str, Any]:
         """Return what must not change between start and resume."""

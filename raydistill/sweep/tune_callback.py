@@ -1,4 +1,4 @@
-"""Reactions to Tune's events: the journal is written, and broker, tracker and progress are informed."""
+"""Reactions to what becomes of trials: the journal is written, and broker, tracker and progress are informed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,11 @@ class TuneCallback(Unstored, tune.Callback):
         self.lost: set[str] = set()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
-        record = self._context.journal.trials[trial.config["key"]]
+        self.started(trial.config["key"])
+
+    def started(self, key: str) -> None:
+        """Record a trial's start."""
+        record = self._context.journal.trials[key]
         self._search.running.add(record.key)
         log_start(self._context.tracker, record)
         config = self._context.trial_directory(record.key) / CONFIG_FILE
@@ -45,13 +49,21 @@ class TuneCallback(Unstored, tune.Callback):
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict, **info: Any) -> None:
         if "failure" in result:
             return
-        key, epoch = trial.config["key"], result["epoch"]
         if result.get("copied_from"):
             self._copied(trial, result["copied_from"])
-        known = self._context.journal.trials[key].results
-        metrics = reported(result)
-        if epoch not in known:
-            self._context.journal.result(key, epoch, metrics, result.get("offsets", ()))
+        self.trained(trial.config["key"], result["epoch"], reported(result), result.get("offsets", ()))
+
+    def trained(self, key: str, epoch: int, metrics: dict[str, float], offsets: tuple[tuple[int, int], ...]) -> None:
+        """Record an epoch of a trial, unless it is known already.
+
+        Args:
+            key: the trial.
+            epoch: which one.
+            metrics: of it.
+            offsets: which of the stream's epochs the learner saw.
+        """
+        if epoch not in self._context.journal.trials[key].results:
+            self._context.journal.result(key, epoch, metrics, offsets)
             self._context.budget.trained(self._phase.seeds)
             self._context.tracker.log(key, epoch, metrics)
             shown = metrics.get(self._phase.metric) if self._phase.role in SEARCHES else None
@@ -97,6 +109,10 @@ class TuneCallback(Unstored, tune.Callback):
                 # Without this the pack would wait for the next epoch of a paused learner.
                 self._search.running.discard(trial.config["key"])
                 ray.get(self._context.broker.leave.remote(trial.config["key"]))
+        self.look()
+
+    def look(self) -> None:
+        """Ask the broker now and then how many trials it has room for, and how far they are."""
         if time.monotonic() - self._last_status > STATUS_INTERVAL_S:
             self._last_status = time.monotonic()
             status = ray.get(self._context.broker.status.remote())

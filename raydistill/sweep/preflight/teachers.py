@@ -18,7 +18,6 @@ from raydistill.sweep.plan import SweepPlan
 from raydistill.sweep.progress import pluralize
 from raydistill.sweep.search.baselines import baselines_of
 from raydistill.sweep.search.samplers import FixedProposer
-from raydistill.sweep.search.schedulers import make_scheduler
 from raydistill.sweep.search.space import CONTINUOUS
 from raydistill.sweep.settings import SweepSettings
 from raydistill.training.checkpoints import latest_checkpoint
@@ -157,7 +156,6 @@ def _train(settings: SweepSettings, driver: Driver, store: Store, runs: dict[str
             proposer=proposer,
             key=lambda index: keys[index],
             resolve=lambda chosen: TrialSpec(runs[chosen["teacher"]].config),
-            scheduler=lambda: make_scheduler(settings.without_early_stop(), settings.base.method.name, epochs, []),
         )
     )
     failures = []
