@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from helpers import commands
 from helpers.servers.mlflow_runs import held
 from mlflow import MlflowClient
 
@@ -30,7 +31,7 @@ TINY = {
     "data": DATA,
     "eval": {"probe_epochs": 3, "encoders": "all"},
 }
-LOCAL = os.environ | {LAUNCHER: "local"}
+LOCAL = {LAUNCHER: "local"}
 GOOD, FATAL = 0.01, 1e30  # Such a learning rate makes the weights infinite with the first update.
 
 
@@ -245,7 +246,8 @@ def test_a_changed_space_is_refused_with_the_difference(tmp_path):
         changed.check_start(resume=False)
 
 
-def command(folder, *arguments, method="dogo"):
+def typed(folder, *arguments, method="dogo"):
+    """What is typed behind `sweep.py`."""
     tau = "tau_kd" if method == "dogo" else "tau_c"
     (folder / "space.yaml").write_text(
         "method: random\nmetric: {name: val_knn, goal: maximize}\n"
@@ -257,8 +259,6 @@ def command(folder, *arguments, method="dogo"):
     tiny = {**backbone, **{f"data.{k}": v for k, v in DATA.items()}}
     fixed = [f"--set={key}={value}" for key, value in tiny.items()]
     return [
-        sys.executable,
-        str(ROOT / "sweep.py"),
         "--method",
         method,
         "--name",
@@ -273,9 +273,9 @@ def command(folder, *arguments, method="dogo"):
 
 
 @pytest.mark.fault(2)
-def test_when_every_trial_fails_the_cause_is_one_line_and_there_is_no_best(tmp_path):
-    arguments = command(tmp_path, "--trials", "2", "--epochs", "1", f"--set=train.lr={FATAL}")
-    done = subprocess.run(arguments, cwd=tmp_path, env=LOCAL, capture_output=True, text=True, timeout=200)
+def test_when_every_trial_fails_the_cause_is_one_line_and_there_is_no_best(ray_cluster, tmp_path):
+    arguments = typed(tmp_path, "--trials", "2", "--epochs", "1", f"--set=train.lr={FATAL}")
+    done = commands.run(*arguments, program="sweep.py", cwd=tmp_path, **LOCAL)
     assert done.returncode == 1, done.stderr
     error = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert len(error) == 1
@@ -288,20 +288,18 @@ def test_when_every_trial_fails_the_cause_is_one_line_and_there_is_no_best(tmp_p
 
 @pytest.mark.fault(4)
 @pytest.mark.timeout(600)
-def test_a_driver_killed_three_times_gives_the_table_of_one_that_was_not(tmp_path):
+def test_a_driver_killed_three_times_gives_the_table_of_one_that_was_not(ray_cluster, tmp_path):
     """One learner at a time, so that what a trial sees does not depend on when its neighbours came.
 
-    The first to be killed has a worker group of Ray Train, all others the local launcher.
+    The first to be killed has a worker group of Ray Train, all others the local launcher. Those that are not killed
+    use the cluster of this process.
     """
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     for folder in (whole, cut):
         folder.mkdir()
-    arguments = ["--trials", "3", "--epochs", "5", "--learners", "1", "--threads", "1"]
-
-    def typed(folder, *more):
-        return command(folder, *arguments, *more, method="simclr")
-
-    done = subprocess.run(typed(whole), cwd=whole, env=LOCAL, capture_output=True, text=True, timeout=200)
+    size = ["--trials", "3", "--epochs", "5", "--learners", "1", "--threads", "1"]
+    arguments = {folder: typed(folder, *size, method="simclr") for folder in (whole, cut)}
+    done = commands.run(*arguments[whole], program="sweep.py", cwd=whole, **LOCAL)
     assert done.returncode == 0, done.stderr
     events = len((whole / "runs" / "s" / "journal.jsonl").read_text().splitlines())
     journal = cut / "runs" / "s" / "journal.jsonl"
@@ -310,9 +308,10 @@ def test_a_driver_killed_three_times_gives_the_table_of_one_that_was_not(tmp_pat
     known = {}
     for number, moment in enumerate(moments):
         again = ["--resume"] if number else []
-        environment = LOCAL if number else None
+        environment = os.environ | (LOCAL if number else {})
+        command = [sys.executable, str(ROOT / "sweep.py"), *arguments[cut], *again]
         driver = subprocess.Popen(
-            typed(cut, *again), cwd=cut, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+            command, cwd=cut, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
         wait_for_events(journal, moment, driver)
         os.kill(driver.pid, signal.SIGKILL)
@@ -320,7 +319,7 @@ def test_a_driver_killed_three_times_gives_the_table_of_one_that_was_not(tmp_pat
         before, known = known, Journal(journal).trials
         for key, trial in before.items():
             assert trial.outcome is None or known[key] == trial, "a finished trial ran again"
-    done = subprocess.run(typed(cut, "--resume"), cwd=cut, env=LOCAL, capture_output=True, text=True, timeout=200)
+    done = commands.run(*arguments[cut], "--resume", program="sweep.py", cwd=cut, **LOCAL)
     assert done.returncode == 0, done.stderr
     results = [
         (e["key"], e["epoch"]) for e in map(json.loads, journal.read_text().splitlines()) if e["event"] == "result"
