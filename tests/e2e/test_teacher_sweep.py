@@ -99,10 +99,16 @@ def test_the_teacher_is_a_trial_of_its_own_and_an_artifact(first, folder):
     assert {"val_knn", "test_knn", "test_probe"} <= set(shown.scores[0])
 
 
-def test_the_next_sweep_finds_it(first, folder):
-    settings, _ = sweep(folder, "second", "seed", {"method.tau_s": {"values": [0.1]}})
+def test_the_next_sweep_finds_it_and_every_exit_is_scored_and_their_ensemble(first, folder):
+    options = {"evaluation": {"encoders": "all"}}
+    settings, result = sweep(folder, "exits", "sssd", {"method.labels": {"values": ["kmeans"]}}, **options)
     assert not any(key.startswith("teacher-") for key in trials(settings))
     assert len(kept(folder, "teacher")) == 1
+    (scores,) = result.rows[0].scores
+    for suffix in ("", "_exit_1", "_exit_2", "_exit_3"):
+        assert 0 <= scores[f"test_probe{suffix}"] <= 1
+    assert 0 <= scores["test_probe_ensemble"] <= 1
+    assert len(kept(folder, "labels")) == 1
 
 
 def test_a_searched_teacher_setting_trains_one_teacher_for_each_value(first, folder):
@@ -134,17 +140,6 @@ def test_a_sweeps_winner_can_teach(first, folder):
     key = locate(store, str(settings.directory), config.TeacherConfig(), 8)
     assert store.open(key.removeprefix("artifact:")).exists()
     assert locate(store, str(settings.directory / "winner"), config.TeacherConfig(), 8) == key
-
-
-def test_every_exit_is_scored_and_their_ensemble(first, folder):
-    _, result = sweep(
-        folder, "exits", "sssd", {"method.labels": {"values": ["kmeans"]}}, evaluation={"encoders": "all"}
-    )
-    (scores,) = result.rows[0].scores
-    for suffix in ("", "_exit_1", "_exit_2", "_exit_3"):
-        assert 0 <= scores[f"test_probe{suffix}"] <= 1
-    assert 0 <= scores["test_probe_ensemble"] <= 1
-    assert len(kept(folder, "labels")) == 1
 
 
 def test_several_teachers_have_rows_of_their_own_and_are_redrawn_for_each_seed(ray_cluster, folder):
