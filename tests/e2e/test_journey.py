@@ -1,5 +1,6 @@
 """From README's first command to a report, an encoder that timm loads, and embeddings: as typed, on a small sweep."""
 
+import json
 import os
 import re
 import shlex
@@ -15,6 +16,7 @@ from helpers.builders.datafiles import png
 from raydistill.config import DataConfig
 from raydistill.data.images import decode
 from raydistill.data.sources import open_source
+from raydistill.records.journal import Journal
 from raydistill.sweep.workers.local_launcher import LAUNCHER
 
 ROOT = Path(__file__).parents[2]
@@ -42,6 +44,15 @@ def digit(name):
     return decode(open_source(DataConfig())[split], int(number)).permute(1, 2, 0).numpy()
 
 
+def best_of_its_search(sweep, name, prefix):
+    """Without `--finalists` the best trial of a baseline's search has its row."""
+    trials = Journal(sweep / "journal.jsonl").trials
+    found = [trial.last("val_knn") for key, trial in trials.items() if key.startswith(prefix)]
+    (row,) = [row for row in json.loads((sweep / "results.json").read_text()) if row["name"] == name]
+    assert len(found) == len(row["scores"]) == 2
+    assert row["scores"][0]["val_knn"] == max(found)
+
+
 @pytest.mark.e2e
 @pytest.mark.slow
 @pytest.mark.timeout(900)
@@ -64,6 +75,7 @@ def test_three_more_commands_lead_to_a_report_and_an_encoder(tmp_path):
         **{LAUNCHER: "local"},
     )
     assert "raydistill report dogo-1" in said
+    best_of_its_search(tmp_path / "runs" / "dogo-1", "simclr-searched", "baseline-simclr-t")
     (block,) = re.findall(r"<!-- journey -->\n```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
     for program, *words in map(shlex.split, block.splitlines()):
         assert program == "raydistill"
