@@ -67,9 +67,11 @@ def postgres(folder):
         server.wait(30)
 
 
-@pytest.fixture(params=["sqlite", "postgres"])
-def server(request, tmp_path):
-    with store(request.param, tmp_path) as address, Server(address, tmp_path) as server:
+@pytest.fixture(scope="module", params=["sqlite", "postgres"])
+def server(request, tmp_path_factory):
+    """One for both tests, which use an experiment each: its start and its tables take ten seconds."""
+    folder = tmp_path_factory.mktemp(request.param)
+    with store(request.param, folder) as address, Server(address, folder) as server:
         yield server
 
 
