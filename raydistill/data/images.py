@@ -42,6 +42,7 @@ class Raw:
 
     `open(i)` gives image i in any of Pillow's modes and may raise; `name(i)` says where image i lies. `labels` (N,) are
     -1 where an image has none, and None where no image has one. `encoded` is None where the source has no files.
+    `notes` say what was passed over and how the source was understood.
     """
 
     count: int
@@ -50,6 +51,7 @@ class Raw:
     labels: Tensor | None
     classes: tuple[str, ...]
     encoded: Encoded | None = None
+    notes: tuple[str, ...] = ()
 
     def labelled(self, rows: np.ndarray) -> np.ndarray:
         """Choose the rows that have a label; all of them where no image has one."""

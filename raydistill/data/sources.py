@@ -14,8 +14,9 @@ from PIL import Image
 from torch import Tensor
 
 from raydistill.config import DataConfig, nearest
-from raydistill.data.files import known_labels, read_path
+from raydistill.data.folders import read_folder
 from raydistill.data.images import DataError, Decoder, Images, Raw, draw, limited
+from raydistill.data.parquet import find_parquet, known_labels, read_parquet
 from raydistill.data.recipes import Kind
 from raydistill.data.splits import TEST_FRACTION, divide_labelled, labels_of
 from raydistill.redaction import redact
@@ -117,7 +118,7 @@ def load_dataset(config: DataConfig) -> Dataset:
         image_size=size,
         kind=kind,
         left_out=division.left_out,
-        notes=division.notes,
+        notes=(*(note for raw in (*raws.values(), *(labelled or {}).values()) for note in raw.notes), *division.notes),
     )
 
 
@@ -207,6 +208,16 @@ def open_source(config: DataConfig, setting: str = "data.source") -> dict[str, R
             "of one such as s3://bucket/folder"
         )
     return read_path(path)
+
+
+def read_path(path: Path) -> dict[str, Raw]:
+    """The splits (train, and val and test where given) of a folder or of Parquet. Raises DataError."""
+    if path.is_file():
+        if path.suffix.lower() != ".parquet":
+            raise DataError(f"{path}: a file must be Parquet and end in .parquet; else give a folder")
+        return read_parquet({"train": [path]})
+    found = find_parquet(path)
+    return read_parquet(found) if found else read_folder(path)
 
 
 def _digits() -> dict[str, Raw]:

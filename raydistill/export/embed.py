@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from raydistill.config import ConfigError, DataConfig
 from raydistill.data.augment import evaluate_view, normalization
-from raydistill.data.files import EXTENSIONS
+from raydistill.data.folder_tree import is_image_name
 from raydistill.data.images import BadImageError, Raw, decode, limited
 from raydistill.data.sources import open_source
 from raydistill.data.splits import divide
@@ -47,7 +47,7 @@ def parts_of(source: str, split: str, data: DataConfig) -> list[Part]:
         DataError: they cannot be read.
     """
     path = local_copy(Remote(source)) if is_remote(source) else Path(source)
-    if path.is_file() and path.suffix.lower() in EXTENSIONS:
+    if path.is_file() and is_image_name(path.name):
         raws = {"train": Raw(1, lambda index: Image.open(path), lambda index: str(path), None, ())}
     else:
         raws = open_source(data.model_copy(update={"source": str(path) if is_remote(source) else source}))

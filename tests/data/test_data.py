@@ -118,11 +118,6 @@ def both_validations(root):
     folder(root, ("train", "val", "valid"))
 
 
-def other_classes(root):
-    folder(root, ("train",))
-    folder(root, ("test",), ("cat", "cow"))
-
-
 def no_train(root):
     folder(root, ("test",))
 
@@ -130,11 +125,6 @@ def no_train(root):
 def mixed(root):
     folder(root, ("train",))
     save(root / "train" / "loose.png")
-
-
-def empty_class(root):
-    folder(root, ("train",))
-    (root / "train" / "eel").mkdir()
 
 
 def missing_shard(root):
@@ -147,7 +137,8 @@ def two_trains(root):
 
 
 def no_train_parquet(root):
-    parquet(root / "part.parquet", [png(pixels())] * 10)
+    for name in ("test", "part"):
+        parquet(root / f"{name}.parquet", [png(pixels())] * 10)
 
 
 def other_names(root):
@@ -188,20 +179,18 @@ def one_image(root):
     ("write", "message"),
     [
         (both_validations, "valid and .*val both claim to be the val split"),
-        (other_classes, "different classes: cow, dog"),
         (no_train, "has test but no train folder"),
         (mixed, r"holds both images \(loose\.png\) and folders \(cat\)"),
-        (empty_class, "eel: no image"),
         (missing_shard, "1 of 2 shards of the train split"),
         (two_trains, "both claim to be the train split"),
-        (no_train_parquet, r"no train\*\.parquet among part\.parquet"),
+        (no_train_parquet, r"no train\*\.parquet among part\.parquet, test\.parquet"),
         (other_names, "different classes: the order"),
         (too_few_names, "label 2 for 2 class names"),
         (text_labels, "column label is string; accepted: whole numbers"),
         (no_image_column, "no column image or img; it has picture"),
         (not_parquet, r"train\.parquet: not readable as Parquet"),
         (no_rows, r"train\.parquet: no rows"),
-        (nothing, r"no image and no Parquet; accepted: \.parquet, \.bmp"),
+        (nothing, r"no image and no Parquet, but \.txt files \(1\); accepted: \.parquet, \.apng"),
         (one_image, r"no image is left for val \(sizes .*at least two images"),
     ],
 )

@@ -39,8 +39,8 @@ def test_every_kind_of_image_becomes_rgb(tmp_path):
         "5.png": np.where(red > 127, 255, 0),
         "6.tif": red,
     }
-    from raydistill.data.files import read_path
     from raydistill.data.images import decode
+    from raydistill.data.sources import read_path
 
     raw = read_path(tmp_path)["train"]
     found = {Path(raw.name(i)).name: i for i in range(raw.count)}

@@ -1,10 +1,9 @@
-"""Images that lie in files: folders, and Parquet in the Hugging Face image layout."""
+"""Images in Parquet, in the layouts of the Hugging Face Hub."""
 
 from __future__ import annotations
 
 import io
 import json
-import os
 import re
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -18,104 +17,20 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from raydistill.data.folders import split_of
 from raydistill.data.images import DataError, Encoded, Raw
 
-EXTENSIONS = frozenset((".bmp", ".gif", ".jpeg", ".jpg", ".pgm", ".png", ".pnm", ".ppm", ".tif", ".tiff", ".webp"))
-_SPLIT_FOLDERS = {"train": "train", "val": "val", "validation": "val", "valid": "val", "test": "test"}
-_SPLIT_PREFIXES = ("train", "val", "test")
 _IMAGE_COLUMNS = ("image", "img")
 _LABEL_COLUMNS = ("label", "labels", "fine_label")
-
-
-def read_path(path: Path) -> dict[str, Raw]:
-    """The splits (train, and val and test where given) of a folder or of Parquet. Raises DataError."""
-    if path.is_file():
-        if path.suffix.lower() != ".parquet":
-            raise DataError(f"{path}: a file must be Parquet and end in .parquet; else give a folder")
-        return read_parquet({"train": [path]})
-    files = sorted([*path.glob("*.parquet"), *path.glob("data/*.parquet")])
-    return read_parquet(_by_split(path, files)) if files else read_folder(path)
+# NAME-00000-of-00002.parquet, with or without a hash after it; and 0000.parquet as the Hub converts data sets
+_SHARD = re.compile(r"(?P<name>.*?)[-_.]?(?P<index>\d+)-of-(?P<count>\d+)(?:-[0-9a-f]{8,})?")
+_NUMBERED = re.compile(r"(?P<name>.*?)[-_.]?(?P<index>\d+)")
 
 
 def known_labels(values: Sequence[int | None]) -> Tensor | None:
     """(N,) int64, -1 where a value is missing (null or negative), or None when every value is."""
     labels = torch.tensor([-1 if value is None else max(-1, value) for value in values], dtype=torch.int64)
     return labels if bool((labels >= 0).any()) else None
-
-
-# --- folders
-
-
-def read_folder(path: Path) -> dict[str, Raw]:
-    """`train/`, `val/`, `test/`, each with one folder per class or flat; or one such folder alone.
-
-    Files come in sorted order. Raises DataError for no images, two folders for one split, empty classes,
-    and classes that differ between splits.
-    """
-    found: dict[str, Path] = {}
-    for child in _folders(path):
-        split = _SPLIT_FOLDERS.get(child.name)
-        if split in found:
-            raise DataError(f"{child} and {found[split]} both claim to be the {split} split; keep one")
-        if split:
-            found[split] = child
-    if not found:
-        return {"train": _one_folder(path)}
-    if "train" not in found:
-        raise DataError(f"{path}: has {', '.join(sorted(found))} but no train folder")
-    splits = {split: _one_folder(folder) for split, folder in found.items()}
-    _same_classes({str(found[split]): raw.classes for split, raw in splits.items()})
-    return splits
-
-
-def _one_folder(path: Path) -> Raw:
-    classes = _folders(path)
-    flat = sorted(file for file in path.iterdir() if _is_image(file))
-    if flat and classes:
-        raise DataError(
-            f"{path}: holds both images ({flat[0].name}) and folders ({classes[0].name}); use one kind, or "
-            "keep labelled images in a folder of their own and name it by data.labelled"
-        )
-    files, labels = list(flat), []
-    for label, folder in enumerate(classes):
-        inside = sorted(Path(top, name) for top, _, names in os.walk(folder) for name in names)
-        inside = [file for file in inside if _is_image(file)]
-        if not inside:
-            raise DataError(f"{folder}: no image; accepted: {', '.join(sorted(EXTENSIONS))}")
-        files += inside
-        labels += [label] * len(inside)
-    if not files:
-        raise DataError(f"{path}: no image and no Parquet; accepted: .parquet, {', '.join(sorted(EXTENSIONS))}")
-    return Raw(
-        count=len(files),
-        open=lambda index: Image.open(files[index]),
-        name=lambda index: str(files[index]),
-        labels=torch.tensor(labels, dtype=torch.int64) if classes else None,
-        classes=tuple(folder.name for folder in classes),
-        encoded=Encoded(
-            lambda: np.array([file.stat().st_size for file in files]), lambda index: files[index].read_bytes()
-        ),
-    )
-
-
-def _folders(path: Path) -> list[Path]:
-    return sorted(child for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
-
-
-def _is_image(file: Path) -> bool:
-    return file.suffix.lower() in EXTENSIONS and not file.name.startswith(".") and file.is_file()
-
-
-def _same_classes(classes: dict[str, tuple[str, ...]]) -> None:
-    labelled = {place: names for place, names in classes.items() if names}
-    first = next(iter(labelled), "")
-    for place, names in labelled.items():
-        if names != labelled[first]:
-            differ = sorted(set(names) ^ set(labelled[first])) or ["the order"]
-            raise DataError(f"{first} and {place} have different classes: {', '.join(differ[:5])}")
-
-
-# --- Parquet
 
 
 def read_parquet(files: dict[str, list[Path]]) -> dict[str, Raw]:
@@ -137,26 +52,78 @@ def read_parquet(files: dict[str, list[Path]]) -> dict[str, Raw]:
     }
 
 
-def _by_split(path: Path, files: list[Path]) -> dict[str, list[Path]]:
-    found: dict[str, list[Path]] = {}
+def find_parquet(path: Path) -> dict[str, list[Path]]:
+    """The Parquet files of each split in a folder, shards in order; none where the folder holds no Parquet.
+
+    Layouts of the Hub: `train-00000-of-00002-HASH.parquet` and the like, here, in `data/` or in a folder of a
+    configuration, and `CONFIG/SPLIT/0000.parquet`. Hidden files and folders are passed over.
+
+    Raises:
+        DataError: several configurations, two sets of files for one split, missing shards, or no training split.
+    """
+    files = sorted(file for file in path.rglob("*.parquet") if not _hidden(file.relative_to(path)))
+    if not files:
+        return {}
+    found: dict[str, dict[str, list[Path]]] = {}
     for file in files:
-        split = next((prefix for prefix in _SPLIT_PREFIXES if file.name.startswith(prefix)), None)
-        if split:
-            found.setdefault(split, []).append(file)
-    if "train" not in found:
+        config, split = _place_of(file.relative_to(path))
+        found.setdefault(config, {}).setdefault(split, []).append(file)
+    if len(found) > 1:
+        names = sorted(config or "." for config in found)
+        raise DataError(f"{path}: holds several sets of Parquet files ({', '.join(names[:5])}); give one of them")
+    splits = next(iter(found.values()))
+    if set(splits) == {""}:
+        splits = {"train": splits[""]}
+    if "train" not in splits or "" in splits:
         raise DataError(f"{path}: no train*.parquet among {', '.join(file.name for file in files[:5])}")
-    for split, shards in found.items():
-        _check_shards(split, shards)
-    return found
+    return {split: _in_order(split, shards) for split, shards in splits.items()}
 
 
-def _check_shards(split: str, shards: list[Path]) -> None:
-    matches = [re.fullmatch(r"(.+)-(\d+)-of-(\d+)\.parquet", shard.name) for shard in shards]
-    kinds = {(shard.parent, m and m[1], m and m[3]) for shard, m in zip(shards, matches, strict=True)}
-    if len(kinds) > 1 or (matches[0] is None and len(shards) > 1):
+def _hidden(file: Path) -> bool:
+    return any(part.startswith(".") for part in file.parts)
+
+
+def _place_of(file: Path) -> tuple[str, str]:
+    """The configuration and the split that a file belongs to, each empty where its path says none.
+
+    The Hub's conversion calls a split that it cut short `partial-train`.
+    """
+    match = split_of(file.stem)
+    folders = list(file.parts[:-1])
+    if match is None and folders:
+        match = split_of(folders[-1])
+        folders = folders[:-1] if match else folders
+    if folders == ["data"]:
+        folders = []
+    return "/".join(folders), match[0] if match else ""
+
+
+def _in_order(split: str, shards: list[Path]) -> list[Path]:
+    """The shards of a split by their numbers. Raises DataError where they are not one set, or not all of it."""
+    matches = [_SHARD.fullmatch(shard.stem) or _NUMBERED.fullmatch(shard.stem) for shard in shards]
+    kinds = {
+        (shard.parent, m and m["name"], m and m.groupdict().get("count"))
+        for shard, m in zip(shards, matches, strict=True)
+    }
+    numbers = [int(m["index"]) for m in matches if m]
+    if len(shards) > 1 and (len(kinds) > 1 or len(set(numbers)) < len(shards)):
         raise DataError(f"{shards[0]} and {shards[-1]} both claim to be the {split} split; keep one")
-    if matches[0] and int(matches[0][3]) != len(shards):
-        raise DataError(f"{shards[0]}: {len(shards)} of {int(matches[0][3])} shards of the {split} split are there")
+    first = matches[0]
+    count = int(first.groupdict().get("count") or 0) if first else 0
+    if count and count != len(shards):
+        raise DataError(f"{shards[0]}: {len(shards)} of {count} shards of the {split} split are there")
+    if len(shards) > 1 and not count and sorted(numbers) != list(range(min(numbers), min(numbers) + len(shards))):
+        raise DataError(f"{shards[0]}: shards of the {split} split are missing; there are {sorted(numbers)[:9]}")
+    return [shard for _, shard in sorted(zip(numbers, shards, strict=True))] if numbers else shards
+
+
+def _same_classes(classes: dict[str, tuple[str, ...]]) -> None:
+    labelled = {place: names for place, names in classes.items() if names}
+    first = next(iter(labelled), "")
+    for place, names in labelled.items():
+        if names != labelled[first]:
+            differ = sorted(set(names) ^ set(labelled[first])) or ["the order"]
+            raise DataError(f"{first} and {place} have different classes: {', '.join(differ[:5])}")
 
 
 def _table(path: Path) -> Any:

@@ -1,0 +1,234 @@
+"""Folders of images as splits and classes. A folder that can be read in two ways is refused."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from raydistill.data.folder_tree import EXTENSIONS, Folder, printable, scan
+from raydistill.data.images import DataError, Encoded, Raw
+
+_SPLIT_WORDS = {
+    **dict.fromkeys(("train", "training", "trainval"), "train"),
+    **dict.fromkeys(("val", "valid", "validation", "dev", "development"), "val"),
+    **dict.fromkeys(("test", "testing", "tst"), "test"),
+}
+_FILLERS = frozenset(("data", "dataset", "folder", "image", "images", "img", "imgs", "set", "split"))
+_SHOWN = 5  # names in a message
+
+
+def read_folder(path: Path) -> dict[str, Raw]:
+    """`train/`, `val/`, `test/`, each with one folder per class or flat; or one such folder alone.
+
+    Names of splits are understood in any case and in the usual variants. Files come in sorted order.
+
+    Raises:
+        DataError: no images, or a folder that can be read in two ways.
+    """
+    root = scan(path)
+    if not (root.images or root.folders):
+        there = f", but {_counted(root.passed)}" if root.passed else ""
+        raise DataError(f"{_shown(root)}: no image and no Parquet{there}; accepted: .parquet, {_endings()}")
+    splits = _splits(root)
+    if not splits:
+        _check_no_split_inside(root)
+        return {"train": _one_folder(root)}
+    for folder in splits.values():
+        _check_no_split_inside(folder)
+    return _split_folders(root, splits)
+
+
+# --- splits
+
+
+def split_of(name: str) -> tuple[str, bool] | None:
+    """The split that a folder's name tells of, and whether the name says nothing else: `Train_Set`, `val2017`.
+
+    `seg_train` is (train, False); a name without a split's word is None.
+    """
+    words = re.findall(r"[a-z]+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower())
+    splits = [_SPLIT_WORDS[word] for word in words if word in _SPLIT_WORDS]
+    if not splits:
+        return None
+    return splits[0], len(splits) == 1 and all(word in _SPLIT_WORDS or word in _FILLERS for word in words)
+
+
+def _splits(root: Folder) -> dict[str, Folder]:
+    """The folders of splits; none if all folders are classes. Raises DataError where that is not clear."""
+    named = {folder.path.name: split_of(folder.path.name) for folder in root.folders}
+    found: dict[str, Folder] = {}
+    for folder in root.folders:
+        match = named[folder.path.name]
+        if match is None or not match[1]:
+            continue
+        split = match[0]
+        if split in found:
+            raise DataError(f"{_shown(folder)} and {_shown(found[split])} both claim to be the {split} split; keep one")
+        found[split] = folder
+    others = [folder.name for folder in root.folders if folder not in found.values()]
+    if not found:
+        _check_not_nearly_splits(root, {name: match[0] for name, match in named.items() if match})
+    elif others and (len(found) == 1 or "train" not in found):
+        split, folder = next(iter(found.items()))
+        raise DataError(
+            f"{_shown(root)}: the folder {folder.name} is either the {split} split or a class beside {_list(others)}; "
+            f"if it is a class, give it another name, such as {folder.name}-class; if it is a split, move the other "
+            "folders out, or put the classes into it"
+        )
+    elif found and "train" not in found:
+        raise DataError(f"{_shown(root)}: has {', '.join(sorted(found))} but no train folder")
+    return found
+
+
+def _check_not_nearly_splits(root: Folder, loose: dict[str, str]) -> None:
+    """Refuse names such as seg_train and seg_test beside each other. Raises: DataError."""
+    if "train" in loose.values() and len(set(loose.values())) > 1 and 2 * len(loose) >= len(root.folders):
+        advice = ", ".join(f"{printable(name)} to {split}" for name, split in sorted(loose.items()))
+        raise DataError(
+            f"{_shown(root)}: {_list(sorted(map(printable, loose)))} look like splits, but have names of classes; if "
+            f"they are splits, rename them ({advice}); if they are classes, give them names without train, val or test"
+        )
+
+
+def _check_no_split_inside(root: Folder) -> None:
+    """Refuse folders of splits that lie inside what would be classes. Raises: DataError."""
+    for folder in root.folders:
+        inside = {match[0] for child in folder.folders if (match := split_of(child.path.name)) and match[1]}
+        if "train" not in inside or len(inside) < 2:
+            continue
+        where = f"{_shown(root)}: the folder {folder.name} holds {', '.join(sorted(inside))}"
+        if len(root.folders) == 1:
+            raise DataError(f"{where}; give {_shown(folder)} instead, which is read by its splits")
+        raise DataError(
+            f"{where}, which would all become one class; splits have to be the outermost folders, as in train/CLASS "
+            f"and test/CLASS{f'; or give {_shown(folder)}' if folder.name.lower() in _FILLERS else ''}"
+        )
+
+
+def _split_folders(root: Folder, splits: dict[str, Folder]) -> dict[str, Raw]:
+    read = {split: _one_folder(folder) for split, folder in splits.items()}
+    notes = []
+    others = [folder for folder in root.folders if folder not in splits.values()]
+    if others:
+        count = sum(folder.count() for folder in others)
+        notes.append(f"{_shown(root)}: passed over {_list([f.name for f in others])}, no split ({count} images)")
+    if root.images:
+        notes.append(f"{_shown(root)}: passed over images beside the splits ({len(root.images)})")
+    notes += _passed_over(root, root.passed - sum((folder.passed for folder in splits.values()), Counter()))
+    read["train"] = _with_notes(read["train"], [*notes, *read["train"].notes])
+    return _same_classes(splits, read)
+
+
+def _same_classes(folders: dict[str, Folder], read: dict[str, Raw]) -> dict[str, Raw]:
+    """Give every split the same classes, and note what is missing where. Raises DataError."""
+    train = read["train"]
+    for split, raw in read.items():
+        if train.classes and len(raw.classes) == 1 and raw.classes[0] not in train.classes:
+            read[split] = _without_labels(raw, _shown(folders[split]))
+    classes = tuple(sorted({name for raw in read.values() for name in raw.classes}))
+    _check_case(classes, _shown(folders["train"]))
+    for split, raw in read.items():
+        if not raw.classes:
+            continue
+        missing = [name for name in classes if name not in raw.classes]
+        note = [f"{_shown(folders[split])}: no image of {_list(missing)}, which other splits have"] if missing else []
+        places = torch.tensor([classes.index(name) for name in raw.classes])
+        assert raw.labels is not None
+        read[split] = _replaced(raw, places[raw.labels], classes, [*raw.notes, *note])
+    return read
+
+
+# --- classes
+
+
+def _one_folder(root: Folder) -> Raw:
+    """A folder with a folder for each class, or with images alone. Raises DataError for both."""
+    if root.images and root.folders:
+        raise DataError(
+            f"{_shown(root)}: holds both images ({printable(root.images[0])}) and folders ({root.folders[0].name}); "
+            "use one kind, or keep labelled images in a folder of their own and name it by data.labelled"
+        )
+    files = [str(root.path / name) for name in root.images]
+    labels: list[int] = []
+    for label, folder in enumerate(root.folders):
+        inside = folder.files()
+        files += inside
+        labels += [label] * len(inside)
+    classes = tuple(folder.name for folder in root.folders)
+    _check_case(classes, _shown(root))
+    raw = Raw(
+        count=len(files),
+        open=lambda index: Image.open(files[index]),
+        name=lambda index: printable(files[index]),
+        labels=torch.tensor(labels, dtype=torch.int64) if classes else None,
+        classes=classes,
+        encoded=Encoded(
+            lambda: np.array([Path(file).stat().st_size for file in files]),
+            lambda index: Path(files[index]).read_bytes(),
+        ),
+        notes=tuple(_passed_over(root, root.passed)),
+    )
+    return _without_labels(raw, _shown(root), root.folders[0]) if len(classes) == 1 else raw
+
+
+def _without_labels(raw: Raw, place: str, only: Folder | None = None) -> Raw:
+    """One class for all is no label. Raises DataError where the classes lie a folder deeper.
+
+    Args:
+        raw: with a single class.
+        place: its folder, for messages.
+        only: the folder of the class, if folders in it may be the classes.
+    """
+    if only is not None and len(only.folders) > 1 and not only.images:
+        raise DataError(
+            f"{place}: all images lie in one folder, {only.name}, which is no class; the classes seem to be "
+            f"{_list([f.name for f in only.folders])}: give {_shown(only)} instead"
+        )
+    note = f"{place}: all images lie in one folder, {raw.classes[0]}, which is no label: they have none"
+    return _replaced(raw, None, (), [*raw.notes, note])
+
+
+def _check_case(classes: tuple[str, ...], place: str) -> None:
+    """Refuse classes whose names differ in capitals alone. Raises: DataError."""
+    known: dict[str, str] = {}
+    for name in classes:
+        other = known.setdefault(name.casefold(), name)
+        if other != name:
+            raise DataError(f"{place}: the classes {other} and {name} differ in capital letters only; rename one")
+
+
+def _passed_over(root: Folder, passed: Counter[str]) -> list[str]:
+    """Say what is passed over in a folder, and which folders are empty."""
+    notes = [f"passed over {_counted(passed)}"] if passed else []
+    notes += [f"no image in {_list(root.empty)}"] if root.empty else []
+    return [f"{_shown(root)}: {'; '.join(notes)}"] if notes else []
+
+
+def _replaced(raw: Raw, labels: torch.Tensor | None, classes: tuple[str, ...], notes: list[str]) -> Raw:
+    return Raw(raw.count, raw.open, raw.name, labels, classes, raw.encoded, tuple(notes))
+
+
+def _with_notes(raw: Raw, notes: list[str]) -> Raw:
+    return _replaced(raw, raw.labels, raw.classes, notes)
+
+
+def _shown(folder: Folder) -> str:
+    return printable(str(folder.path))
+
+
+def _list(names: list[str]) -> str:
+    more = len(names) - _SHOWN
+    return ", ".join(names[:_SHOWN]) + (f" and {more} more" if more > 0 else "")
+
+
+def _counted(passed: Counter[str]) -> str:
+    return ", ".join(f"{kind} ({count})" for kind, count in sorted(passed.items()))
+
+
+def _endings() -> str:
+    return ", ".join(sorted(EXTENSIONS))
