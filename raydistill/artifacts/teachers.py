@@ -85,6 +85,7 @@ def given_from(state: dict[str, Any]) -> methods.MethodContext:
         plain["images"],
         tuple(plain["class_counts"]),
         tuple(methods.FeatureDims(*pair) for pair in plain["teachers"]),
+        plain.get("levels"),
     )
 
 

@@ -63,7 +63,7 @@ def command(
             typer.echo(f"{done} of {total} images, {done / (now - began):.0f} a second", err=True)
 
     with data_errors():
-        parts = parts_of(source, split, data)
+        parts = parts_of(source, split, data, found.context.get("levels"))
         total = sum(len(rows) for _, _, rows in parts)
         done = embed_images(
             network,

@@ -5,19 +5,21 @@ from __future__ import annotations
 import functools
 import os
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from torch import Tensor
 
+from raydistill.data.rgb import Levels, is_wide, levels_of, open_encoded, to_rgb
 from raydistill.errors import RaydistillError
 
 MAX_PIXELS = 89_478_485  # where Pillow starts to warn of decompression bombs
-_WIDE_GREY = ("I", "I;16", "I;16L", "I;16B", "I;16N")
+LEVEL_SAMPLE = 64  # images of a source whose values say what is black and white
 
 
 class BadImageError(RaydistillError, ValueError):
@@ -42,7 +44,8 @@ class Raw:
 
     `open(i)` gives image i in any of Pillow's modes and may raise; `name(i)` says where image i lies. `labels` (N,) are
     -1 where an image has none, and None where no image has one. `encoded` is None where the source has no files.
-    `notes` say what was passed over and how the source was understood.
+    `notes` say what was passed over and how the source was understood. `levels()` gives the values that are black and
+    white in images of more than 8 bits; without it each image has its own.
     """
 
     count: int
@@ -52,6 +55,7 @@ class Raw:
     classes: tuple[str, ...]
     encoded: Encoded | None = None
     notes: tuple[str, ...] = ()
+    levels: Callable[[], Levels | None] | None = None
 
     def labelled(self, rows: np.ndarray) -> np.ndarray:
         """Choose the rows that have a label; all of them where no image has one."""
@@ -61,23 +65,45 @@ class Raw:
 def decode(raw: Raw, index: int) -> Tensor:
     """Image `index` as (3, H, W) uint8 RGB, upright (EXIF). Raises BadImage for whatever cannot be read."""
     try:
-        with raw.open(index) as image:
-            if image.width * image.height > MAX_PIXELS:
-                raise ValueError(f"{image.width}x{image.height} pixels; at most {MAX_PIXELS} are accepted")
-            return torch.from_numpy(np.array(_rgb(ImageOps.exif_transpose(image)))).permute(2, 0, 1).contiguous()
+        with _opened(raw, index) as image:
+            levels = raw.levels() if raw.levels is not None and is_wide(image) else None
+            return torch.from_numpy(to_rgb(image, levels)).permute(2, 0, 1).contiguous()
     except Exception as error:  # decoders raise nearly anything on hostile bytes
         reason = " ".join(str(error).split()) or type(error).__name__
         raise BadImageError(f"{raw.name(index)}: unreadable image ({reason})") from error
 
 
-def _rgb(image: Image.Image) -> Image.Image:
-    if image.mode in _WIDE_GREY:  # Pillow would clip 16 bits at 255; keep the high byte, as it does for colour
-        return Image.fromarray((np.asarray(image).clip(0, 65535) >> 8).astype(np.uint8)).convert("RGB")
-    if image.mode == "F":
-        raise ValueError("floating-point pixels have no defined range; store 8 or 16 bits")
-    if image.mode == "P":  # a palette may hold transparency, which only RGBA takes along without a warning
-        image = image.convert("RGBA")
-    return image.convert("RGB")
+def _opened(raw: Raw, index: int) -> Image.Image:
+    """The image, its pixels not read yet. Raises ValueError for one that is too large to decode."""
+    try:
+        image = raw.open(index)
+        _check_size(image)
+        image.load()
+    except Exception:
+        if raw.encoded is None:
+            raise
+        image = open_encoded(raw.encoded.read(index), _check_size)
+    return image
+
+
+def _check_size(image: Image.Image) -> None:
+    if image.width * image.height > MAX_PIXELS:
+        raise ValueError(f"{image.width}x{image.height} pixels; at most {MAX_PIXELS} are accepted")
+
+
+def shared_levels(raw: Raw) -> Callable[[], Levels | None]:
+    """Black and white of a source's wide images, from a sample of them that is read when first asked for.
+
+    Images that cannot be read do not count.
+    """
+
+    def sampled() -> Iterator[Image.Image]:
+        for index in np.unique(np.linspace(0, raw.count - 1, LEVEL_SAMPLE).astype(int)).tolist():
+            with suppress(Exception), _opened(raw, index) as image:
+                if not is_wide(image) or np.isfinite(np.asarray(image)).all():
+                    yield image
+
+    return functools.cache(lambda: levels_of(sampled()))
 
 
 @functools.cache

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import gzip
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,10 @@ from torch import Tensor
 
 from raydistill.config import DataConfig, nearest
 from raydistill.data.folders import read_folder
-from raydistill.data.images import DataError, Decoder, Images, Raw, draw, limited
+from raydistill.data.images import DataError, Decoder, Images, Raw, draw, limited, shared_levels
 from raydistill.data.parquet import find_parquet, known_labels, read_parquet
 from raydistill.data.recipes import Kind
+from raydistill.data.rgb import Levels, is_wide
 from raydistill.data.splits import TEST_FRACTION, divide_labelled, labels_of
 from raydistill.redaction import redact
 from raydistill.storage import Remote, is_remote, local_copy
@@ -53,7 +55,8 @@ class Dataset:
     """A source, opened and split, to be trained on at `image_size` pixels; recipes are fitted to its `kind`.
 
     `classes` are those of the scores. `labelled` are the images that scores learn from where they are others than
-    `train`; `left_out` and `notes` are those of `Division`.
+    `train`; `left_out` and `notes` are those of `Division`. `levels` are black and white of the training images if the
+    first of them has more than 8 bits.
     """
 
     name: str
@@ -66,6 +69,7 @@ class Dataset:
     labelled: Images | None = None
     left_out: tuple[int, ...] = ()
     notes: tuple[str, ...] = ()
+    levels: Levels | None = None
 
     @property
     def bank(self) -> Images:
@@ -111,6 +115,7 @@ def load_dataset(config: DataConfig) -> Dataset:
     kind: Kind = "photographs" if config.kind == "auto" else config.kind
     if config.kind == "auto" and config.source == "digits":
         kind = "characters"
+    levels = _levels(raws["train"])
     return Dataset(
         config.source,
         **images,
@@ -118,8 +123,17 @@ def load_dataset(config: DataConfig) -> Dataset:
         image_size=size,
         kind=kind,
         left_out=division.left_out,
+        levels=levels,
         notes=(*(note for raw in (*raws.values(), *(labelled or {}).values()) for note in raw.notes), *division.notes),
     )
+
+
+def _levels(raw: Raw) -> Levels | None:
+    """Black and white of a source whose first readable image has more than 8 bits."""
+    for index in range(raw.count):
+        with suppress(Exception), raw.open(index) as image:
+            return raw.levels() if raw.levels is not None and is_wide(image) else None
+    return None
 
 
 class OpenedDatasets:
@@ -191,6 +205,12 @@ def open_source(config: DataConfig, setting: str = "data.source") -> dict[str, R
         config: names the source as `data.source`.
         setting: what named it, for messages.
     """
+    raws = _open(config, setting)
+    levels = shared_levels(raws["train"])
+    return {split: replace(raw, levels=levels) for split, raw in raws.items()}
+
+
+def _open(config: DataConfig, setting: str) -> dict[str, Raw]:
     source = config.source
     if source == "digits":
         return _digits()

@@ -134,9 +134,10 @@ def _check_labels(called: str, labelled: dict[str, Raw]) -> None:
     """Refuse a source without labels, or with a class that cannot be divided. Raises: DataError."""
     raw = labelled["train"]
     if raw.labels is None:
+        why = f" ({'; '.join(raw.notes)})" if raw.notes else ""
         raise DataError(
-            f"{called} has no labels; give a folder with one folder for each class, Parquet with a column label, or "
-            "torchvision:NAME"
+            f"{called} has no labels{why}; give a folder with one folder for each class, Parquet with a column "
+            "label, or torchvision:NAME"
         )
     found, counts = np.unique(raw.labels.numpy()[raw.labelled(np.arange(raw.count))], return_counts=True)
     if len(found) < 2:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -24,13 +25,18 @@ METRICS = {
 PACKAGES = ("torch", "torchvision", "timm")
 
 
-def preprocessing(size: int) -> dict[str, Any]:
-    """Describe what `evaluate_view` does to an image, in the words of other libraries."""
+def preprocessing(size: int, levels: Sequence[float] | None = None) -> dict[str, Any]:
+    """Describe what `evaluate_view` does to an image, in the words of other libraries.
+
+    `levels` are black and white of images with more than 8 bits; without them each image has its own.
+    """
     mean, std = normalization("", size)
     cropped = size > SQUEEZED
     return {
         "image_size": size,
-        "channels": "RGB, upright by EXIF",
+        "channels": "RGB, upright by EXIF, colours in sRGB, transparency over grey",
+        "levels": None if levels is None else list(levels),
+        "levels_mean": "black and white of images with more than 8 bits",
         "resize": size * 256 // 224 if cropped else [size, size],
         "resize_means": "pixels of the shorter side" if cropped else "height and width",
         "interpolation": "bilinear, antialiased, not rounded to 8 bits",

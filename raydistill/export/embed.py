@@ -22,6 +22,7 @@ from raydistill.config import ConfigError, DataConfig
 from raydistill.data.augment import evaluate_view, normalization
 from raydistill.data.folder_tree import is_image_name
 from raydistill.data.images import BadImageError, Raw, decode, limited
+from raydistill.data.rgb import Levels
 from raydistill.data.sources import open_source
 from raydistill.data.splits import divide
 from raydistill.export.card import provenance
@@ -34,13 +35,14 @@ FLOAT_BYTES = 4
 Part = tuple[str, Raw, np.ndarray]
 
 
-def parts_of(source: str, split: str, data: DataConfig) -> list[Part]:
+def parts_of(source: str, split: str, data: DataConfig, levels: Levels | None = None) -> list[Part]:
     """List rows of images: those of a split, or all, divided as a sweep with the settings `data` would divide them.
 
     Args:
         source: what `data.source` takes, or an image file.
         split: train, val, test or all.
         data: settings of the division.
+        levels: black and white of images with more than 8 bits, as the run had them; None takes the source's own.
 
     Raises:
         ConfigError: there are no such images.
@@ -51,6 +53,8 @@ def parts_of(source: str, split: str, data: DataConfig) -> list[Part]:
         raws = {"train": Raw(1, lambda index: Image.open(path), lambda index: str(path), None, ())}
     else:
         raws = open_source(data.model_copy(update={"source": str(path) if is_remote(source) else source}))
+    if levels is not None:
+        raws = {name: replace(raw, levels=lambda: levels) for name, raw in raws.items()}
     if is_remote(source):
         raws = {name: replace(raw, name=_rebased(raw, path, source)) for name, raw in raws.items()}
     divided = divide(raws, data.validation_fraction, data.split_seed)

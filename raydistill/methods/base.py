@@ -76,12 +76,16 @@ class FeatureDims(NamedTuple):
 
 @dataclass(frozen=True)
 class MethodContext:
-    """Context that a method is built for: pixels, training images, images per class, and the teachers' widths."""
+    """Context that a method is built for: pixels, training images, images per class, and the teachers' widths.
+
+    `levels` are black and white of images with more than 8 bits; None where images have 8.
+    """
 
     image_size: int
     images: int = 0
     class_counts: tuple[int, ...] = ()
     teachers: tuple[FeatureDims, ...] = ()
+    levels: tuple[float, float] | None = None
 
     def teacher_width(self, output: Output) -> int:
         """Width of what a method looks at that has one teacher. Raises ValueError as `teacher_widths`."""

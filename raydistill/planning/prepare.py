@@ -174,7 +174,7 @@ def promised(config: Config, dataset: Dataset, store: Store) -> MethodContext:
     else:
         context = MethodContext(dataset.image_size, len(dataset.train))
         widths = [_widths(methods.build(recipe.method, context, seed=0)) for recipe in teacher_configs(config)]
-    return MethodContext(dataset.image_size, len(dataset.train), counts, tuple(widths))
+    return MethodContext(dataset.image_size, len(dataset.train), counts, tuple(widths), dataset.levels)
 
 
 def promised_counts(config: Config, dataset: Dataset) -> tuple[int, ...]:

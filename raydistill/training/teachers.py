@@ -91,7 +91,7 @@ class TeacherProvider:
             raise ConfigError(f"the teachers and labels of this {spec.config.method.name} trial were never decided")
         widths = tuple(FeatureDims(*self._teacher(key).widths) for key in spec.teachers)
         labels, counts = self._labels(spec.config.method.label_source(), spec)
-        context = MethodContext(self.dataset.image_size, len(self.dataset.train), counts, widths)
+        context = MethodContext(self.dataset.image_size, len(self.dataset.train), counts, widths, self.dataset.levels)
         return LearnerInputs(context, spec.teachers, spec.config.teacher.bank, labels)
 
     def step(self, views: Mapping[View, Tensor], indices: Tensor, epoch: int) -> StepInputs:
@@ -281,5 +281,6 @@ def _has_no_chance(view: View) -> bool:
 
 
 def plain_context(context: MethodContext) -> dict[str, Any]:
-    """Return a context as a checkpoint holds it."""
-    return asdict(context)
+    """Return a context as a checkpoint holds it; one without `levels` as version 0.1 wrote it."""
+    values = asdict(context)
+    return values if context.levels else {name: value for name, value in values.items() if name != "levels"}

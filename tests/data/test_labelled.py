@@ -217,7 +217,7 @@ def test_labels_that_cannot_score_are_refused(photos, tmp_path):
     save(tmp_path / "flat" / "a.png")
     refused(tmp_path / "flat", r"data\.labelled='.*flat' has no labels; give a folder with one folder for each class")
     save(tmp_path / "one" / "cat" / "a.png")
-    refused(tmp_path / "one", r"has a single class \(cat\)")
+    refused(tmp_path / "one", r"has no labels .*all images lie in one folder, cat")
     for name, count in (("cat", 5), ("dog", 1)):
         for index in range(count):
             save(tmp_path / "lone" / name / f"{index}.png")

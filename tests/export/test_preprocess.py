@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.builders.datafiles import pixels
-from PIL import Image
+from PIL import Image, ImageCms
 from torchvision.transforms import v2
 
 import raydistill.export.portable
@@ -27,8 +27,8 @@ SHAPES = [(8, 8), (32, 32), (30, 47), (301, 200), (400, 37), (230, 230)]
 def preprocess(tmp_path):
     """An export's own code, for images of `size` pixels."""
 
-    def make(size):
-        (tmp_path / "preprocessing.json").write_text(json.dumps(preprocessing(size)))
+    def make(size, levels=None):
+        (tmp_path / "preprocessing.json").write_text(json.dumps(preprocessing(size, levels)))
         copy_portable("preprocess.py", tmp_path)
         return runpy.run_path(str(tmp_path / "preprocess.py"))["preprocess"]
 
@@ -85,6 +85,15 @@ KINDS = {
     "32 bits in tiff": encoded(Image.fromarray(pixels()[..., 0].astype(np.int32) * 300), "TIFF"),
     "gif": encoded(Image.fromarray(pixels()).quantize(16), "GIF", transparency=3),
     "moving gif": encoded(PALETTE, "GIF", save_all=True, append_images=[Image.fromarray(pixels()).quantize(8)]),
+    "12 bits": encoded(Image.fromarray(pixels()[..., 0].astype(np.uint16) * 16)),
+    "below 0 in tiff": encoded(Image.fromarray(pixels()[..., 0].astype(np.int32) * 16 - 1000), "TIFF"),
+    "floats to 1 in tiff": encoded(Image.fromarray(pixels()[..., 0].astype(np.float32) / 255), "TIFF"),
+    "floats in tiff": encoded(Image.fromarray(pixels()[..., 0].astype(np.float32) * 5), "TIFF"),
+    "lab in tiff": encoded(Image.frombytes("LAB", (10, 10), pixels().tobytes()), "TIFF"),
+    "damaged profile": encoded(Image.fromarray(pixels()), icc_profile=b"none"),
+    "profile without colours": encoded(
+        Image.fromarray(pixels()), icc_profile=ImageCms.ImageCmsProfile(ImageCms.createProfile("XYZ")).tobytes()
+    ),
     "one bit": encoded(Image.fromarray(pixels()[..., 0] > 127)),
     "one bit in tiff": encoded(Image.fromarray(pixels()[..., 0] > 127), "TIFF"),
 }
@@ -98,11 +107,19 @@ def test_files_are_read_as_the_data_are(preprocess, kind):
         assert (preprocess(8)([given]) - trained).abs().max() < 5e-6
 
 
-def test_what_has_no_defined_range_is_refused_by_both(preprocess):
-    image = Image.fromarray(np.ones((8, 8), np.float32))
-    with pytest.raises(BadImageError, match="floating-point pixels"):
+def test_black_and_white_of_the_run_hold_for_every_image(preprocess):
+    image = Image.fromarray(np.full((8, 8), 1000, np.uint16))
+    raw = Raw(1, lambda index: image.copy(), lambda index: "image", None, (), levels=lambda: (0, 4095))
+    trained = evaluate_view([decode(raw, 0)], size=8, normalize=normalization("", 8))
+    assert (preprocess(8, (0, 4095))([image]) - trained).abs().max() < 5e-6
+    assert (preprocess(8)([image]) - trained).min() > 1
+
+
+def test_what_is_no_number_is_refused_by_both(preprocess):
+    image = Image.fromarray(np.full((8, 8), np.nan, np.float32))
+    with pytest.raises(BadImageError, match="no finite numbers"):
         decode(Raw(1, lambda index: image.copy(), lambda index: "image", None, ()), 0)
-    with pytest.raises(ValueError, match="floating-point pixels"):
+    with pytest.raises(ValueError, match="no finite numbers"):
         preprocess(8)([image])
     with pytest.raises(ValueError, match=r"accepted: uint8 of shape \(H, W, 3\)"):
         preprocess(8)([np.ones((8, 8, 3), np.float32)])
