@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from raydistill.data.annotations import labels_beside
 from raydistill.data.folder_tree import EXTENSIONS, Folder, printable, scan
 from raydistill.data.images import DataError, Encoded, Raw
 
@@ -37,7 +38,7 @@ def read_folder(path: Path) -> dict[str, Raw]:
     splits = _splits(root)
     if not splits:
         _check_no_split_inside(root)
-        return {"train": _one_folder(root)}
+        return {"train": _one_folder(root, path)}
     for folder in splits.values():
         _check_no_split_inside(folder)
     return _split_folders(root, splits)
@@ -111,7 +112,7 @@ def _check_no_split_inside(root: Folder) -> None:
 
 
 def _split_folders(root: Folder, splits: dict[str, Folder]) -> dict[str, Raw]:
-    read = {split: _one_folder(folder) for split, folder in splits.items()}
+    read = {split: _one_folder(folder, root.path) for split, folder in splits.items()}
     notes = []
     others = [folder for folder in root.folders if folder not in splits.values()]
     if others:
@@ -139,15 +140,21 @@ def _same_classes(folders: dict[str, Folder], read: dict[str, Raw]) -> dict[str,
         note = [f"{_shown(folders[split])}: no image of {_list(missing)}, which other splits have"] if missing else []
         places = torch.tensor([classes.index(name) for name in raw.classes])
         assert raw.labels is not None
-        read[split] = _replaced(raw, places[raw.labels], classes, [*raw.notes, *note])
+        labels = torch.where(raw.labels < 0, raw.labels, places[raw.labels.clamp(min=0)])
+        read[split] = _replaced(raw, labels, classes, [*raw.notes, *note])
     return read
 
 
 # --- classes
 
 
-def _one_folder(root: Folder) -> Raw:
-    """A folder with a folder for each class, or with images alone. Raises DataError for both."""
+def _one_folder(root: Folder, above: Path) -> Raw:
+    """A folder with a folder for each class, or with images alone. Raises DataError for both.
+
+    Args:
+        root: the folder.
+        above: the folder of all splits, which may hold a file of labels.
+    """
     if root.images and root.folders:
         raise DataError(
             f"{_shown(root)}: holds both images ({printable(root.images[0])}) and folders ({root.folders[0].name}); "
@@ -160,6 +167,13 @@ def _one_folder(root: Folder) -> Raw:
         files += inside
         labels += [label] * len(inside)
     classes = tuple(folder.name for folder in root.folders)
+    notes = _passed_over(root, root.passed)
+    if len(classes) < 2 and (annotated := labels_beside(root, above)) is not None:
+        place, known = annotated
+        classes = tuple(sorted(set(known.values()), key=_numbers_first))
+        numbers = {name: number for number, name in enumerate(classes)}
+        labels = [numbers[known[file]] if file in known else -1 for file in files]
+        notes.append(f"{_shown(root)}: labels of {len(known)} of {len(files)} images from {printable(str(place))}")
     _check_case(classes, _shown(root))
     raw = Raw(
         count=len(files),
@@ -171,9 +185,10 @@ def _one_folder(root: Folder) -> Raw:
             lambda: np.array([Path(file).stat().st_size for file in files]),
             lambda index: Path(files[index]).read_bytes(),
         ),
-        notes=tuple(_passed_over(root, root.passed)),
+        notes=tuple(notes),
     )
-    return _without_labels(raw, _shown(root), root.folders[0]) if len(classes) == 1 else raw
+    only = root.folders[0] if len(root.folders) == 1 else None
+    return _without_labels(raw, _shown(root), only) if only and classes == (only.name,) else raw
 
 
 def _without_labels(raw: Raw, place: str, only: Folder | None = None) -> Raw:
@@ -200,6 +215,10 @@ def _check_case(classes: tuple[str, ...], place: str) -> None:
         other = known.setdefault(name.casefold(), name)
         if other != name:
             raise DataError(f"{place}: the classes {other} and {name} differ in capital letters only; rename one")
+
+
+def _numbers_first(name: str) -> tuple[bool, int, str]:
+    return (False, int(name), "") if name.isdecimal() else (True, 0, name)
 
 
 def _passed_over(root: Folder, passed: Counter[str]) -> list[str]:

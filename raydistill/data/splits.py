@@ -50,14 +50,15 @@ def divide_labelled(raws: dict[str, Raw], labelled: dict[str, Raw] | None, confi
     parts = divide(raws, config.validation_fraction, config.split_seed)
     train, rows = parts["train"]
     known = train.labelled(rows)
+    notes = _hidden_labels(raws, redact(config.source))
     if len(known) == len(rows):
         scored = {split: part for split, part in _labelled(parts).items() if split != "train"}
-        return Division({**parts, **scored})
+        return Division({**parts, **scored}, notes=tuple(notes))
     note = (
         f"{redact(config.source)}: {len(rows) - len(known)} of {len(rows)} training images have no label; all train, "
         "the labelled ones also give the scores"
     )
-    return Division({**_labelled(parts), "train": parts["train"], "labelled": (train, known)}, notes=(note,))
+    return Division({**_labelled(parts), "train": parts["train"], "labelled": (train, known)}, notes=(*notes, note))
 
 
 def divide(raws: dict[str, Raw], fraction: float, seed: int) -> dict[str, Part]:
@@ -70,6 +71,7 @@ def divide(raws: dict[str, Raw], fraction: float, seed: int) -> dict[str, Part]:
         fraction: share of the training split that validates, where there is no validation split.
         seed: of the division.
     """
+    raws = _that_score(raws)
     train = raws["train"]
     rows = np.arange(train.count)
     whole = {split: (raw, np.arange(raw.count)) for split, raw in raws.items()}
@@ -82,6 +84,39 @@ def divide(raws: dict[str, Raw], fraction: float, seed: int) -> dict[str, Part]:
         test = (train, held_out)
     rows, held_out = _hold_out(train, rows, (seed, 1), fraction)
     return {"train": (train, rows), "val": (train, held_out), "test": test}
+
+
+def _that_score(raws: dict[str, Raw]) -> dict[str, Raw]:
+    """The splits to use: a test split without labels gives way to a validation split that has them."""
+    hidden = "test" in raws and raws["test"].labels is None
+    if hidden and "val" in raws and raws["val"].labels is not None:
+        return {split: raw for split, raw in raws.items() if split != "test"}
+    return raws
+
+
+def _hidden_labels(raws: dict[str, Raw], source: str) -> list[str]:
+    """Say which splits have no labels where the training images have some.
+
+    Args:
+        raws: the splits of the source.
+        source: its name.
+    """
+    if raws["train"].labels is None:
+        return []
+    if _that_score(raws) is not raws:
+        return [
+            f"{source}: the test split has no labels, so the validation split is the test split, and validation images "
+            "are drawn from the training images"
+        ]
+    hidden = [split for split in ("val", "test") if split in raws and raws[split].labels is None]
+    if hidden == ["val"] and "test" in raws:
+        return [f"{source}: the validation split has no labels, so the winner is chosen by val_instance, no accuracy"]
+    if hidden:
+        return [
+            f"{source}: the {hidden[-1]} split has no labels, so there is no test accuracy; test_instance is another "
+            "score, not to be compared with val_knn"
+        ]
+    return []
 
 
 def labels_of(raw: Raw, rows: np.ndarray) -> Tensor | None:
