@@ -122,22 +122,29 @@ class Decoder:
         self.bad: set[int] = set()
         self.stacked: Tensor | None = None  # (N, 3, H, W), where all images have one size
         self.cached: list[Tensor | None] | None = None
-        self._raw, self._rows, self._skip, self._budget = raw, rows, skip, cache_bytes
+        self.raw, self.rows, self._skip, self._budget = raw, rows, skip, cache_bytes
         self._prepared = False
         self._lock = threading.Lock()
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self.rows)
 
     def name(self, position: int) -> str:
         """The image's file or row, for messages."""
-        return self._raw.name(int(self._rows[position]))
+        return self.raw.name(int(self.rows[position]))
 
     def image(self, position: int) -> Tensor | None:
         """(3, H, W) uint8, from the cache where there is one."""
         if self.cached is not None:
             return self.cached[position]
         return None if position in self.bad else self._decode(position)
+
+    def look(self, position: int) -> Tensor | BadImageError:
+        """(3, H, W) uint8, or the error of an image that cannot be read; neither cached nor counted."""
+        try:
+            return decode(self.raw, int(self.rows[position]))
+        except BadImageError as error:
+            return error
 
     def prepare(self) -> None:
         """Fill the cache, once, if the budget allows. Raises BadImage."""
@@ -156,7 +163,7 @@ class Decoder:
 
     def _decode(self, position: int) -> Tensor | None:
         try:
-            return decode(self._raw, int(self._rows[position]))
+            return decode(self.raw, int(self.rows[position]))
         except BadImageError as error:
             if not self._skip:
                 raise BadImageError(f"{error}; --set data.on_bad_image=skip passes over such images") from error
@@ -221,6 +228,19 @@ class Images:
     def peek(self, index: int) -> Tensor:
         """(3, h, w), one image without filling the cache; a stand-in as for `fetch`. Raises as `fetch`."""
         return self._load(int(self._checked([index])[0]))[0]
+
+    def look(self, index: int) -> Tensor | BadImageError:
+        """(3, h, w), or the error of an image that cannot be read, whatever is to become of such images."""
+        return self._decoder.look(int(self._rows[index]))
+
+    def name(self, index: int) -> str:
+        """The file or row of an image, for messages."""
+        return self._decoder.name(int(self._rows[index]))
+
+    @property
+    def part(self) -> tuple[Raw, np.ndarray]:
+        """The source of these images, and their rows in it."""
+        return self._decoder.raw, self._decoder.rows[self._rows.numpy()]
 
     def subset(self, indices: Sequence[int] | Tensor) -> Images:
         """The images at `indices`, in that order; shares the cache. Raises IndexError."""

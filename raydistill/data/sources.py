@@ -15,9 +15,9 @@ from PIL import Image
 from torch import Tensor
 
 from raydistill.config import DataConfig, nearest
-from raydistill.data.folders import read_folder
 from raydistill.data.images import DataError, Decoder, Images, Raw, draw, limited, shared_levels
-from raydistill.data.parquet import find_parquet, known_labels, read_parquet
+from raydistill.data.layouts.folders import read_folder
+from raydistill.data.layouts.parquet import find_parquet, known_labels, read_parquet
 from raydistill.data.recipes import Kind
 from raydistill.data.rgb import Levels, is_wide
 from raydistill.data.splits import TEST_FRACTION, divide_labelled, labels_of
@@ -220,7 +220,8 @@ def _open(config: DataConfig, setting: str) -> dict[str, Raw]:
         return read_path(local_copy(Remote(source)))
     path = Path(source).expanduser()
     if not path.exists():
-        near = nearest(source, ["digits", *(f"torchvision:{name}" for name in TORCHVISION)])
+        beside = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
+        near = nearest(source, ["digits", *(f"torchvision:{name}" for name in TORCHVISION), *beside])
         raise DataError(
             f"{setting}={source!r} is neither a known name nor a path that exists"
             f"{near if near.startswith('; did') else ''}; accepted: digits, "

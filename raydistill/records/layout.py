@@ -19,6 +19,8 @@ WINNER_CONFIG_FILE = "winner.yaml"
 CONFIG_FILE = "config.yaml"  # a trial's complete configuration
 KEYS_FILE = "keys.json"  # of the teachers and labels of a run outside sweeps; a sweep's are in its journal
 REFERENCES_FILE = "references.json"  # scores of raw pixels, the untrained student and the teachers
+IMAGES_FILE = "images.txt"  # how the images were understood
+SHEET_FILE = "images.png"  # some of them, with their augmented views
 SCORES_FILE = "scores.json"  # a trial's final scores
 
 

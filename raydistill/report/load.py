@@ -17,7 +17,7 @@ import yaml
 
 from raydistill.config import ConfigError, nearest
 from raydistill.records.budget import Spent
-from raydistill.records.layout import RESULTS_FILE, SWEEP_FILE
+from raydistill.records.layout import IMAGES_FILE, RESULTS_FILE, SHEET_FILE, SWEEP_FILE
 from raydistill.records.leaderboard import REFERENCES, LeaderboardEntry
 from raydistill.records.names import check_name
 from raydistill.redaction import redact
@@ -39,7 +39,9 @@ class SweepData:
     copies, started, seconds of wall time, run_id. `settings`: the searched settings, a column for each path; missing
     (nan) where a condition (`when`) leaves a setting out, and None where `none` was chosen. `params`: all settings.
     Both as a population left them. `scores`: the last value of every metric. `rows`: the table at the end of the
-    sweep, empty before. `identity`: `sweep.yaml`, what the sweep was asked to do. Times are UTC.
+    sweep, empty before. `identity`: `sweep.yaml`, what the sweep was asked to do. `overview`: how the images were
+    understood. `sheet`: a PNG of some of them, with their augmented views. Both are empty where the sweep wrote none.
+    Times are UTC.
     """
 
     name: str
@@ -59,6 +61,8 @@ class SweepData:
     client: Any = field(repr=False)
     started: pd.Timestamp = field(default_factory=lambda: pd.Timestamp(0))
     seconds: float = float("nan")
+    overview: str = ""
+    sheet: bytes = b""
     _histories: dict[tuple[str, str], pd.Series] = field(default_factory=dict, repr=False)
 
     @property
@@ -239,7 +243,8 @@ def load(uri: str, name: str) -> SweepData:
     children = _runs(client, f"tags.`{SWEEP}` = '{name}' AND tags.`{TRIAL}` LIKE '%'")
     children.sort(key=lambda run: run.data.tags[TRIAL])
     keys = pd.Index([run.data.tags[TRIAL] for run in children], name="trial", dtype=object)
-    identity = yaml.safe_load(_artifact(client, parent.info.run_id, SWEEP_FILE) or "{}")
+    kept = _artifacts(client, parent.info.run_id, (SWEEP_FILE, RESULTS_FILE, IMAGES_FILE, SHEET_FILE))
+    identity = yaml.safe_load(kept.get(SWEEP_FILE, b"{}"))
     params, metrics = frames.params(children, keys), frames.metrics(children, keys)
     space = identity.get("space", {})
     (metric, *_) = space.get("metrics") or [space.get("metric") or {"name": "val_knn", "goal": "maximize"}]
@@ -253,9 +258,7 @@ def load(uri: str, name: str) -> SweepData:
         goal=metric["goal"],
         tags=dict(parent.data.tags),
         identity=identity,
-        rows=[
-            LeaderboardEntry(**row) for row in json.loads(_artifact(client, parent.info.run_id, RESULTS_FILE) or "[]")
-        ],
+        rows=[LeaderboardEntry(**row) for row in json.loads(kept.get(RESULTS_FILE, b"[]"))],
         trials=frames.trials(children, keys),
         scores=frames.scores(metrics),
         params=params,
@@ -263,6 +266,8 @@ def load(uri: str, name: str) -> SweepData:
         client=client,
         started=pd.to_datetime(parent.info.start_time, unit="ms"),
         seconds=frames.seconds(parent),
+        overview=kept.get(IMAGES_FILE, b"").decode(),
+        sheet=kept.get(SHEET_FILE, b""),
     )
 
 
@@ -292,12 +297,22 @@ def _runs(client: Any, query: str) -> list[Any]:
     return found
 
 
-def _artifact(client: Any, run_id: str, name: str) -> str | None:
-    """A text that the sweep's run keeps; None where there is none yet."""
+def _artifacts(client: Any, run_id: str, names: Iterable[str]) -> dict[str, bytes]:
+    """Files that the sweep's run keeps, by name; those that are not there yet are left out.
+
+    Args:
+        client: of MLflow.
+        run_id: of the sweep.
+        names: of the files.
+    """
+    found = {}
+    name = "the files"
     try:
-        if not any(file.path == name for file in client.list_artifacts(run_id)):
-            return None
+        there = {file.path for file in client.list_artifacts(run_id)}
         with tempfile.TemporaryDirectory() as passing:
-            return Path(client.download_artifacts(run_id, name, passing)).read_text()
+            for name in names:
+                if name in there:
+                    found[name] = Path(client.download_artifacts(run_id, name, passing)).read_bytes()
     except Exception as error:
         raise TrackingError(f"{name} of the sweep's run in MLflow cannot be read: {one_line(error)}") from error
+    return found

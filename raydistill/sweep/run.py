@@ -35,6 +35,7 @@ from raydistill.sweep.final.finalists import make_final_configs, pareto_front, r
 from raydistill.sweep.final.scoring import score_finals
 from raydistill.sweep.phases import choose_winner, epochs_after, run_finals, run_search, search_baselines
 from raydistill.sweep.plan import SweepPlan
+from raydistill.sweep.preflight.images import write_images
 from raydistill.sweep.preflight.security import MODE, refuse_open_cluster
 from raydistill.sweep.preflight.teachers import train_missing_teachers, train_redrawn_teachers
 from raydistill.sweep.progress import ProgressReporter, pluralize
@@ -87,7 +88,8 @@ def run_sweep(settings: SweepSettings, *, resume: bool = False, launcher: Launch
     try:
         settings.store()
         write_atomically(settings.directory / ORIGIN_FILE, json.dumps(origin, indent=1).encode())
-        tracker.artifact(None, settings.directory / SWEEP_FILE)
+        for file in (settings.directory / SWEEP_FILE, *write_images(settings)):
+            tracker.artifact(None, file)
         with connected_cluster():
             result = _run(settings, tracker, launcher)
         outcome = "finished"

@@ -67,7 +67,8 @@ class SweepSettings:
     pseudo labels are kept in `artifacts`, within `artifacts_gib` if that is given. `command` is what was typed,
     `images` how many there are of each split, `image_size` the pixels that they are trained at, `teachers` what those
     were called that `base` names by their keys. `own_augmentations` names the baselines that may get a row with the
-    augmentation of their own preset.
+    augmentation of their own preset. `overview` says how the images were understood, line by line; `contents` are their
+    numbers and a digest, by which other images are told.
     """
 
     name: str
@@ -100,6 +101,7 @@ class SweepSettings:
     finalists: int = 1
     own_augmentations: tuple[str, ...] = ()
     seeds_per_trial: int = 1
+    overview: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         try:

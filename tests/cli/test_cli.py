@@ -228,7 +228,7 @@ def test_labelled_images_that_cannot_score_are_refused_in_a_line(tmp_path):
     refused(run(*arguments, str(photos(tmp_path / "flat")), cwd=tmp_path), "data.labelled=", "has no labels")
     refused(run(*arguments, str(tmp_path / "fla" / "x"), cwd=tmp_path), "--labelled", "there is no such file or folder")
     one = photos(tmp_path / "one", classes=("cat",))
-    refused(run(*arguments, str(one), cwd=tmp_path), "has a single class (cat)")
+    refused(run(*arguments, str(one), cwd=tmp_path), "all images lie in one folder, cat, which is no label")
     refused(run(*arguments, str(many), cwd=tmp_path), "is data.source itself; leave it out")
 
 

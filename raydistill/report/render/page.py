@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 from pathlib import Path
 
 from raydistill.report import figures
@@ -52,5 +53,6 @@ def page(summary: SweepSummary) -> str:
         figures=drawn,
         captions=said,
         headings=list(map(heading, summary.sweep.metrics)),
+        sheet=base64.b64encode(summary.sweep.sheet).decode(),
         columns=list(short_names(summary.sweep.searched).items()),
     )

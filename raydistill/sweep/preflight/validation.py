@@ -15,6 +15,8 @@ from raydistill.sweep.search.adapt import fit_to_images
 from raydistill.sweep.search.space import Space, changes_loss_scale
 from raydistill.sweep.settings import SweepSettings
 
+LOOKED_AT = 64  # images, to say how they were understood
+
 
 def say_what_cannot_happen(plan: SweepSettings, notify: Callable[[str], None]) -> None:
     """Refuse a population that never copies; say so where early stopping never stops, or a warm-up never ends."""
@@ -135,6 +137,7 @@ def preflight(plan: SweepSettings, notify: Callable[[str], None], *, own_space: 
     if plan.most_workers is None and plan.base.data.batch_size % plan.workers:
         raise ConfigError(f"data.batch_size = {plan.base.data.batch_size} does not divide among {plan.workers} workers")
     from raydistill import methods
+    from raydistill.data.overview import overview
     from raydistill.data.sources import load_dataset
     from raydistill.data.stream import Stream
     from raydistill.planning.prepare import located, promised, promised_counts
@@ -145,8 +148,9 @@ def preflight(plan: SweepSettings, notify: Callable[[str], None], *, own_space: 
     store = open_store(plan.artifacts, plan.artifacts_gib)
     with data_errors():
         dataset = load_dataset(plan.base.data)
-        for note in dataset.notes:
-            notify(note)
+        understood = tuple(overview(dataset, LOOKED_AT))
+        for line in understood:
+            notify(line)
         if plan.base.data.kind == "auto" and dataset.kind == "characters":
             notify(
                 "the digits are augmented as characters: never mirrored, crops keep 70 %; "
@@ -166,7 +170,9 @@ def preflight(plan: SweepSettings, notify: Callable[[str], None], *, own_space: 
         splits = {name: len(images) for name, images in dataset.splits.items()}
         base = located(plan.base, store, dataset.image_size)
         called = dict(zip(base.teacher.sources, plan.base.teacher.sources, strict=True))
-        plan = replace(plan, base=base, images=splits, image_size=dataset.image_size, teachers=called)
+        plan = replace(
+            plan, base=base, images=splits, image_size=dataset.image_size, teachers=called, overview=understood
+        )
         advice: list[str] = []
         for config in required_teachers(plan):
             given = promised(config, dataset, store)

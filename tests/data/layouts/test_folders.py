@@ -5,12 +5,12 @@ import shutil
 
 import pytest
 from helpers.builders.datafiles import folder, opened, save
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from raydistill.data.folders import read_folder, split_of
 from raydistill.data.images import BadImageError, DataError, decode
+from raydistill.data.layouts.folders import read_folder, split_of
 
 CLASSES = ("cat", "dog")
 
@@ -287,6 +287,7 @@ def seen(tree):
 
 
 @pytest.mark.fault(17)
+@settings(deadline=None)
 @given(
     classes=st.dictionaries(st.sampled_from(["bird", "cat", "dog", "eel"]), TREES, min_size=1, max_size=4),
     splits=st.sampled_from([("",), ("train",), ("Training", "test"), ("train2017", "VAL", "Test_set")]),

@@ -7,8 +7,8 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
-from raydistill.data.folder_tree import Folder, printable
 from raydistill.data.images import DataError
+from raydistill.data.layouts.tree import Folder, printable
 
 METADATA = ("metadata.csv", "metadata.jsonl")
 _LABEL_COLUMNS = ("label", "labels", "class", "class_name", "category")

@@ -17,8 +17,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from raydistill.data.folders import split_of
 from raydistill.data.images import DataError, Encoded, Raw
+from raydistill.data.layouts.folders import split_of
 
 _IMAGE_COLUMNS = ("image", "img")
 _LABEL_COLUMNS = ("label", "labels", "fine_label")

@@ -10,9 +10,9 @@ import numpy as np
 import torch
 from PIL import Image
 
-from raydistill.data.annotations import labels_beside
-from raydistill.data.folder_tree import EXTENSIONS, Folder, printable, scan
 from raydistill.data.images import DataError, Encoded, Raw
+from raydistill.data.layouts.annotations import labels_beside
+from raydistill.data.layouts.tree import EXTENSIONS, Folder, printable, scan
 
 _SPLIT_WORDS = {
     **dict.fromkeys(("train", "training", "trainval"), "train"),

@@ -7,8 +7,8 @@ import pytest
 import torch
 from helpers.builders.datafiles import folder, opened, save
 
-from raydistill.data.folders import read_folder
 from raydistill.data.images import DataError
+from raydistill.data.layouts.folders import read_folder
 
 
 def flat(path, count=6, name="{}.png"):

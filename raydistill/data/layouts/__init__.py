@@ -1,0 +1,1 @@
+"""Layouts in which images are stored: folders, Parquet, archives, the Hugging Face Hub."""

@@ -1,0 +1,24 @@
+"""`raydistill data`: what images are understood to be, without training."""
+
+from helpers.builders.datafiles import folder
+from helpers.commands import refused, run
+from PIL import Image
+
+
+def test_it_says_what_is_read_and_draws_it(tmp_path):
+    folder(tmp_path / "photos", ("Training", "Testing"))
+    (tmp_path / "photos" / ".DS_Store").write_bytes(b"Bud1")
+    done = run("data", "photos", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "test   12 images  2 classes: cat 6, dog 6" in done.stdout
+    assert f"note: {tmp_path}/photos: passed over hidden files (1)" in done.stdout
+    assert done.stdout.endswith("augmented views: images.png\n")
+    assert Image.open(tmp_path / "images.png").width > 300
+    refused(run("data", "photos", cwd=tmp_path), "--out images.png: is there already")
+
+
+def test_what_cannot_be_read_is_refused_in_a_line(tmp_path):
+    folder(tmp_path / "photos", ("",), ("bus", "car", "train"))
+    refused(run("data", "photos", cwd=tmp_path), "either the train split or a class")
+    refused(run("data", "fotos", cwd=tmp_path), "data.source='fotos'", "did you mean 'photos'")
+    refused(run("data", "digits", "--method", "dog", cwd=tmp_path), "dog", "did you mean")
