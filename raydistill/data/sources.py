@@ -16,8 +16,11 @@ from torch import Tensor
 
 from raydistill.config import DataConfig, nearest
 from raydistill.data.images import DataError, Decoder, Images, Raw, draw, limited, shared_levels
+from raydistill.data.layouts import hub
 from raydistill.data.layouts.folders import read_folder
-from raydistill.data.layouts.parquet import find_parquet, known_labels, read_parquet
+from raydistill.data.layouts.parquet import known_labels, read_parquet
+from raydistill.data.layouts.shards import find_shards
+from raydistill.data.layouts.webdataset import read_webdataset
 from raydistill.data.recipes import Kind
 from raydistill.data.rgb import Levels, is_wide
 from raydistill.data.splits import TEST_FRACTION, divide_labelled, labels_of
@@ -32,7 +35,11 @@ _FLAG: dict[str, dict[str, Any]] = {"train": {"train": True}, "test": {"train": 
 TORCHVISION: dict[str, dict[str, dict[str, Any]]] = {
     "CIFAR10": _FLAG,
     "CIFAR100": _FLAG,
+    "Caltech101": {"train": {}},
+    "Caltech256": {"train": {}},
+    "Country211": {"train": {"split": "train"}, "val": {"split": "valid"}, "test": {"split": "test"}},
     "DTD": _THREE,
+    "EuroSAT": {"train": {}},
     "FashionMNIST": _FLAG,
     "FGVCAircraft": _THREE,
     "Flowers102": _THREE,
@@ -45,6 +52,7 @@ TORCHVISION: dict[str, dict[str, dict[str, Any]]] = {
     "StanfordCars": _TWO,
     "STL10": _TWO,
     "STL10-unlabeled": {"train": {"split": "unlabeled"}, "test": {"split": "test"}},
+    "SUN397": {"train": {}},
     "SVHN": _TWO,
 }
 """What may follow `torchvision:`, and the arguments that open each split."""
@@ -216,29 +224,47 @@ def _open(config: DataConfig, setting: str) -> dict[str, Raw]:
         return _digits()
     if source.lower().startswith("torchvision:"):
         return _torchvision(source.partition(":")[2], config, setting)
+    if source.startswith(hub.PREFIX):
+        return read_path(hub.fetch(source))
     if is_remote(source):
         return read_path(local_copy(Remote(source)))
     path = Path(source).expanduser()
     if not path.exists():
-        beside = [each.name for each in path.parent.iterdir()] if path.parent.is_dir() else []
+        beside = [each.name for each in path.parent.iterdir()] if source and path.parent.is_dir() else []
         near = nearest(source, ["digits", *(f"torchvision:{name}" for name in TORCHVISION), *beside])
         raise DataError(
             f"{setting}={source!r} is neither a known name nor a path that exists"
             f"{near if near.startswith('; did') else ''}; accepted: digits, "
-            f"torchvision:NAME ({', '.join(TORCHVISION)}), a folder of images, a Parquet file or folder, or an address "
-            "of one such as s3://bucket/folder"
+            f"torchvision:NAME ({', '.join(TORCHVISION)}), hf:OWNER/NAME, a folder of images, Parquet or tar files, or "
+            "an address of such as s3://bucket/folder"
         )
+    for inside, name in _ON_DISK.items():
+        if path.name == inside or (path / inside).exists():
+            root = path.parent if path.name == inside else path
+            return _torchvision(name, config.model_copy(update={"root": str(root)}), setting)
     return read_path(path)
 
 
+_ON_DISK = {
+    "cifar-10-batches-py": "CIFAR10",
+    "cifar-100-python": "CIFAR100",
+    "stl10_binary": "STL10",
+    "train_32x32.mat": "SVHN",
+}
+"""What torchvision's data sets without image files have in their folder."""
+_READERS = {".parquet": read_parquet, ".tar": read_webdataset}
+
+
 def read_path(path: Path) -> dict[str, Raw]:
-    """The splits (train, and val and test where given) of a folder or of Parquet. Raises DataError."""
+    """The splits (train, and val and test where given) of a folder, of Parquet or of tar files. Raises DataError."""
     if path.is_file():
-        if path.suffix.lower() != ".parquet":
-            raise DataError(f"{path}: a file must be Parquet and end in .parquet; else give a folder")
-        return read_parquet({"train": [path]})
-    found = find_parquet(path)
-    return read_parquet(found) if found else read_folder(path)
+        if path.suffix.lower() not in _READERS:
+            raise DataError(f"{path}: a file must end in {' or '.join(_READERS)}; else give a folder")
+        return _READERS[path.suffix.lower()]({"train": [path]})
+    for ending, read in _READERS.items():
+        if found := find_shards(path, ending):
+            return read(found)
+    return read_folder(path)
 
 
 def _digits() -> dict[str, Raw]:
@@ -288,18 +314,19 @@ def _torchvision(wanted: str, config: DataConfig, setting: str) -> dict[str, Raw
 def _torchvision_split(place: str, found: Any) -> Raw:
     labels = known_labels(_torchvision_labels(found))
     numbers = () if labels is None else tuple(map(str, range(int(labels.max()) + 1)))
+    names = getattr(found, "classes", getattr(found, "categories", numbers))
     return Raw(
         count=len(found),
         open=lambda index: found[index][0],
         name=lambda index: f"{place} image {index}",
         labels=labels,
-        classes=() if labels is None else tuple(map(str, getattr(found, "classes", numbers))),
+        classes=() if labels is None else tuple(map(str, names)),
     )
 
 
 def _torchvision_labels(found: Any) -> list[int]:
     """The labels, from wherever this data set keeps them, without decoding an image."""
-    for attribute in ("targets", "labels", "_labels"):
+    for attribute in ("targets", "labels", "_labels", "y"):
         if hasattr(found, attribute):
             return [int(value) for value in getattr(found, attribute)]
     if hasattr(found, "_samples"):

@@ -31,17 +31,59 @@ def read_folder(path: Path) -> dict[str, Raw]:
     Raises:
         DataError: no images, or a folder that can be read in two ways.
     """
+    if (listed := domain_lists(path)) is not None:
+        return {split: _listed(path.parent, file, listed["train"]) for split, file in listed.items()}
     root = scan(path)
     if not (root.images or root.folders):
         there = f", but {_counted(root.passed)}" if root.passed else ""
         raise DataError(f"{_shown(root)}: no image and no Parquet{there}; accepted: .parquet, {_endings()}")
     splits = _splits(root)
+    domains = [folder.name for folder in root.folders if domain_lists(folder.path) is not None]
+    if domains:
+        raise DataError(f"{_shown(root)}: holds the domains {_list(domains)}; give one, as in {path / domains[0]}")
     if not splits:
         _check_no_split_inside(root)
         return {"train": _one_folder(root, path)}
     for folder in splits.values():
         _check_no_split_inside(folder)
     return _split_folders(root, splits)
+
+
+# --- lists of files, as DomainNet has them
+
+
+def domain_lists(path: Path) -> dict[str, Path] | None:
+    """The lists `NAME_train.txt` and `NAME_test.txt` beside a folder NAME; None where there are none."""
+    files = {split: path.parent / f"{path.name}_{split}.txt" for split in ("train", "test")}
+    return files if all(file.is_file() for file in files.values()) else None
+
+
+def _listed(root: Path, file: Path, train: Path) -> Raw:
+    """The images that a list names, with the number of their class; classes are named by their folders.
+
+    Args:
+        root: the folder that the paths in the list are relative to.
+        file: the list; a path and a number in each line.
+        train: the list of the training images, which tells the names of all classes.
+
+    Raises:
+        DataError: a line is no path and number.
+    """
+    paths, numbers = _rows_of(file)
+    names = dict(zip(_rows_of(train)[1], (Path(path).parent.name for path in _rows_of(train)[0]), strict=True))
+    unknown = sorted({number for number in numbers if number not in names})
+    if unknown or sorted(names) != list(range(len(names))):
+        raise DataError(f"{file}: classes that {train.name} does not have: {_list(list(map(str, unknown)))}")
+    files = [str(root / path) for path in paths]
+    return _raw(files, torch.tensor(numbers), tuple(names[number] for number in range(len(names))), [])
+
+
+def _rows_of(file: Path) -> tuple[list[str], list[int]]:
+    try:
+        rows = [line.rsplit(maxsplit=1) for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        return [path for path, _ in rows], [int(number) for _, number in rows]
+    except ValueError as error:
+        raise DataError(f"{file}: a line is no path and number ({error})") from None
 
 
 # --- splits
@@ -170,16 +212,22 @@ def _one_folder(root: Folder, above: Path) -> Raw:
     notes = _passed_over(root, root.passed)
     if len(classes) < 2 and (annotated := labels_beside(root, above)) is not None:
         place, known = annotated
-        classes = tuple(sorted(set(known.values()), key=_numbers_first))
+        classes = tuple(sorted(set(known.values()), key=numbers_first))
         numbers = {name: number for number, name in enumerate(classes)}
         labels = [numbers[known[file]] if file in known else -1 for file in files]
         notes.append(f"{_shown(root)}: labels of {len(known)} of {len(files)} images from {printable(str(place))}")
     _check_case(classes, _shown(root))
-    raw = Raw(
+    raw = _raw(files, torch.tensor(labels, dtype=torch.int64) if classes else None, classes, notes)
+    only = root.folders[0] if len(root.folders) == 1 else None
+    return _without_labels(raw, _shown(root), only) if only and classes == (only.name,) else raw
+
+
+def _raw(files: list[str], labels: torch.Tensor | None, classes: tuple[str, ...], notes: list[str]) -> Raw:
+    return Raw(
         count=len(files),
         open=lambda index: Image.open(files[index]),
         name=lambda index: printable(files[index]),
-        labels=torch.tensor(labels, dtype=torch.int64) if classes else None,
+        labels=labels,
         classes=classes,
         encoded=Encoded(
             lambda: np.array([Path(file).stat().st_size for file in files]),
@@ -187,8 +235,6 @@ def _one_folder(root: Folder, above: Path) -> Raw:
         ),
         notes=tuple(notes),
     )
-    only = root.folders[0] if len(root.folders) == 1 else None
-    return _without_labels(raw, _shown(root), only) if only and classes == (only.name,) else raw
 
 
 def _without_labels(raw: Raw, place: str, only: Folder | None = None) -> Raw:
@@ -217,7 +263,8 @@ def _check_case(classes: tuple[str, ...], place: str) -> None:
             raise DataError(f"{place}: the classes {other} and {name} differ in capital letters only; rename one")
 
 
-def _numbers_first(name: str) -> tuple[bool, int, str]:
+def numbers_first(name: str) -> tuple[bool, int, str]:
+    """Sort classes that are numbers by their value, before all others."""
     return (False, int(name), "") if name.isdecimal() else (True, 0, name)
 
 
