@@ -17,6 +17,7 @@ from PIL import Image, ImageCms, ImageOps
 GROUND = (128, 128, 128)  # below transparent pixels: neither black nor white shapes vanish on it
 _DEPTHS = (8, 10, 12, 14, 16)
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
+_HEIF = (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1")
 Levels = tuple[float, float]
 """The values that become black and white in images of more than 8 bits."""
 
@@ -129,10 +130,22 @@ def open_encoded(data: bytes, check: Callable[[Image.Image], None]) -> Image.Ima
         data: of the file.
         check: raises for an image whose pixels are not to be read.
     """
+    if data[4:8] == b"ftyp" and data[8:12] in _HEIF:
+        _learn_heif()
     image = Image.open(io.BytesIO(_pixels_alone(data) if data.startswith(_SIGNATURE) else data))
     check(image)
     image.load()
     return image
+
+
+@functools.cache
+def _learn_heif() -> None:
+    """Have Pillow read HEIC, which telephones write. Raises ValueError where the package for it is missing."""
+    try:
+        import pillow_heif
+    except ImportError:
+        raise ValueError("HEIC needs one package more: pip install pillow-heif") from None
+    pillow_heif.register_heif_opener()
 
 
 def _pixels_alone(data: bytes) -> bytes:

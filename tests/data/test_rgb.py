@@ -2,6 +2,7 @@
 
 import io
 import struct
+import sys
 import zlib
 
 import numpy as np
@@ -11,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageCms, PngImagePlugin
 
+from raydistill.data import rgb
 from raydistill.data.images import BadImageError, Raw, decode, shared_levels
 from raydistill.data.rgb import levels_of, to_rgb
 from raydistill.data.sources import read_path
@@ -128,6 +130,22 @@ def test_texts_that_are_too_long_for_pillow_cost_no_pixel(tmp_path, kind):
     after_header = 8 + 25
     (tmp_path / "0.png").write_bytes(plain[:after_header] + chunk(kind, head + long) + plain[after_header:])
     assert np.array_equal(decode(read_path(tmp_path)["train"], 0).permute(1, 2, 0).numpy(), rgb)
+
+
+def test_heic_of_a_telephone(tmp_path, monkeypatch):
+    import pillow_heif
+
+    red = Image.new("RGB", (64, 64), (200, 30, 30))
+    pillow_heif.from_pillow(red).save(str(tmp_path / "0.heic"))
+    monkeypatch.setattr(Image, "OPEN", {name: opener for name, opener in Image.OPEN.items() if name != "HEIF"})
+    monkeypatch.setattr(Image, "ID", [name for name in Image.ID if name != "HEIF"])
+    rgb._learn_heif.cache_clear()
+    raw = read_path(tmp_path)["train"]
+    with monkeypatch.context() as without:
+        without.setitem(sys.modules, "pillow_heif", None)
+        with pytest.raises(BadImageError, match="pip install pillow-heif"):
+            decode(raw, 0)
+    assert np.abs(decode(raw, 0)[:, 32, 32].numpy().astype(int) - [200, 30, 30]).max() < 12
 
 
 def test_cmyk_and_lab_become_rgb():

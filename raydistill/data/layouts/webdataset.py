@@ -22,7 +22,7 @@ CLASS_NAMES = "classnames.txt"
 
 @dataclass
 class _Samples:
-    """Where each image lies: its shard, the place and the length of its bytes, its name and its label."""
+    """Place of each image: its shard, the start and the length of its bytes; and its name and label."""
 
     shard: list[int] = field(default_factory=list)
     start: list[int] = field(default_factory=list)
