@@ -56,6 +56,12 @@ class DataConfig(BaseConfig):
     batch_size: int = Field(128, ge=2, description="images per optimisation step, over all workers")
     validation_fraction: float = Field(0.2, gt=0, lt=1, description="of train, stratified")
     split_seed: int = Field(0, ge=0, le=SEEDS, description="which images are held out for validation and test")
+    split: Literal["draw", "names"] = Field(
+        "draw",
+        description="names: the name of an image decides, with split_seed, whether it is held out, so that it stays "
+        "where it is while a folder grows; for the digits and torchvision's data sets, and with draw: a random share "
+        "of each class",
+    )
     stream_seed: int = Field(0, ge=0, le=SEEDS, description="order of the images and draws of the augmentations")
     limit: int | None = Field(None, ge=1, description="keep at most this many images of each split")
     fixed_views: int | None = Field(

@@ -16,7 +16,7 @@ SAMPLES = 16
 NOT_PART = ("source", "labelled", "root", "download", "cache_gib", "batch_size", "stream_seed", "fixed_views", "kind")
 # Settings that version 0.1 did not have, with the value that does what it did.
 ADDED: dict[str, dict[str, Any]] = {
-    "data": {"kind": "photographs", "labelled": None},
+    "data": {"kind": "photographs", "labelled": None, "split": "draw"},
     "eval": {"probe": "dogo", "probe_lr": None, "knn": "dogo", "labels_per_class": None},
     "method": {
         "zero_init_residual": None,
@@ -52,6 +52,24 @@ def images_identity(dataset: Dataset, data: DataConfig) -> dict[str, Any]:
     rows = np.array(dataset.left_out, dtype=np.int64).tobytes()
     left_out = {"left_out": hashlib.sha256(rows).hexdigest()[:32]} if dataset.left_out else {}
     return settings | {"image_size": dataset.image_size, "fingerprint": fingerprint(dataset.train)} | left_out
+
+
+def contents(dataset: Dataset) -> dict[str, Any]:
+    """Number of images of each split, and a digest of their names, lengths and labels; of pixels, without files."""
+    digest = hashlib.sha256()
+    for split, images in dataset.splits.items():
+        digest.update(f"{split} {len(images)}".encode())
+        raw, rows = images.part
+        if raw.key is None:
+            digest.update(fingerprint(images).encode())
+            continue
+        if images.labels is not None:
+            digest.update(images.labels.numpy().tobytes())
+        if raw.encoded is not None:
+            digest.update(raw.encoded.lengths()[rows].astype(np.int64).tobytes())
+        for row in rows.tolist():
+            digest.update(raw.key(row).encode("utf-8", "surrogateescape"))
+    return {**{split: len(images) for split, images in dataset.splits.items()}, "digest": digest.hexdigest()[:16]}
 
 
 def fingerprint(images: Images) -> str:

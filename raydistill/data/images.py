@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -45,7 +46,8 @@ class Raw:
     `open(i)` gives image i in any of Pillow's modes and may raise; `name(i)` says where image i lies. `labels` (N,) are
     -1 where an image has none, and None where no image has one. `encoded` is None where the source has no files.
     `notes` say what was passed over and how the source was understood. `levels()` gives the values that are black and
-    white in images of more than 8 bits; without it each image has its own.
+    white in images of more than 8 bits; without it each image has its own. `key(i)` is the name of image i in its
+    source, wherever that lies and whatever else is in it; None for sources that never grow.
     """
 
     count: int
@@ -56,6 +58,7 @@ class Raw:
     encoded: Encoded | None = None
     notes: tuple[str, ...] = ()
     levels: Callable[[], Levels | None] | None = None
+    key: Callable[[int], str] | None = None
 
     def labelled(self, rows: np.ndarray) -> np.ndarray:
         """Choose the rows that have a label; all of them where no image has one."""
@@ -286,6 +289,34 @@ def draw(labels: Tensor | None, count: int, seed: Sequence[int], fraction: float
     counts = np.bincount(groups)
     places = apportion(counts, round(fraction * count))
     return _take(groups, places.clip(np.minimum(1, counts // 2), np.maximum(0, counts - 1)), seed)
+
+
+def draw_by_name(
+    labels: Tensor | None, names: Sequence[str], seed: Sequence[int], fraction: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Split range(len(names)) into (kept, taken), both sorted, where an image's name alone says on which side it is.
+
+    So images stay where they are while others come. Of each class about the share is taken, at least half as many and
+    at most one and a half times; a class of two images or more has at least one on each side.
+
+    Args:
+        labels: (N,) classes; None counts all images as one class.
+        names: of the images, N.
+        seed: of the split.
+        fraction: about this share is taken.
+    """
+    groups = _groups(labels, len(names))
+    salt = repr(list(seed)).encode()
+    digests = (hashlib.blake2b(name.encode("utf-8", "surrogateescape"), key=salt, digest_size=8) for name in names)
+    place = np.fromiter((int.from_bytes(each.digest(), "big") / 2**64 for each in digests), float, len(names))
+    order = np.lexsort((place, groups))
+    counts = np.bincount(groups)
+    wanted = np.bincount(groups, place < fraction, len(counts)).astype(int)
+    least = np.maximum(np.minimum(1, counts // 2), np.floor(0.5 * fraction * counts))
+    most = np.maximum(least, np.minimum(counts - 1, np.ceil(1.5 * fraction * counts)))
+    rank = np.arange(len(groups)) - np.repeat(np.cumsum(counts) - counts, counts)
+    taken = rank < np.repeat(wanted.clip(least, most), counts)
+    return np.sort(order[~taken]), np.sort(order[taken])
 
 
 def limited(labels: Tensor | None, count: int, seed: Sequence[int], limit: int | None) -> np.ndarray:

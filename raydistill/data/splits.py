@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +9,7 @@ from torch import Tensor
 
 from raydistill.config import DataConfig
 from raydistill.data.copies import find_copies
-from raydistill.data.images import DataError, Raw, draw
+from raydistill.data.images import DataError, Raw, draw, draw_by_name
 from raydistill.redaction import redact
 
 TEST_FRACTION = 0.2  # of train, for sources that bring no test split
@@ -47,7 +46,7 @@ def divide_labelled(raws: dict[str, Raw], labelled: dict[str, Raw] | None, confi
     """
     if labelled is not None:
         return _beside(raws["train"], labelled, config)
-    parts = divide(raws, config.validation_fraction, config.split_seed)
+    parts = divide(raws, config)
     train, rows = parts["train"]
     known = train.labelled(rows)
     notes = _hidden_labels(raws, redact(config.source))
@@ -61,15 +60,14 @@ def divide_labelled(raws: dict[str, Raw], labelled: dict[str, Raw] | None, confi
     return Division({**_labelled(parts), "train": parts["train"], "labelled": (train, known)}, notes=(*notes, note))
 
 
-def divide(raws: dict[str, Raw], fraction: float, seed: int) -> dict[str, Part]:
+def divide(raws: dict[str, Raw], config: DataConfig) -> dict[str, Part]:
     """Choose, for train, val and test, which source split to read and its sorted rows; no row is in two of them.
 
     Where only a part of the images has labels, what is held out is drawn from that part.
 
     Args:
         raws: the splits that the source has.
-        fraction: share of the training split that validates, where there is no validation split.
-        seed: of the division.
+        config: says which share validates, where there is no validation split, the seed, and how images are drawn.
     """
     raws = _that_score(raws)
     train = raws["train"]
@@ -80,9 +78,9 @@ def divide(raws: dict[str, Raw], fraction: float, seed: int) -> dict[str, Part]:
     if "test" in raws or "val" in raws:
         test = whole["test" if "test" in raws else "val"]
     else:
-        rows, held_out = _hold_out(train, rows, (seed, 0), TEST_FRACTION)
+        rows, held_out = _hold_out(train, rows, config, TEST_FRACTION)
         test = (train, held_out)
-    rows, held_out = _hold_out(train, rows, (seed, 1), fraction)
+    rows, held_out = _hold_out(train, rows, config, None)
     return {"train": (train, rows), "val": (train, held_out), "test": test}
 
 
@@ -124,10 +122,24 @@ def labels_of(raw: Raw, rows: np.ndarray) -> Tensor | None:
     return None if raw.labels is None else raw.labels[rows]
 
 
-def _hold_out(raw: Raw, rows: np.ndarray, seed: Sequence[int], fraction: float) -> tuple[np.ndarray, np.ndarray]:
-    """Split rows into those that stay and those that are held out, both sorted."""
+def _hold_out(raw: Raw, rows: np.ndarray, config: DataConfig, test: float | None) -> tuple[np.ndarray, np.ndarray]:
+    """Split rows into those that stay and those that are held out, both sorted.
+
+    Args:
+        raw: the source.
+        rows: of it.
+        config: the seed, the share of validation, and how images are drawn.
+        test: share of the test split; None: the validation split is drawn.
+    """
     known = raw.labelled(rows)
-    held_out = known[draw(labels_of(raw, known), len(known), seed, fraction)[1]]
+    labels = labels_of(raw, known)
+    seed = (config.split_seed, 1 if test is None else 0)
+    fraction = config.validation_fraction if test is None else test
+    if config.split == "names" and raw.key is not None:
+        taken = draw_by_name(labels, [raw.key(row) for row in known.tolist()], seed, fraction)[1]
+    else:
+        taken = draw(labels, len(known), seed, fraction)[1]
+    held_out = known[taken]
     return np.setdiff1d(rows, held_out, assume_unique=True), held_out
 
 
@@ -139,7 +151,7 @@ def _beside(train: Raw, labelled: dict[str, Raw], config: DataConfig) -> Divisio
     """All of `train`, scored by a labelled source; images that occur in both never validate or test and train."""
     called, source = f"data.labelled={redact(str(config.labelled))!r}", redact(config.source)
     _check_labels(called, labelled)
-    known = _labelled(divide(_only_labelled(labelled), config.validation_fraction, config.split_seed))
+    known = _labelled(divide(_only_labelled(labelled), config))
     notes = []
     for split, others in (("val", ["test"]), ("train", ["val", "test"])):
         raw, rows = known[split]

@@ -57,7 +57,7 @@ def parts_of(source: str, split: str, data: DataConfig, levels: Levels | None = 
         raws = {name: replace(raw, levels=lambda: levels) for name, raw in raws.items()}
     if is_remote(source):
         raws = {name: replace(raw, name=_rebased(raw, path, source)) for name, raw in raws.items()}
-    divided = divide(raws, data.validation_fraction, data.split_seed)
+    divided = divide(raws, data)
     parts = [_part(name, *divided[name], data) for name in SPLITS if split in ("all", name) and len(divided[name][1])]
     if not parts:
         raise ConfigError(f"--split {split}: {source} has no image for it")

@@ -11,6 +11,7 @@ HERE = Path(__file__).parent
 # Settings that presets have and version 0.1 lacked, with the value at which everything is as it was.
 NEW_IN_PRESETS: dict[str, Any] = {
     "data.kind": "photographs",
+    "data.split": "draw",
     "eval.probe": "dogo",
     "method.stem": "auto",
     "method.zero_init_residual": None,

@@ -22,8 +22,8 @@ from raydistill.sweep.progress import pluralize
 from raydistill.sweep.search.baselines import Baseline, baselines_of, hints
 from raydistill.sweep.search.samplers import FixedProposer, make_proposer, observe_past_trials
 from raydistill.sweep.search.schedulers import make_scheduler
-from raydistill.sweep.search.warm_start import load_prior_trials
-from raydistill.sweep.settings import SweepSettings
+from raydistill.sweep.search.warm_start import images_of, load_prior_trials
+from raydistill.sweep.settings import SweepSettings, other_images
 from raydistill.training.checkpoint_files import newest
 from raydistill.trial_spec import TrialSpec
 
@@ -32,6 +32,9 @@ def run_search(settings: SweepSettings, driver: Driver) -> list[TrialRecord]:
     """Propose and train the trials of the search; return all their records, those of before a resume included."""
     space = settings.space
     known = load_prior_trials(settings)
+    for directory in settings.warm_start:
+        if other := other_images(images_of(directory) or settings.contents, settings.contents):
+            driver.progress.note(f"--warm-start {directory}: other images ({other}), so its settings are tried anew")
     if known.results or known.hints:
         driver.progress.note(
             f"from earlier sweeps: {len(known.results)} results, and {len(known.hints)} settings to try first"

@@ -52,6 +52,20 @@ def with_own_teacher(config: Config, searched: Iterable[str] = ()) -> Config:
     return config.model_copy(update={"teacher": config.teacher.model_copy(update=spelt)})
 
 
+def other_images(then: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    """Say how images differ, split by split; nothing where they are the same.
+
+    Args:
+        then, now: numbers and digest, as `SweepSettings.contents` has them.
+    """
+    if then == now:
+        return ""
+    splits = [split for split in {**then, **now} if split != "digest"]
+    counts = [(split, then.get(split, 0), now.get(split, 0)) for split in splits]
+    changed = [f"{split} {before}, now {after}" for split, before, after in counts if before != after]
+    return "; ".join(changed) or "as many, but not the same ones"
+
+
 @dataclass(frozen=True)
 class SweepSettings:
     """One sweep, fully resolved and validated.
@@ -102,6 +116,7 @@ class SweepSettings:
     own_augmentations: tuple[str, ...] = ()
     seeds_per_trial: int = 1
     overview: tuple[str, ...] = ()
+    contents: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         try:
@@ -182,6 +197,7 @@ class SweepSettings:
             "finalists": self.finalists,
             "seeds_per_trial": self.seeds_per_trial,
             "warm_start": [str(path) for path in self.warm_start],
+            "images": dict(self.contents),
         }
 
     def store(self) -> None:
@@ -217,7 +233,14 @@ class SweepSettings:
         stored: dict[str, Any] = BEFORE | values
         with suppress(ConfigError):  # settings that came after the sweep's version have their defaults
             stored["base"] = configuration.dump(configuration.load(stored.get("base", {})))
-        changes = difference(stored, self.identity())
+        known = stored.pop("images", None)  # sweeps of before do not say
+        if known and (other := other_images(known, self.contents)):
+            raise ConfigError(
+                f"--resume: the images of sweep {self.name!r} are others now ({other}), and trials on both cannot be "
+                f"compared; start another sweep, with --warm-start {self.name} to begin with what this one found"
+            )
+        now = {name: value for name, value in self.identity().items() if name != "images"}
+        changes = difference(stored, now)
         if changes:
             raise ConfigError(
                 f"--resume: sweep {self.name!r} was started with other settings: {'; '.join(changes)}; give those, or "

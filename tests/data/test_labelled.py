@@ -297,7 +297,9 @@ def test_own_test_split_with_labels_in_part_beside_a_labelled_training_split(tmp
 )
 def test_every_image_is_in_one_split_and_held_out_ones_have_labels(values, seed, fraction):
     labels = torch.tensor(values)
-    parts = divide({"train": Raw(len(values), None, str, labels, ())}, fraction, seed)
+    parts = divide(
+        {"train": Raw(len(values), None, str, labels, ())}, DataConfig(validation_fraction=fraction, split_seed=seed)
+    )
     rows = np.concatenate([rows for _, rows in parts.values()])
     assert sorted(rows.tolist()) == list(range(len(values)))
     assert all(values[row] >= 0 for split in ("val", "test") for row in parts[split][1])

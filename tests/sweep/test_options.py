@@ -4,11 +4,14 @@ from pathlib import Path
 
 import pytest
 import yaml
+from helpers.builders.datafiles import folder as image_folder
+from helpers.builders.datafiles import save
 
 from raydistill.config import ConfigError
 from raydistill.records.layout import SWEEP_FILE
 from raydistill.sweep.options import prepare_settings
 from raydistill.sweep.search import space as module
+from raydistill.sweep.settings import other_images
 
 TINY = {"data.limit": 600, "method.backbone": "resnet10_w4", "method.hidden_dim": 8, "teacher.backbone": "resnet10_w4"}
 
@@ -138,3 +141,32 @@ def test_a_path_object_is_always_a_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError, match="paper: No such file"):
         prepared(tmp_path, search_space=Path("paper"))
+
+
+@pytest.mark.fault(22)
+def test_a_sweep_is_not_resumed_on_other_images(tmp_path):
+    photos = image_folder(tmp_path / "photos", ("",), ("cat", "dog"), 30)
+    options = {"method": "simclr", "data": photos, "set": {"data.batch_size": 16, "method.backbone": "resnet10_w4"}}
+    first = prepared(tmp_path, **options)
+    first.store()
+    assert prepared(tmp_path, resume=True, **options).contents == first.contents
+    held_out = first.contents["test"]
+    for index in range(30, 45):
+        save(photos / "cat" / f"{index}.png")
+    with pytest.raises(
+        ConfigError, match=rf"images of sweep 's' are others now \(train \d+, now \d+.*test {held_out}, now"
+    ):
+        prepared(tmp_path, resume=True, **options)
+    for index in range(30, 45):
+        (photos / "cat" / f"{index}.png").unlink()
+    (photos / "cat" / "3.png").rename(photos / "cat" / "3-again.png")
+    with pytest.raises(ConfigError, match="--warm-start s to begin with what this one found"):
+        prepared(tmp_path, resume=True, **options)
+
+
+@pytest.mark.fault(22)
+def test_results_on_other_images_are_hints_only(tmp_path):
+    then, now = {"train": 100, "digest": "a"}, {"train": 110, "digest": "b"}
+    assert other_images(then, now) == "train 100, now 110"
+    assert other_images(then, then | {"digest": "b"}) == "as many, but not the same ones"
+    assert other_images(then, dict(then)) == ""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -75,7 +77,7 @@ def _listed(root: Path, file: Path, train: Path) -> Raw:
     if unknown or sorted(names) != list(range(len(names))):
         raise DataError(f"{file}: classes that {train.name} does not have: {_list(list(map(str, unknown)))}")
     files = [str(root / path) for path in paths]
-    return _raw(files, torch.tensor(numbers), tuple(names[number] for number in range(len(names))), [])
+    return _raw(root, files, torch.tensor(numbers), tuple(names[number] for number in range(len(names))), [])
 
 
 def _rows_of(file: Path) -> tuple[list[str], list[int]]:
@@ -163,7 +165,7 @@ def _split_folders(root: Folder, splits: dict[str, Folder]) -> dict[str, Raw]:
     if root.images:
         notes.append(f"{_shown(root)}: passed over images beside the splits ({len(root.images)})")
     notes += _passed_over(root, root.passed - sum((folder.passed for folder in splits.values()), Counter()))
-    read["train"] = _with_notes(read["train"], [*notes, *read["train"].notes])
+    read["train"] = replace(read["train"], notes=(*notes, *read["train"].notes))
     return _same_classes(splits, read)
 
 
@@ -183,7 +185,7 @@ def _same_classes(folders: dict[str, Folder], read: dict[str, Raw]) -> dict[str,
         places = torch.tensor([classes.index(name) for name in raw.classes])
         assert raw.labels is not None
         labels = torch.where(raw.labels < 0, raw.labels, places[raw.labels.clamp(min=0)])
-        read[split] = _replaced(raw, labels, classes, [*raw.notes, *note])
+        read[split] = replace(raw, labels=labels, classes=classes, notes=(*raw.notes, *note))
     return read
 
 
@@ -217,16 +219,26 @@ def _one_folder(root: Folder, above: Path) -> Raw:
         labels = [numbers[known[file]] if file in known else -1 for file in files]
         notes.append(f"{_shown(root)}: labels of {len(known)} of {len(files)} images from {printable(str(place))}")
     _check_case(classes, _shown(root))
-    raw = _raw(files, torch.tensor(labels, dtype=torch.int64) if classes else None, classes, notes)
+    raw = _raw(above, files, torch.tensor(labels, dtype=torch.int64) if classes else None, classes, notes)
     only = root.folders[0] if len(root.folders) == 1 else None
     return _without_labels(raw, _shown(root), only) if only and classes == (only.name,) else raw
 
 
-def _raw(files: list[str], labels: torch.Tensor | None, classes: tuple[str, ...], notes: list[str]) -> Raw:
+def _raw(root: Path, files: list[str], labels: torch.Tensor | None, classes: tuple[str, ...], notes: list[str]) -> Raw:
+    """Files as a source.
+
+    Args:
+        root: the folder that their names are relative to.
+        files: their paths.
+        labels: of them.
+        classes: names of the labels.
+        notes: what is to be said of them.
+    """
     return Raw(
         count=len(files),
         open=lambda index: Image.open(files[index]),
         name=lambda index: printable(files[index]),
+        key=lambda index: os.path.relpath(files[index], root),
         labels=labels,
         classes=classes,
         encoded=Encoded(
@@ -251,7 +263,7 @@ def _without_labels(raw: Raw, place: str, only: Folder | None = None) -> Raw:
             f"{_list([f.name for f in only.folders])}: give {_shown(only)} instead"
         )
     note = f"{place}: all images lie in one folder, {raw.classes[0]}, which is no label: they have none"
-    return _replaced(raw, None, (), [*raw.notes, note])
+    return replace(raw, labels=None, classes=(), notes=(*raw.notes, note))
 
 
 def _check_case(classes: tuple[str, ...], place: str) -> None:
@@ -273,14 +285,6 @@ def _passed_over(root: Folder, passed: Counter[str]) -> list[str]:
     notes = [f"passed over {_counted(passed)}"] if passed else []
     notes += [f"no image in {_list(root.empty)}"] if root.empty else []
     return [f"{_shown(root)}: {'; '.join(notes)}"] if notes else []
-
-
-def _replaced(raw: Raw, labels: torch.Tensor | None, classes: tuple[str, ...], notes: list[str]) -> Raw:
-    return Raw(raw.count, raw.open, raw.name, labels, classes, raw.encoded, tuple(notes))
-
-
-def _with_notes(raw: Raw, notes: list[str]) -> Raw:
-    return _replaced(raw, raw.labels, raw.classes, notes)
 
 
 def _shown(folder: Folder) -> str:

@@ -117,6 +117,7 @@ def _raw(files: list[Path], samples: _Samples, numbers: dict[str, int], names: t
         count=len(samples.name),
         open=lambda index: Image.open(io.BytesIO(read(index))),
         name=lambda index: printable(f"{files[samples.shard[index]]} {samples.name[index]}"),
+        key=lambda index: samples.name[index],
         labels=labels if known else None,
         classes=names if known else (),
         encoded=Encoded(lambda: np.array(samples.length), read),

@@ -137,6 +137,7 @@ def preflight(plan: SweepSettings, notify: Callable[[str], None], *, own_space: 
     if plan.most_workers is None and plan.base.data.batch_size % plan.workers:
         raise ConfigError(f"data.batch_size = {plan.base.data.batch_size} does not divide among {plan.workers} workers")
     from raydistill import methods
+    from raydistill.artifacts.identity import contents
     from raydistill.data.overview import overview
     from raydistill.data.sources import load_dataset
     from raydistill.data.stream import Stream
@@ -170,9 +171,8 @@ def preflight(plan: SweepSettings, notify: Callable[[str], None], *, own_space: 
         splits = {name: len(images) for name, images in dataset.splits.items()}
         base = located(plan.base, store, dataset.image_size)
         called = dict(zip(base.teacher.sources, plan.base.teacher.sources, strict=True))
-        plan = replace(
-            plan, base=base, images=splits, image_size=dataset.image_size, teachers=called, overview=understood
-        )
+        plan = replace(plan, base=base, images=splits, image_size=dataset.image_size, teachers=called)
+        plan = replace(plan, overview=understood, contents=contents(dataset))
         advice: list[str] = []
         for config in required_teachers(plan):
             given = promised(config, dataset, store)

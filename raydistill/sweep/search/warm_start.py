@@ -9,11 +9,11 @@ from typing import Any
 from raydistill import config as configuration
 from raydistill.config import ConfigError
 from raydistill.records.journal import TrialRecord, read_records, role_of
-from raydistill.records.layout import JOURNAL_FILE
+from raydistill.records.layout import JOURNAL_FILE, SWEEP_FILE
 from raydistill.storage import StoragePath
 from raydistill.sweep.search.samplers import PriorTrials, Settings
 from raydistill.sweep.search.space import Parameter
-from raydistill.sweep.settings import SweepSettings
+from raydistill.sweep.settings import SweepSettings, other_images
 
 HINTS = 3
 
@@ -21,15 +21,16 @@ HINTS = 3
 def load_prior_trials(settings: SweepSettings) -> PriorTrials:
     """Finished trials of the sweeps in `settings.warm_start`.
 
-    One whose whole configuration this sweep could have tried counts as a result; of the others that lie in the
-    space the best of each sweep are hints, tried first. A number that this space's list lacks becomes the nearest
-    one of the list.
+    One whose whole configuration this sweep could have tried, on the same images, counts as a result; of the others
+    that lie in the space the best of each sweep are hints, tried first. A number that this space's list lacks becomes
+    the nearest one of the list.
 
     Raises: ConfigError for a directory without a sweep.
     """
     found = PriorTrials()
     sign = 1 if settings.space.goal == "maximize" else -1
     for directory in settings.warm_start:
+        alike = not other_images(images_of(directory) or settings.contents, settings.contents)
         others: list[tuple[float, Settings]] = []
         for record in _finished(directory):
             config = _complete(record.config)
@@ -37,7 +38,7 @@ def load_prior_trials(settings: SweepSettings) -> PriorTrials:
             metrics = record.latest()
             if chosen is None:
                 continue
-            same = configuration.dump(settings.resolve(chosen)) == config
+            same = alike and configuration.dump(settings.resolve(chosen)) == config
             if same and all(name in metrics for name, _ in settings.space.objectives):
                 found.results.append((chosen, metrics))
             elif settings.space.metric in metrics:
@@ -46,6 +47,14 @@ def load_prior_trials(settings: SweepSettings) -> PriorTrials:
         best = [chosen for i, (_, chosen) in enumerate(others) if all(chosen != other for _, other in others[:i])]
         found.hints.extend(chosen for chosen in best[:HINTS] if chosen not in found.hints)
     return found
+
+
+def images_of(directory: StoragePath) -> dict[str, Any]:
+    """Numbers and digest of a sweep's images; empty for sweeps that do not say."""
+    path = directory / SWEEP_FILE
+    stored = configuration.read_yaml(path) if path.exists() else None
+    found = stored.get("images") if isinstance(stored, dict) else None
+    return found if isinstance(found, dict) else {}
 
 
 def _finished(directory: StoragePath) -> list[TrialRecord]:
