@@ -10,7 +10,7 @@ import typer
 
 from raydistill import __version__
 from raydistill.cli import artifacts, data, doctor, embed, export, report, sweep, track, train
-from raydistill.cli.arguments import fail
+from raydistill.cli.arguments import fail, until_unread
 from raydistill.errors import RaydistillError
 
 app = typer.Typer(
@@ -21,13 +21,13 @@ app = typer.Typer(
     help="Find the hyperparameters that make self-supervised distillation work on your images.",
 )
 for part in (sweep, data, train, report, export, embed, track, artifacts, doctor):
-    app.command(part.__name__.rpartition(".")[2])(part.command)
+    app.command(part.__name__.rpartition(".")[2])(until_unread(part.command))
 
 
 def sweep_alone() -> None:
     """`sweep.py`: the one command, which it need not name."""
     alone = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None)
-    alone.command()(sweep.command)
+    alone.command()(until_unread(sweep.command))
     words = sys.argv[1:]
     main(words[1:] if words[:1] == ["sweep"] else words, alone)
 

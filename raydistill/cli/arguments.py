@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import functools
+import os
 import shlex
+import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated, NoReturn, ParamSpec
 
 import typer
 
@@ -14,6 +18,7 @@ from raydistill.records.locations import expanded
 from raydistill.redaction import redact
 from raydistill.storage import Remote, StoragePath, is_remote
 
+P = ParamSpec("P")
 Set = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="fix a setting, e.g. train.lr=0.001; repeatable"),
@@ -53,3 +58,23 @@ def typed() -> str:
 def fail(message: object, code: int) -> NoReturn:
     typer.echo(f"error: {redact(str(message))}", err=True)
     sys.exit(code)
+
+
+def unread(then: str = "") -> NoReturn:
+    """Exit as a program whose output nobody reads any more, as in `| head`; `then` says what can be done."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # else Python complains of it again at its end
+    fail(f"nobody reads what is printed{then}", 128 + signal.SIGPIPE)
+
+
+def until_unread(command: Callable[P, None]) -> Callable[P, None]:
+    """A command that says so when nobody reads its output any more; Typer would exit with 1 and without a word."""
+
+    @functools.wraps(command)
+    def run(*arguments: P.args, **options: P.kwargs) -> None:
+        try:
+            command(*arguments, **options)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            unread()
+
+    return run

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import signal
 from typing import Annotated
 
 import typer
 
 from raydistill import config as configuration
-from raydistill.cli.arguments import Kind, Set, fail, shown, typed
+from raydistill.cli.arguments import Kind, Set, fail, shown, typed, unread
 from raydistill.config import data_errors
 from raydistill.redaction import redact
 from raydistill.sweep.options import prepare_settings
@@ -132,8 +133,12 @@ def command(
 
     try:
         result = run_sweep(plan, resume=resume)
-    except KeyboardInterrupt:
-        fail(f"interrupted; go on with: {how_to_resume(plan.name)}", 130)
+    except KeyboardInterrupt as stopped:
+        signum = getattr(stopped, "signum", signal.SIGINT)
+        why = "interrupted" if signum == signal.SIGINT else f"ended by {signal.Signals(signum).name}"
+        fail(f"{why}; go on with: {how_to_resume(plan.name)}", 128 + signum)
+    except BrokenPipeError:
+        unread(f"; go on with: {how_to_resume(plan.name)}")
     conclude(plan, result, artifacts=artifacts is not None, tracking=tracking_uri is not None)
 
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from raydistill.doctor.check_result import CheckResult, Setup
-from raydistill.doctor.checks_storage import ray_folder
 from raydistill.sweep.preflight import security
+from raydistill.sweep.preflight.ray_start import ray_folder, why_no_socket, why_unreachable
 from raydistill.sweep.preflight.security import MODE, TOKEN_PATH, host_and_port, is_loopback, is_token
 
 DASHBOARD_PORT = 8265
@@ -77,24 +77,17 @@ def check_token(setup: Setup) -> Iterator[CheckResult]:
 
 def check_address(setup: Setup) -> Iterator[CheckResult]:
     """Check whether anything takes connections at the cluster's address."""
-    host, port = host_and_port(setup.address)
-    if port is None:
-        if setup.address not in (None, "", "auto", "local"):
-            yield CheckResult(
-                "Ray address", "fault", f"{setup.address} names no port", "write HOST:PORT, as `ray start` printed it"
-            )
-        return
-    try:
-        socket.create_connection((host, port), TIMEOUT_S).close()
-    except OSError as error:
-        yield CheckResult(
-            "Ray address",
-            "fault",
-            f"{setup.address} takes no connection: {error.strerror or error}",
-            "start the head (`ray start --head`), open the port to this machine, or fix RAY_ADDRESS",
-        )
-    else:
+    reason, fix = why_unreachable(setup.address)
+    if reason:
+        yield CheckResult("Ray address", "fault", reason, fix)
+    elif setup.address not in (None, "", "auto", "local"):
         yield CheckResult("Ray address", "ok", f"{setup.address} takes connections")
+
+
+def check_sockets(_: Setup) -> Iterator[CheckResult]:
+    """Check whether the paths of Ray's sockets are short enough for the system."""
+    reason, fix = why_no_socket()
+    yield CheckResult("Ray's sockets", *(("fault", reason, fix) if reason else ("ok", f"they fit into {ray_folder()}")))
 
 
 def check_exposure(setup: Setup) -> Iterator[CheckResult]:

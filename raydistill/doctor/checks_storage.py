@@ -5,13 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import shutil
-import sys
 import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from raydistill.doctor.check_result import CheckResult, Setup
+from raydistill.sweep.preflight.ray_start import ray_folder
 from raydistill.training.checkpoint_files import write_atomically
 
 GIB = 2**30
@@ -130,9 +130,3 @@ FIXES = {
     "shared memory": "`mount -o remount,size=8G /dev/shm`; for a container `--shm-size=8g`, in Kubernetes an emptyDir "
     "with `medium: Memory`",
 }
-
-
-def ray_folder() -> Path:
-    """Folder in which Ray puts logs, sockets and what does not fit into memory, as Ray finds it."""
-    default = os.environ.get("TMPDIR", "/tmp") if sys.platform.startswith("linux") else "/tmp"
-    return Path(os.environ.get("RAY_TMPDIR", default)) / "ray"

@@ -50,6 +50,7 @@ CHECKS = (
     DiagnosticCheck("MLflow", in_subprocess(checks_tracking.check_tracking, 35), 40, checks_tracking.FIXES[""]),
     DiagnosticCheck("token", checks_cluster.check_token, 30),
     DiagnosticCheck("Ray address", checks_cluster.check_address, 15),
+    DiagnosticCheck("Ray's sockets", checks_cluster.check_sockets),
     DiagnosticCheck("exposure", checks_cluster.check_exposure, 30),
     DiagnosticCheck("agent port", checks_cluster.check_agent_ports, 15),
     DiagnosticCheck("open files", checks_machine.check_open_files),

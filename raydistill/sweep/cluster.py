@@ -4,20 +4,73 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 import ray
 
+from raydistill.config import ConfigError
+from raydistill.sweep.preflight.ray_start import why_no_socket, why_unreachable
 from raydistill.sweep.preflight.security import refuse_open_head
+from raydistill.tracking.delivery_queue import one_line
+
+
+class Terminated(KeyboardInterrupt):
+    """A signal that ends the sweep, as Ctrl-C does."""
+
+    def __init__(self, signum: int) -> None:
+        super().__init__(signal.Signals(signum).name)
+        self.signum = signum
+
+
+@contextmanager
+def _stopped_in_order() -> Iterator[None]:
+    """Have SIGTERM (Slurm, Kubernetes, spot machines) and SIGHUP (a closed terminal) end what runs inside, once.
+
+    Ray's own handlers, which this replaces, end the process without a word.
+
+    Raises: Terminated.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    told: list[int] = []
+
+    def stop(signum: int, _: Any) -> None:
+        told.append(signum)
+        if len(told) == 1:
+            raise Terminated(signum)
+
+    handlers = {signum: signal.signal(signum, stop) for signum in (signal.SIGTERM, signal.SIGHUP)}
+    try:
+        yield
+    except KeyboardInterrupt:  # Tune raises one of its own
+        if told:
+            raise Terminated(told[0]) from None
+        raise
+    finally:
+        for signum, handler in handlers.items():
+            signal.signal(signum, handler)
+
+
+def check_ray(address: str | None) -> None:
+    """Refuse what Ray would wait for without an end, or report in many lines.
+
+    Raises: ConfigError that says how to fix it.
+    """
+    for reason, fix in (why_unreachable(address), ("", "") if address else why_no_socket()):
+        if reason:
+            raise ConfigError(f"{'RAY_ADDRESS: ' if address else ''}{reason}; {fix}")
 
 
 @contextmanager
 def connected_cluster() -> Iterator[None]:
     """Connect to the cluster of RAY_ADDRESS (a job's own), else start a private one on this machine.
 
-    Raises: ConfigError if others can reach the cluster's head.
+    Raises: ConfigError if Ray cannot be started or reached, or others can reach the cluster's head.
     """
     os.environ.setdefault("TUNE_DISABLE_AUTO_CALLBACK_LOGGERS", "1")
     os.environ.setdefault("TUNE_DISABLE_SIGINT_HANDLER", "1")
@@ -31,11 +84,16 @@ def connected_cluster() -> Iterator[None]:
     address = os.environ.get("RAY_ADDRESS")
     if not already:
         local: dict[str, Any] = {} if address else {"address": "local", "include_dashboard": False}
-        context = ray.init(log_to_driver=False, logging_level=logging.ERROR, configure_logging=True, **local)
-    try:
-        if not already and address:
-            refuse_open_head(address, getattr(context, "dashboard_url", ""))
-        yield
-    finally:
-        if not already:
-            ray.shutdown()
+        try:
+            context = ray.init(log_to_driver=False, logging_level=logging.ERROR, configure_logging=True, **local)
+        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+            where = f"Ray at {address} cannot be used" if address else "Ray cannot be started"
+            raise ConfigError(f"{where}: {one_line(error)}; `raydistill doctor` looks for the cause") from error
+    with _stopped_in_order():
+        try:
+            if not already and address:
+                refuse_open_head(address, getattr(context, "dashboard_url", ""))
+            yield
+        finally:
+            if not already:
+                ray.shutdown()

@@ -26,7 +26,7 @@ from raydistill.records.leaderboard import LeaderboardEntry
 from raydistill.redaction import redact, redact_values
 from raydistill.storage import StoragePath
 from raydistill.sweep.checkpoint_retention import CheckpointRetention
-from raydistill.sweep.cluster import connected_cluster
+from raydistill.sweep.cluster import check_ray, connected_cluster
 from raydistill.sweep.driver import Driver, SweepError
 from raydistill.sweep.environment import environment
 from raydistill.sweep.final.choice import choose
@@ -82,19 +82,20 @@ def run_sweep(settings: SweepSettings, *, resume: bool = False, launcher: Launch
     launcher = choose_launcher(launcher, settings)
     if not ray.is_initialized():
         refuse_open_cluster(os.environ.get("RAY_ADDRESS"), os.environ.get(MODE))
+        check_ray(os.environ.get("RAY_ADDRESS"))
     origin = _origin(settings, resume=resume)
     tracker = Tracker(settings.tracking_uri, EXPERIMENT, settings.name, **sweep_tags(settings.identity(), origin))
     outcome = "failed"
     try:
-        settings.store()
-        write_atomically(settings.directory / ORIGIN_FILE, json.dumps(origin, indent=1).encode())
-        for file in (settings.directory / SWEEP_FILE, *write_images(settings)):
-            tracker.artifact(None, file)
         with connected_cluster():
+            settings.store()
+            write_atomically(settings.directory / ORIGIN_FILE, json.dumps(origin, indent=1).encode())
+            for file in (settings.directory / SWEEP_FILE, *write_images(settings)):
+                tracker.artifact(None, file)
             result = _run(settings, tracker, launcher)
         outcome = "finished"
         return result
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, BrokenPipeError):
         outcome = "interrupted"
         raise
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shlex
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
@@ -211,7 +212,11 @@ def find_experiment(client: Any, uri: str, name: str) -> str:
             if found is None:
                 raise
     if found.lifecycle_stage != "active":
-        raise TrackingError(f"experiment {name!r} is deleted; restore it, or choose another name")
+        restore = f"mlflow experiments restore --experiment-id {found.experiment_id}"
+        raise TrackingError(
+            f"experiment {name!r} was deleted in MLflow; `MLFLOW_TRACKING_URI={shlex.quote(redact(uri))} {restore}` "
+            "brings it back"
+        )
     return found.experiment_id
 
 
