@@ -1,6 +1,7 @@
 """A fixture of all tests of the doctor."""
 
 import os
+import tempfile
 
 import pytest
 
@@ -13,4 +14,6 @@ def untouched(monkeypatch, tmp_path):
             monkeypatch.delenv(name)
     (tmp_path / "home").mkdir()
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    monkeypatch.setenv("RAY_TMPDIR", str(tmp_path))
+    with tempfile.TemporaryDirectory(dir="/tmp", prefix="r-") as short:  # sockets allow no long paths
+        monkeypatch.setenv("RAY_TMPDIR", short)
+        yield
