@@ -28,6 +28,12 @@ class TensorLayout(NamedTuple):
 PLACES: dict[str, tuple[TensorLayout, ...]] = {
     # facebookresearch/moco; v1 has one linear layer.
     "mocov2": (TensorLayout("encoder_q.", "encoder_q.fc."), TensorLayout("encoder_q.")),
+    # facebookresearch/moco-v3; a ViT's projector is its head.
+    "mocov3": (
+        TensorLayout("base_encoder.", "base_encoder.fc."),
+        TensorLayout("base_encoder.", "base_encoder.head."),
+        TensorLayout("base_encoder."),
+    ),
     # facebookresearch/swav; the prototypes are no part of the head.
     "swav": (TensorLayout("", "projection_head."), TensorLayout("")),
     "byol": (
@@ -68,6 +74,27 @@ PLACES: dict[str, tuple[TensorLayout, ...]] = {
         TensorLayout("", "fc.", mlp=True),
         TensorLayout(""),
     ),
+    # vturrisi/solo-learn, before and after its encoder was renamed; facebookresearch/barlowtwins and vicreg alike.
+    "solo-learn": (
+        TensorLayout("backbone.", "projector."),
+        TensorLayout("encoder.", "projector."),
+        TensorLayout("backbone."),
+        TensorLayout("encoder."),
+    ),
+    # lightly-ai/lightly-train: the network that was trained, in a checkpoint of the training.
+    "lightly-train": (
+        TensorLayout("teacher_embedding_model.wrapped_model._model."),
+        TensorLayout("student_embedding_model.wrapped_model._model."),
+        TensorLayout("embedding_model.wrapped_model._model."),
+    ),
+    # facebookresearch/vissl
+    "vissl": (
+        TensorLayout("classy_state_dict.base_model.model.trunk._feature_blocks."),
+        TensorLayout("trunk._feature_blocks."),
+        TensorLayout("_feature_blocks."),
+    ),
+    # open-mmlab: mmpretrain and mmselfsup; MoCo's backbone is the first part of a sequence.
+    "openmmlab": (TensorLayout("backbone."), TensorLayout("encoder_q.0.")),
     "plain": (TensorLayout(""), TensorLayout("backbone."), TensorLayout("encoder."), TensorLayout("net.")),
 }
 
@@ -91,8 +118,18 @@ def detect_format(names: Iterable[str]) -> str:
     def has(*prefixes: str) -> bool:
         return any(name.startswith(prefixes) for name in tensors)
 
+    if has("encoder_q.0."):
+        return "openmmlab"
     if has("encoder_q."):
         return "mocov2"
+    if has("base_encoder."):
+        return "mocov3"
+    if any("_feature_blocks." in name for name in tensors):
+        return "vissl"
+    if any("embedding_model.wrapped_model._model." in name for name in tensors):
+        return "lightly-train"
+    if has("projector.") and (has("backbone.") or has("classifier.", "momentum_encoder.", "momentum_backbone.")):
+        return "solo-learn"
     if has("teacher.backbone.", "student.backbone.", "head.mlp."):
         return "dino"
     if has("student."):

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 import pickle
+import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from numpy._core.multiarray import scalar
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -30,6 +34,15 @@ __all__ = ["detect_format", "load_released", "read_tensors"]
 Tensors = dict[str, Tensor]
 PICKLES = (b"PK", b"\x80")
 COUNTER = "num_batches_tracked"
+# DINO's checkpoints carry their command line; a Namespace is no more than a dictionary. Accuracies are often numbers of
+# numpy, which version 1 and 2 name differently.
+HARMLESS: list[Any] = [
+    argparse.Namespace,
+    np.dtype,
+    *((scalar, f"numpy.{core}.multiarray.scalar") for core in ("core", "_core")),
+    *{type(np.dtype(kind)) for kind in ("float16", "float32", "float64", "int32", "int64", "bool")},
+]
+UNUSED = ("mask_token",)  # DINOv2 and others hide patches with it while they train
 DINO_WIDTHS, DINO_HEAD = (192, 384, 768), 64
 
 
@@ -60,6 +73,7 @@ def load_released(
     try:
         place = _place(tensors, layout, expected)
         state = _backbone(tensors, place, expected)
+        state = _renamed(state, expected, network.net)
         _resample_positions(state, expected, network.net)
         _compare(state, expected, backbone)
         _compare_attention(layout, network)
@@ -80,10 +94,11 @@ def read_tensors(path: Path) -> Tensors:
             pickled = file.read(2).startswith(PICKLES)
         content = _unpickle(path) if pickled else load_file(path)
     except pickle.UnpicklingError as error:
-        reason = str(error).split(". ")[0]
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        reason = f"an object of {named[1]}" if named else str(error).split(". ")[0]
         raise TeacherError(
             f"{path}: refused, and nothing in it was executed: it is damaged or holds more than tensors ({reason}); "
-            "save its state_dict alone, best as safetensors"
+            "where you trust who wrote it, load it with the library that wrote it and save its state_dict alone"
         ) from None
     except Exception as error:  # a damaged file raises nearly anything
         raise TeacherError(f"{path}: not a checkpoint of tensors ({type(error).__name__}: {error})") from None
@@ -98,8 +113,7 @@ def read_tensors(path: Path) -> Tensors:
 
 
 def _unpickle(path: Path) -> Any:
-    # DINO's checkpoints carry their command line; a Namespace is no more than a dictionary.
-    with torch.serialization.safe_globals([argparse.Namespace]):
+    with torch.serialization.safe_globals(HARMLESS):
         return torch.load(path, map_location="cpu", weights_only=True)
 
 
@@ -139,6 +153,22 @@ def _backbone(tensors: Tensors, place: TensorLayout, expected: Tensors) -> Tenso
     own = {name: value for name, value in tensors.items() if place.head is None or not name.startswith(place.head)}
     state = _renumbered(_below(own, place.backbone), expected)
     return {name: value for name, value in state.items() if name in expected or not name.startswith(CLASSIFIERS)}
+
+
+def _renamed(state: Tensors, expected: Tensors, net: nn.Module) -> Tensors:
+    """The names that timm has for a network as its authors release it, such as DINOv2's, by timm's own converters."""
+    unused = {name: value for name, value in state.items() if name in UNUSED and name not in expected}
+    state = {name: value for name, value in state.items() if name not in unused}
+    if not state.keys() - expected.keys():
+        return state
+    convert = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)
+    if convert is None:
+        return state
+    try:
+        converted: Tensors = convert(dict(state), net)
+    except (KeyError, RuntimeError, AttributeError, TypeError, ValueError):  # a file of another kind
+        return state
+    return converted
 
 
 def _resample_positions(state: Tensors, expected: Tensors, net: Any) -> None:

@@ -2,9 +2,13 @@
 
 import argparse
 import pickle
+from functools import partial
 from pathlib import Path
+from unittest.mock import patch
 
+import numpy as np
 import pytest
+import timm
 import torch
 from helpers.builders.teacher_networks import DIM, HALF, IMAGENET, NAME, SIZE, images, mlp, network, shaken
 from safetensors.torch import save_file
@@ -57,6 +61,10 @@ class TestPicklesExecuteNothing:
         torch.save(nn.Linear(2, 2), tmp_path / "m.pth")
         with pytest.raises(TeacherError, match="state_dict"):
             load_released(tmp_path / "m.pth", backbone=NAME, image_size=SIZE)
+
+
+class Callback:
+    """An object of a training library, which a checkpoint may hold beside its tensors."""
 
 
 def prefixed(prefix, module):
@@ -136,6 +144,32 @@ def case(name):
         head = with_batch_norm()
         state = prefixed("module.module.module.", backbone) | prefixed("module.module.module.fc.", head)
         return {"model": state}, backbone, head, "simclr", IMAGENET
+    if name == "mocov3":
+        head = with_batch_norm()
+        state = prefixed("module.base_encoder.", backbone) | prefixed("module.base_encoder.fc.", head)
+        state |= prefixed("module.momentum_encoder.", other) | prefixed("module.predictor.", two_layers())
+        return {"epoch": 300, "arch": "resnet50", "state_dict": state}, backbone, head, "mocov3", IMAGENET
+    if name.startswith("solo_learn"):
+        head = two_layers()
+        network_name = "encoder." if name == "solo_learn_old" else "backbone."
+        state = prefixed(network_name, backbone) | prefixed("projector.", head)
+        state |= {"classifier.weight": torch.zeros(10, DIM)} | prefixed(f"momentum_{network_name}", other)
+        return {"state_dict": state, "best": np.float64(61.5)}, backbone, head, "solo-learn", IMAGENET
+    if name == "vissl":
+        trunk = {f"_feature_blocks.{n}": value for n, value in backbone.state_dict().items()}
+        model = {"trunk": trunk, "heads": prefixed("0.clf.0.", two_layers())}
+        content = {"phase_idx": 100, "classy_state_dict": {"base_model": {"model": model}}}
+        return content, backbone, None, "vissl", IMAGENET
+    if name == "openmmlab":
+        state = prefixed("backbone.", backbone) | {"head.fc.weight": torch.zeros(10, DIM)}
+        return {"meta": {"epoch": 200}, "state_dict": state}, backbone, None, "openmmlab", IMAGENET
+    if name == "openmmlab_moco":
+        state = prefixed("encoder_q.0.", backbone) | prefixed("encoder_q.1.mlp.", two_layers())
+        return {"state_dict": state | prefixed("encoder_k.0.", other)}, backbone, None, "openmmlab", IMAGENET
+    if name == "lightly_train":
+        state = prefixed("teacher_embedding_model.wrapped_model._model.", backbone)
+        state |= prefixed("student_embedding_model.wrapped_model._model.", other)
+        return {"state_dict": state}, backbone, None, "lightly-train", IMAGENET
     if name == "dino_full":
         head = dino_head()
         teacher = prefixed("backbone.", backbone) | prefixed("head.mlp.", head)
@@ -165,6 +199,12 @@ CASES = [
     "simclr_sthalles",
     "simclr_spijkervet",
     "simclr_of_seed",
+    "mocov3",
+    "solo_learn_old",
+    "solo_learn_new",
+    "vissl",
+    "openmmlab_moco",
+    "lightly_train",
     "dino_full",
     "seed",
     "seed_bare",
@@ -195,6 +235,31 @@ class TestReleased:
         save_file(content.get("state_dict", content), tmp_path / "file.safetensors")
         loaded, _, _ = load_released(tmp_path / "file.safetensors", backbone=NAME, image_size=SIZE)
         assert torch.equal(loaded.eval()(images()), backbone(images()))
+
+    def test_openmmlab_by_name(self, tmp_path):
+        content, backbone, *_ = case("openmmlab")
+        torch.save(content, tmp_path / "file.pth")
+        loaded, _, _ = load_released(tmp_path / "file.pth", format="openmmlab", backbone=NAME, image_size=SIZE)
+        assert torch.equal(loaded.eval()(images()), backbone(images()))
+
+    def test_dinov2_as_released_at_another_size(self, tmp_path):
+        """timm's own loading is the reference."""
+        name = "vit_small_patch14_dinov2"
+        released = timm.create_model(name, img_size=70, num_classes=0, depth=1).eval()
+        state = released.state_dict() | {"mask_token": torch.zeros(1, 384)}
+        torch.save(state, tmp_path / "dinov2_vits14.pth")
+        expected = timm.create_model(name, img_size=42, num_classes=0, depth=1).eval()
+        expected.load_state_dict(timm.models.vision_transformer.checkpoint_filter_fn(released.state_dict(), expected))
+        with patch.object(timm, "create_model", partial(timm.create_model, depth=1)):
+            loaded, _, own = load_released(tmp_path / "dinov2_vits14.pth", backbone=f"timm:{name}", image_size=42)
+        pixels = torch.rand(2, 3, 42, 42)
+        assert torch.allclose(loaded.eval()(pixels), expected(pixels), atol=1e-5)
+        assert own == IMAGENET
+
+    def test_what_stands_in_the_way_is_named(self, tmp_path):
+        torch.save({"state_dict": network().net.state_dict(), "callbacks": Callback()}, tmp_path / "file.ckpt")
+        with pytest.raises(TeacherError, match=r"an object of [\w.]*Callback\); where you trust who wrote it"):
+            load_released(tmp_path / "file.ckpt", backbone=NAME, image_size=SIZE)
 
     def test_files_written_before_torch_1_6(self, tmp_path):
         content, backbone, *_ = case("mocov2")
@@ -342,7 +407,11 @@ class TestWhatDoesNotFit:
         (["online_network.encoder.0.weight"], "byol"),
         (["backbone.conv1.weight", "backbone.fc.0.weight"], "simclr"),
         (["conv1.weight", "fc.weight"], "plain"),
-        (["backbone.conv1.weight", "projector.0.weight"], "plain"),
+        (["backbone.conv1.weight", "projector.0.weight"], "solo-learn"),
+        (["encoder.conv1.weight", "projector.0.weight"], "simclr"),
+        (["encoder.conv1.weight", "projector.0.weight", "classifier.weight"], "solo-learn"),
+        (["encoder_q.0.conv1.weight", "encoder_q.1.mlp.0.weight"], "openmmlab"),
+        (["module.base_encoder.conv1.weight"], "mocov3"),
         ([], "plain"),
     ],
 )
