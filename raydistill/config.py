@@ -47,8 +47,8 @@ class DataConfig(BaseConfig):
     source: str = Field("digits", description="digits, torchvision:NAME, or the path of a folder or of Parquet")
     labelled: str | None = Field(
         None,
-        description="another source, whose labelled images give all scores, while all training images of data.source "
-        "train; none: the scores use the labels of data.source; `--labelled`",
+        description="another source, whose labelled images give all scores, while all images of data.source train; "
+        "none: the scores use the labels of data.source; `--labelled`",
     )
     root: str = Field("data", description="where torchvision keeps its downloads")
     download: bool = Field(False, description="let torchvision download")
@@ -58,9 +58,8 @@ class DataConfig(BaseConfig):
     split_seed: int = Field(0, ge=0, le=SEEDS, description="which images are held out for validation and test")
     split: Literal["draw", "names"] = Field(
         "draw",
-        description="names: the name of an image decides, with split_seed, whether it is held out, so that it stays "
-        "where it is while a folder grows; for the digits and torchvision's data sets, and with draw: a random share "
-        "of each class",
+        description="draw: hold out a random share of each class; names: an image's name decides, so that it stays "
+        "held out while a folder grows",
     )
     stream_seed: int = Field(0, ge=0, le=SEEDS, description="order of the images and draws of the augmentations")
     limit: int | None = Field(None, ge=1, description="keep at most this many images of each split")
@@ -374,18 +373,11 @@ def nearest(name: str, valid: typing.Iterable[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; valid: {', '.join(names)}"
 
 
-def is_integer(annotation: Any) -> bool:
-    """Return whether a field takes whole numbers only (an optional one included)."""
+def takes(annotation: Any, kind: type) -> bool:
+    """Return whether a field takes values of one kind only: `int` or `float` (an optional one included)."""
     if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        return all(is_integer(arg) for arg in typing.get_args(annotation) if arg is not type(None))
-    return annotation is int
-
-
-def is_real(annotation: Any) -> bool:
-    """Return whether a field takes any real number (an optional one included)."""
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType):
-        return all(is_real(arg) for arg in typing.get_args(annotation) if arg is not type(None))
-    return annotation is float
+        return all(takes(arg, kind) for arg in typing.get_args(annotation) if arg is not type(None))
+    return annotation is kind
 
 
 def _explain(error: ValidationError, valid: dict[str, Any]) -> str:

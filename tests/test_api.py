@@ -145,7 +145,14 @@ def test_a_run_with_labelled_images_beside_its_own_is_scored_by_them(tmp_path, c
     for index, file in enumerate((tmp_path / "labelled" / "cat").iterdir()):
         (tmp_path / "photos" / f"copy-{index}.png").write_bytes(file.read_bytes())
     places = {"data.source": str(tmp_path / "photos"), "data.labelled": str(tmp_path / "labelled")}
-    settings = {**TINY, **places, "data.limit": None, "eval.ks": [1], "eval.labels_per_class": [5]}
+    settings = {
+        **TINY,
+        **places,
+        "data.limit": None,
+        "data.split": "draw",
+        "eval.ks": [1],
+        "eval.labels_per_class": [5],
+    }
     result = raydistill.train(raydistill.load_config("simclr", set=settings), tmp_path / "run", device="cpu")
     assert "7 images are also validation or test images" in capsys.readouterr().out
     scores = raydistill.evaluate(tmp_path / "run", device="cpu")

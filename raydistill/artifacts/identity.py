@@ -13,7 +13,10 @@ from raydistill.data.sources import Dataset
 from raydistill.options.base import AugmentConfig
 
 SAMPLES = 16
-NOT_PART = ("source", "labelled", "root", "download", "cache_gib", "batch_size", "stream_seed", "fixed_views", "kind")
+NOT_PART = (
+    *("source", "labelled", "root", "download", "cache_gib"),
+    *("batch_size", "stream_seed", "fixed_views", "kind", "split"),
+)
 # Settings that version 0.1 did not have, with the value that does what it did.
 ADDED: dict[str, dict[str, Any]] = {
     "data": {"kind": "photographs", "labelled": None, "split": "draw"},
@@ -51,6 +54,8 @@ def images_identity(dataset: Dataset, data: DataConfig) -> dict[str, Any]:
     settings = data.model_dump(mode="json", exclude=set(NOT_PART))
     rows = np.array(dataset.left_out, dtype=np.int64).tobytes()
     left_out = {"left_out": hashlib.sha256(rows).hexdigest()[:32]} if dataset.left_out else {}
+    if data.split == "names" and dataset.train.part[0].key is not None:
+        settings["split"] = data.split
     return settings | {"image_size": dataset.image_size, "fingerprint": fingerprint(dataset.train)} | left_out
 
 

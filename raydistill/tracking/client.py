@@ -13,6 +13,7 @@ from contextlib import ExitStack, closing, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from raydistill.errors import RaydistillError
 from raydistill.locks import LockHeldError, hold_lock
@@ -32,6 +33,7 @@ SETTINGS = "raydistill.settings"  # of a population's trial, as the last copy le
 EXPERIMENT = "raydistill"
 PARAMS_PER_CALL, PARAM_LENGTH, TAG_LENGTH = 100, 6000, 5000
 MAX_RETRIES = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"
+FILES = "mlartifacts"  # folder beside an SQLite file, for the files of runs
 PROBE = {MAX_RETRIES: "0", "MLFLOW_HTTP_REQUEST_TIMEOUT": "5"}
 LOCK_TIMEOUT_S = 120.0  # creating the tables takes a few of them
 
@@ -203,7 +205,7 @@ def find_experiment(client: Any, uri: str, name: str) -> str:
     found = client.get_experiment_by_name(name)
     if found is None:
         database = database_of(uri)
-        location = (database.parent / "mlartifacts").as_uri() if database else None
+        location = (database.parent / FILES).as_uri() if database else None
         try:
             return client.create_experiment(name, artifact_location=location)
         except Exception:
@@ -217,7 +219,28 @@ def find_experiment(client: Any, uri: str, name: str) -> str:
             f"experiment {name!r} was deleted in MLflow; `MLFLOW_TRACKING_URI={shlex.quote(redact(uri))} {restore}` "
             "brings it back"
         )
+    if moved := _moved_away(database_of(uri), found.artifact_location):
+        log.warning("%s", moved)
     return found.experiment_id
+
+
+def _moved_away(database: Path | None, location: str) -> str:
+    """Say so where files of runs are kept in another folder than the database's: somebody moved the database.
+
+    Args:
+        database: the SQLite file, if there is one.
+        location: of the files, as MLflow has stored it.
+    """
+    parts = urlsplit(location)
+    if database is None or parts.scheme not in ("", "file"):
+        return ""
+    kept = Path(unquote(parts.path))
+    if kept.name != FILES or kept.parent == database.parent:
+        return ""
+    return (
+        f"MLflow keeps the files of runs in {kept}, since {database} was made there; files that moved with it are not "
+        "found. A copy of the sweep for the new place: `raydistill track SWEEP --tracking-uri NEW`"
+    )
 
 
 def database_of(uri: str) -> Path | None:

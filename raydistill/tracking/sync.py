@@ -8,7 +8,7 @@ from typing import Any
 
 from raydistill.records.budget import Budget, Limits
 from raydistill.records.journal import TrialRecord, apply_event, read_events, role_of
-from raydistill.records.layout import BUDGET_FILE, RESULTS_FILE, TABLE_FILE, WINNER_CONFIG_FILE
+from raydistill.records.layout import BUDGET_FILE, IMAGES_FILE, RESULTS_FILE, SHEET_FILE, TABLE_FILE, WINNER_CONFIG_FILE
 from raydistill.records.leaderboard import COLUMNS, LeaderboardEntry, baselines, references
 from raydistill.records.scores import read_scores
 from raydistill.redaction import redact_values
@@ -104,7 +104,7 @@ def log_conclusion(tracker: Tracker, folder: StoragePath, when: int | None = Non
         folder: of the sweep.
         when: milliseconds since 1970; None: now.
     """
-    for name in (WINNER_CONFIG_FILE, TABLE_FILE, RESULTS_FILE):
+    for name in (WINNER_CONFIG_FILE, TABLE_FILE, RESULTS_FILE, IMAGES_FILE, SHEET_FILE):
         tracker.artifact(None, folder / name)
     rows = [LeaderboardEntry(**row) for row in json.loads((folder / RESULTS_FILE).read_text())]
     # A sweep that went on with a larger budget may have another winner.

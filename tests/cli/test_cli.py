@@ -175,7 +175,7 @@ def photos(folder, *, classes=("",), bad=False):
 
 def test_a_broken_image_ends_a_dry_run_in_a_line_that_names_it_and_the_cure(tmp_path):
     folder = photos(tmp_path / "photos", classes=("cat", "dog"), bad=True)
-    arguments = ["--method", "simclr", "--data", str(folder), *TINY[2:], "--dry-run"]
+    arguments = ["--method", "simclr", "--data", str(folder), *TINY[2:], "--set", "data.split=draw", "--dry-run"]
     refused(run(*arguments, cwd=tmp_path), "cat/00.png: unreadable image", "--set data.on_bad_image=skip")
     done = run(*arguments, "--set", "data.on_bad_image=skip", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
@@ -183,7 +183,7 @@ def test_a_broken_image_ends_a_dry_run_in_a_line_that_names_it_and_the_cure(tmp_
 
 def test_images_without_labels_are_scored_by_what_needs_none(tmp_path):
     folder = photos(tmp_path / "photos")
-    arguments = ["--method", "simclr", "--data", str(folder), *TINY[2:], "--dry-run"]
+    arguments = ["--method", "simclr", "--data", str(folder), *TINY[2:], "--set", "data.split=draw", "--dry-run"]
     done = run(*arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     said, _, plan = done.stdout.partition("sweep: ")
@@ -199,7 +199,8 @@ def test_images_without_labels_are_scored_by_what_needs_none(tmp_path):
 
 def test_images_with_labels_beside_the_others_give_the_scores(tmp_path):
     many, few = photos(tmp_path / "many"), photos(tmp_path / "few", classes=("cat", "dog"))
-    arguments = ["--method", "simclr", "--data", str(many), "--labelled", str(few), *TINY[2:], "--dry-run"]
+    own = [*TINY[2:], "--set", "data.split=draw", "--dry-run"]
+    arguments = ["--method", "simclr", "--data", str(many), "--labelled", str(few), *own]
     done = run(*arguments, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     said, _, plan = done.stdout.partition("sweep: ")

@@ -38,8 +38,9 @@ def test_an_address_and_no_token(tmp_path, monkeypatch):
 
 def test_a_head_that_runs_here_and_no_token(tmp_path, monkeypatch):
     with listening() as port:
-        (tmp_path / "ray").mkdir()
-        (tmp_path / "ray" / "ray_current_cluster").write_text(f"127.0.0.1:{port}")
+        folder = Path(os.environ["RAY_TMPDIR"]) / "ray"
+        folder.mkdir()
+        (folder / "ray_current_cluster").write_text(f"127.0.0.1:{port}")
         _, findings = doctor(tmp_path)
         planted(findings, "token", f"at 127.0.0.1:{port}")
         monkeypatch.setenv("RAY_AUTH_TOKEN", SECRET)

@@ -40,7 +40,7 @@ def test_sigterm_in_mid_epoch_ends_a_sweep_that_resumes(tmp_path):
     (line,) = (tmp_path / "err").read_text().strip().splitlines()
     assert line.startswith("error: ended by SIGTERM; go on with: ")
     typed = line.partition("go on with: ")[2]
-    assert typed.endswith("--name s --resume")
+    assert typed.endswith("--resume")
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
     (experiment,) = client.search_experiments(filter_string="name = 'raydistill'")
     states = {run.info.status for run in client.search_runs([experiment.experiment_id])}

@@ -14,7 +14,7 @@ from helpers.builders.teacher_networks import DIM, HALF, IMAGENET, NAME, SIZE, i
 from safetensors.torch import save_file
 from torch import nn
 
-from raydistill.models.released import detect_format, load_released
+from raydistill.models.released import load_released
 from raydistill.models.teacher import FrozenTeacher, TeacherError, describe_head, load_teacher, save_teacher
 
 PLAIN_PIXELS = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))
@@ -394,26 +394,3 @@ class TestWhatDoesNotFit:
     def test_no_tensors(self, tmp_path, content):
         with pytest.raises(TeacherError, match="no tensors"):
             self.load(tmp_path, content)
-
-
-@pytest.mark.parametrize(
-    ("names", "expected"),
-    [
-        (["module.encoder_q.conv1.weight"], "mocov2"),
-        (["teacher.backbone.conv1.weight"], "dino"),
-        (["module.student.conv1.weight"], "seed"),
-        (["student.module.backbone.cls_token"], "dino"),
-        (["module.conv1.weight", "module.prototypes.weight"], "swav"),
-        (["online_network.encoder.0.weight"], "byol"),
-        (["backbone.conv1.weight", "backbone.fc.0.weight"], "simclr"),
-        (["conv1.weight", "fc.weight"], "plain"),
-        (["backbone.conv1.weight", "projector.0.weight"], "solo-learn"),
-        (["encoder.conv1.weight", "projector.0.weight"], "simclr"),
-        (["encoder.conv1.weight", "projector.0.weight", "classifier.weight"], "solo-learn"),
-        (["encoder_q.0.conv1.weight", "encoder_q.1.mlp.0.weight"], "openmmlab"),
-        (["module.base_encoder.conv1.weight"], "mocov3"),
-        ([], "plain"),
-    ],
-)
-def test_detected_formats(names, expected):
-    assert detect_format(names) == expected

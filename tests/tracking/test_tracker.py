@@ -1,6 +1,8 @@
 """The tracker: what a sweep leaves in MLflow, and that nothing of it is doubled."""
 
+import logging
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -12,6 +14,7 @@ from helpers.servers.mlflow_runs import ORIGINAL_CLIENT, history, runs, wait_unt
 
 from raydistill.records.names import check_name
 from raydistill.redaction import redact
+from raydistill.tracking.client import find_experiment
 from raydistill.tracking.tracker import Tracker, TrackingError
 
 
@@ -177,8 +180,24 @@ def test_artifacts_lie_beside_the_database(store: str, opened: Callable[..., Tra
 def test_a_deleted_experiment_is_refused(store: str, opened: Callable[..., Tracker]) -> None:
     tracker = opened()
     ORIGINAL_CLIENT(store).delete_experiment(tracker.experiment_id)
-    with pytest.raises(TrackingError, match="is deleted; restore it"):
+    with pytest.raises(TrackingError, match=r"mlflow experiments restore --experiment-id \d+` brings it back"):
         opened()
+
+
+def test_a_database_that_was_moved_says_where_its_files_are(
+    store: str, opened: Callable[..., Tracker], tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    tracker = opened()
+    assert tracker.flush()
+    database = Path(store.removeprefix("sqlite:///"))
+    with caplog.at_level(logging.WARNING, logger="raydistill.tracking.client"):
+        name = ORIGINAL_CLIENT(store).get_experiment(tracker.experiment_id).name
+        find_experiment(ORIGINAL_CLIENT(store), store, name)
+        assert not caplog.records
+        address = f"sqlite:///{shutil.copy(database, tmp_path / 'mlflow.db')}"
+        find_experiment(ORIGINAL_CLIENT(address), address, name)
+    (record,) = caplog.records
+    assert f"keeps the files of runs in {database.parent / 'mlartifacts'}" in record.getMessage()
 
 
 def test_system_metrics_reach_the_parent(

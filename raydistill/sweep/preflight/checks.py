@@ -8,7 +8,7 @@ from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-from raydistill.config import Config, ConfigError, is_real, paths
+from raydistill.config import Config, ConfigError, paths, takes
 from raydistill.sweep.search.space import Parameter, Space
 from raydistill.sweep.settings import SweepSettings
 
@@ -44,7 +44,7 @@ def check_values(plan: SweepSettings, build: Callable[[Config], object]) -> None
     """
     fields = paths(plan.base.method.name)
     for parameter in plan.space.parameters:
-        if parameter.path.startswith("method.") and not is_real(fields[parameter.path]):
+        if parameter.path.startswith("method.") and not takes(fields[parameter.path], float):
             for value in _telling(parameter):
                 if (problem := _problem(plan, parameter, value, build)) is not None:
                     raise ConfigError(f"parameters.{parameter.path} = {value!r}: {problem}")
@@ -73,7 +73,9 @@ def decisive_combinations(plan: SweepSettings) -> list[dict[str, Any]]:
     """
     fields = paths(plan.base.method.name)
     parameters = plan.space.parameters
-    wanted = {p.path for p in parameters if p.path.startswith(("method.", "teacher.")) and not is_real(fields[p.path])}
+    wanted = {
+        p.path for p in parameters if p.path.startswith(("method.", "teacher.")) and not takes(fields[p.path], float)
+    }
     for parameter in reversed(parameters):  # parents come before the parameters that depend on them
         if parameter.path in wanted:
             wanted |= parameter.when.keys()

@@ -1,7 +1,8 @@
-"""What keeps Ray from starting or from being reached, found before Ray is asked, which waits or fails in many lines."""
+"""Checks of what keeps Ray from starting or being reached; Ray itself would wait, or fail in many lines."""
 
 from __future__ import annotations
 
+import http.client
 import os
 import socket
 import sys
@@ -67,6 +68,6 @@ def _speaks_http(host: str, port: int) -> bool:
         urllib.request.urlopen(f"http://{host}:{port}/api/version", timeout=TIMEOUT_S).close()
     except urllib.error.HTTPError:
         return True
-    except (OSError, ValueError):
+    except (OSError, ValueError, http.client.HTTPException):
         return False
     return True

@@ -13,7 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal
 
-from raydistill.config import ConfigError, is_real
+from raydistill.config import ConfigError, takes
 from raydistill.options import MethodConfig
 
 Goal = Literal["maximize", "minimize"]
@@ -261,7 +261,7 @@ def changeable(space: Space, fields: Mapping[str, Any]) -> tuple[Parameter, ...]
         p
         for p in space.parameters
         if p.path.startswith(("train.", "method.", "augment."))
-        and is_real(fields[p.path])
+        and takes(fields[p.path], float)
         and p.distribution != "constant"
         and not (ranges and (p.values or p.when))
     )

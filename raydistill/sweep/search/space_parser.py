@@ -13,7 +13,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
-from raydistill.config import ConfigError, assign, dump, is_integer, load, nearest, number, paths, read_yaml
+from raydistill.config import ConfigError, assign, dump, load, nearest, number, paths, read_yaml, takes
 from raydistill.sweep.search.space import (
     CONTINUOUS,
     COSTS,
@@ -247,7 +247,7 @@ class _Reader:
     def at_most(self, path: str, raw: Any) -> int:
         """Return what the number of images is divided by to get the largest value."""
         key = f"parameters.{path}.at_most"
-        if not is_integer(self.fields[path]):
+        if not takes(self.fields[path], int):
             self.fail(key, raw, "is for settings that take whole numbers")
         match = AT_MOST.fullmatch(raw) if isinstance(raw, str) else None
         if match is None:
@@ -264,7 +264,7 @@ class _Reader:
             self.fail(key, spec, "give value, or values, or min and max")
         if "q" in spec:
             self.fail(f"{key}.q", spec["q"], "needs distribution: q_uniform or q_log_uniform_values")
-        whole = is_integer(self.fields[path]) and all(isinstance(spec.get(end, 0), int) for end in ("min", "max"))
+        whole = takes(self.fields[path], int) and all(isinstance(spec.get(end, 0), int) for end in ("min", "max"))
         return "int_uniform" if whole else "uniform"
 
     def values(self, key: str, path: str, raw: Any, beside: Mapping[str, Any]) -> tuple[Any, ...]:
@@ -298,9 +298,9 @@ class _Reader:
         key, annotation = f"parameters.{path}", self.fields[path]
         if not {int, float} & {annotation, *typing.get_args(annotation)}:
             self.fail(key, raw, "takes no range; list its values")
-        if is_integer(annotation) and distribution in CONTINUOUS:
+        if takes(annotation, int) and distribution in CONTINUOUS:
             self.fail(f"{key}.distribution", distribution, "takes whole numbers; use int_uniform, or q: 1 with q_...")
-        whole = is_integer(annotation) or distribution == "int_uniform"
+        whole = takes(annotation, int) or distribution == "int_uniform"
         numbers = {name: self.number(f"{key}.{name}", value, whole=whole) for name, value in raw.items()}
         low, high, q = numbers["min"], numbers["max"], numbers.get("q")
         if low >= high:
