@@ -34,9 +34,13 @@ def contact_sheet(dataset: Dataset, views: Sequence[View]) -> Image.Image:
     Args:
         dataset: the images; those shown are the same each time, of as many classes as there is room for.
         views: what a method sees, with the settings of the augmentation.
+
+    Returns: the picture; a small white one if none of the images can be read.
     """
     chosen = _chosen(dataset)
     found = [(index, image) for index in chosen if not isinstance(image := dataset.train.look(index), BadImageError)]
+    if not found:
+        return Image.new("RGB", (TILE, HEAD), "white")
     images, size = [image for _, image in found], dataset.image_size
     numbers = torch.tensor([index for index, _ in found])
     columns = [("scored as", evaluate_view(images, size=size, normalize=PLAIN))]

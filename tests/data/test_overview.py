@@ -57,6 +57,18 @@ def test_the_picture_has_a_row_for_each_class_and_columns_for_the_views(tmp_path
     assert corner.std() > 20
 
 
+def test_images_that_cannot_be_read_or_named_leave_a_picture(tmp_path):
+    folder(tmp_path / "odd", ("train", "test"), ("caf\u00e9", "\u732b"))
+    assert contact_sheet(opened(tmp_path / "odd"), [View("small", 0)]).height > TILE
+    for name in ("cat", "dog"):
+        for split in ("train", "test"):
+            (tmp_path / "broken" / split / name).mkdir(parents=True)
+            for index in range(6):
+                (tmp_path / "broken" / split / name / f"{index}.png").write_bytes(b"no image")
+    data = opened(tmp_path / "broken", on_bad_image="skip", image_size=8)
+    assert contact_sheet(data, [View("small", 0)]).size == (TILE, HEAD)
+
+
 def test_the_views_are_those_of_the_student():
     config = configuration.load({"method": {"name": "mocov3"}, "augment": {"rotation": 5}})
     assert [view.recipe for view in student_views(config)] == ["byol1", "byol2"]

@@ -165,7 +165,7 @@ def test_a_sweep_is_not_resumed_on_other_images(tmp_path):
 
 
 @pytest.mark.fault(22)
-def test_results_on_other_images_are_hints_only(tmp_path):
+def test_other_images_are_told_by_their_numbers_and_their_digest():
     then, now = {"train": 100, "digest": "a"}, {"train": 110, "digest": "b"}
     assert other_images(then, now) == "train 100, now 110"
     assert other_images(then, then | {"digest": "b"}) == "as many, but not the same ones"

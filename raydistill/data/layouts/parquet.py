@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
@@ -110,7 +111,7 @@ def _raw_parquet(files: list[Path], shards: list[Any], labels: Tensor | None, cl
         count=ends[-1],
         open=lambda index: Image.open(io.BytesIO(read(index))),
         name=partial(_row_name, files, ends),
-        key=lambda index: hashlib.sha256(read(index)).hexdigest(),
+        key=functools.cache(lambda index: hashlib.sha256(read(index)).hexdigest()),
         labels=labels,
         classes=classes,
         encoded=Encoded(partial(_lengths, images), read),
