@@ -100,8 +100,14 @@ def test_an_earlier_sweeps_finals_are_no_hints_and_a_hint_comes_once(tmp_path):
         journal.result(key, 5, {"val_knn": score})
         journal.end(key, "finished")
     assert [hint["train.lr"] for hint in load_prior_trials(plan).hints] == [0.01, 0.02, 0.03]
-    own = replace(plan, base=config.load(longer))
+    own = replace(plan, base=config.load(longer), contents={"train": 100, "digest": "a"})
+    assert len(load_prior_trials(own).results) == 5, "a sweep of before does not say which images it had"
+    sweep_file = tmp_path / "old" / "sweep.yaml"
+    sweep_file.write_text("images: {train: 100, digest: a}\n")
     assert len(load_prior_trials(own).results) == 5
+    sweep_file.write_text("images: {train: 90, digest: b}\n")
+    found = load_prior_trials(own)
+    assert (found.results, len(found.hints)) == ([], 3), "results on other images are settings to try first"
 
 
 def test_what_another_list_had_becomes_the_nearest_number_of_this_one(tmp_path):
