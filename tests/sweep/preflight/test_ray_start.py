@@ -58,10 +58,15 @@ def test_a_path_that_is_too_long_for_sockets_is_said(monkeypatch):
 
 
 @pytest.mark.fault(13)
-def test_a_sweep_that_cannot_start_leaves_no_name_behind(tmp_path):
-    """As typed: a dead address, and a folder whose sockets would be too long."""
-    dead = {"RAY_ADDRESS": "127.0.0.1:1", "RAY_AUTH_MODE": "token"}
-    refused(launch(*TINY, cwd=tmp_path, program="sweep.py", **dead), "RAY_ADDRESS: 127.0.0.1:1 takes no connection")
-    long = {"RAY_TMPDIR": str(tmp_path / ("x" * 100))}
-    refused(launch(*TINY, cwd=tmp_path, program="sweep.py", **long), "is too long a path: sockets in it")
+@pytest.mark.parametrize(
+    ("of_ray", "said"),
+    [
+        ({"RAY_ADDRESS": "127.0.0.1:1", "RAY_AUTH_MODE": "token"}, "RAY_ADDRESS: 127.0.0.1:1 takes no connection"),
+        ({"RAY_TMPDIR": "{folder}/" + "x" * 100}, "is too long a path: sockets in it"),
+    ],
+    ids=["dead-address", "long-sockets"],
+)
+def test_a_sweep_that_cannot_start_leaves_no_name_behind(tmp_path, of_ray, said):
+    of_ray = {name: value.format(folder=tmp_path) for name, value in of_ray.items()}
+    refused(launch(*TINY, cwd=tmp_path, program="sweep.py", **of_ray), said)
     assert not list((tmp_path / "runs").glob("*/*"))
