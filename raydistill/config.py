@@ -73,7 +73,11 @@ class DataConfig(BaseConfig):
         "turned and mirrored each way; microscopy, the same with little colour jitter; grey, without colour; auto: "
         "characters for the digits, else photographs; `--kind`",
     )
+    resize: int | None = Field(None, ge=16, description="short side, in pixels, to which larger images are decoded")
     cache_gib: float = Field(2.0, ge=0, description="decode once and keep in memory up to this size")
+    disk_cache_gib: float = Field(
+        0.0, ge=0, description="keep decoded on disk what does not fit in memory, up to this size in all"
+    )
 
 
 class TrainConfig(BaseConfig):

@@ -13,7 +13,7 @@ ARTIFACT_PREFIX = "artifact:"  # of a teacher that a configuration names by its 
 # Settings of teachers that do not say how they are trained, or for which `teacher_inputs` has what they amount to.
 NOT_OF_TRAINING = ("sources", "format", "bank", "epochs_factor", "augment")
 # Settings of the data that change neither the images nor their split.
-NOT_OF_IMAGES = ("root", "download", "cache_gib", "batch_size", "stream_seed", "fixed_views")
+NOT_OF_IMAGES = ("root", "download", "cache_gib", "disk_cache_gib", "batch_size", "stream_seed", "fixed_views")
 
 
 # docs/architecture.md#one-resolution-per-trial

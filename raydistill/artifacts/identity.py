@@ -14,12 +14,12 @@ from raydistill.options.base import AugmentConfig
 
 SAMPLES = 16
 NOT_PART = (
-    *("source", "labelled", "root", "download", "cache_gib"),
-    *("batch_size", "stream_seed", "fixed_views", "kind", "split"),
+    *("source", "labelled", "root", "download", "cache_gib", "disk_cache_gib"),
+    *("batch_size", "stream_seed", "fixed_views", "kind", "split", "resize"),
 )
 # Settings that version 0.1 did not have, with the value that does what it did.
 ADDED: dict[str, dict[str, Any]] = {
-    "data": {"kind": "photographs", "labelled": None, "split": "draw"},
+    "data": {"kind": "photographs", "labelled": None, "split": "draw", "resize": None, "disk_cache_gib": 0.0},
     "eval": {"probe": "dogo", "probe_lr": None, "knn": "dogo", "labels_per_class": None},
     "method": {
         "zero_init_residual": None,
@@ -56,6 +56,8 @@ def images_identity(dataset: Dataset, data: DataConfig) -> dict[str, Any]:
     left_out = {"left_out": hashlib.sha256(rows).hexdigest()[:32]} if dataset.left_out else {}
     if data.split == "names" and dataset.train.part[0].key is not None:
         settings["split"] = data.split
+    if data.resize is not None:
+        settings["resize"] = data.resize
     return settings | {"image_size": dataset.image_size, "fingerprint": fingerprint(dataset.train)} | left_out
 
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from raydistill.data import pixels
 from raydistill.data.autoaugment import autoaugment, cutout
 from raydistill.data.pixels import Images
+from raydistill.data.pool import pool
 from raydistill.data.recipes import AugmentationRecipe, Kind, is_plain, recipe_for
 from raydistill.options.base import AugmentConfig
 
@@ -86,10 +87,8 @@ def augment(
     if len(shapes) != len(numbers):
         raise ValueError(f"{len(shapes)} images with {len(numbers)} indices; give one index per image")
     out = torch.empty(len(numbers), 3, size, size, device=device, memory_format=torch.channels_last)
-    # On CPU a few images at a time: for cache, and lest every buffer be mapped afresh. The result is the same.
-    step = max(1, _CACHE_BYTES // (12 * size * size) if out.device.type == "cpu" else len(out))
-    for start in range(0, len(out), step):
-        part = slice(start, start + step)
+
+    def fill(part: slice) -> None:
         draws = Draws(seed, epoch, view, numbers[part])
         rows, columns = _windows(recipe, draws, shapes[part], size)
         flip = draws("flip")[:, 0] < recipe.flip_p
@@ -104,6 +103,11 @@ def augment(
         pixels.normalized(planes, *normalize, out[part])
         if recipe.cutout:
             cutout(out[part], draws("hole", 2), recipe.cutout)
+
+    # On CPU a few images at a time: for cache, and lest every buffer be mapped afresh. The result is the same.
+    step = max(1, _CACHE_BYTES // (12 * size * size) if out.device.type == "cpu" else len(out))
+    parts = [slice(start, start + step) for start in range(0, len(out), step)]
+    list(pool().map(fill, parts) if len(parts) > 1 else map(fill, parts))
     return out
 
 

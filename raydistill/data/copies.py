@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from raydistill.data.images import BadImageError, Raw, decode, pool
+from raydistill.data.images import BadImageError, Raw, decode
+from raydistill.data.pool import pool
 
 Part = tuple[Raw, np.ndarray]
 

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import os
 import threading
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
-from raydistill.data.rgb import Levels, is_wide, levels_of, open_encoded, to_rgb
+from raydistill.data.decoded import DecodedFile, kept_on_disk
+from raydistill.data.pool import pool
+from raydistill.data.rgb import Levels, decode_smaller, is_wide, levels_of, open_encoded, reduced, to_rgb
 from raydistill.errors import RaydistillError
 
 MAX_PIXELS = 89_478_485  # where Pillow starts to warn of decompression bombs
+LARGE = 3 * 96 * 96  # numbers in an image; larger ones are not copied into a batch before they are cropped
 LEVEL_SAMPLE = 64  # images of a source whose values say what is black and white
 
 
@@ -47,7 +49,8 @@ class Raw:
     -1 where an image has none, and None where no image has one. `encoded` is None where the source has no files.
     `notes` say what was passed over and how the source was understood. `levels()` gives the values that are black and
     white in images of more than 8 bits; without it each image has its own. `key(i)` is the name of image i in its
-    source, wherever that lies and whatever else is in it; None for sources that never grow.
+    source, wherever that lies and whatever else is in it; None for sources that never grow. `state(rows)` gives bytes
+    that change with the files of these rows. Images with a longer short side than `resize` are reduced to it.
     """
 
     count: int
@@ -59,6 +62,8 @@ class Raw:
     notes: tuple[str, ...] = ()
     levels: Callable[[], Levels | None] | None = None
     key: Callable[[int], str] | None = None
+    state: Callable[[np.ndarray], bytes] | None = None
+    resize: int | None = None
 
     def labelled(self, rows: np.ndarray) -> np.ndarray:
         """Choose the rows that have a label; all of them where no image has one."""
@@ -70,7 +75,8 @@ def decode(raw: Raw, index: int) -> Tensor:
     try:
         with _opened(raw, index) as image:
             levels = raw.levels() if raw.levels is not None and is_wide(image) else None
-            return torch.from_numpy(to_rgb(image, levels)).permute(2, 0, 1).contiguous()
+            rgb = to_rgb(image, levels)
+            return torch.from_numpy(reduced(rgb, raw.resize) if raw.resize else rgb).permute(2, 0, 1).contiguous()
     except Exception as error:  # decoders raise nearly anything on hostile bytes
         reason = " ".join(str(error).split()) or type(error).__name__
         raise BadImageError(f"{raw.name(index)}: unreadable image ({reason})") from error
@@ -81,12 +87,20 @@ def _opened(raw: Raw, index: int) -> Image.Image:
     try:
         image = raw.open(index)
         _check_size(image)
+        if raw.resize:
+            decode_smaller(image, raw.resize)
         image.load()
     except Exception:
         if raw.encoded is None:
             raise
         image = open_encoded(raw.encoded.read(index), _check_size)
     return image
+
+
+def state_of(files: Iterable[str | Path]) -> bytes:
+    """Lengths and times of files, which change when the files do. Raises OSError."""
+    found = [(stat.st_size, stat.st_mtime_ns) for stat in map(os.stat, files)]
+    return np.array(found, dtype=np.int64).tobytes()
 
 
 def _check_size(image: Image.Image) -> None:
@@ -109,23 +123,25 @@ def shared_levels(raw: Raw) -> Callable[[], Levels | None]:
     return functools.cache(lambda: levels_of(sampled()))
 
 
-@functools.cache
-def pool() -> ThreadPoolExecutor:
-    """Threads that decode images."""
-    return ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="decode")
-
-
 class Decoder:
-    """The chosen rows of a source, decoded when asked for, or once for all where they fit in `cache_bytes`.
+    """The chosen rows of a source, decoded when asked for, or once for all where there is room for them.
 
     A split and its subsets share one. With `skip`, `image` gives None for a bad image and notes it in `bad`.
+
+    Args:
+        raw: the source.
+        rows: of it.
+        skip: whether images that cannot be read are passed over.
+        cache_bytes: memory for decoded images; they are kept there if all of them fit.
+        disk_bytes: disk space for decoded images that do not fit in memory, for all data sets together.
     """
 
-    def __init__(self, raw: Raw, rows: np.ndarray, *, skip: bool, cache_bytes: float) -> None:
+    def __init__(self, raw: Raw, rows: np.ndarray, *, skip: bool, cache_bytes: float, disk_bytes: float = 0.0) -> None:
         self.bad: set[int] = set()
         self.stacked: Tensor | None = None  # (N, 3, H, W), where all images have one size
         self.cached: list[Tensor | None] | None = None
-        self.raw, self.rows, self._skip, self._budget = raw, rows, skip, cache_bytes
+        self.kept: DecodedFile | None = None
+        self.raw, self.rows, self._skip, self._budget, self._disk = raw, rows, skip, cache_bytes, disk_bytes
         self._prepared = False
         self._lock = threading.Lock()
 
@@ -140,6 +156,8 @@ class Decoder:
         """(3, H, W) uint8, from the cache where there is one."""
         if self.cached is not None:
             return self.cached[position]
+        if self.kept is not None and (image := self.kept.image(position)) is not None:
+            return image
         return None if position in self.bad else self._decode(position)
 
     def look(self, position: int) -> Tensor | BadImageError:
@@ -150,10 +168,12 @@ class Decoder:
             return error
 
     def prepare(self) -> None:
-        """Fill the cache, once, if the budget allows. Raises BadImage."""
+        """Fill the cache in memory or on disk, once, if there is room. Raises BadImage."""
         with self._lock:
             if not self._prepared:
                 self._fill()
+                if self.cached is None and self._disk > 0:
+                    self.kept = kept_on_disk(self.raw, self.rows, self._decode, self._disk)
                 self._prepared = True
 
     def first(self) -> Tensor:
@@ -214,7 +234,7 @@ class Images:
     def fetch(self, indices: Sequence[int] | Tensor) -> tuple[list[Tensor] | Tensor, Tensor]:
         """The images at `indices`, and the indices really used, (B,) int64.
 
-        One (B, 3, H, W) tensor when all have one size, else a list of (3, h, w). With on_bad_image=fail
+        One (B, 3, H, W) tensor when all have one size and are small, else a list of (3, h, w). With on_bad_image=fail
         an unreadable image raises BadImage; with skip the next readable one, wrapping, stands in for it.
         Raises IndexError for an index outside 0..len-1.
         """
@@ -222,11 +242,12 @@ class Images:
         self._decoder.prepare()
         if self._decoder.stacked is not None and not self._decoder.bad:
             return self._decoder.stacked[self._rows[wanted]], wanted
-        over = map if self._decoder.cached is not None else pool().map
+        over = pool().map if self._decoder.cached is None and self._decoder.kept is None else map
         pairs = list(over(self._load, wanted.tolist()))
         images = [image for image, _ in pairs]
         used = torch.tensor([index for _, index in pairs], dtype=torch.int64)
-        return torch.stack(images) if len({image.shape for image in images}) == 1 else images, used
+        alike = len({image.shape for image in images}) == 1 and images[0].numel() <= LARGE
+        return torch.stack(images) if alike else images, used
 
     def peek(self, index: int) -> Tensor:
         """(3, h, w), one image without filling the cache; a stand-in as for `fetch`. Raises as `fetch`."""
@@ -265,85 +286,3 @@ class Images:
         if len(wanted) and not 0 <= int(wanted.min()) <= int(wanted.max()) < len(self):
             raise IndexError(f"indices {int(wanted.min())}..{int(wanted.max())} of a split of {len(self)} images")
         return wanted
-
-
-def apportion(counts: np.ndarray, total: int) -> np.ndarray:
-    """`total` places shared in proportion to `counts` (C,), by largest remainder; (C,) whole numbers."""
-    places, remainder = np.divmod(counts * total, max(1, counts.sum()))
-    places[np.argsort(-remainder, kind="stable")[: total - places.sum()]] += 1
-    return places
-
-
-def draw(labels: Tensor | None, count: int, seed: Sequence[int], fraction: float) -> tuple[np.ndarray, np.ndarray]:
-    """Split range(count) at random into (kept, taken), both sorted, stratified when labelled.
-
-    A class of two images or more has at least one on each side; a single image is kept.
-
-    Args:
-        labels: (count,) classes; None counts all images as one class.
-        count: number of images.
-        seed: of the draw.
-        fraction: about this share is taken.
-    """
-    groups = _groups(labels, count)
-    counts = np.bincount(groups)
-    places = apportion(counts, round(fraction * count))
-    return _take(groups, places.clip(np.minimum(1, counts // 2), np.maximum(0, counts - 1)), seed)
-
-
-def draw_by_name(
-    labels: Tensor | None, names: Sequence[str], seed: Sequence[int], fraction: float
-) -> tuple[np.ndarray, np.ndarray]:
-    """Split range(len(names)) into (kept, taken), both sorted, where an image's name alone says on which side it is.
-
-    So images stay where they are while others come. Of each class about the share is taken, at least half as many and
-    at most one and a half times; a class of two images or more has at least one on each side.
-
-    Args:
-        labels: (N,) classes; None counts all images as one class.
-        names: of the images, N.
-        seed: of the split.
-        fraction: about this share is taken.
-    """
-    groups = _groups(labels, len(names))
-    salt = repr(list(seed)).encode()
-    digests = (hashlib.blake2b(name.encode("utf-8", "surrogateescape"), key=salt, digest_size=8) for name in names)
-    place = np.fromiter((int.from_bytes(each.digest(), "big") / 2**64 for each in digests), float, len(names))
-    order = np.lexsort((place, groups))
-    counts = np.bincount(groups)
-    wanted = np.bincount(groups, place < fraction, len(counts)).astype(int)
-    least = np.maximum(np.minimum(1, counts // 2), np.floor(0.5 * fraction * counts))
-    most = np.maximum(least, np.minimum(counts - 1, np.ceil(1.5 * fraction * counts)))
-    rank = np.arange(len(groups)) - np.repeat(np.cumsum(counts) - counts, counts)
-    taken = rank < np.repeat(wanted.clip(least, most), counts)
-    return np.sort(order[~taken]), np.sort(order[taken])
-
-
-def limited(labels: Tensor | None, count: int, seed: Sequence[int], limit: int | None) -> np.ndarray:
-    """Draw at most `limit` of range(count): sorted, at random, stratified when labelled.
-
-    Args:
-        labels: (count,) classes, or None.
-        count: number of images.
-        seed: of the draw.
-        limit: the most images; None keeps all.
-    """
-    if limit is None or limit >= count:
-        return np.arange(count)
-    groups = _groups(labels, count)
-    return _take(groups, apportion(np.bincount(groups), limit), seed)[1]
-
-
-def _groups(labels: Tensor | None, count: int) -> np.ndarray:
-    if labels is None:
-        return np.zeros(count, dtype=np.int64)
-    return np.unique(labels.numpy(), return_inverse=True)[1]
-
-
-def _take(groups: np.ndarray, places: np.ndarray, seed: Sequence[int]) -> tuple[np.ndarray, np.ndarray]:
-    shuffled = np.random.default_rng(list(seed)).permutation(len(groups))
-    order = shuffled[np.argsort(groups[shuffled], kind="stable")]  # by class, at random inside each
-    counts = np.bincount(groups, minlength=len(places))
-    rank = np.arange(len(groups)) - np.repeat(np.cumsum(counts) - counts, counts)
-    taken = rank < np.repeat(places, counts)
-    return np.sort(order[~taken]), np.sort(order[taken])

@@ -10,7 +10,8 @@ import numpy as np
 import torch
 
 from raydistill.data.copies import find_copies
-from raydistill.data.images import BadImageError, Images, pool
+from raydistill.data.images import BadImageError, Images
+from raydistill.data.pool import pool
 from raydistill.data.sources import Dataset
 
 SAMPLE = 256  # images that are decoded to see their sizes, contrast and damage

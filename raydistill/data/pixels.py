@@ -24,6 +24,7 @@ Images = Tensor | Sequence[Tensor]
 Floats = NDArray[np.float64]
 BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
 _GREY = (0.2989, 0.587, 0.114)
+LARGE = 3 * 96 * 96  # numbers in an image; larger ones are cropped first, one by one
 
 
 class Window(NamedTuple):
@@ -85,9 +86,9 @@ def resample(
         flip: (B,) whether to mirror left and right.
         device: where the planes are made.
     """
-    if isinstance(images, Tensor):
+    if isinstance(images, Tensor) and (device.type != "cpu" or images[0].numel() <= LARGE):
         return _resample(images.to(device), rows, columns, size, flip)
-    if len({image.shape for image in images}) == 1:
+    if device.type != "cpu" and len({image.shape for image in images}) == 1:
         return _resample(torch.stack(list(images)).to(device), rows, columns, size, flip)
     alone = (
         _resample(image[None].to(device), rows.of(place), columns.of(place), size, flip[place : place + 1])
@@ -98,12 +99,23 @@ def resample(
 
 def _resample(images: Tensor, rows: Window, columns: Window, size: int, flip: NDArray[np.bool_]) -> Tensor:
     height, width = images.shape[-2:]
-    taps = _taps(columns, size, width)
-    index, weight = (np.where(flip[:, None, None], values[:, ::-1], values) for values in taps)
+    index, weight = _taps(columns, size, width)
+    lines, line_weight = _taps(rows, size, height)
+    if len(images) == 1:  # what lies outside its window is never touched
+        (left, right), (top, bottom) = _reach(index, weight), _reach(lines, line_weight)
+        images = images[..., top:bottom, left:right]
+        index, lines = index.clip(left, right - 1) - left, lines.clip(top, bottom - 1) - top
+    index, weight = (np.where(flip[:, None, None], values[:, ::-1], values) for values in (index, weight))
     planes = images.permute(1, 0, 3, 2).to(torch.float32, memory_format=torch.contiguous_format)
     planes = _combine_rows(planes, index, weight / 255)
     planes = planes.transpose(2, 3).contiguous()
-    return _combine_rows(planes, *_taps(rows, size, height))
+    return _combine_rows(planes, lines, line_weight)
+
+
+def _reach(index: NDArray[np.int64], weight: Floats) -> tuple[int, int]:
+    """The first of the source pixels that count, and the first behind them."""
+    used = index[weight > 0]
+    return (int(used.min()), int(used.max()) + 1) if used.size else (0, 1)
 
 
 def _taps(window: Window, size: int, extent: int) -> tuple[NDArray[np.int64], Floats]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import io
+import math
 import struct
 from collections.abc import Callable, Iterable
 
@@ -42,6 +43,23 @@ def to_rgb(image: Image.Image, levels: Levels | None = None) -> NDArray[np.uint8
     elif image.mode == "P":
         image = image.convert("RGB")
     return np.array(_in_srgb(image, profile) if profile else image.convert("RGB"))
+
+
+def decode_smaller(image: Image.Image, short_side: int) -> None:
+    """Have a JPEG decoded at a half, a quarter or an eighth of its size, at least twice as large as it will be."""
+    factor = 2 * short_side / min(image.size)
+    if factor < 1:
+        image.draft(None, (math.ceil(image.width * factor), math.ceil(image.height * factor)))
+
+
+def reduced(rgb: NDArray[np.uint8], short_side: int) -> NDArray[np.uint8]:
+    """Resize (H, W, 3) to a short side, bicubic and antialiased; an image that is not larger stays as it is."""
+    height, width = rgb.shape[:2]
+    factor = short_side / min(height, width)
+    if factor >= 1:
+        return rgb
+    size = (max(short_side, round(width * factor)), max(short_side, round(height * factor)))
+    return np.array(Image.fromarray(rgb).resize(size, Image.Resampling.BICUBIC))
 
 
 def is_wide(image: Image.Image) -> bool:

@@ -15,7 +15,8 @@ from PIL import Image
 from torch import Tensor
 
 from raydistill.config import DataConfig, nearest
-from raydistill.data.images import DataError, Decoder, Images, Raw, draw, limited, shared_levels
+from raydistill.data.drawing import draw, limited
+from raydistill.data.images import DataError, Decoder, Images, Raw, shared_levels
 from raydistill.data.layouts import hub
 from raydistill.data.layouts.folders import read_folder
 from raydistill.data.layouts.parquet import known_labels, read_parquet
@@ -170,7 +171,8 @@ def _check_enough(config: DataConfig, sizes: dict[str, int]) -> None:
 
 
 def _decoder(raw: Raw, rows: np.ndarray, config: DataConfig) -> Decoder:
-    return Decoder(raw, rows, skip=config.on_bad_image == "skip", cache_bytes=config.cache_gib * 2**30)
+    cache_bytes, disk_bytes = config.cache_gib * 2**30, config.disk_cache_gib * 2**30
+    return Decoder(raw, rows, skip=config.on_bad_image == "skip", cache_bytes=cache_bytes, disk_bytes=disk_bytes)
 
 
 def _default_size(source: str, decoder: Decoder) -> int:
@@ -215,7 +217,7 @@ def open_source(config: DataConfig, setting: str = "data.source") -> dict[str, R
     """
     raws = _open(config, setting)
     levels = shared_levels(raws["train"])
-    return {split: replace(raw, levels=levels) for split, raw in raws.items()}
+    return {split: replace(raw, levels=levels, resize=config.resize) for split, raw in raws.items()}
 
 
 def _open(config: DataConfig, setting: str) -> dict[str, Raw]:
@@ -308,10 +310,11 @@ def _torchvision(wanted: str, config: DataConfig, setting: str) -> dict[str, Raw
             f"torchvision:{name} cannot be opened under data.root={config.root!r} ({error}); "
             "set data.download=true, or data.root to the folder that holds it"
         ) from error
-    return {split: _torchvision_split(f"torchvision:{name} {split}", found) for split, found in opened.items()}
+    state = str(root.absolute()).encode("utf-8", "surrogateescape")  # what was downloaded does not change
+    return {split: _torchvision_split(f"torchvision:{name} {split}", found, state) for split, found in opened.items()}
 
 
-def _torchvision_split(place: str, found: Any) -> Raw:
+def _torchvision_split(place: str, found: Any, state: bytes) -> Raw:
     labels = known_labels(_torchvision_labels(found))
     numbers = () if labels is None else tuple(map(str, range(int(labels.max()) + 1)))
     names = getattr(found, "classes", getattr(found, "categories", numbers))
@@ -319,6 +322,7 @@ def _torchvision_split(place: str, found: Any) -> Raw:
         count=len(found),
         open=lambda index: found[index][0],
         name=lambda index: f"{place} image {index}",
+        state=lambda rows: state,
         labels=labels,
         classes=() if labels is None else tuple(map(str, names)),
     )

@@ -9,7 +9,8 @@ from torch import Tensor
 
 from raydistill.config import DataConfig
 from raydistill.data.copies import find_copies
-from raydistill.data.images import DataError, Raw, draw, draw_by_name
+from raydistill.data.drawing import draw, draw_by_name
+from raydistill.data.images import DataError, Raw
 from raydistill.redaction import redact
 
 TEST_FRACTION = 0.2  # of train, for sources that bring no test split

@@ -9,7 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from raydistill.data.augment import View, augment, evaluate_view, normalization
-from raydistill.data.images import Images, limited
+from raydistill.data.drawing import limited
+from raydistill.data.images import Images
 from raydistill.data.sources import Dataset
 from raydistill.evaluation.features import embed, embed_all
 from raydistill.evaluation.held_out import HeldOutDistance

@@ -20,7 +20,8 @@ from torch import Tensor, nn
 
 from raydistill.config import ConfigError, DataConfig
 from raydistill.data.augment import evaluate_view, normalization
-from raydistill.data.images import BadImageError, Raw, decode, limited
+from raydistill.data.drawing import limited
+from raydistill.data.images import BadImageError, Raw, decode
 from raydistill.data.layouts.tree import is_image_name
 from raydistill.data.rgb import Levels
 from raydistill.data.sources import open_source

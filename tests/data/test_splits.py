@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from raydistill.config import DataConfig
-from raydistill.data.images import Raw, apportion, draw, draw_by_name, limited
+from raydistill.data.drawing import apportion, draw, draw_by_name, limited
+from raydistill.data.images import Raw
 from raydistill.data.splits import divide
 
 label_lists = st.lists(st.integers(0, 5), min_size=2, max_size=80).map(torch.tensor)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from raydistill.data.images import DataError, Encoded, Raw
+from raydistill.data.images import DataError, Encoded, Raw, state_of
 from raydistill.data.layouts.annotations import labels_beside
 from raydistill.data.layouts.tree import EXTENSIONS, Folder, printable, scan
 
@@ -241,6 +241,7 @@ def _raw(root: Path, files: list[str], labels: torch.Tensor | None, classes: tup
         key=lambda index: os.path.relpath(files[index], root),
         labels=labels,
         classes=classes,
+        state=lambda rows: state_of(files[row] for row in rows.tolist()),
         encoded=Encoded(
             lambda: np.array([Path(file).stat().st_size for file in files]),
             lambda index: Path(files[index]).read_bytes(),

@@ -18,7 +18,8 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from raydistill.data.images import DataError, Encoded, Raw
+from raydistill.data.images import DataError, Encoded, Raw, state_of
+from raydistill.data.layouts import unpacked
 
 _IMAGE_COLUMNS = ("image", "img")
 _LABEL_COLUMNS = ("label", "labels", "fine_label")
@@ -33,10 +34,11 @@ def known_labels(values: Sequence[int | None]) -> Tensor | None:
 def read_parquet(files: dict[str, list[Path]]) -> dict[str, Raw]:
     """Splits of Parquet shards: `image` or `img` (bytes, or a struct with `bytes`), and whole-number labels.
 
-    Class names come from the Hugging Face metadata, else they are the numbers. The encoded images are
-    held in memory, decoded when needed; `path` in the struct is never followed. Raises DataError.
+    Class names come from the Hugging Face metadata, else they are the numbers. The encoded images are held in memory,
+    or on disk where they are many, and decoded when needed; `path` in the struct is never followed. Raises DataError.
     """
-    shards = {split: [_table(path) for path in paths] for split, paths in files.items()}
+    large = sum(path.stat().st_size for paths in files.values() for path in paths) > unpacked.IN_MEMORY
+    shards = {split: [_table(path, large) for path in paths] for split, paths in files.items()}
     names = {str(files[split][i]): _class_names(t.schema) for split in files for i, t in enumerate(shards[split])}
     _same_classes(names)
     labels = {split: _labels(shards[split]) for split in files}
@@ -58,7 +60,7 @@ def _same_classes(classes: dict[str, tuple[str, ...]]) -> None:
             raise DataError(f"{first} and {place} have different classes: {', '.join(differ[:5])}")
 
 
-def _table(path: Path) -> Any:
+def _table(path: Path, large: bool) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -76,7 +78,8 @@ def _table(path: Path) -> Any:
         if label and not (pa.types.is_integer(schema.field(label).type) or pa.types.is_null(schema.field(label).type)):
             raise DataError(f"{path}: column {label} is {schema.field(label).type}; accepted: whole numbers")
         wanted = [f"{image}.bytes" if nested else image, *([label] if label else [])]
-        return pq.ParquetFile(path, memory_map=True).read(columns=wanted)
+        whole = pq.ParquetFile(path, memory_map=True)
+        return unpacked.read_in_place(path, wanted) if large and whole.metadata.num_rows else whole.read(columns=wanted)
     except (pa.ArrowException, OSError) as error:
         raise DataError(f"{path}: not readable as Parquet ({' '.join(str(error).split())})") from error
 
@@ -112,6 +115,7 @@ def _raw_parquet(files: list[Path], shards: list[Any], labels: Tensor | None, cl
         open=lambda index: Image.open(io.BytesIO(read(index))),
         name=partial(_row_name, files, ends),
         key=functools.cache(lambda index: hashlib.sha256(read(index)).hexdigest()),
+        state=lambda rows: state_of(files),
         labels=labels,
         classes=classes,
         encoded=Encoded(partial(_lengths, images), read),

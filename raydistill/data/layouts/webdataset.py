@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from raydistill.data.images import DataError, Encoded, Raw
+from raydistill.data.images import DataError, Encoded, Raw, state_of
 from raydistill.data.layouts.folders import numbers_first
 from raydistill.data.layouts.tree import is_image_name, printable
 
@@ -118,6 +118,7 @@ def _raw(files: list[Path], samples: _Samples, numbers: dict[str, int], names: t
         open=lambda index: Image.open(io.BytesIO(read(index))),
         name=lambda index: printable(f"{files[samples.shard[index]]} {samples.name[index]}"),
         key=lambda index: samples.name[index],
+        state=lambda rows: state_of(files),
         labels=labels if known else None,
         classes=names if known else (),
         encoded=Encoded(lambda: np.array(samples.length), read),

@@ -22,13 +22,14 @@ SAMPLE = 256  # images of each split that are decoded
 
 
 def sampled_dataset(data: DataConfig, dataset: Dataset) -> tuple[Dataset, float]:
-    """Return the data set with few images, each repeated, so that few are decoded; cached if all of them would be.
+    """Return the data set with few images, each repeated, so that few are decoded; cached if all would be.
 
     Returns also: the seconds that decoding all that are trained on or scored into the cache will take.
     """
-    cached = dataset.train.peek(0).nbytes * len(dataset.train) <= data.cache_gib * 2**30
+    cached = dataset.train.peek(0).nbytes * len(dataset.train) <= max(data.cache_gib, data.disk_cache_gib) * 2**30
     limit = min(data.limit or SAMPLE, SAMPLE)
-    changes = {"limit": limit, "image_size": dataset.image_size, "cache_gib": data.cache_gib if cached else 0.0}
+    cache_gib = max(data.cache_gib, data.disk_cache_gib) if cached else 0.0
+    changes = {"limit": limit, "image_size": dataset.image_size, "cache_gib": cache_gib, "disk_cache_gib": 0.0}
     few = load_dataset(data.model_copy(update=changes))
     began = time.perf_counter()
     few.train.fetch([0])

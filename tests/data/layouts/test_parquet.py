@@ -1,9 +1,12 @@
 """Parquet in the layouts that the Hugging Face Hub has, and what is no whole set of files."""
 
+from types import SimpleNamespace
+
 import pytest
 from helpers.builders.datafiles import parquet, pixels, png
 
 from raydistill.data.images import DataError
+from raydistill.data.layouts import unpacked
 from raydistill.data.sources import read_path
 
 
@@ -71,3 +74,45 @@ def test_shards_are_read_in_the_order_of_their_numbers(tmp_path):
 def test_what_is_no_whole_set_of_files_is_refused(tmp_path, names, message):
     with pytest.raises(DataError, match=message):
         read_path(shards(tmp_path, *names))
+
+
+@pytest.fixture
+def large(monkeypatch, tmp_path):
+    """Files count as too large for memory."""
+    monkeypatch.setattr(unpacked, "IN_MEMORY", 0)
+    monkeypatch.setattr(unpacked, "_ROWS", 3)
+    monkeypatch.setenv("RAYDISTILL_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache" / "unpacked"
+
+
+def everything(folder):
+    """Labels, classes and encoded images of each split."""
+    return {
+        split: (raw.labels.tolist(), raw.classes, [raw.encoded.read(row) for row in range(raw.count)])
+        for split, raw in read_path(folder).items()
+    }
+
+
+def test_files_that_are_large_are_read_in_place_and_unpacked_once(tmp_path, large, monkeypatch):
+    folder = tmp_path / "data"
+    for split in ("train", "test"):
+        parquet(folder / f"{split}.parquet", [png(pixels(n + 3)) for n in range(8)], [0, 1] * 4, ["cat", "dog"])
+    with monkeypatch.context() as context:
+        context.setattr(unpacked, "IN_MEMORY", 2**30)
+        expected = everything(folder)
+    assert not large.exists()
+    assert everything(folder) == expected
+    written = {path: path.stat().st_mtime_ns for path in large.glob("*.arrow")}
+    assert len(written) == 2
+    assert everything(folder) == expected
+    assert {path: path.stat().st_mtime_ns for path in large.glob("*.arrow")} == written
+    parquet(folder / "train.parquet", [png(pixels(9))] * 4, [1, 0] * 2, ["cat", "dog"])
+    assert everything(folder)["train"][0] == [1, 0, 1, 0]
+
+
+def test_too_little_room_to_unpack_is_said(tmp_path, large, monkeypatch):
+    parquet(tmp_path / "data" / "train.parquet", [png(pixels())] * 8, [0, 1] * 4)
+    monkeypatch.setattr(unpacked.shutil, "disk_usage", lambda folder: SimpleNamespace(free=0))
+    with pytest.raises(DataError, match=r"GiB are needed, 0.0 GiB are free\); set RAYDISTILL_CACHE"):
+        read_path(tmp_path / "data")
+    assert not list(large.glob("*.part"))

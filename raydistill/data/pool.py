@@ -1,0 +1,28 @@
+"""Threads that decode and augment images. Pillow and torch let go of Python's lock while they work on pixels."""
+
+from __future__ import annotations
+
+import functools
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+
+_MOST_THREADS = 16
+
+
+@functools.cache
+def pool() -> ThreadPoolExecutor:
+    """The threads of this process. Work that itself waits for this pool may wait for ever."""
+    # One thread of torch in each: teams of all cores would fight each other.
+    return ThreadPoolExecutor(
+        min(_MOST_THREADS, usable_cores()),
+        thread_name_prefix="images",
+        initializer=torch.set_num_threads,
+        initargs=(1,),
+    )
+
+
+def usable_cores() -> int:
+    """The number of cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
