@@ -142,6 +142,7 @@ class Decoder:
         self.cached: list[Tensor | None] | None = None
         self.kept: DecodedFile | None = None
         self.raw, self.rows, self._skip, self._budget, self._disk = raw, rows, skip, cache_bytes, disk_bytes
+        self.room = max(cache_bytes, disk_bytes if raw.state is not None else 0.0)
         self._prepared = False
         self._lock = threading.Lock()
 
@@ -248,6 +249,11 @@ class Images:
         used = torch.tensor([index for _, index in pairs], dtype=torch.int64)
         alike = len({image.shape for image in images}) == 1 and images[0].numel() <= LARGE
         return torch.stack(images) if alike else images, used
+
+    @property
+    def room(self) -> float:
+        """Bytes of decoded images that are kept, in memory or on disk; where they are more, none is."""
+        return self._decoder.room
 
     def peek(self, index: int) -> Tensor:
         """(3, h, w), one image without filling the cache; a stand-in as for `fetch`. Raises as `fetch`."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -42,7 +43,7 @@ def overview(dataset: Dataset, count: int = SAMPLE) -> list[str]:
     sample = look_at(dataset.train, count)
     if len(sample.sizes):
         lines.append(f"sizes: {_sizes(sample.sizes)}; trained at {dataset.image_size} px as {dataset.kind}")
-    lines += [f"note: {note}" for note in dataset.notes]
+    lines += [f"note: {note}" for note in (*dataset.notes, *_decoded_again(dataset.train, sample.sizes))]
     lines += [f"warning: {text}" for text in warnings_of(sample, copied_between(dataset))]
     return lines
 
@@ -94,6 +95,21 @@ def warnings_of(sample: Sample, copied: list[str]) -> Iterator[str]:
         yield f"{len(sample.broken)} of {looked} images cannot be read: {sample.broken[0]}"
     if sample.flat:
         yield f"{len(sample.flat)} of {looked} images have no contrast, such as {sample.flat[0]}"
+
+
+def _decoded_again(images: Images, sizes: np.ndarray) -> Iterator[str]:
+    """Say that images are decoded in every epoch, and how to keep them.
+
+    Args:
+        images: the training split.
+        sizes: (N, 2) of some of them.
+    """
+    need = 3 * float(sizes.prod(1).mean()) * len(images) if len(sizes) else 0.0
+    if need > images.room:
+        yield (
+            f"decoded, the training images take {need / 2**30:.2g} GiB, more than data.cache_gib, so every "
+            f"epoch decodes them; --set data.disk_cache_gib={math.ceil(need / 2**30 * 1.5)} keeps them on disk"
+        )
 
 
 def _splits(dataset: Dataset) -> list[str]:

@@ -23,6 +23,14 @@ def test_splits_classes_and_sizes_are_said(tmp_path):
     assert lines[-1] == f"note: {tmp_path}: passed over .txt files (1)"
 
 
+def test_images_that_every_epoch_decodes_are_said(tmp_path):
+    folder(tmp_path, ("train", "test"))
+    assert not [line for line in overview(opened(tmp_path)) if "every epoch" in line]
+    assert not [line for line in overview(opened(tmp_path, cache_gib=0, disk_cache_gib=1)) if "every epoch" in line]
+    (said,) = [line for line in overview(opened(tmp_path, cache_gib=1e-6)) if "every epoch" in line]
+    assert said.endswith("--set data.disk_cache_gib=1 keeps them on disk")
+
+
 def test_many_classes_are_shortened(tmp_path):
     folder(tmp_path, ("train", "test"), [f"c{i:02}" for i in range(12)], 3)
     assert "12 classes: c00 3, c01 3" in overview(opened(tmp_path))[2]
