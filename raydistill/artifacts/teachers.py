@@ -17,9 +17,11 @@ from raydistill.config import Config
 from raydistill.data.augment import Normalization, normalization
 from raydistill.data.sources import Dataset
 from raydistill.models.backbones import Backbone
+from raydistill.models.layouts import IMAGENET, PLAIN_PIXELS
 from raydistill.models.teacher import FrozenTeacher, load_teacher, save_teacher
 
 FILE = "teacher.safetensors"
+_USUAL = {"ImageNet's mean and deviation": IMAGENET, "pixels from 0 to 1": PLAIN_PIXELS}
 
 
 def provenance(recipe: Config, dataset: Dataset) -> dict[str, Any]:
@@ -108,3 +110,28 @@ def load(store: Store, key: str, shown: Normalization, device: torch.device) -> 
             f"teacher {key} is not in {store.shown}; start the sweep, or `raydistill train`, to make it"
         )
     return load_teacher(folder / FILE, shown).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def untrained_like(teacher: FrozenTeacher) -> FrozenTeacher:
+    """A network of the same shape with fresh weights, on the same device, that sees the batches as they are."""
+    network = teacher.backbone
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        fresh = Backbone(network.name, stem=network.stem, image_size=network.image_size)
+    return FrozenTeacher(fresh, None, teacher.shown, teacher.shown).to(teacher.scale.device)
+
+
+def seeing_otherwise(teacher: FrozenTeacher) -> dict[str, FrozenTeacher]:
+    """The same teacher with each of the other usual normalisations, by its name."""
+    return {
+        name: FrozenTeacher(teacher.backbone, None, own, teacher.shown).to(teacher.scale.device)
+        for name, own in _USUAL.items()
+        if name != name_normalization(teacher.own)
+    }
+
+
+def name_normalization(own: Normalization) -> str:
+    """Words for a normalisation: a usual one's name, else its numbers."""
+    plain = tuple(map(tuple, own))
+    mean, std = (", ".join(f"{value:g}" for value in values) for values in own)
+    return next((name for name, usual in _USUAL.items() if usual == plain), f"mean {mean} and deviation {std}")

@@ -23,6 +23,7 @@ def describe(plan: SweepSettings) -> str:
     from raydistill.evaluation.online import evaluate
     from raydistill.sweep.plan import SweepPlan
     from raydistill.sweep.preflight import cost
+    from raydistill.sweep.preflight.given_teachers import describe_given_teachers
     from raydistill.sweep.preflight.step_benchmark import MissingTeacher, benchmark_step, but_seed
     from raydistill.sweep.preflight.teachers import (
         compared_configs,
@@ -82,6 +83,7 @@ def describe(plan: SweepSettings) -> str:
             "classes": len(dataset.classes) if dataset.bank.labels is not None else "no labels",
             "trained at": f"{dataset.image_size} px",
         },
+        **({"teachers": given} if (given := list(describe_given_teachers(plan, store, dataset))) else {}),
         "work": {
             "teachers to train first": len(runs),
             **({"teachers of the other seeds": len(redrawn)} if plan.redraw_teachers else {}),

@@ -42,7 +42,7 @@ class FrozenTeacher(nn.Module):
         self, backbone: Backbone, head: nn.Sequential | None, own: Normalization, shown: Normalization
     ) -> None:
         super().__init__()
-        self.backbone, self.head, self.own = backbone, head, own
+        self.backbone, self.head, self.own, self.shown = backbone, head, own, shown
         (own_mean, own_std), (mean, std) = own, shown
         scale = torch.tensor(std) / torch.tensor(own_std)
         shift = (torch.tensor(mean) - torch.tensor(own_mean)) / torch.tensor(own_std)

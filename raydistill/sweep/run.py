@@ -35,6 +35,7 @@ from raydistill.sweep.final.finalists import make_final_configs, pareto_front, r
 from raydistill.sweep.final.scoring import score_finals
 from raydistill.sweep.phases import choose_winner, epochs_after, run_finals, run_search, search_baselines
 from raydistill.sweep.plan import SweepPlan
+from raydistill.sweep.preflight.given_teachers import describe_given_teachers
 from raydistill.sweep.preflight.images import write_images
 from raydistill.sweep.preflight.security import MODE, refuse_open_cluster
 from raydistill.sweep.preflight.teachers import train_missing_teachers, train_redrawn_teachers
@@ -159,6 +160,8 @@ def _run(settings: SweepSettings, tracker: Tracker, launcher: Launcher) -> Sweep
         trials, epochs = pluralize(settings.trials, "trial"), pluralize(settings.epochs, "epoch")
         progress.note(f"sweep {settings.name}: {trials} of {epochs}")
         store = open_store(settings.artifacts, settings.artifacts_gib)
+        for line in describe_given_teachers(settings, store, plan.images(settings.base.data)):
+            progress.note(line)
         budget.reserve(epochs_after(plan, store))
         train_missing_teachers(settings, driver, store)
         records = run_search(settings, driver)
