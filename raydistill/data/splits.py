@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -50,7 +51,7 @@ def divide_labelled(raws: dict[str, Raw], labelled: dict[str, Raw] | None, confi
     parts = divide(raws, config)
     train, rows = parts["train"]
     known = train.labelled(rows)
-    notes = _hidden_labels(raws, redact(config.source))
+    notes = [*_hidden_labels(raws, redact(config.source)), *_left_out(parts, redact(config.source))]
     if len(known) == len(rows):
         scored = {split: part for split, part in _labelled(parts).items() if split != "train"}
         return Division({**parts, **scored}, notes=tuple(notes))
@@ -116,6 +117,19 @@ def _hidden_labels(raws: dict[str, Raw], source: str) -> list[str]:
             "score, not to be compared with val_knn"
         ]
     return []
+
+
+def _left_out(parts: dict[str, Part], source: str) -> Iterator[str]:
+    """Say how many images are no part of the scores, since they have no label where others of their split have one.
+
+    Args:
+        parts: the images of each split.
+        source: its name.
+    """
+    for split in ("val", "test"):
+        raw, rows = parts[split]
+        if missing := len(rows) - len(raw.labelled(rows)):
+            yield f"{source}: {missing} of {len(rows)} {split} images have no label and are left out of the scores"
 
 
 def labels_of(raw: Raw, rows: np.ndarray) -> Tensor | None:

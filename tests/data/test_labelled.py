@@ -19,6 +19,7 @@ from raydistill.config import DataConfig
 from raydistill.data import copies
 from raydistill.data.copies import find_copies
 from raydistill.data.images import DataError, Encoded, Raw
+from raydistill.data.overview import overview
 from raydistill.data.sources import open_source
 from raydistill.data.splits import divide
 
@@ -267,6 +268,18 @@ def test_images_without_a_label_train_and_never_score(tmp_path):
     assert note.endswith("160 of 186 training images have no label; all train, the labelled ones also give the scores")
     with pytest.raises(ValueError, match="160 of 186 training images have no label, and this method learns from"):
         true_labels(data.train, "photos")
+
+
+def test_test_images_without_a_label_are_left_out_and_said(tmp_path):
+    for split, known in (("train", 40), ("test", 15)):
+        images = [png(pixels(8, 8)) for _ in range(40)]
+        labels = [index % 2 if index < known else -1 for index in range(40)]
+        parquet(tmp_path / f"{split}.parquet", images, labels, names=["cat", "dog"])
+    data = opened(tmp_path)
+    assert len(data.test) == 15
+    (note,) = data.notes
+    assert note.endswith("25 of 40 test images have no label and are left out of the scores")
+    assert f"labels: {note}" in overview(data)
 
 
 def test_a_limit_leaves_images_to_score(tmp_path):

@@ -1,7 +1,9 @@
 """`raydistill embed`: the run's own embeddings of any images, in their order, with what is known of them."""
 
 import json
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -136,6 +138,18 @@ def test_an_image_that_cannot_be_read_is_named_or_passed_over(home, tmp_path, ca
     assert (
         "1 embeddings of 32 numbers, by demo-1/t0001, in embeddings.parquet; 1 images could" in capsys.readouterr().out
     )
+
+
+def test_names_that_are_no_utf_8_are_escaped(home, tmp_path, capsys):
+    """As an old archive unpacks them, in Latin-1."""
+    place = tmp_path / "images" / os.fsdecode(b"caf\xe9")
+    for name in (b"\xfc.png", b"b.png"):
+        save(place / os.fsdecode(name), pixels())
+    run("demo-1", "images")
+    assert sorted(Path(name).name for name in read()[0]["image"]) == ["\\xfc.png", "b.png"]
+    (place / os.fsdecode(b"kaputt-\xfc.png")).write_bytes(b"")
+    run("demo-1", "images", "--out", "more.parquet", code=2)
+    assert "kaputt-\\xfc.png: unreadable image" in capsys.readouterr().err
 
 
 def test_progress_goes_to_the_other_stream(home, capsys, monkeypatch):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from raydistill.data.overview import LABELS
 from raydistill.records.few_labels import few_label_table
 from raydistill.records.journal import TrialRecord
 from raydistill.records.layout import RESULTS_FILE, TABLE_FILE, WINNER_CONFIG_FILE
@@ -51,6 +52,8 @@ def write_conclusion(
         table = f"{render_front(best, space.objectives)}\n\n{table}"
     if (few := few_label_table(rows)).body:
         table = f"{table}\n\n{few.markdown()}"
+    if missing := [line for line in settings.overview if line.startswith(LABELS)]:
+        table = "\n\n".join([table, *missing])
     (directory / TABLE_FILE).write_text(table + "\n")
     (directory / RESULTS_FILE).write_text(json.dumps(plain(rows), indent=1))
     if isinstance(directory, Path):

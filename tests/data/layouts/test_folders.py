@@ -261,7 +261,9 @@ def test_a_folder_without_images_says_what_it_has(tmp_path):
 # --- any folder
 
 FOLDERS = ("deep", "more", ".git", "@eaDir", "__MACOSX", "lost+found")
-NAMES = st.sampled_from(["a.png", "b.JPG", "c.jfif", ".hidden.png", "notes.txt", "d.tar.gz", "README", "e.webp"])
+NAMES = st.sampled_from(
+    ["a.png", "b.JPG", "c.jfif", ".hidden.png", "notes.txt", "d.tar.gz", "README", "e.webp", "gone.png", "gone.txt"]
+)
 TREES = st.recursive(
     st.dictionaries(NAMES, st.none(), max_size=4),
     lambda inner: st.builds(
@@ -276,13 +278,15 @@ def write(path, tree):
     for name, inner in tree.items():
         if name in FOLDERS:
             write(path / name, inner)
+        elif name.startswith("gone"):
+            (path / name).symlink_to(path / "nowhere")
         else:
             (path / name).write_bytes(b"")
 
 
 def seen(tree):
     """The images that a person sees, counted without the code under test."""
-    images = ("a.png", "b.JPG", "c.jfif", "e.webp")
+    images = ("a.png", "b.JPG", "c.jfif", "e.webp", "gone.png")
     return sum(seen(tree[name]) for name in ("deep", "more") if name in tree) + sum(name in images for name in tree)
 
 

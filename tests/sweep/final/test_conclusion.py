@@ -11,10 +11,12 @@ from raydistill.sweep.search.space import Space
 from raydistill.sweep.settings import SweepSettings
 
 
-def concluded(folder, scores, *left_out):
+def concluded(folder, scores, *left_out, overview=()):
     base = config.load({"method": "simclr"})
     space = Space("random", "val_knn", "maximize", None, None, ())
-    settings = SweepSettings(name="s", storage=folder, tracking_uri="", base=base, space=space, trials=1)
+    settings = SweepSettings(
+        name="s", storage=folder, tracking_uri="", base=base, space=space, trials=1, overview=overview
+    )
     (folder / "s").mkdir()
     rows = [LeaderboardEntry("simclr", {}, 2, [scores]), LeaderboardEntry("pixels", {}, 0, [scores])]
     best = TrialRecord("t0000", {}, config.dump(base))
@@ -39,3 +41,10 @@ def test_there_is_one_table_without_them(tmp_path):
 def test_runners_up_without_a_row_are_counted(tmp_path):
     table = concluded(tmp_path, {"val_knn": 0.5}, 3)
     assert table.endswith("\n\n3 more trials were trained to the end; the report shows every trial.")
+
+
+def test_missing_labels_are_said_below_the_table(tmp_path):
+    missing = "labels: photos: the test split has no labels"
+    table = concluded(tmp_path, {"val_knn": 0.5}, overview=("train  10 images", missing, "note: passed over .txt"))
+    assert table.endswith(f"\n\n{missing}")
+    assert "passed over" not in table
