@@ -39,7 +39,7 @@ COMMON = [
 ]
 ALL = ["--set", "eval.encoders=all"]
 SWEEPS = {"dogo": ALL, "seed": [], "simreg": [], "sdssl": ALL, "sssd": ALL, "search": ["--trials", "24"]}
-KEPT = ("journal.jsonl", "sweep.yaml", "budget.json", "table.md", "winner.yaml", "trials/*/scores.json")
+KEPT = ("journal.jsonl", "sweep.yaml", "budget.json", "images.txt", "table.md", "winner.yaml", "trials/*/scores.json")
 
 
 def command(name: str) -> list[str]:
