@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from statistics import fmean
 from typing import Any
 
 from claim_arms import ARMS, CLAIMS, GROUPS, Claim, Scale, arms_of
@@ -14,6 +15,7 @@ from raydistill.report.intervals import CONFIDENCE, Difference, difference, esti
 
 POWER = 0.8
 COLUMNS = {"test_knn": "test k-NN", "test_probe": "test probe", "val_mse": "error"}
+CLEAR = ("yes", "no")
 REFERENCES = ("pixels", "untrained", "teacher")
 Scores = dict[str, dict[int, dict[str, float]]]
 """Scores of an arm, or of GROUP/REFERENCE, by seed."""
@@ -143,6 +145,8 @@ def report(scores: Scores, scale: Scale, seconds: float, command: str) -> str:
         "there are not two seeds of both arms. *visible*: the smallest true difference that so many seeds with such a",
         "spread would have shown in four of five cases. An undecided claim says nothing about smaller differences.",
         "",
+        counted(pairs),
+        "",
         "## Arms",
         "",
         "Mean over seeds ± standard deviation. An arm has to beat pixels and the untrained student; the teacher shows",
@@ -154,7 +158,32 @@ def report(scores: Scores, scale: Scale, seconds: float, command: str) -> str:
         known = sorted(name for name in scores if name.startswith(f"{group}/"))
         rows += [[name.partition("/")[2], "–", *_cells(scores[name])] for name in known]
         lines += [f"### {group}", "", *table(["arm", "differs in", "seeds", *COLUMNS.values()], rows), ""]
+        lines += [*below_pixels(group, scores)]
     return "\n".join(lines)
+
+
+def counted(pairs: Iterable[tuple[Claim, tuple[str, str], Verdict]]) -> str:
+    """Say how many claims have a verdict: by the score that the paper goes by, and by any of their scores."""
+    clear = [(claim.text, metrics[0] == claim.headline) for claim, metrics, found in pairs if found.word in CLEAR]
+    own, any_score = {text for text, headline in clear if headline}, {text for text, _ in clear}
+    return (
+        f"Of {len(CLAIMS)} claims, {len(own)} have a verdict (*yes* or *no*) by the score that the paper goes by, and "
+        f"{len(any_score)} by one of their scores."
+    )
+
+
+def below_pixels(group: str, scores: Scores) -> Iterator[str]:
+    """Say which arms of a group are, in the mean, no better than the images themselves."""
+    pixels = scores.get(f"{group}/pixels", {})
+    for metric, label in COLUMNS.items():
+        ground = [found[metric] for found in pixels.values() if metric in found]
+        means = {
+            arm: [found[metric] for found in scores.get(arm, {}).values() if metric in found] for arm in arms_of(group)
+        }
+        below = [arm for arm, found in means.items() if ground and found and fmean(found) <= fmean(ground)]
+        if below:
+            yield f"**No better than raw pixels** in {label}: {', '.join(below)}."
+            yield ""
 
 
 def table(head: list[str], rows: list[list[str]]) -> list[str]:

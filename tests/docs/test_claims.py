@@ -19,6 +19,7 @@ import raydistill
 from raydistill import config as configuration
 from raydistill.presets import load_preset
 from raydistill.records.budget import Budget, Limits
+from raydistill.report.intervals import Difference
 from raydistill.sweep.options import SweepOptions
 from raydistill.sweep.search.baselines import parse_baseline
 from raydistill.sweep.search.space_parser import load_space
@@ -204,6 +205,23 @@ def test_the_report_has_every_arm_claim_and_reference(tmp_path):
     values = json.loads(json.dumps(reports.as_json(found.scores(), SCALE, found.seconds())))
     assert {row["verdict"] for row in values["claims"]} <= {"yes", "no", "undecided"}
     assert values["seconds"] == 60 * 3 * len(arms.GROUPS)
+
+
+def test_arms_that_raw_pixels_beat_are_named():
+    scores = {"seed": {0: {"test_knn": 0.4, "test_probe": 0.5}}, "simclr": {0: {"test_knn": 0.3, "test_probe": 0.5}}}
+    scores["seed/pixels"] = {0: {"test_knn": 0.38, "test_probe": 0.4}}
+    assert list(reports.below_pixels("seed", scores)) == ["**No better than raw pixels** in test k-NN: simclr.", ""]
+    assert not list(reports.below_pixels("seed", {}))
+
+
+def test_verdicts_are_counted_by_claim():
+    found = arms.CLAIMS[0]
+    clear, open_ = (reports.Verdict(Difference(mean, mean - 0.01, mean + 0.01, 3, True), 0.1) for mean in (0.02, 0.0))
+    other = next(metrics for metrics in found.metrics if metrics[0] != found.headline)
+    pairs = [(found, other, clear), (found, (found.headline, found.headline), open_)]
+    text = reports.counted(pairs)
+    assert f"Of {len(arms.CLAIMS)} claims, 0 have" in text
+    assert "and 1 by one" in text
 
 
 def test_a_stop_loses_nothing_and_seeds_come_in_turn(tmp_path):
