@@ -15,6 +15,7 @@ from raydistill.config import EvalConfig
 from raydistill.evaluation.protocols import knn_protocol
 from raydistill.records.few_labels import NOTE as FEW_LABELS_NOTE
 from raydistill.records.few_labels import few_label_table
+from raydistill.records.layout import SWEEP_FILE
 from raydistill.records.leaderboard import LeaderboardEntry, seeds_share
 from raydistill.redaction import redact
 from raydistill.storage import Remote
@@ -65,6 +66,13 @@ def legend(rows: list[LeaderboardEntry], evaluation: EvalConfig) -> Iterator[str
     if few_label_table(rows).body:
         yield FEW_LABELS_NOTE
     yield "±: standard deviation over seeds; test is scored once, for the winner and its baselines"
+
+
+def how_to_go_on(plan: SweepSettings) -> str:
+    """What to type after a sweep was interrupted; before it began there is nothing to resume."""
+    if not (plan.directory / SWEEP_FILE).exists():
+        return "nothing had begun; the same command starts it"
+    return f"go on with: {how_to_resume(plan.name)}"
 
 
 def how_to_resume(name: str) -> str:

@@ -128,7 +128,7 @@ def command(
             typer.echo(describe(plan))
         return
     say_where(plan)
-    from raydistill.cli.summary import conclude, how_to_resume
+    from raydistill.cli.summary import conclude, how_to_go_on
     from raydistill.sweep.run import run_sweep
 
     try:
@@ -136,9 +136,9 @@ def command(
     except KeyboardInterrupt as stopped:
         signum = getattr(stopped, "signum", signal.SIGINT)
         why = "interrupted" if signum == signal.SIGINT else f"ended by {signal.Signals(signum).name}"
-        fail(f"{why}; go on with: {how_to_resume(plan.name)}", 128 + signum)
+        fail(f"{why}; {how_to_go_on(plan)}", 128 + signum)
     except BrokenPipeError:
-        unread(f"; go on with: {how_to_resume(plan.name)}")
+        unread(f"; {how_to_go_on(plan)}")
     conclude(plan, result, artifacts=artifacts is not None, tracking=tracking_uri is not None)
 
 

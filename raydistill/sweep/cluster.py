@@ -27,17 +27,18 @@ class Terminated(KeyboardInterrupt):
 
 
 @contextmanager
-def _stopped_in_order() -> Iterator[None]:
+def _stopped_in_order() -> Iterator[list[int]]:
     """Have SIGTERM (Slurm, Kubernetes, spot machines) and SIGHUP (a closed terminal) end what runs inside, once.
 
-    Ray's own handlers, which this replaces, end the process without a word.
+    Ray's own handlers, which this replaces, end the process without a word. Yields the signals that have come: an
+    exception that a handler raises is lost where C code has called Python.
 
     Raises: Terminated.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
     told: list[int] = []
+    if threading.current_thread() is not threading.main_thread():
+        yield told
+        return
 
     def stop(signum: int, _: Any) -> None:
         told.append(signum)
@@ -46,7 +47,7 @@ def _stopped_in_order() -> Iterator[None]:
 
     handlers = {signum: signal.signal(signum, stop) for signum in (signal.SIGTERM, signal.SIGHUP)}
     try:
-        yield
+        yield told
     except KeyboardInterrupt:  # Tune raises one of its own
         if told:
             raise Terminated(told[0]) from None
@@ -82,18 +83,28 @@ def connected_cluster() -> Iterator[None]:
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     already = ray.is_initialized()
     address = os.environ.get("RAY_ADDRESS")
-    if not already:
-        local: dict[str, Any] = {} if address else {"address": "local", "include_dashboard": False}
+    with _stopped_in_order() as told:
         try:
-            context = ray.init(log_to_driver=False, logging_level=logging.ERROR, configure_logging=True, **local)
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            where = f"Ray at {address} cannot be used" if address else "Ray cannot be started"
-            raise ConfigError(f"{where}: {one_line(error)}; `raydistill doctor` looks for the cause") from error
-    with _stopped_in_order():
-        try:
-            if not already and address:
-                refuse_open_head(address, getattr(context, "dashboard_url", ""))
-            yield
+            dashboard = "" if already else _start_or_connect(address)
+            if told:
+                raise Terminated(told[0])
+            with _stopped_in_order():  # again: Ray has put its own handlers in their place
+                if not already and address:
+                    refuse_open_head(address, dashboard)
+                yield
         finally:
             if not already:
                 ray.shutdown()
+
+
+def _start_or_connect(address: str | None) -> str:
+    """Have Ray running, and return the address of its dashboard, if it has one. Raises: ConfigError, Terminated."""
+    local: dict[str, Any] = {} if address else {"address": "local", "include_dashboard": False}
+    try:
+        context = ray.init(log_to_driver=False, logging_level=logging.ERROR, configure_logging=True, **local)
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        where = f"Ray at {address} cannot be used" if address else "Ray cannot be started"
+        raise ConfigError(f"{where}: {one_line(error)}; `raydistill doctor` looks for the cause") from error
+    except SystemExit:  # by the handler of SIGTERM that Ray has while it starts
+        raise Terminated(signal.SIGTERM) from None
+    return str(getattr(context, "dashboard_url", ""))

@@ -9,6 +9,7 @@ import sys
 import time
 
 import mlflow
+import psutil
 import pytest
 from helpers.commands import ROOT
 
@@ -58,6 +59,25 @@ def test_sigterm_in_mid_epoch_ends_a_sweep_that_resumes(tmp_path):
     epochs = [int(epoch) for epoch in re.findall(r'"result", "key": "t0000", "epoch": (\d+)', journal.read_text())]
     assert epochs == sorted(set(epochs)), "no epoch is trained twice"
     assert epochs[-1] == 40
+
+
+@pytest.mark.fault(22)
+def test_sigterm_while_ray_starts_leaves_nothing(tmp_path):
+    command = [sys.executable, str(ROOT / "sweep.py"), *TINY]
+    process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True)
+    try:
+        started = psutil.Process(process.pid)
+        wait(lambda: any("gcs_server" in child.name() for child in started.children(recursive=True)), process)
+        family = started.children(recursive=True)
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=60)
+    finally:
+        process.kill()
+    assert process.returncode == 128 + signal.SIGTERM
+    assert said.strip() == "error: ended by SIGTERM; nothing had begun; the same command starts it"
+    assert not list((tmp_path / "runs").glob("*/*"))
+    _, alive = psutil.wait_procs(family, timeout=30)
+    assert not alive
 
 
 def wait(condition, process, seconds=300):
