@@ -25,7 +25,7 @@ def environment():
     return {k: v for k, v in os.environ.items() if not k.startswith("RAY_")} | {"PYTHONPATH": str(ROOT)}
 
 
-@pytest.mark.fault(22)
+@pytest.mark.fault(4)
 def test_sigterm_in_mid_epoch_ends_a_sweep_that_resumes(tmp_path):
     """As Slurm, Kubernetes and spot machines end a job."""
     command = [sys.executable, str(ROOT / "sweep.py"), *TINY]
@@ -61,7 +61,7 @@ def test_sigterm_in_mid_epoch_ends_a_sweep_that_resumes(tmp_path):
     assert epochs[-1] == 40
 
 
-@pytest.mark.fault(22)
+@pytest.mark.fault(4)
 def test_sigterm_while_ray_starts_leaves_nothing(tmp_path):
     command = [sys.executable, str(ROOT / "sweep.py"), *TINY]
     process = subprocess.Popen(command, cwd=tmp_path, env=environment(), stderr=subprocess.PIPE, text=True)
