@@ -81,7 +81,8 @@ def copied_between(dataset: Dataset) -> list[str]:
         copied = np.flatnonzero(find_copies(parts[name], [parts[other] for other in others]))
         if len(copied):
             first = dataset.splits[name].name(int(copied[0]))
-            found.append(f"{len(copied)} images of {name} are also in {' or '.join(others)}, such as {first}")
+            these = f"1 image of {name} is" if len(copied) == 1 else f"{len(copied)} images of {name} are"
+            found.append(f"{these} also in {' or '.join(others)}, such as {first}")
     return found
 
 

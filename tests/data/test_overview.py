@@ -42,7 +42,7 @@ def test_images_that_stand_in_two_splits_are_named(tmp_path):
     folder(tmp_path, ("train", "test"))
     shutil.copy(tmp_path / "test" / "dog" / "0.png", tmp_path / "train" / "dog" / "copy.png")
     (said,) = copied_between(opened(tmp_path, validation_fraction=0.01))
-    assert said == f"1 images of train are also in val or test, such as {tmp_path}/train/dog/copy.png"
+    assert said == f"1 image of train is also in val or test, such as {tmp_path}/train/dog/copy.png"
 
 
 def test_what_looks_wrong_is_said_and_counts_no_image_as_bad(tmp_path):

@@ -161,7 +161,7 @@ def _split_folders(root: Folder, splits: dict[str, Folder]) -> dict[str, Raw]:
     others = [folder for folder in root.folders if folder not in splits.values()]
     if others:
         count = sum(folder.count() for folder in others)
-        notes.append(f"{_shown(root)}: passed over {_list([f.name for f in others])}, no split ({count} images)")
+        notes.append(f"{_shown(root)}: passed over {_list([f.name for f in others])}, no split (images: {count})")
     if root.images:
         notes.append(f"{_shown(root)}: passed over images beside the splits ({len(root.images)})")
     notes += _passed_over(root, root.passed - sum((folder.passed for folder in splits.values()), Counter()))

@@ -117,7 +117,7 @@ def test_folders_beside_splits_are_passed_over_and_said(tmp_path):
     save(tmp_path / "overview.png")
     assert counts(tmp_path) == {"train": 12, "test": 12}
     said = notes(tmp_path)
-    assert "passed over extra, no split (5 images)" in said
+    assert "passed over extra, no split (images: 5)" in said
     assert "passed over images beside the splits (1)" in said
     assert "passed over .json files (1)" in said
     assert "no image in annotations" in said
