@@ -102,7 +102,9 @@ def _estimate(decode: Callable[[int], Tensor | None], count: int) -> int:
 
 def _make_room(folder: Path, need: int, budget: float) -> bool:
     """Remove the data sets that were used longest ago until there is room. Returns whether there is."""
-    known = sorted((each for each in folder.iterdir() if each.is_dir()), key=lambda each: each.stat().st_mtime)
+    aged = time.time() - _LONGEST_S
+    whole = (each for each in folder.iterdir() if each.is_dir() and not _is_written_now(each, aged))
+    known = sorted(whole, key=lambda each: each.stat().st_mtime)
     sizes = {each: sum(file.stat().st_size for file in each.iterdir()) for each in known}
     free = shutil.disk_usage(folder).free - SPARE_BYTES
     room, limit = min(budget, sum(sizes.values()) + free), ""
@@ -116,6 +118,11 @@ def _make_room(folder: Path, need: int, budget: float) -> bool:
         free += sizes.pop(each)
         shutil.rmtree(each, ignore_errors=True)
     return True
+
+
+def _is_written_now(folder: Path, aged: float) -> bool:
+    """Return whether another process may be writing a folder; one that was left behind counts as old after a day."""
+    return folder.name.startswith(".") and folder.stat().st_mtime > aged
 
 
 def _write(folder: Path, decode: Callable[[int], Tensor | None], count: int) -> None:

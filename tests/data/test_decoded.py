@@ -2,6 +2,7 @@
 
 import logging
 import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +123,19 @@ def test_what_was_used_longest_ago_makes_room(tmp_path, cache, monkeypatch):
     left = set(filter(os.path.isdir, cache.iterdir()))
     assert len(left) == 1
     assert not left & {old, new}
+
+
+def test_what_another_process_writes_now_is_left_alone(tmp_path, cache):
+    for name, age_s in ((".now", 0), (".left", 2 * 24 * 3600)):
+        (cache / name).mkdir(parents=True)
+        (cache / name / decoded.PIXELS).write_bytes(bytes(4000))
+        os.utime(cache / name, (time.time() - age_s, time.time() - age_s))
+    source = images_in(tmp_path)
+    need = sum(image.nbytes for image in fetched(opened(source, image_size=8).train)[0])
+    fetched(opened(source, image_size=8, cache_gib=0, disk_cache_gib=1.5 * need / GIB).train)
+    assert len([path for path in cache.iterdir() if path.is_dir()]) == 2
+    assert (cache / ".now").exists()
+    assert not (cache / ".left").exists()
 
 
 def test_broken_images_stay_broken(tmp_path, cache):
