@@ -33,6 +33,7 @@ _PROGRESS_S = 10.0
 log = logging.getLogger(__name__)
 
 
+# docs/architecture.md#images-that-do-not-fit-in-memory
 class DecodedFile:
     """Images of a folder written by `kept_on_disk`, by their position."""
 

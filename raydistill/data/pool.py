@@ -11,6 +11,7 @@ import torch
 _MOST_THREADS = 16
 
 
+# docs/architecture.md#threads-for-images
 @functools.cache
 def pool() -> ThreadPoolExecutor:
     """The threads of this process. Work that itself waits for this pool may wait for ever."""
