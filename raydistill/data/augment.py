@@ -88,6 +88,9 @@ def augment(
         raise ValueError(f"{len(shapes)} images with {len(numbers)} indices; give one index per image")
     out = torch.empty(len(numbers), 3, size, size, device=device, memory_format=torch.channels_last)
 
+    inference = torch.is_inference_mode_enabled()  # of this thread alone
+
+    @torch.inference_mode(inference)
     def fill(part: slice) -> None:
         draws = Draws(seed, epoch, view, numbers[part])
         rows, columns = _windows(recipe, draws, shapes[part], size)

@@ -35,6 +35,17 @@ def test_neither_threads_nor_chunks_matter(monkeypatch):
     assert torch.equal(view(images, "byol1", size=224), whole)
 
 
+@pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad, torch.enable_grad])
+def test_several_chunks_are_made_in_the_callers_mode(monkeypatch, mode):
+    images = torch.randint(0, 256, (7, 3, 12, 12), dtype=torch.uint8)
+    whole = augment(images, range(7), View("simclr", 0), size=12, seed=0, epoch=0, normalize=normalization("x", 12))
+    monkeypatch.setattr("raydistill.data.augment._CACHE_BYTES", 1)
+    with mode():
+        views = augment(images, range(7), View("simclr", 0), size=12, seed=0, epoch=0, normalize=normalization("x", 12))
+        assert views.is_inference() == torch.is_inference_mode_enabled()
+    assert torch.equal(views, whole)
+
+
 def test_images_of_several_sizes():
     images = [noise(1, height, width)[0] for height, width in [(32, 32), (9, 50), (61, 20), (32, 32)]]
     whole = view(images, "moco2")
