@@ -139,14 +139,13 @@ def _combine_rows(planes: Tensor, index: NDArray[np.int64], weight: Floats) -> T
     batch, rows, width = planes.shape[1:]
     source = planes.view(-1, width)
     index = np.arange(3 * batch).reshape(3, batch, 1, 1) * rows + index
-    total: Tensor | None = None
+    total = planes.new_zeros(3, batch, index.shape[-2], width)
+    term = torch.empty_like(total)
     for tap in range(index.shape[-1]):
-        if tap and not weight[..., tap].any():
-            continue
-        chosen = source.index_select(0, _tensor(index[..., tap].ravel(), planes.device))
-        term = chosen.view(3, batch, -1, width).mul_(_scalars(weight[..., tap], planes.device))
-        total = term if total is None else total.add_(term)
-    assert total is not None
+        if weight[..., tap].any():
+            rows_of_tap = _tensor(index[..., tap].ravel(), planes.device)
+            torch.index_select(source, 0, rows_of_tap, out=term.view(-1, width))
+            total.add_(term.mul_(_scalars(weight[..., tap], planes.device)))
     return total
 
 
@@ -273,8 +272,9 @@ def _smooth(padded: Tensor, weights: list[Tensor], dim: int) -> Tensor:
     half = len(weights) - 1
     size = padded.shape[dim] - 2 * half
     total = padded.narrow(dim, half, size) * weights[0]
+    pair = torch.empty_like(total)  # one buffer for all: mapping it anew costs as much as the sum
     for tap in range(1, half + 1):
-        pair = padded.narrow(dim, half - tap, size) + padded.narrow(dim, half + tap, size)
+        torch.add(padded.narrow(dim, half - tap, size), padded.narrow(dim, half + tap, size), out=pair)
         total.add_(pair.mul_(weights[tap]))
     return total
 

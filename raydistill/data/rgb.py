@@ -31,7 +31,7 @@ def to_rgb(image: Image.Image, levels: Levels | None = None) -> NDArray[np.uint8
         levels: of images with more than 8 bits; None takes those of the image alone.
     """
     profile = image.info.get("icc_profile")
-    image = ImageOps.exif_transpose(image)
+    ImageOps.exif_transpose(image, in_place=True)  # else it copies even what it does not turn
     if is_wide(image):
         low, high = levels or levels_of([image]) or (0.0, 255.0)
         return np.repeat(_scaled(_values(image), low, high)[..., None], 3, 2)
@@ -42,7 +42,9 @@ def to_rgb(image: Image.Image, levels: Levels | None = None) -> NDArray[np.uint8
         image = _on_ground(image.convert("RGBA"))
     elif image.mode == "P":
         image = image.convert("RGB")
-    return np.array(_in_srgb(image, profile) if profile else image.convert("RGB"))
+    if profile:
+        return np.array(_in_srgb(image, profile))
+    return np.array(image if image.mode == "RGB" else image.convert("RGB"))
 
 
 def decode_smaller(image: Image.Image, short_side: int) -> None:
