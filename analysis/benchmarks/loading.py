@@ -288,7 +288,7 @@ def compare(folder: Path, small: Path, repeats: int, batches: int) -> dict[str, 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="200 images, few batches")
+    parser.add_argument("--quick", action="store_true", help="640 images, few batches")
     parser.add_argument("--images", type=int)
     parser.add_argument("--repeats", type=int)
     parser.add_argument("--batches", type=int, help="of each arm in a turn [10]")

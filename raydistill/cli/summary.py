@@ -69,7 +69,7 @@ def legend(rows: list[LeaderboardEntry], evaluation: EvalConfig) -> Iterator[str
 
 
 def how_to_go_on(plan: SweepSettings) -> str:
-    """What to type after a sweep was interrupted; before it began there is nothing to resume."""
+    """Say what to type after a sweep was interrupted; before it began there is nothing to resume."""
     if not (plan.directory / SWEEP_FILE).exists():
         return "nothing had begun; the same command starts it"
     return f"go on with: {how_to_resume(plan.name)}"

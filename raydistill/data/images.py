@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import hashlib
 import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,12 +17,14 @@ from PIL import Image
 from torch import Tensor
 
 from raydistill.data.decoded import DecodedFile, kept_on_disk
+from raydistill.data.pixels import LARGE
 from raydistill.data.pool import pool
 from raydistill.data.rgb import Levels, decode_smaller, is_wide, levels_of, open_encoded, reduced, to_rgb
 from raydistill.errors import RaydistillError
 
 MAX_PIXELS = 89_478_485  # where Pillow starts to warn of decompression bombs
-LARGE = 3 * 96 * 96  # numbers in an image; larger ones are not copied into a batch before they are cropped
+LABELS = "labels: "
+"""How notes begin that say where labels are missing; the table of a sweep repeats them."""
 LEVEL_SAMPLE = 64  # images of a source whose values say what is black and white
 
 
@@ -50,7 +53,8 @@ class Raw:
     `notes` say what was passed over and how the source was understood. `levels()` gives the values that are black and
     white in images of more than 8 bits; without it each image has its own. `key(i)` is the name of image i in its
     source, wherever that lies and whatever else is in it; None for sources that never grow. `state(rows)` gives bytes
-    that change with the files of these rows. Images with a longer short side than `resize` are reduced to it.
+    that tell these images from others, also when their files change. Images with a longer short side than `resize` are
+    reduced to it.
     """
 
     count: int
@@ -98,9 +102,14 @@ def _opened(raw: Raw, index: int) -> Image.Image:
 
 
 def state_of(files: Iterable[str | Path]) -> bytes:
-    """Lengths and times of files, which change when the files do. Raises OSError."""
-    found = [(stat.st_size, stat.st_mtime_ns) for stat in map(os.stat, files)]
-    return np.array(found, dtype=np.int64).tobytes()
+    """Names, lengths, times and numbers of files, which change when the files do; of broken links the names alone."""
+    digest = hashlib.sha256()
+    for file in files:
+        digest.update(os.fsencode(Path(file).absolute()))
+        with suppress(OSError):
+            stat = Path(file).stat()
+            digest.update(repr((stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)).encode())
+    return digest.digest()
 
 
 def _check_size(image: Image.Image) -> None:

@@ -11,15 +11,13 @@ import numpy as np
 import torch
 
 from raydistill.data.copies import find_copies
-from raydistill.data.images import BadImageError, Images
+from raydistill.data.images import LABELS, BadImageError, Images
 from raydistill.data.pool import pool
 from raydistill.data.sources import Dataset
 
 SAMPLE = 256  # images that are decoded to see their sizes, contrast and damage
 MOST_COMPARED = 200_000  # images whose files are compared between the splits
 LEAST_CONTRAST = 8  # grey levels between an image's darkest and brightest pixel
-LABELS = "labels: "
-"""How lines begin that say where labels are missing; a table repeats them."""
 _SHOWN = 10  # classes
 
 
@@ -46,7 +44,7 @@ def overview(dataset: Dataset, count: int = SAMPLE) -> list[str]:
     if len(sample.sizes):
         lines.append(f"sizes: {_sizes(sample.sizes)}; trained at {dataset.image_size} px as {dataset.kind}")
     notes = (*dataset.notes, *_decoded_again(dataset.train, sample.sizes))
-    lines += [f"{LABELS if 'label' in note else 'note: '}{note}" for note in notes]
+    lines += [note if note.startswith(LABELS) else f"note: {note}" for note in notes]
     lines += [f"warning: {text}" for text in warnings_of(sample, copied_between(dataset))]
     return lines
 

@@ -15,6 +15,9 @@ _MOST_THREADS = 16
 @functools.cache
 def pool() -> ThreadPoolExecutor:
     """The threads of this process. Work that itself waits for this pool may wait for ever."""
+    torch.get_num_threads()  # from here on, what the threads of the pool set is not this thread's number
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=pool.cache_clear)  # a child has none of its parent's threads
     # One thread of torch in each: teams of all cores would fight each other.
     return ThreadPoolExecutor(
         min(_MOST_THREADS, usable_cores()),

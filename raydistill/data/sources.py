@@ -16,7 +16,7 @@ from torch import Tensor
 
 from raydistill.config import DataConfig, nearest
 from raydistill.data.drawing import draw, limited
-from raydistill.data.images import DataError, Decoder, Images, Raw, shared_levels
+from raydistill.data.images import DataError, Decoder, Images, Raw, shared_levels, state_of
 from raydistill.data.layouts import hub
 from raydistill.data.layouts.folders import read_folder
 from raydistill.data.layouts.parquet import known_labels, read_parquet
@@ -310,7 +310,7 @@ def _torchvision(wanted: str, config: DataConfig, setting: str) -> dict[str, Raw
             f"torchvision:{name} cannot be opened under data.root={config.root!r} ({error}); "
             "set data.download=true, or data.root to the folder that holds it"
         ) from error
-    state = str(root.absolute()).encode("utf-8", "surrogateescape")  # what was downloaded does not change
+    state = state_of(sorted([root, *root.glob("*"), *root.glob("*/*")]))  # what was downloaded does not change
     return {split: _torchvision_split(f"torchvision:{name} {split}", found, state) for split, found in opened.items()}
 
 
@@ -322,7 +322,7 @@ def _torchvision_split(place: str, found: Any, state: bytes) -> Raw:
         count=len(found),
         open=lambda index: found[index][0],
         name=lambda index: f"{place} image {index}",
-        state=lambda rows: state,
+        state=lambda rows: state + place.encode() + rows.tobytes(),
         labels=labels,
         classes=() if labels is None else tuple(map(str, names)),
     )

@@ -11,7 +11,7 @@ from torch import Tensor
 from raydistill.config import DataConfig
 from raydistill.data.copies import find_copies
 from raydistill.data.drawing import draw, draw_by_name
-from raydistill.data.images import DataError, Raw
+from raydistill.data.images import LABELS, DataError, Raw
 from raydistill.redaction import redact
 
 TEST_FRACTION = 0.2  # of train, for sources that bring no test split
@@ -51,12 +51,13 @@ def divide_labelled(raws: dict[str, Raw], labelled: dict[str, Raw] | None, confi
     parts = divide(raws, config)
     train, rows = parts["train"]
     known = train.labelled(rows)
-    notes = [*_hidden_labels(raws, redact(config.source)), *_left_out(parts, redact(config.source))]
+    place = f"{LABELS}{redact(config.source)}"
+    notes = [*_hidden_labels(raws, place), *_left_out(parts, place)]
     if len(known) == len(rows):
         scored = {split: part for split, part in _labelled(parts).items() if split != "train"}
         return Division({**parts, **scored}, notes=tuple(notes))
     note = (
-        f"{redact(config.source)}: {len(rows) - len(known)} of {len(rows)} training images have no label; all train, "
+        f"{place}: {len(rows) - len(known)} of {len(rows)} training images have no label; all train, "
         "the labelled ones also give the scores"
     )
     return Division({**_labelled(parts), "train": parts["train"], "labelled": (train, known)}, notes=(*notes, note))
@@ -99,7 +100,7 @@ def _hidden_labels(raws: dict[str, Raw], source: str) -> list[str]:
 
     Args:
         raws: the splits of the source.
-        source: its name.
+        source: its name, as notes begin.
     """
     if raws["train"].labels is None:
         return []
@@ -124,7 +125,7 @@ def _left_out(parts: dict[str, Part], source: str) -> Iterator[str]:
 
     Args:
         parts: the images of each split.
-        source: its name.
+        source: its name, as notes begin.
     """
     for split in ("val", "test"):
         raw, rows = parts[split]

@@ -51,7 +51,7 @@ def parts_of(source: str, split: str, data: DataConfig, levels: Levels | None = 
     """
     path = local_copy(Remote(source)) if is_remote(source) else Path(source)
     if path.is_file() and is_image_name(path.name):
-        raws = {"train": Raw(1, lambda index: Image.open(path), lambda index: str(path), None, ())}
+        raws = {"train": Raw(1, lambda index: Image.open(path), lambda index: str(path), None, (), resize=data.resize)}
     else:
         raws = open_source(data.model_copy(update={"source": str(path) if is_remote(source) else source}))
     if levels is not None:

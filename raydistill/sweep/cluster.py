@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -27,17 +27,17 @@ class Terminated(KeyboardInterrupt):
 
 
 @contextmanager
-def _stopped_in_order() -> Iterator[list[int]]:
+def _stopped_in_order() -> Iterator[tuple[list[int], Callable[[], object]]]:
     """Have SIGTERM (Slurm, Kubernetes, spot machines) and SIGHUP (a closed terminal) end what runs inside, once.
 
-    Ray's own handlers, which this replaces, end the process without a word. Yields the signals that have come: an
-    exception that a handler raises is lost where C code has called Python.
+    Ray's own handlers, which this replaces, end the process without a word. Yields the signals that have come, since an
+    exception that a handler raises is lost where C code has called Python; and what puts the handlers in place again.
 
     Raises: Terminated.
     """
     told: list[int] = []
     if threading.current_thread() is not threading.main_thread():
-        yield told
+        yield told, lambda: None
         return
 
     def stop(signum: int, _: Any) -> None:
@@ -45,9 +45,12 @@ def _stopped_in_order() -> Iterator[list[int]]:
         if len(told) == 1:
             raise Terminated(signum)
 
-    handlers = {signum: signal.signal(signum, stop) for signum in (signal.SIGTERM, signal.SIGHUP)}
+    def install() -> dict[signal.Signals, Any]:
+        return {signum: signal.signal(signum, stop) for signum in (signal.SIGTERM, signal.SIGHUP)}
+
+    handlers = install()
     try:
-        yield told
+        yield told, install
     except KeyboardInterrupt:  # Tune raises one of its own
         if told:
             raise Terminated(told[0]) from None
@@ -83,15 +86,15 @@ def connected_cluster() -> Iterator[None]:
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     already = ray.is_initialized()
     address = os.environ.get("RAY_ADDRESS")
-    with _stopped_in_order() as told:
+    with _stopped_in_order() as (told, install):
         try:
             dashboard = "" if already else _start_or_connect(address)
+            install()  # again: Ray has put its own in their place
             if told:
                 raise Terminated(told[0])
-            with _stopped_in_order():  # again: Ray has put its own handlers in their place
-                if not already and address:
-                    refuse_open_head(address, dashboard)
-                yield
+            if not already and address:
+                refuse_open_head(address, dashboard)
+            yield
         finally:
             if not already:
                 ray.shutdown()

@@ -279,7 +279,8 @@ def test_test_images_without_a_label_are_left_out_and_said(tmp_path):
     assert len(data.test) == 15
     (note,) = data.notes
     assert note.endswith("25 of 40 test images have no label and are left out of the scores")
-    assert f"labels: {note}" in overview(data)
+    assert note.startswith("labels: ")
+    assert note in overview(data)
 
 
 def test_a_limit_leaves_images_to_score(tmp_path):

@@ -23,6 +23,13 @@ def test_splits_classes_and_sizes_are_said(tmp_path):
     assert lines[-1] == f"note: {tmp_path}: passed over .txt files (1)"
 
 
+def test_a_folder_called_unlabelled_lacks_no_labels_for_its_name(tmp_path):
+    place = folder(tmp_path / "unlabeled2017", ("train", "test"))
+    (place / "notes.txt").write_text("")
+    (line,) = [line for line in overview(opened(place)) if "passed over" in line]
+    assert line.startswith("note: ")
+
+
 def test_images_that_every_epoch_decodes_are_said(tmp_path):
     folder(tmp_path, ("train", "test"))
     assert not [line for line in overview(opened(tmp_path)) if "every epoch" in line]

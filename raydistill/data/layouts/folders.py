@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from raydistill.data.images import DataError, Encoded, Raw, state_of
+from raydistill.data.images import LABELS, DataError, Encoded, Raw, state_of
 from raydistill.data.layouts.annotations import labels_beside
 from raydistill.data.layouts.tree import EXTENSIONS, Folder, printable, scan
 
@@ -243,11 +243,19 @@ def _raw(root: Path, files: list[str], labels: torch.Tensor | None, classes: tup
         classes=classes,
         state=lambda rows: state_of(files[row] for row in rows.tolist()),
         encoded=Encoded(
-            lambda: np.array([Path(file).stat().st_size for file in files]),
+            lambda: np.array([_length(file) for file in files]),
             lambda index: Path(files[index]).read_bytes(),
         ),
         notes=tuple(notes),
     )
+
+
+def _length(file: str) -> int:
+    """Bytes of a file; -1 for a broken link."""
+    try:
+        return Path(file).stat().st_size
+    except OSError:
+        return -1
 
 
 def _without_labels(raw: Raw, place: str, only: Folder | None = None) -> Raw:
@@ -263,7 +271,7 @@ def _without_labels(raw: Raw, place: str, only: Folder | None = None) -> Raw:
             f"{place}: all images lie in one folder, {only.name}, which is no class; the classes seem to be "
             f"{_list([f.name for f in only.folders])}: give {_shown(only)} instead"
         )
-    note = f"{place}: all images lie in one folder, {raw.classes[0]}, which is no label: they have none"
+    note = f"{LABELS}{place}: all images lie in one folder, {raw.classes[0]}, which is no label: they have none"
     return replace(raw, labels=None, classes=(), notes=(*raw.notes, note))
 
 

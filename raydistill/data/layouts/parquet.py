@@ -115,7 +115,7 @@ def _raw_parquet(files: list[Path], shards: list[Any], labels: Tensor | None, cl
         open=lambda index: Image.open(io.BytesIO(read(index))),
         name=partial(_row_name, files, ends),
         key=functools.cache(lambda index: hashlib.sha256(read(index)).hexdigest()),
-        state=lambda rows: state_of(files),
+        state=lambda rows: state_of(files) + rows.tobytes(),
         labels=labels,
         classes=classes,
         encoded=Encoded(partial(_lengths, images), read),

@@ -118,7 +118,7 @@ def _raw(files: list[Path], samples: _Samples, numbers: dict[str, int], names: t
         open=lambda index: Image.open(io.BytesIO(read(index))),
         name=lambda index: printable(f"{files[samples.shard[index]]} {samples.name[index]}"),
         key=lambda index: samples.name[index],
-        state=lambda rows: state_of(files),
+        state=lambda rows: state_of(files) + rows.tobytes(),
         labels=labels if known else None,
         classes=names if known else (),
         encoded=Encoded(lambda: np.array(samples.length), read),

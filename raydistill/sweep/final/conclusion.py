@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from raydistill.data.overview import LABELS
+from raydistill.data.images import LABELS
 from raydistill.records.few_labels import few_label_table
 from raydistill.records.journal import TrialRecord
 from raydistill.records.layout import RESULTS_FILE, TABLE_FILE, WINNER_CONFIG_FILE

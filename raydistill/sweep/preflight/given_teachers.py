@@ -49,8 +49,7 @@ def describe_given_teachers(settings: SweepSettings, store: Store, dataset: Data
 
 def _describe(called: str, store: Store, key: str, dataset: Dataset) -> Iterator[str]:
     shown = normalization(dataset.name, dataset.image_size)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    teacher = teachers.load(store, key, shown, device)
+    teacher = teachers.load(store, key, shown, torch.device("cpu"))  # the workers need the memory of the GPUs
     yield f"teacher {called}: {teacher.backbone.name}, sees images by {teachers.name_normalization(teacher.own)}"
     sample = _Sample.of(dataset, teacher)
     if sample is None:

@@ -19,6 +19,7 @@ from raydistill.planning.resolve import teacher_keys, teacher_runs
 from raydistill.training.teachers import plain_context
 
 SAMPLE = 256  # images of each split that are decoded
+MOST_BYTES = 2 * 2**30  # of them in memory
 
 
 def sampled_dataset(data: DataConfig, dataset: Dataset) -> tuple[Dataset, float]:
@@ -26,7 +27,9 @@ def sampled_dataset(data: DataConfig, dataset: Dataset) -> tuple[Dataset, float]
 
     Returns also: the seconds that decoding all that are trained on or scored into the cache will take.
     """
-    cached = dataset.train.peek(0).nbytes * len(dataset.train) <= max(data.cache_gib, data.disk_cache_gib) * 2**30
+    nbytes = dataset.train.peek(0).nbytes
+    kept = nbytes * len(dataset.train) <= max(data.cache_gib, data.disk_cache_gib) * 2**30
+    cached = kept and 3 * nbytes * SAMPLE <= MOST_BYTES
     limit = min(data.limit or SAMPLE, SAMPLE)
     cache_gib = max(data.cache_gib, data.disk_cache_gib) if cached else 0.0
     changes = {"limit": limit, "image_size": dataset.image_size, "cache_gib": cache_gib, "disk_cache_gib": 0.0}
