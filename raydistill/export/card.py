@@ -25,10 +25,13 @@ METRICS = {
 PACKAGES = ("torch", "torchvision", "timm")
 
 
-def preprocessing(size: int, levels: Sequence[float] | None = None) -> dict[str, Any]:
-    """Describe what `evaluate_view` does to an image, in the words of other libraries.
+def preprocessing(size: int, levels: Sequence[float] | None = None, reduce: int | None = None) -> dict[str, Any]:
+    """Describe what decoding and `evaluate_view` do to an image, in the words of other libraries.
 
-    `levels` are black and white of images with more than 8 bits; without them each image has its own.
+    Args:
+        size: of the views in pixels.
+        levels: black and white of images with more than 8 bits; without them each image has its own.
+        reduce: the short side to which larger images are decoded, `data.resize`.
     """
     mean, std = normalization("", size)
     cropped = size > SQUEEZED
@@ -37,6 +40,7 @@ def preprocessing(size: int, levels: Sequence[float] | None = None) -> dict[str,
         "channels": "RGB, upright by EXIF, colours in sRGB, transparency over grey",
         "levels": None if levels is None else list(levels),
         "levels_mean": "black and white of images with more than 8 bits",
+        **({} if reduce is None else {"reduce": reduce, "reduce_means": "short side of larger images, bicubic, first"}),
         "resize": size * 256 // 224 if cropped else [size, size],
         "resize_means": "pixels of the shorter side" if cropped else "height and width",
         "interpolation": "bilinear, antialiased, not rounded to 8 bits",
@@ -153,6 +157,7 @@ def card(found: ResolvedRun, about: dict[str, Any], view: dict[str, Any], needs:
         if view["crop"]
         else f"resized to {size} x {size}"
     )
+    reduced = f"reduced to {view['reduce']} px on the shorter side if larger (bicubic), " if "reduce" in view else ""
     rows = [f"| {' | '.join(METRICS[name])} | {100 * value:.2f} % |" for name, value in scores_of(found).items()]
     scores = "\n".join(["| score | split | |", "|---|---|---|", *rows]) if rows else "None is known."
     if final := _final(found):
@@ -177,7 +182,7 @@ In this folder, with {needs} installed, for a file `image.png`:
 {usage}
 ```
 
-Images are made upright and RGB, {resized} (bilinear, antialiased), divided by 255 and normalised with mean \
+Images are made upright and RGB, {reduced}{resized} (bilinear, antialiased), divided by 255 and normalised with mean \
 {view["mean"]} and standard deviation {view["std"]}; `preprocessing.json` says the same.
 
 ## Scores

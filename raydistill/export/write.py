@@ -72,7 +72,7 @@ def export(
     size = found.context["image_size"]
     images, seen = sample(found.config)
     with _replacing(out) as folder:
-        view = preprocessing(size, found.context.get("levels"))
+        view = preprocessing(size, found.context.get("levels"), found.config.data.resize)
         (folder / "preprocessing.json").write_text(json.dumps(view, indent=1))
         copy_portable("preprocess.py", folder)
         form.write(network, found, folder)

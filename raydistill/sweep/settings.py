@@ -22,6 +22,7 @@ from raydistill.trial_spec import teacher_augment
 
 LEADERBOARD_SIZE = 5  # configurations in the table; of several metrics so many of the front go on to the final
 BASELINE_ROWS = 2  # configurations of each baseline with the winner's augmentation, besides near-equal trials
+CACHES = ("cache_gib", "disk_cache_gib")  # of the images; they change no result, so a resume may have others
 # What version 0.1 did.
 BEFORE: dict[str, Any] = {
     "baselines": [],
@@ -240,6 +241,9 @@ class SweepSettings:
                 f"compared; start another sweep, with --warm-start {self.name} to begin with what this one found"
             )
         now = {name: value for name, value in self.identity().items() if name != "images"}
+        for settings in (stored, now):
+            if isinstance(data := settings["base"].get("data"), dict):
+                settings["base"]["data"] = {name: value for name, value in data.items() if name not in CACHES}
         changes = difference(stored, now)
         if changes:
             raise ConfigError(

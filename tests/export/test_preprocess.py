@@ -27,8 +27,8 @@ SHAPES = [(8, 8), (32, 32), (30, 47), (301, 200), (400, 37), (230, 230)]
 def preprocess(tmp_path):
     """An export's own code, for images of `size` pixels."""
 
-    def make(size, levels=None):
-        (tmp_path / "preprocessing.json").write_text(json.dumps(preprocessing(size, levels)))
+    def make(size, levels=None, reduce=None):
+        (tmp_path / "preprocessing.json").write_text(json.dumps(preprocessing(size, levels, reduce)))
         copy_portable("preprocess.py", tmp_path)
         return runpy.run_path(str(tmp_path / "preprocess.py"))["preprocess"]
 
@@ -105,6 +105,16 @@ def test_files_are_read_as_the_data_are(preprocess, kind):
     trained = evaluate_view([decode(raw, 0)], size=8, normalize=normalization("", 8))
     for given in (KINDS[kind], Image.open(io.BytesIO(KINDS[kind]))):
         assert (preprocess(8)([given]) - trained).abs().max() < 5e-6
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG"])
+@pytest.mark.parametrize("size", [(400, 300), (90, 60), (30, 20)])
+def test_larger_images_are_reduced_as_the_data_are(preprocess, kind, size):
+    image = encoded(Image.fromarray(pixels()).resize(size, Image.Resampling.BICUBIC), kind)
+    raw = Raw(1, lambda index: Image.open(io.BytesIO(image)), lambda index: "image", None, (), resize=40)
+    trained = evaluate_view([decode(raw, 0)], size=24, normalize=normalization("", 24))
+    for given in (image, Image.open(io.BytesIO(image))):
+        assert (preprocess(24, reduce=40)([given]) - trained).abs().max() < 5e-6
 
 
 def test_black_and_white_of_the_run_hold_for_every_image(preprocess):

@@ -204,6 +204,18 @@ class TestOlderSweeps:
         with pytest.raises(ConfigError, match=r"base\.augment\.hue: None -> 0\.1"):
             replace(settings, base=with_own_teacher(other)).check_unchanged()
 
+    def test_a_resume_may_keep_images_elsewhere(self, tmp_path):
+        settings = settings_in(tmp_path, LR)
+        settings.store()
+        for changed, kept in (({"disk_cache_gib": 9.0, "cache_gib": 0.0}, True), ({"resize": 32}, False)):
+            other = config.load(BASE | {"data": {**config.dump(settings.base)["data"], **changed}})
+            resumed = replace(settings, base=with_own_teacher(other))
+            if kept:
+                resumed.check_unchanged()
+            else:
+                with pytest.raises(ConfigError, match=r"base\.data\.resize: None -> 32"):
+                    resumed.check_unchanged()
+
     def test_its_results_count_in_a_warm_start(self, tmp_path):
         settings = settings_in(tmp_path, LR)
         journal = Journal(settings.directory / "journal.jsonl")

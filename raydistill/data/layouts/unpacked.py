@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import itertools
 import logging
+import os
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -34,18 +36,33 @@ def read_in_place(path: Path, columns: Sequence[str]) -> Any:
     """
     import pyarrow as pa
 
-    key = hashlib.sha256(f"{path.absolute()} {list(columns)}".encode() + state_of([path])).hexdigest()[:32]
-    target = cache_folder() / "unpacked" / f"{key}.arrow"
+    name, state = _hashed(f"{path.absolute()} {list(columns)}".encode()), _hashed(state_of([path]))
+    target = cache_folder() / "unpacked" / f"{name}-{state}.arrow"
     try:
-        with hold_lock(target.with_suffix(".lock"), _LONGEST_S):
-            if not target.exists():
-                log.info("unpacking %s to %s", path, target)
-                _unpack(path, columns, target)
-        return pa.ipc.open_file(pa.memory_map(str(target))).read_all()
+        with hold_lock(target.with_name(f"{name}.lock"), _LONGEST_S):
+            if target.exists():
+                with suppress(pa.ArrowInvalid):  # damaged
+                    return _opened(target)
+            log.info("unpacking %s to %s", path, target)
+            _unpack(path, columns, target)
+            for older in target.parent.glob(f"{name}-*.arrow"):
+                if older != target:
+                    older.unlink()
+            return _opened(target)
     except (OSError, LockHeldError) as error:
         raise DataError(
             f"{path}: cannot be unpacked to {target} ({error}); set RAYDISTILL_CACHE to a folder with room for it"
         ) from error
+
+
+def _hashed(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()[:16]
+
+
+def _opened(target: Path) -> Any:
+    import pyarrow as pa
+
+    return pa.ipc.open_file(pa.memory_map(str(target))).read_all()
 
 
 def _unpack(path: Path, columns: Sequence[str], target: Path) -> None:
@@ -63,6 +80,8 @@ def _unpack(path: Path, columns: Sequence[str], target: Path) -> None:
             with pa.ipc.new_file(str(passing), first.schema) as writer:
                 for batch in itertools.chain([first], batches):
                     writer.write_batch(batch)
+        with passing.open("rb") as written:
+            os.fsync(written.fileno())
         passing.replace(target)
     finally:
         passing.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,8 @@ def preprocess(images: Iterable[Any]) -> Tensor:
 
 def _one(image: Any, settings: dict[str, Any]) -> Tensor:
     # In double precision, so that only the last rounding differs from how the images were trained.
-    planes = torch.from_numpy(_rgb(image, settings.get("levels"))).permute(2, 0, 1)[None].double() / 255
+    pixels = _rgb(image, settings.get("levels"), settings.get("reduce"))
+    planes = torch.from_numpy(pixels).permute(2, 0, 1)[None].double() / 255
     size = settings["resize"]
     if isinstance(size, int):
         height, width = planes.shape[-2:]
@@ -45,8 +47,24 @@ def _one(image: Any, settings: dict[str, Any]) -> Tensor:
     return ((planes[0] - mean) / std).float()
 
 
-def _rgb(image: Any, levels: list[float] | None) -> np.ndarray:
-    """(H, W, 3) uint8, upright (EXIF), in sRGB (ICC profile), transparent parts over grey."""
+def _rgb(image: Any, levels: list[float] | None, reduce: int | None) -> np.ndarray:
+    """(H, W, 3) uint8, upright (EXIF), in sRGB (ICC profile), transparent parts over grey, larger images reduced."""
+    if reduce is None:
+        return _whole(image, levels)
+    if isinstance(image, bytes | bytearray | memoryview):
+        image = Image.open(io.BytesIO(image))
+    if isinstance(image, Image.Image) and (factor := 2 * reduce / min(image.size)) < 1:
+        image.draft(None, (math.ceil(image.width * factor), math.ceil(image.height * factor)))
+    pixels = _whole(image, levels)
+    height, width = pixels.shape[:2]
+    factor = reduce / min(height, width)
+    if factor >= 1:
+        return pixels
+    size = (max(reduce, round(width * factor)), max(reduce, round(height * factor)))
+    return np.array(Image.fromarray(pixels).resize(size, Image.Resampling.BICUBIC))
+
+
+def _whole(image: Any, levels: list[float] | None) -> np.ndarray:
     if isinstance(image, np.ndarray):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
             raise ValueError(f"array {image.dtype}, {image.shape}; accepted: uint8 of shape (H, W, 3)")

@@ -108,6 +108,17 @@ def test_files_that_are_large_are_read_in_place_and_unpacked_once(tmp_path, larg
     assert {path: path.stat().st_mtime_ns for path in large.glob("*.arrow")} == written
     parquet(folder / "train.parquet", [png(pixels(9))] * 4, [1, 0] * 2, ["cat", "dog"])
     assert everything(folder)["train"][0] == [1, 0, 1, 0]
+    assert len(list(large.glob("*.arrow"))) == 2, "what was unpacked before is gone"
+
+
+@pytest.mark.fault(7)
+def test_an_unpacked_file_that_is_damaged_is_made_anew(tmp_path, large):
+    parquet(tmp_path / "data" / "train.parquet", [png(pixels(n + 3)) for n in range(8)], [0, 1] * 4)
+    expected = everything(tmp_path / "data")
+    (file,) = large.glob("*.arrow")
+    for damaged in (file.read_bytes()[:-20], b""):
+        file.write_bytes(damaged)
+        assert everything(tmp_path / "data") == expected
 
 
 def test_too_little_room_to_unpack_is_said(tmp_path, large, monkeypatch):
