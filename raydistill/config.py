@@ -128,7 +128,8 @@ class TeacherConfig(BaseConfig):
     """The frozen teachers of methods that have any. Without `sources` they are trained first, once."""
 
     sources: tuple[str, ...] = Field(
-        (), description="a run's folder, artifact:KEY, timm:NAME, torchvision:NAME, or a released checkpoint file"
+        (),
+        description="folders of runs, timm or transformers, artifact:KEY, timm:NAME, torchvision:NAME, released files",
     )
     format: Literal["auto", "mocov2", "swav", "byol", "simclr", "dino", "seed", "plain"] = Field(
         "auto", description="layout of a released checkpoint file"
