@@ -53,20 +53,20 @@ def read_folder(folder: Path) -> HubFolder:
 
     Raises: TeacherError naming the folder, for a network that is not supported, or a file that is missing or damaged.
     """
-    config, weights = _json(folder / CONFIG), _weights(folder)
-    preprocessor = (PREPROCESSOR,) if (folder / PREPROCESSOR).is_file() else ()
+    weights, preprocessor, read = _weights(folder), folder / PREPROCESSOR, CONFIG
     try:
+        config = _json(folder / CONFIG)
         if "architecture" in config:
-            backbone, normalization, preprocessor = _timm_backbone(config), _timm_normalization(config), ()
+            backbone, normalization = _timm_backbone(config), _timm_normalization(config)
             return HubFolder(folder, "timm", backbone, normalization, (CONFIG, *weights), config)
         backbone = backbone_of(config)
+        if not preprocessor.is_file():
+            return HubFolder(folder, "transformers", backbone, IMAGENET, (CONFIG, *weights), config)
+        read = PREPROCESSOR
+        normalization = _normalization(_json(preprocessor))
     except TeacherError as error:
-        raise TeacherError(f"{folder / CONFIG}: {error}") from None
-    try:
-        normalization = _normalization(_json(folder / PREPROCESSOR)) if preprocessor else IMAGENET
-    except TeacherError as error:
-        raise TeacherError(f"{folder / PREPROCESSOR}: {error}") from None
-    return HubFolder(folder, "transformers", backbone, normalization, (CONFIG, *preprocessor, *weights), config)
+        raise TeacherError(f"{folder / read}: {error}") from None
+    return HubFolder(folder, "transformers", backbone, normalization, (CONFIG, PREPROCESSOR, *weights), config)
 
 
 def load_folder(found: HubFolder, *, image_size: int) -> Backbone:
@@ -96,9 +96,9 @@ def _json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise TeacherError(f"{path} cannot be read ({error})") from None
+        raise TeacherError(f"cannot be read ({error})") from None
     if not isinstance(content, dict):
-        raise TeacherError(f"{path}: is no JSON object")
+        raise TeacherError("is no JSON object")
     return content
 
 
@@ -109,7 +109,10 @@ def _weights(folder: Path) -> tuple[str, ...]:
         raise TeacherError(f"{folder} holds a {CONFIG} and no weights; looked for {', '.join(WEIGHTS)}")
     if not name.endswith(INDEX):
         return (name,)
-    parts = _json(folder / name).get("weight_map")
+    try:
+        parts = _json(folder / name).get("weight_map")
+    except TeacherError as error:
+        raise TeacherError(f"{folder / name}: {error}") from None
     if not isinstance(parts, dict) or not parts:
         raise TeacherError(f"{folder / name}: has no weight_map")
     files = sorted({str(file) for file in parts.values()})

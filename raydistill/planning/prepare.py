@@ -77,8 +77,8 @@ def locate(store: Store, source: str, settings: TeacherConfig, image_size: int) 
     if (path / PROVENANCE).exists():
         return teachers.PREFIX + _exported(store, path).name
     if path.is_dir():
-        found = _hub_folder(store, path, image_size) if is_hub_folder(path) else _run(store, path)
-        return teachers.PREFIX + found.name
+        of_library = is_hub_folder(path) and not (path / "config.yaml").exists()
+        return teachers.PREFIX + (_hub_folder(store, path, image_size) if of_library else _run(store, path)).name
     if path.is_file():
         return teachers.PREFIX + _released(store, path, settings, image_size).name
     raise ConfigError(

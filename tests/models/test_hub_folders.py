@@ -101,7 +101,14 @@ class TestFiles:
     def test_no_json(self, tmp_path, content):
         folder = write(tmp_path / "vit", VIT, {"x": torch.zeros(1)})
         (folder / "config.json").write_bytes(content.encode("latin-1"))
-        with pytest.raises(TeacherError, match=r"config\.json"):
+        with pytest.raises(TeacherError, match=r"vit/config\.json: (cannot be read|is no JSON object)"):
+            read_folder(folder)
+
+    @pytest.mark.parametrize("name", ["preprocessor_config.json", "model.safetensors.index.json"])
+    def test_other_files_that_are_no_json(self, tmp_path, name):
+        folder = write(tmp_path / "vit", VIT, as_vit(tiny_vit()), shards=2)
+        (folder / name).write_text("[1]")
+        with pytest.raises(TeacherError, match=rf"vit/{name}: is no JSON object"):
             read_folder(folder)
 
     @pytest.mark.parametrize("name", ["../model.safetensors", "/etc/hostname", "..", "", "absent.safetensors"])
