@@ -15,7 +15,7 @@ from pydantic.fields import FieldInfo
 
 from raydistill.errors import RaydistillError
 from raydistill.options import METHODS, MethodConfig, find
-from raydistill.options.base import AugmentConfig, BaseConfig, Stem
+from raydistill.options.base import AugmentConfig, BaseConfig, Stem, TeacherFormat
 
 
 class ConfigError(RaydistillError, ValueError):
@@ -128,11 +128,10 @@ class TeacherConfig(BaseConfig):
     """The frozen teachers of methods that have any. Without `sources` they are trained first, once."""
 
     sources: tuple[str, ...] = Field(
-        (), description="a run's folder, artifact:KEY, timm:NAME, torchvision:NAME, or a released checkpoint file"
+        (),
+        description="folders of runs, timm or transformers, artifact:KEY, timm:NAME, torchvision:NAME, released files",
     )
-    format: Literal["auto", "mocov2", "swav", "byol", "simclr", "dino", "seed", "plain"] = Field(
-        "auto", description="layout of a released checkpoint file"
-    )
+    format: TeacherFormat = Field("auto", description="layout of a released checkpoint file")
     backbone: str = Field("resnet18_w32", description="of a teacher trained here, or of a released file")
     stem: Stem = Field("auto", description="as for the student")
     zero_init_residual: bool | None = Field(None, description="of a teacher trained here; as for the student")

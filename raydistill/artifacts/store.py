@@ -281,7 +281,8 @@ def _described(entry: StoredArtifact) -> str:
     if "method" in made:
         most = "at most " if made["train"].get("patience") else ""
         return f"{made['method']['name']} on {made['method']['backbone']}, {most}{made['train']['epochs']} epochs"
-    return str(made.get("source") or made.get("format") or "a run")
+    read = [str(made[field]) for field in ("format", "backbone") if made.get(field) not in (None, "auto")]
+    return str(made.get("source") or ", ".join(read) or "a run")
 
 
 def _entry(manifest: StoragePath) -> StoredArtifact | None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import io
 import pickle
 import re
 import sys
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +31,7 @@ from raydistill.models.layouts import (
 )
 from raydistill.models.teacher import Layer, Normalization, TeacherError, assemble_head
 
-__all__ = ["detect_format", "load_released", "read_tensors"]
+__all__ = ["detect_format", "load_released", "load_weights", "read_tensors"]
 
 Tensors = dict[str, Tensor]
 PICKLES = (b"PK", b"\x80")
@@ -72,16 +74,25 @@ def load_released(
     expected = network.net.state_dict()
     try:
         place = _place(tensors, layout, expected)
-        state = _backbone(tensors, place, expected)
-        state = _renamed(state, expected, network.net)
-        _resample_positions(state, expected, network.net)
-        _compare(state, expected, backbone)
+        load_weights(network, _backbone(tensors, place, expected))
         _compare_attention(layout, network)
-        network.net.load_state_dict(state, strict=False)
         head = _head(_below(tensors, place.head), layout, network.dim) if place.head else None
     except TeacherError as error:
         raise TeacherError(f"{path}, read as {layout}: {error}") from None
     return network, head, place.normalization
+
+
+def load_weights(network: Backbone, state: Tensors) -> None:
+    """Load a backbone's tensors, also under its authors' names, and with position embeddings of another size.
+
+    Raises: TeacherError unless names and shapes agree.
+    """
+    expected = network.net.state_dict()
+    _compare_biases(state, expected, network.name)
+    state = _renamed(state, expected, network.net)
+    _resample_positions(state, expected, network.net)
+    _compare(state, expected, network.name)
+    network.net.load_state_dict(state, strict=False)
 
 
 def read_tensors(path: Path) -> Tensors:
@@ -157,18 +168,34 @@ def _backbone(tensors: Tensors, place: TensorLayout, expected: Tensors) -> Tenso
 
 def _renamed(state: Tensors, expected: Tensors, net: nn.Module) -> Tensors:
     """The names that timm has for a network as its authors release it, such as DINOv2's, by timm's own converters."""
-    unused = {name: value for name, value in state.items() if name in UNUSED and name not in expected}
-    state = {name: value for name, value in state.items() if name not in unused}
-    if not state.keys() - expected.keys():
-        return state
+    bare = {name: value for name, value in state.items() if name not in UNUSED or name in expected}
+    if not bare.keys() - expected.keys():
+        return bare
     convert = getattr(sys.modules[type(net).__module__], "checkpoint_filter_fn", None)
     if convert is None:
-        return state
-    try:
-        converted: Tensors = convert(dict(state), net)
-    except (KeyError, RuntimeError, AttributeError, TypeError, ValueError):  # a file of another kind
-        return state
-    return converted
+        return bare
+    # By the mask token timm tells DINOv2's names; other files with one it takes for networks to be trained further.
+    for given in (bare, state):
+        try:
+            with redirect_stdout(io.StringIO()):  # timm prints a line for each bias that the network lacks
+                converted: Tensors = convert(dict(given), net)
+        except (KeyError, RuntimeError, AttributeError, TypeError, ValueError):  # a file of another kind
+            continue
+        if not converted.keys() - expected.keys():
+            return converted
+    return bare
+
+
+def _compare_biases(state: Tensors, expected: Tensors, backbone: str) -> None:
+    """Raises TeacherError where timm would drop biases of DINOv3's attention that are not zero; keys have none."""
+    for name, bias in state.items():
+        own = name.replace("qkv.bias", "q_bias")
+        if name.endswith("attn.qkv.bias") and "storage_tokens" in state and own not in expected:
+            query, _, value = bias.chunk(3)
+            if query.any() or value.any():
+                raise TeacherError(
+                    f"{name} is not zero, and {backbone} has no such bias; set teacher.backbone={backbone}_qkvb"
+                )
 
 
 def _resample_positions(state: Tensors, expected: Tensors, net: Any) -> None:
@@ -178,9 +205,11 @@ def _resample_positions(state: Tensors, expected: Tensors, net: Any) -> None:
         return
     from timm.layers import resample_abs_pos_embed
 
-    state[name] = resample_abs_pos_embed(
-        state[name], list(net.patch_embed.grid_size), num_prefix_tokens=net.num_prefix_tokens
-    )
+    others = 0 if getattr(net, "no_embed_class", False) else net.num_prefix_tokens
+    try:
+        state[name] = resample_abs_pos_embed(state[name], list(net.patch_embed.grid_size), num_prefix_tokens=others)
+    except RuntimeError:
+        raise TeacherError(f"its {state[name].shape[1]} position embeddings are no square grid") from None
 
 
 def _compare(state: Tensors, expected: Tensors, backbone: str) -> None:

@@ -9,6 +9,21 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validat
 from raydistill.options.momentum import Momentum, MomentumWindow
 
 Stem = Literal["auto", "narrow", "imagenet", "small", "stride2"]
+TeacherFormat = Literal[
+    "auto",
+    "mocov2",
+    "mocov3",
+    "swav",
+    "byol",
+    "simclr",
+    "dino",
+    "seed",
+    "solo-learn",
+    "lightly-train",
+    "vissl",
+    "openmmlab",
+    "plain",
+]
 Output = Literal["features", "head"]
 RecipeName = Literal[
     "moco1",

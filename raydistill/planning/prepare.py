@@ -23,6 +23,7 @@ from raydistill.data.augment import normalization
 from raydistill.data.sources import Dataset, load_dataset
 from raydistill.methods import FeatureDims, Method, MethodContext
 from raydistill.models.backbones import Backbone
+from raydistill.models.hub_folders import is_hub_folder, load_folder, read_folder
 from raydistill.models.released import load_released
 from raydistill.models.teacher import FrozenTeacher, save_teacher
 from raydistill.planning.resolve import resolve, teacher_configs, teacher_keys, teacher_runs
@@ -76,12 +77,14 @@ def locate(store: Store, source: str, settings: TeacherConfig, image_size: int) 
     if (path / PROVENANCE).exists():
         return teachers.PREFIX + _exported(store, path).name
     if path.is_dir():
-        return teachers.PREFIX + _run(store, path).name
+        of_library = is_hub_folder(path) and not (path / "config.yaml").exists()
+        return teachers.PREFIX + (_hub_folder(store, path, image_size) if of_library else _run(store, path)).name
     if path.is_file():
         return teachers.PREFIX + _released(store, path, settings, image_size).name
     raise ConfigError(
         f"teacher.sources: {source!r} does not exist; accepted: the folder of a run, a sweep or an export, "
-        "artifact:KEY, timm:NAME, torchvision:NAME, or a checkpoint file of MoCo v2, SwAV, BYOL, SimCLR, DINO or SEED"
+        "or of a network of timm or transformers, artifact:KEY, timm:NAME, torchvision:NAME, or a checkpoint file of "
+        "MoCo v2, SwAV, BYOL, SimCLR, DINO or SEED"
     )
 
 
@@ -120,6 +123,24 @@ def _released(store: Store, path: Path, settings: TeacherConfig, image_size: int
     return store.get("teacher", made, make)
 
 
+def _hub_folder(store: Store, path: Path, image_size: int) -> Path:
+    """A network that timm or transformers wrote; its folder alone says how it is built."""
+    found = read_folder(path)
+    own = found.normalization
+    made = {
+        "sha256": found.digest(),
+        "format": found.library,
+        "backbone": found.backbone,
+        "image_size": image_size,
+    }
+
+    def make(folder: Path) -> None:
+        teacher = FrozenTeacher(load_folder(found, image_size=image_size), None, own, own)
+        save_teacher(teacher, folder / teachers.FILE, provenance=made | {"file": path.name})
+
+    return store.get("teacher", made, make)
+
+
 def _exported(store: Store, folder: Path) -> Path:
     """The encoder of an export, known by its weights; it has no SSL head."""
     encoder = encoders.load(folder)
@@ -140,7 +161,10 @@ def _run(store: Store, folder: Path) -> Path:
     """The newest checkpoint of a trial's folder, or of a sweep's winner."""
     trial = winner_of(folder) or folder
     if not (trial / "config.yaml").exists():
-        raise ConfigError(f"teacher.sources: {folder} holds no config.yaml; give the folder of a run or of a sweep")
+        raise ConfigError(
+            f"teacher.sources: {folder} holds no teacher; looked for config.yaml (of a run or a sweep), {PROVENANCE} "
+            "(of an export), and config.json with model.safetensors or pytorch_model.bin (of timm or transformers)"
+        )
     config = configuration.read(trial / "config.yaml")
     try:
         state = latest_checkpoint(trial)

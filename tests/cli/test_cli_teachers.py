@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from helpers.builders.hub_folders import VIT, as_vit, tiny_vit, write
 from helpers.builders.runs import sweep, trial
 from helpers.commands import launch, refused, run
 
@@ -90,6 +91,16 @@ def test_of_a_sweep_its_winner_is_the_teacher(tmp_path, named):
     store = Store(tmp_path / "artifacts")
     keys = [locate(store, str(path), TeacherConfig(), 8) for path in (folder, folder / "trials" / "t0001")]
     assert keys[0] == keys[1]
+
+
+def test_a_folder_of_transformers_is_a_teacher(tmp_path):
+    preprocessor = {"image_mean": [0.4, 0.5, 0.6], "image_std": [0.2, 0.25, 0.3]}
+    write(tmp_path / "my-vit", VIT, as_vit(tiny_vit(), "vit."), preprocessor=preprocessor)
+    given = ["--teacher", "my-vit", "--set", "method.teacher=features", "--preset", "paper", "--dry-run"]
+    done = run("sweep", "--method", "seed", *SETTINGS[:-2], *given, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "mean 0.4, 0.5, 0.6" in done.stdout
+    assert "transformers, vit_w96_p4_d2" in run("artifacts", cwd=tmp_path).stdout
 
 
 @pytest.mark.fault(8)

@@ -2,7 +2,8 @@
 
 import pytest
 
-from raydistill.models.layouts import detect_format
+from raydistill.config import TeacherConfig
+from raydistill.models.layouts import PLACES, detect_format
 
 
 @pytest.mark.parametrize(
@@ -26,3 +27,8 @@ from raydistill.models.layouts import detect_format
 )
 def test_detected_formats(names, expected):
     assert detect_format(names) == expected
+
+
+@pytest.mark.parametrize("name", ["auto", *PLACES])
+def test_every_layout_can_be_asked_for(name):
+    assert TeacherConfig(format=name).format == name
