@@ -1,10 +1,7 @@
 """A sweep and an export of version 0.1.0, and a sweep that was interrupted then, opened with the present version."""
 
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 import yaml
+from helpers import commands
 from safetensors.torch import load_file
 
 import raydistill
@@ -142,15 +140,14 @@ def test_the_interrupted_one_is_resumed_without_the_file_of_its_space(here, caps
 
 @pytest.mark.slow
 @pytest.mark.e2e
-def test_the_interrupted_one_goes_on_to_its_end(here):
+def test_the_interrupted_one_goes_on_to_its_end(ray_cluster, here):
     folder = here / "runs" / "dogo-1"
     shutil.rmtree(folder)
     shutil.copytree(STORED / "interrupted" / "dogo-1", folder)
     before = (folder / "journal.jsonl").read_text()
     words = (STORED / "options.txt").read_text().split()
-    command = [sys.executable, str(ROOT / "sweep.py"), *words, "--search-space", str(STORED / "space.yaml"), "--resume"]
-    local = os.environ | {LAUNCHER: "local"}
-    done = subprocess.run(command, cwd=here, env=local, capture_output=True, text=True, timeout=280)
+    words += ["--search-space", str(STORED / "space.yaml"), "--resume"]
+    done = commands.run(*words, program="sweep.py", cwd=here, **{LAUNCHER: "local"})
     assert done.returncode == 0, done.stderr
     after = (folder / "journal.jsonl").read_text()
     assert after.startswith(before)

@@ -268,6 +268,7 @@ def test_a_whole_sweep_lives_there_and_is_resumed_from_there(bucket, tmp_path):
     tiny = {
         "method.backbone": "resnet10_w4",
         "teacher.backbone": "resnet10_w4",
+        "teacher.epochs": 1,
         "method.queue_size": 16,
         "data.batch_size": 16,
         "data.image_size": 8,
@@ -293,12 +294,14 @@ def test_a_whole_sweep_lives_there_and_is_resumed_from_there(bucket, tmp_path):
         f"{bucket}/runs",
         "--data",
         f"{bucket}/images",
+        "--trials",
+        "3",
+        "--epochs",
+        "3",
         *(f"--set={key}={value}" for key, value in tiny.items()),
     ]
     sweep, local = bucket / "runs" / "s", os.environ | {LAUNCHER: "local"}
-    first = subprocess.Popen(
-        [*command, "--trials", "4", "--epochs", "4"], cwd=tmp_path, env=local, stdout=subprocess.DEVNULL
-    )
+    first = subprocess.Popen(command, cwd=tmp_path, env=local, stdout=subprocess.DEVNULL)
     deadline = time.monotonic() + 150
     while not any(r.outcome for key, r in records(sweep).items() if key.startswith("t0")):
         assert time.monotonic() < deadline
@@ -306,21 +309,14 @@ def test_a_whole_sweep_lives_there_and_is_resumed_from_there(bucket, tmp_path):
         time.sleep(0.3)
     first.kill()
     first.wait()
-    done = subprocess.run(
-        [*command, "--trials", "4", "--epochs", "4", "--resume"],
-        cwd=tmp_path,
-        env=local,
-        capture_output=True,
-        text=True,
-        timeout=250,
-    )
+    done = subprocess.run([*command, "--resume"], cwd=tmp_path, env=local, capture_output=True, text=True, timeout=250)
     assert done.returncode == 0, done.stdout + done.stderr
     found = records(sweep)
-    assert sorted(key for key in found if key.startswith("t0")) == ["t0000", "t0001", "t0002", "t0003"]
+    assert sorted(key for key in found if key.startswith("t0")) == ["t0000", "t0001", "t0002"]
     assert {record.outcome for record in found.values()} == {"finished"}
     assert "| seed" in (sweep / "table.md").read_text()
     assert [entry.kind for entry in open_store(bucket / "runs" / "_artifacts").entries()] == ["teacher"]
-    assert latest_checkpoint(sweep / "trials" / "t0000")["epoch"] == 4
+    assert latest_checkpoint(sweep / "trials" / "t0000")["epoch"] == 3
     assert not (tmp_path / "runs").exists()
     assert not (tmp_path / "artifacts").exists()
     assert (sweep / "trials" / (sweep / "winner.txt").read_text()).is_dir()
@@ -342,7 +338,7 @@ def test_a_whole_sweep_lives_there_and_is_resumed_from_there(bucket, tmp_path):
         timeout=120,
     )
     assert winner.returncode == 0, winner.stderr
-    assert "epoch 4/4" in winner.stdout
+    assert "epoch 3/3" in winner.stdout
 
 
 def records(sweep):

@@ -9,10 +9,11 @@ import time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import psutil
 
-from helpers.servers.ports import free_ports
+from helpers.servers.ports import free_ports, wait_until_listening
 
 RAY = str(Path(sys.executable).with_name("ray"))
 
@@ -90,6 +91,8 @@ def ray_head(home, *, cpus=2, node_types=None, idle_minutes=0.1):
 
 
 def wait_until_up(head):
+    """Wait until jobs can be listed; the command is not launched in vain, since that takes seconds of imports."""
+    wait_until_listening(urlsplit(head.dashboard).port)
     for _ in range(20):
         listed = head.run("job", "list", "--address", head.dashboard, timeout=60)
         if listed.returncode == 0:
