@@ -29,6 +29,7 @@ Integers = NDArray[np.int64]
 
 _ATTEMPTS = 10
 _CACHE_BYTES = 3 << 19
+_FEWEST = 8  # images at a time: with less, threads wait for Python's lock more than they work
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _IMAGENET: Normalization = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
 _BY_SIZE: dict[int, Normalization] = {
@@ -108,7 +109,7 @@ def augment(
             cutout(out[part], draws("hole", 2), recipe.cutout)
 
     # On CPU a few images at a time: for cache, and lest every buffer be mapped afresh. The result is the same.
-    step = max(1, _CACHE_BYTES // (12 * size * size) if out.device.type == "cpu" else len(out))
+    step = max(_FEWEST, _CACHE_BYTES // (12 * size * size)) if out.device.type == "cpu" else max(1, len(out))
     parts = [slice(start, start + step) for start in range(0, len(out), step)]
     list(pool().map(fill, parts) if len(parts) > 1 else map(fill, parts))
     return out

@@ -16,8 +16,10 @@ from raydistill.data.images import DataError, Images
 from raydistill.data.recipes import Kind
 
 T = TypeVar("T")
+_LARGE_PX = 96  # larger images are seldom kept decoded in memory
 VIEW_SEED = 0  # of fixed views, so that one teacher bank serves every seed
 Views = Mapping[View, Tensor]
+Fetched = tuple[list[Tensor] | Tensor, Tensor]
 
 
 class Stream:
@@ -90,7 +92,10 @@ class Stream:
             epoch, step: the batch's address.
             views: the views to make.
         """
-        images, indices = self.images.fetch(self.indices(epoch, step))
+        return self._drawn(epoch, views, self.images.fetch(self.indices(epoch, step)))
+
+    def _drawn(self, epoch: int, views: Iterable[View], fetched: Fetched) -> tuple[Views, Tensor]:
+        images, indices = fetched
         seed, version = (VIEW_SEED, epoch % self.fixed_views) if self.fixed_views else (self.seed, epoch)
         drawn = {
             view: augment(
@@ -110,9 +115,13 @@ class Stream:
 
     def epoch(self, epoch: int, views: Iterable[View]) -> Iterator[tuple[Views, Tensor]]:
         """All batches of an epoch, prepared ahead of their use."""
-        views = tuple(views)
-        batches = (self.batch(epoch, step, views) for step in range(self.steps_per_epoch))
-        return _ahead(batches, self.prefetch) if self.prefetch else batches
+        views, steps = tuple(views), range(self.steps_per_epoch)
+        if not self.prefetch:
+            return (self.batch(epoch, step, views) for step in steps)
+        decoded: Iterator[Fetched] = (self.images.fetch(self.indices(epoch, step)) for step in steps)
+        if self.size > _LARGE_PX:  # the next batch is decoded while this one is augmented
+            decoded = _ahead(decoded, 1)
+        return _ahead((self._drawn(epoch, views, each) for each in decoded), self.prefetch)
 
     def _order(self, epoch: int) -> Tensor:
         generator = np.random.Generator(np.random.Philox(key=[self.seed, epoch]))

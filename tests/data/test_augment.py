@@ -27,7 +27,7 @@ def test_a_view_does_not_depend_on_its_batch(recipe, height, width, size):
 
 
 def test_neither_threads_nor_chunks_matter(monkeypatch):
-    images = noise(9, 230, 226)
+    images = noise(19, 230, 226)
     whole = view(images, "byol1", size=224)
     torch.set_num_threads(2)
     assert torch.equal(view(images, "byol1", size=224), whole)
@@ -37,11 +37,13 @@ def test_neither_threads_nor_chunks_matter(monkeypatch):
 
 @pytest.mark.parametrize("mode", [torch.inference_mode, torch.no_grad, torch.enable_grad])
 def test_several_chunks_are_made_in_the_callers_mode(monkeypatch, mode):
-    images = torch.randint(0, 256, (7, 3, 12, 12), dtype=torch.uint8)
-    whole = augment(images, range(7), View("simclr", 0), size=12, seed=0, epoch=0, normalize=normalization("x", 12))
+    images = torch.randint(0, 256, (20, 3, 12, 12), dtype=torch.uint8)
+    whole = augment(images, range(20), View("simclr", 0), size=12, seed=0, epoch=0, normalize=normalization("x", 12))
     monkeypatch.setattr("raydistill.data.augment._CACHE_BYTES", 1)
     with mode():
-        views = augment(images, range(7), View("simclr", 0), size=12, seed=0, epoch=0, normalize=normalization("x", 12))
+        views = augment(
+            images, range(20), View("simclr", 0), size=12, seed=0, epoch=0, normalize=normalization("x", 12)
+        )
         assert views.is_inference() == torch.is_inference_mode_enabled()
     assert torch.equal(views, whole)
 
