@@ -27,8 +27,13 @@ def test_a_closed_pipe_ends_a_command_with_a_line(tmp_path):
     assert process.returncode == 128 + signal.SIGPIPE
 
 
-def test_a_sweep_says_how_to_go_on(tmp_path, monkeypatch, capfd):
-    def closed(*_, **__):
+@pytest.mark.parametrize(
+    ("begun", "said"), [(True, "go on with: "), (False, "nothing had begun; the same command starts it")]
+)
+def test_a_sweep_says_how_to_go_on(tmp_path, monkeypatch, capfd, begun, said):
+    def closed(settings, **_):
+        if begun:
+            settings.store()
         raise BrokenPipeError
 
     monkeypatch.chdir(tmp_path)
@@ -40,4 +45,4 @@ def test_a_sweep_says_how_to_go_on(tmp_path, monkeypatch, capfd):
             ["sweep", "--method", "simclr", "--set", "data.limit=40", "--set", "data.batch_size=16", "--name", "s"]
         )
     assert ended.value.code == 128 + signal.SIGPIPE
-    assert "error: nobody reads what is printed; go on with: " in capfd.readouterr().err
+    assert f"error: nobody reads what is printed; {said}" in capfd.readouterr().err
