@@ -6,7 +6,7 @@ import logging
 import os
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -26,34 +26,52 @@ class Terminated(KeyboardInterrupt):
         self.signum = signum
 
 
-@contextmanager
-def _stopped_in_order() -> Iterator[tuple[list[int], Callable[[], object]]]:
-    """Have SIGTERM (Slurm, Kubernetes, spot machines) and SIGHUP (a closed terminal) end what runs inside, once.
+class _Signals:
+    """SIGTERM (Slurm, Kubernetes, spot machines) and SIGHUP (a closed terminal) end what runs, once.
 
-    Ray's own handlers, which this replaces, end the process without a word. Yields the signals that have come, since an
-    exception that a handler raises is lost where C code has called Python; and what puts the handlers in place again.
+    While `held`, a signal only waits: Ray's processes would be left behind if it were stopped while it starts.
+    """
+
+    def __init__(self) -> None:
+        self.told: list[int] = []
+        self.held = False
+
+    def stop(self, signum: int, _: Any) -> None:
+        """Take a signal. Raises: Terminated."""
+        self.told.append(signum)
+        if len(self.told) == 1 and not self.held:
+            raise Terminated(signum)
+
+    def install(self) -> dict[signal.Signals, Any]:
+        """Handle the signals, and return the handlers of before. Only the main thread can."""
+        if threading.current_thread() is not threading.main_thread():
+            return {}
+        return {signum: signal.signal(signum, self.stop) for signum in (signal.SIGTERM, signal.SIGHUP)}
+
+    def release(self) -> None:
+        """Let signals end what runs from now on, also one that has come. Raises: Terminated."""
+        self.held = False
+        self.install()  # again, should Ray have put its own handler in their place
+        if self.told:
+            raise Terminated(self.told[0])
+
+
+@contextmanager
+def _stopped_in_order(*, held: bool) -> Iterator[_Signals]:
+    """Have signals end what runs inside; Ray's own handlers, which these replace, end the process without a word.
+
+    `held`: not before they are released.
 
     Raises: Terminated.
     """
-    told: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield told, lambda: None
-        return
-
-    def stop(signum: int, _: Any) -> None:
-        told.append(signum)
-        if len(told) == 1:
-            raise Terminated(signum)
-
-    def install() -> dict[signal.Signals, Any]:
-        return {signum: signal.signal(signum, stop) for signum in (signal.SIGTERM, signal.SIGHUP)}
-
-    handlers = install()
+    signals = _Signals()
+    signals.held = held
+    handlers = signals.install()
     try:
-        yield told, install
+        yield signals
     except KeyboardInterrupt:  # Tune raises one of its own
-        if told:
-            raise Terminated(told[0]) from None
+        if signals.told:
+            raise Terminated(signals.told[0]) from None
         raise
     finally:
         for signum, handler in handlers.items():
@@ -86,12 +104,11 @@ def connected_cluster() -> Iterator[None]:
     logging.getLogger("ray.tune").setLevel(logging.ERROR)
     already = ray.is_initialized()
     address = os.environ.get("RAY_ADDRESS")
-    with _stopped_in_order() as (told, install):
+    with _stopped_in_order(held=not already) as signals:
         try:
-            dashboard = "" if already else _start_or_connect(address)
-            install()  # again: Ray has put its own in their place
-            if told:
-                raise Terminated(told[0])
+            with _without_rays_handler():
+                dashboard = "" if already else _start_or_connect(address)
+            signals.release()
             if not already and address:
                 refuse_open_head(address, dashboard)
             yield
@@ -100,14 +117,27 @@ def connected_cluster() -> Iterator[None]:
                 ray.shutdown()
 
 
+@contextmanager
+def _without_rays_handler() -> Iterator[None]:
+    """Keep Ray from handling SIGTERM while it starts: its handler ends Ray's processes and leaves this one waiting."""
+    utils = ray._private.utils  # noqa: SLF001 - there is no public way
+    given = getattr(utils, "set_sigterm_handler", None)
+    if given is None:
+        yield
+        return
+    utils.set_sigterm_handler = lambda handler: None
+    try:
+        yield
+    finally:
+        utils.set_sigterm_handler = given
+
+
 def _start_or_connect(address: str | None) -> str:
-    """Have Ray running, and return the address of its dashboard, if it has one. Raises: ConfigError, Terminated."""
+    """Have Ray running, and return the address of its dashboard, if it has one. Raises: ConfigError."""
     local: dict[str, Any] = {} if address else {"address": "local", "include_dashboard": False}
     try:
         context = ray.init(log_to_driver=False, logging_level=logging.ERROR, configure_logging=True, **local)
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         where = f"Ray at {address} cannot be used" if address else "Ray cannot be started"
         raise ConfigError(f"{where}: {one_line(error)}; `raydistill doctor` looks for the cause") from error
-    except SystemExit:  # by the handler of SIGTERM that Ray has while it starts
-        raise Terminated(signal.SIGTERM) from None
     return str(getattr(context, "dashboard_url", ""))

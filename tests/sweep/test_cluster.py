@@ -43,25 +43,31 @@ def test_a_second_signal_does_not_stop_the_end(steps, signum):
 
 
 @pytest.mark.fault(4)
-def test_a_signal_that_is_lost_while_ray_starts_is_remembered(steps, monkeypatch):
+@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_while_ray_starts_waits_until_it_has_started(steps, monkeypatch, signum):
     def init(**_):
-        try:
-            os.kill(os.getpid(), signal.SIGTERM)
-        except Terminated:
-            steps.append("lost")
-
-    monkeypatch.setattr(ray, "init", init)
-    with pytest.raises(Terminated), connected_cluster():
-        steps.append("gone on")
-    assert steps == ["lost", "ending", "ended"]
-
-
-@pytest.mark.fault(4)
-def test_the_exit_of_rays_own_handler_is_a_signal(steps, monkeypatch):
-    def init(**_):
-        raise SystemExit(15)
+        steps.append("starting")
+        os.kill(os.getpid(), signum)
+        steps.append("started")
 
     monkeypatch.setattr(ray, "init", init)
     with pytest.raises(Terminated) as stopped, connected_cluster():
         steps.append("gone on")
-    assert stopped.value.signum == signal.SIGTERM
+    assert stopped.value.signum == signum
+    assert steps == ["starting", "started", "ending", "ended"]
+
+
+@pytest.mark.fault(4)
+def test_ray_gets_no_handler_of_its_own_while_it_starts(steps, monkeypatch):
+    given = ray._private.utils.set_sigterm_handler
+    own = lambda *_: steps.append("by Ray")  # noqa: E731
+
+    def init(**_):
+        ray._private.utils.set_sigterm_handler(own)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(ray, "init", init)
+    with pytest.raises(Terminated), connected_cluster():
+        steps.append("gone on")
+    assert steps == ["ending", "ended"]
+    assert ray._private.utils.set_sigterm_handler is given
