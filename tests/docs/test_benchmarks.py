@@ -43,19 +43,6 @@ def test_the_gpu_benchmark_runs_on_a_cpu():
 
 
 @pytest.mark.slow
-def test_the_loading_benchmark_makes_equal_batches():
-    output = run(ROOT / "analysis" / "benchmarks" / "loading.py", "--quick", "--images", "640")
-    assert "equal in two workers and in another process, bit for bit" in output
-    result = json.loads(output.splitlines()[-1])
-    views = {
-        f"{name}{word}"
-        for name in ("loading_vs_dataloader", "loading_on_disk", "loading_at_256")
-        for word in ("", "_plain")
-    }
-    check_spreads(result, views | {"cost_of_ten_times_the_images"})
-
-
-@pytest.mark.slow
 def test_the_teacher_bank_benchmark_compares_equal_losses():
     output = run(ROOT / "analysis" / "benchmarks" / "teacher_bank.py", "--quick", "--images", "160", "--repeats", "3")
     result = json.loads(output.splitlines()[-1])
