@@ -60,7 +60,9 @@ def test_a_signal_while_ray_starts_waits_until_it_has_started(steps, monkeypatch
 @pytest.mark.fault(4)
 def test_ray_gets_no_handler_of_its_own_while_it_starts(steps, monkeypatch):
     given = ray._private.utils.set_sigterm_handler
-    own = lambda *_: steps.append("by Ray")  # noqa: E731
+
+    def own(*_):
+        steps.append("by Ray")
 
     def init(**_):
         ray._private.utils.set_sigterm_handler(own)
