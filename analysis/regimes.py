@@ -1,6 +1,6 @@
 """Are networks trained where methods can work? The figures that the presets rest on, measured again.
 
-Each row compares what version 0.1 did with what the presets do now, everything else equal. A row that is known is left
+Each row compares what version 0.1 did with what the presets do now, everything else equal. An arm that is known is left
 alone, so the script may be stopped at any moment and go on later.
 
     python analysis/regimes.py [--data DIR_OF_CIFAR10] [--only ROW ...] [--seeds 2]
@@ -11,6 +11,7 @@ Without --data, the rows of CIFAR-10 are left out. Writes analysis/regimes.json 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import statistics
 import tempfile
@@ -33,6 +34,8 @@ BEFORE = {
 MANY_STEPS = {"data.limit": 10_000, "train.epochs": 6, "eval.every": 6}  # 468 steps of 128 images
 TERMS = ("ssl_1", "kd_1")
 Scores = dict[str, float]
+Arms = dict[str, Callable[[], list[Scores]]]
+"""How to measure each arm of a row: the scores of its seeds."""
 Row = dict[str, list[Scores]]
 
 
@@ -53,63 +56,67 @@ def without(settings: dict[str, Any], *names: str) -> dict[str, Any]:
     return {name: value for name, value in settings.items() if name not in names}
 
 
-def pixels(settings: dict[str, Any]) -> list[Scores]:
-    """The scores of the images themselves."""
-    return [raydistill.evaluate(RawPixels(), set=settings)]
+def pixels(settings: dict[str, Any]) -> Arms:
+    """The images themselves."""
+    return {"raw pixels": lambda: [raydistill.evaluate(RawPixels(), set=settings)]}
 
 
-def untrained(method: str, settings: dict[str, Any], seeds: int) -> list[Scores]:
-    """The scores of students at their first step: their learning rate is too small to change anything."""
+def untrained(method: str, settings: dict[str, Any], seeds: int) -> Arms:
+    """Students at their first step: their learning rate is too small to change anything."""
     still = {**settings, "train.epochs": 1, "train.lr": 1e-30, "train.warmup_epochs": 0}
-    return [trained(method, still, seed) for seed in range(seeds)]
+    return arms(method, seeds, **{"untrained student": still})
 
 
-def arms(method: str, seeds: int, **settings: dict[str, Any]) -> Row:
+def arms(method: str, seeds: int, **settings: dict[str, Any]) -> Arms:
     """One method under several settings, each with every seed."""
-    return {name: [trained(method, chosen, seed) for seed in range(seeds)] for name, chosen in settings.items()}
+
+    def measure(chosen: dict[str, Any]) -> list[Scores]:
+        return [trained(method, chosen, seed) for seed in range(seeds)]
+
+    return {name: functools.partial(measure, chosen) for name, chosen in settings.items()}
 
 
-def digits(seeds: int) -> Row:
+def digits(seeds: int) -> Arms:
     """k-NN on the digits: a network was worse than no network, and is not far below it now."""
     return {
-        "raw pixels": pixels({"data.source": "digits"}),
-        "untrained student": untrained("simclr", {}, seeds),
+        **pixels({"data.source": "digits"}),
+        **untrained("simclr", {}, seeds),
         **arms("simclr", seeds, **{"SimCLR, version 0.1": BEFORE, "SimCLR": {}}),
         **arms("dogo", seeds, **{"DoGo": {}}),
     }
 
 
-def crops(seeds: int) -> Row:
+def crops(seeds: int) -> Arms:
     """SimCLR on the digits by the kind of images that its augmentation is made for."""
     return arms("simclr", seeds, photographs={"data.kind": "photographs"}, characters={"data.kind": "characters"})
 
 
-def momentum(seeds: int) -> Row:
+def momentum(seeds: int) -> Arms:
     """SDSSL on the digits, which scores its momentum network: with the momentum as published, and fitted to the run."""
-    settings = {"momentum as it is": {"method.momentum_window": None}, "momentum_window 0.1": {}}
-    scores = arms("sdssl", seeds, **settings)
     steps = 80  # ten epochs of eight
-    for name, chosen in settings.items():
-        config = raydistill.load_config("sdssl", set=chosen)
-        ema = config.method.ema()
+
+    def measure(chosen: dict[str, Any]) -> list[Scores]:
+        ema = raydistill.load_config("sdssl", set=chosen).method.ema()
         assert ema is not None
-        for found in scores[name]:
-            found["initial weights left"] = ema.initial_share(steps)
-    return scores
+        left = {"initial weights left": ema.initial_share(steps)}
+        return [trained("sdssl", chosen, seed) | left for seed in range(seeds)]
+
+    settings = {"momentum as it is": {"method.momentum_window": None}, "momentum_window 0.1": {}}
+    return {name: functools.partial(measure, chosen) for name, chosen in settings.items()}
 
 
-def probe(seeds: int) -> Row:
+def probe(seeds: int) -> Arms:
     """The linear probe of the same runs on the digits: by DoGo's code, and to convergence."""
     return arms("simclr", seeds, **{"100 epochs of Adam": {"eval.probe": "dogo"}, "to convergence": {}})
 
 
-def baseline(seeds: int, data: dict[str, Any]) -> Row:
+def baseline(seeds: int, data: dict[str, Any]) -> Arms:
     """The undistilled student on 10,000 images of CIFAR-10: as version 0.1 compared it, and with fair settings."""
     common = {**data, **MANY_STEPS}
     mild = {**common, **BEFORE, "method.recipe": "small"}
     return {
-        "raw pixels": pixels({**data, "data.limit": 10_000}),
-        "untrained student": untrained("simclr", common, seeds),
+        **pixels({**data, "data.limit": 10_000}),
+        **untrained("simclr", common, seeds),
         **arms(
             "simclr",
             seeds,
@@ -123,7 +130,7 @@ def baseline(seeds: int, data: dict[str, Any]) -> Row:
     }
 
 
-def lambdas(seeds: int, data: dict[str, Any]) -> Row:
+def lambdas(seeds: int, data: dict[str, Any]) -> Arms:
     """DoGo's contrastive loss by epoch on 10,000 images of CIFAR-10; chance is log(255) = 5.54."""
     common = {**data, **MANY_STEPS, "method.recipe": "small"}
     found = {"lambda 0": 0, "lambda 1": 1, "lambda 10": 10, "lambda 100": 100}
@@ -132,7 +139,7 @@ def lambdas(seeds: int, data: dict[str, Any]) -> Row:
     return arms("dogo", seeds, **settings)
 
 
-def headroom(seeds: int, data: dict[str, Any]) -> Row:
+def headroom(seeds: int, data: dict[str, Any]) -> Arms:
     """SEED on 4,000 images of CIFAR-10, four epochs: by how long its teacher was trained."""
     common = {**data, "data.limit": 4_000, "train.epochs": 4, "eval.every": 4, "method.recipe": "small"}
     return {
@@ -148,22 +155,22 @@ def headroom(seeds: int, data: dict[str, Any]) -> Row:
     }
 
 
-def cpu(seeds: int, data: dict[str, Any]) -> Row:
+def cpu(seeds: int, data: dict[str, Any]) -> Arms:
     """The undistilled student of the preset `cpu` on all of CIFAR-10."""
     return {
-        "raw pixels": pixels(data),
-        "untrained student": untrained("simclr", {**data, "preset": "cpu"}, 1),
+        **pixels(data),
+        **untrained("simclr", {**data, "preset": "cpu"}, 1),
         **arms("simclr", 1 if seeds < 3 else seeds, **{"SimCLR, preset cpu": {**data, "preset": "cpu"}}),
     }
 
 
-ON_DIGITS: dict[str, Callable[[int], Row]] = {
+ON_DIGITS: dict[str, Callable[[int], Arms]] = {
     "digits": digits,
     "crops": crops,
     "momentum": momentum,
     "probe": probe,
 }
-ON_CIFAR: dict[str, Callable[[int, dict[str, Any]], Row]] = {
+ON_CIFAR: dict[str, Callable[[int, dict[str, Any]], Arms]] = {
     "baseline": baseline,
     "lambdas": lambdas,
     "headroom": headroom,
@@ -210,17 +217,17 @@ def main() -> None:
     file = given.out / "regimes.json"
     results: dict[str, Row] = json.loads(file.read_text()) if file.exists() else {}
     data = {"data.source": given.data and str(Path(given.data).resolve())}
-    rows: dict[str, Callable[[], Row]] = {name: (lambda f=f: f(given.seeds)) for name, f in ON_DIGITS.items()}
+    rows = {name: row(given.seeds) for name, row in ON_DIGITS.items()}
     if given.data:
-        rows |= {name: (lambda f=f: f(given.seeds, data)) for name, f in ON_CIFAR.items()}
-    for name, measure in rows.items():
-        if name in results or (given.only and name not in given.only):
+        rows |= {name: row(given.seeds, data) for name, row in ON_CIFAR.items()}
+    for name, arm, measure in [(name, *arm) for name, row in rows.items() for arm in row.items()]:
+        if arm in results.get(name, {}) or (given.only and name not in given.only):
             continue
-        results[name] = measure()
+        results.setdefault(name, {})[arm] = measure()
         given.out.mkdir(parents=True, exist_ok=True)
         file.write_text(json.dumps(results, indent=1) + "\n")
         (given.out / "regimes.md").write_text(report(results))
-        print(f"{name}: done", flush=True)
+        print(f"{name}, {arm}: done", flush=True)
 
 
 if __name__ == "__main__":
