@@ -15,7 +15,7 @@ from helpers.commands import ROOT
 
 pytestmark = pytest.mark.e2e
 TINY = [
-    *("--method", "simclr", "--trials", "1", "--epochs", "40", "--seeds", "1", "--no-baseline-search", "--name", "s"),
+    *("--method", "simclr", "--trials", "1", "--epochs", "16", "--seeds", "1", "--no-baseline-search", "--name", "s"),
     *("--set", "method.backbone=resnet10_w4", "--set", "data.limit=400", "--set", "data.batch_size=16"),
     *("--threads", "1", "--learners", "1"),
 ]
@@ -58,7 +58,7 @@ def test_sigterm_in_mid_epoch_ends_a_sweep_that_resumes(tmp_path):
     assert done.returncode == 0, done.stderr
     epochs = [int(epoch) for epoch in re.findall(r'"result", "key": "t0000", "epoch": (\d+)', journal.read_text())]
     assert epochs == sorted(set(epochs)), "no epoch is trained twice"
-    assert epochs[-1] == 40
+    assert epochs[-1] == 16
 
 
 @pytest.mark.fault(4)
