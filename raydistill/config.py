@@ -110,7 +110,7 @@ class TrainConfig(BaseConfig):
         "cosine falls over the last fifth. none: all epochs",
     )
     clip_norm: float | None = Field(None, gt=0, description="longest gradient; none: not clipped")
-    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on a GPU, else fp32")
+    precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on a GPU that has it, else fp32")
     sync_batchnorm: bool = Field(True, description="on several GPUs; on CPU batch norm is per worker")
     offsets: tuple[tuple[int, int], ...] = Field(
         DEFAULT_OFFSETS, description="(e, k): from epoch e on, the stream's epoch is e + k; replays a late joiner"

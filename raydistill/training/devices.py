@@ -22,3 +22,15 @@ def device_of(given: str | None) -> torch.device:
     except (RuntimeError, AssertionError) as error:
         raise ConfigError(f"--device {name} cannot be used ({str(error).splitlines()[0].partition('. ')[0]})") from None
     return torch.device(name)
+
+
+def has_bf16(device: torch.device) -> bool:
+    """Return whether a device is a GPU that computes in bf16 itself: AMD's, and NVIDIA's from Ampere on.
+
+    torch emulates it on older ones, where it is slower than float32 and lacks convolutions.
+    """
+    import torch
+
+    if device.type != "cuda":
+        return False
+    return torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (8, 0)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from raydistill.models.queue import Queue
 
 T = TypeVar("T")
+Network = TypeVar("Network", bound=nn.Module)
 # What gloo says, in a plain RuntimeError, when a peer has died; NCCL and the store have exceptions of their own.
 _GONE = ("connection reset by peer", "connection closed by peer", "broken pipe", "gloo/transport", "nccl")
 
@@ -128,3 +129,11 @@ def lost_worker(error: BaseException) -> bool:
         return True
     text = str(error).lower()
     return isinstance(error, RuntimeError) and any(sign in text for sign in _GONE)
+
+
+def with_shared_norms(network: Network) -> Network:
+    """Replace batch norms by those that see the rows of all workers; activations inside timm's norms stay."""
+    from timm.layers import convert_sync_batchnorm  # torch's own drops them: MobileNets, EfficientNets, DenseNets
+
+    converted: Network = convert_sync_batchnorm(network)
+    return converted

@@ -15,7 +15,8 @@ from raydistill.config import DEFAULT_OFFSETS, Config
 from raydistill.data.augment import View
 from raydistill.errors import RaydistillError
 from raydistill.methods import Batch, StepInfo
-from raydistill.training.distributed import Workers
+from raydistill.training.devices import has_bf16
+from raydistill.training.distributed import Workers, with_shared_norms
 from raydistill.training.optimizers import make_optimizer
 from raydistill.training.patience import has_settled, is_opening, span
 from raydistill.training.schedules import learning_rate
@@ -68,15 +69,13 @@ class Learner:
         self.offsets = list(config.train.offsets) if self.reproduces_offsets else []
         method = methods.build(config.method, inputs.context, seed=config.train.seed)
         if config.train.sync_batchnorm and self.workers.world > 1 and self.device.type == "cuda":
-            method = nn.SyncBatchNorm.convert_sync_batchnorm(method)
+            method = with_shared_norms(method)
         self.method = method.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.parameters = [p for p in self.method.parameters() if p.requires_grad]
         self.optimizer = make_optimizer(config.train, self.parameters)
         self._random_state: dict[str, Tensor] = {}
         self._sums: dict[str, Tensor] = {}
-        self._bf16 = config.train.precision == "bf16" or (
-            config.train.precision == "auto" and self.device.type == "cuda"
-        )
+        self._bf16 = config.train.precision == "bf16" or (config.train.precision == "auto" and has_bf16(self.device))
 
     # docs/architecture.md#augmentation-from-the-learner
     @property

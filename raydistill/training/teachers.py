@@ -29,6 +29,7 @@ from raydistill.models.queue import EmbeddingLog, TeacherBatch
 from raydistill.models.teacher import FrozenTeacher
 from raydistill.options import LabelSource, MethodConfig, Output
 from raydistill.options.base import AugmentConfig
+from raydistill.training.devices import has_bf16
 from raydistill.training.distributed import Workers
 from raydistill.trial_spec import TrialSpec
 
@@ -146,8 +147,8 @@ class TeacherProvider:
             output: features or head.
             images: (n, 3, S, S).
         """
-        device = images.device.type
-        with torch.no_grad(), torch.autocast(device, dtype=torch.bfloat16, enabled=device == "cuda"):
+        device = images.device
+        with torch.no_grad(), torch.autocast(device.type, dtype=torch.bfloat16, enabled=has_bf16(device)):
             return self._teacher(key)(images, output).float()
 
     def held_out(self, inputs: LearnerInputs, method: MethodConfig) -> tuple[Tensor, ...]:
