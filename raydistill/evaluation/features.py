@@ -8,6 +8,8 @@ from typing import TypeVar
 import torch
 from torch import Tensor, nn
 
+from raydistill.training.memory import in_parts, lost_device, release
+
 K = TypeVar("K", bound=Hashable)
 
 
@@ -35,6 +37,8 @@ def embed_all(
 ) -> dict[K, Tensor | Exception]:
     """Compute features of several encoders from the same batches; one that fails has its exception instead.
 
+    A batch that memory does not hold goes through in halves.
+
     Args:
         encoders: the networks by name.
         batches: views (B, 3, S, S). What they raise is raised.
@@ -55,9 +59,12 @@ def embed_all(
                 for key, encoder in encoders.items():
                     if key not in failed:
                         try:
-                            rows[key].append(encoder(seen).float().cpu())
+                            rows[key].append(in_parts(encoder, seen).float().cpu())
                         except Exception as error:
+                            if lost_device(error):
+                                raise
                             failed[key], rows[key] = error, []
+                            release(error, seen.device)  # what it held is needed by the others
     finally:
         for module, training in modes:
             module.training = training

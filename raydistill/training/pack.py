@@ -23,8 +23,9 @@ from raydistill.training.checkpoints import latest_checkpoint, to_device, write_
 from raydistill.training.distributed import Workers
 from raydistill.training.learner import Learner, NonFiniteError
 from raydistill.training.member import Member
+from raydistill.training.memory import lost_device, memory_in_use, out_of_memory, release
 from raydistill.training.messages import EpochResult, EpochStats, JoinRequest
-from raydistill.training.teachers import LoadedTeachers, TeacherProvider
+from raydistill.training.teachers import LoadedTeachers, StepInputs, TeacherProvider
 
 log = logging.getLogger(__name__)
 
@@ -200,27 +201,51 @@ class Pack:
             learner.start_epoch()
         self._seconds = dict.fromkeys(learners, 0.0)
         views = dict.fromkeys(view for learner in learners.values() for view in learner.views)
-        started = time.perf_counter()
-        for number, (drawn, indices) in enumerate(self.stream.epoch(epoch, views), 1):
-            step = self.provider.step(drawn, indices, epoch)
-            for member in list(due.values()):
-                for name, learner in member.named():
-                    began, shared = time.perf_counter(), self.provider.seconds
-                    try:
-                        learner.train_step(learner.batch(step))
-                    except Exception as error:
-                        reports.append(self._failed(member.key, member.epoch, error, member.prefix(learner)))
-                        del due[member.key]
-                        self.remove(member.key)
-                        del learner
-                        break
-                    finally:
-                        self._seconds[name] += time.perf_counter() - began - (self.provider.seconds - shared)
-            on_step(number / self.stream.steps_per_epoch)
-            if not due:
-                break
+        started, self.load = time.perf_counter(), None
+        try:
+            for number, (drawn, indices) in enumerate(self.stream.epoch(epoch, views), 1):
+                reports += self._step(due, self.provider.step(drawn, indices, epoch))
+                on_step(number / self.stream.steps_per_epoch)
+                if not due:
+                    break
+        except Exception as error:
+            return reports + self._no_room(due, error)
         self._wall = time.perf_counter() - started
         self.load = EpochStats(len(self._seconds), self._wall, sum(self._seconds.values()), memory_in_use(self.device))
+        return reports
+
+    def _step(self, due: dict[str, Member], step: StepInputs) -> list[EpochResult]:
+        """Take one step with every learner; a trial of which one fails is due no more, and has a report."""
+        reports: list[EpochResult] = []
+        for member in list(due.values()):
+            for name, learner in member.named():
+                began, shared = time.perf_counter(), self.provider.seconds
+                try:
+                    learner.train_step(learner.batch(step))
+                except Exception as error:
+                    reports.append(self._failed(member.key, member.epoch, error, member.prefix(learner)))
+                    del due[member.key]
+                    self.remove(member.key)
+                    break
+                finally:
+                    self._seconds[name] += time.perf_counter() - began - (self.provider.seconds - shared)
+        return reports
+
+    def _no_room(self, due: dict[str, Member], error: Exception) -> list[EpochResult]:
+        """Reports of all trials where memory does not hold the images of a step, which is nobody's fault.
+
+        Raises: `error` if it says anything else; LearnerError beside other workers.
+        """
+        if not out_of_memory(error):
+            raise error
+        text = f"no room for the images of a step: {_cause(error)}"
+        reports = [EpochResult(member.key, member.epoch, error=text, memory=True) for member in due.values()]
+        for report in reports:
+            del due[report.key]
+            self.remove(report.key)
+        if self.workers.world > 1:
+            raise LearnerError(*reports)
+        release(error, self.device)
         return reports
 
     def _failed(self, key: str, epoch: int, error: Exception, prefix: str = "") -> EpochResult:
@@ -232,19 +257,18 @@ class Pack:
             error: of one of its learners.
             prefix: of the message.
 
-        Raises: LearnerFailed where other workers wait for this one in the middle of the step; a loss that is not
-        finite is so on all of them, and they drop the learner together. `error` itself when another worker is gone,
-        which is no fault of the learner's.
+        Raises: LearnerError where other workers wait for this one in the middle of the step; a loss that is not
+        finite is so on all of them, and they drop the learner together. `error` itself when another worker or the
+        device is gone, which need not be the learner's fault.
         """
-        if self.workers.lost(error):
+        if self.workers.lost(error) or lost_device(error):
             raise error
         log.debug("learner of %s failed", key, exc_info=error)
         report = EpochResult(key, epoch, error=prefix + _cause(error), memory=out_of_memory(error))
         if self.workers.world > 1 and not isinstance(error, NonFiniteError):
             raise LearnerError(report)
-        if report.memory and self.device.type == "cuda":
-            error.__traceback__ = None
-            torch.cuda.empty_cache()
+        if report.memory:
+            release(error, self.device)
         return report
 
     def _finish(self, trained: dict[str, Member]) -> list[EpochResult]:
@@ -276,6 +300,8 @@ class Pack:
             try:
                 found = self.evaluate(due, self.dataset, self.device)
             except Exception as error:
+                if lost_device(error):
+                    raise
                 found = dict.fromkeys(due, error)
         return {key: found.get(key, {}) for key in due}
 
@@ -353,26 +379,6 @@ def scored_encoders(method: Method, which: str) -> dict[str, nn.Module]:
     """The student's encoder, or with `all` every one of the method's."""
     encoders = method.encoders()
     return encoders if which == "all" else {"student": encoders["student"]}
-
-
-def out_of_memory(error: BaseException) -> bool:
-    """Return whether an exception says that memory ran out, of a GPU or of the machine."""
-    if isinstance(error, torch.OutOfMemoryError | MemoryError):
-        return True
-    text = str(error).lower()
-    return isinstance(error, RuntimeError) and ("out of memory" in text or "can't allocate memory" in text)
-
-
-def memory_in_use(device: torch.device) -> float:
-    """The share of memory in use: the GPU's at this process's peak since last asked, or the machine's now."""
-    if device.type == "cuda":
-        free, total = torch.cuda.mem_get_info(device)
-        spare = torch.cuda.memory_reserved(device) - torch.cuda.max_memory_allocated(device)
-        torch.cuda.reset_peak_memory_stats(device)
-        return 1 - (free + max(spare, 0)) / total
-    import psutil
-
-    return psutil.virtual_memory().percent / 100
 
 
 def _cause(error: BaseException) -> str:

@@ -10,6 +10,7 @@ import torch
 from raydistill.artifacts.store import Store
 from raydistill.data.sources import load_dataset
 from raydistill.errors import RaydistillError
+from raydistill.training.memory import lost_device
 from raydistill.training.messages import EpochResult, JoinRequest
 from raydistill.training.pack import Evaluate, Pack
 from raydistill.trial_spec import TrialSpec
@@ -49,7 +50,12 @@ def train(
     pack = Pack(load_dataset(spec.data), spec.data, evaluate=evaluate, device=device, store=store)
     report = pack.add(JoinRequest("train", spec, str(directory) if directory else None))
     while report is None or not (report.done or report.error):
-        (report,) = pack.run_epoch()
+        try:
+            (report,) = pack.run_epoch()
+        except RuntimeError as error:
+            if lost_device(error):
+                raise TrainingError(f"the GPU failed: {' '.join(str(error).split())}") from error
+            raise
         if not report.error:
             on_epoch(report)
     if report.error:

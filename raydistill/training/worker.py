@@ -28,8 +28,8 @@ class Control(Protocol):
     def tick(self, share: float) -> None:
         """Told after every step what share of the epoch is done; must return at once."""
 
-    def failed(self, report: EpochResult) -> None:
-        """Told by any worker of several, just before the group falls, which learner it fell over."""
+    def failed(self, reports: list[EpochResult]) -> None:
+        """Told by any worker of several, just before the group falls, which learners it fell over."""
 
 
 def serve(
@@ -73,8 +73,7 @@ def serve(
             if not reports and directive.data is not None:
                 reports, measured = group.train(directive.data, control.tick if first else lambda share: None)
         except LearnerError as failure:
-            for report in failure.reports:
-                control.failed(report)
+            control.failed(list(failure.reports))
             raise
 
 

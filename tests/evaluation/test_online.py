@@ -85,6 +85,37 @@ def test_an_encoder_that_fails_fails_alone(dataset, finite, said):
     assert good.encoders["student"].training
 
 
+class Tight(nn.Module):
+    """Has room for 50 images at a time."""
+
+    dim = 4
+
+    def forward(self, images):
+        if len(images) > 50:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return images.flatten(1)[:, :4]
+
+
+class Roomy(Tight):
+    def forward(self, images):
+        return images.flatten(1)[:, :4]
+
+
+def test_a_batch_that_memory_does_not_hold_is_scored_in_halves(dataset):
+    assert len(dataset.val) > 50 or len(dataset.train) > 50
+    found = evaluate({"t": Candidate({"student": Tight()}, SETTINGS)}, dataset, CPU)
+    assert found["t"] == evaluate({"r": Candidate({"student": Roomy()}, SETTINGS)}, dataset, CPU)["r"]
+
+
+def test_a_gpu_that_failed_is_no_encoders_fault(dataset):
+    class Lost(nn.Module):
+        def forward(self, images):
+            raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+
+    with pytest.raises(torch.AcceleratorError):
+        evaluate({"bad": Candidate({"student": Lost()}, SETTINGS), "good": candidate(0)}, dataset, CPU)
+
+
 def test_without_labels_crops_find_their_image(dataset):
     bare = load_dataset(DataConfig(limit=120, image_size=8))
     for split in (bare.train, bare.val):

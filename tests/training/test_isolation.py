@@ -59,8 +59,8 @@ class Line:
     def tick(self, share):
         pass
 
-    def failed(self, report):
-        asyncio.run_coroutine_threadsafe(self.broker.learner_failed("p", report), self.loop).result(60)
+    def failed(self, reports):
+        asyncio.run_coroutine_threadsafe(self.broker.learners_failed("p", reports), self.loop).result(60)
 
 
 def play(broker, trials, dataset, folder, seeds=1):
@@ -237,8 +237,8 @@ class Script:
     def tick(self, share):
         pass
 
-    def failed(self, report):
-        self.told.append(report)
+    def failed(self, reports):
+        self.told += reports
 
 
 def test_a_learner_that_one_of_two_workers_cannot_train_brings_the_group_down_and_is_named(dataset, monkeypatch):

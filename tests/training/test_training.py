@@ -195,20 +195,6 @@ class TestInCompany:
         (report,) = pack.run_epoch()
         assert "gradient is not finite" in report.error
 
-    @pytest.mark.fault(9)
-    def test_out_of_memory_ends_one_learner(self, dataset, monkeypatch):
-        pack = make_pack(dataset)
-        pack.add(request("good", settings("simclr", 1)))
-        pack.add(request("big", settings("simclr", 1)))
-
-        def too_much(batch, progress):
-            raise torch.OutOfMemoryError("CUDA out of memory (simulated)")
-
-        monkeypatch.setattr(pack.learners["big"].method, "loss", too_much)
-        reports = finish(pack)
-        assert "out of memory" in reports["big"][0].error
-        assert reports["good"][0].done
-
     def test_a_learner_that_cannot_be_built_is_reported(self, dataset):
         pack = make_pack(dataset)
         report = pack.add(request("x", settings("simclr", 1, backbone="resnet81")))

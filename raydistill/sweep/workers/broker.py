@@ -144,8 +144,7 @@ class Broker:
                 group.faults.on_epoch({report.key for report in reports})
             if load is not None:
                 group.size.observe(load)
-            for report in reports:
-                group.deliver(report)
+            group.deliver(*reports)
             started: list[JoinRequest] = []
             stopped: list[str] = []
             while True:
@@ -179,11 +178,11 @@ class Broker:
             "shares": [group.share for group in self._groups.values() if group.training],
         }
 
-    async def learner_failed(self, name: str, report: EpochResult) -> None:
-        """Pass on the error of a learner that one of several workers failed on; its group starts again."""
+    async def learners_failed(self, name: str, reports: list[EpochResult]) -> None:
+        """Pass on the errors of learners that one of several workers failed on; its group starts again."""
         async with self._changed:
             if group := self._groups.get(name):
-                group.deliver(report)
+                group.deliver(*reports)
                 group.faults.on_explained_death()
                 self._changed.notify_all()
 

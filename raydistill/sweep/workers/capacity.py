@@ -51,8 +51,8 @@ class CapacityController:
             self._settled = True
 
     def on_oom(self, learners: int) -> None:
-        """Memory ran out with so many: from now on one less."""
-        self.capacity = max(1, min(self.capacity, learners - 1))
+        """Memory ran out: from now on so many at most, and one at least."""
+        self.capacity = max(1, min(self.capacity, learners))
         self._settled = True
 
     def _predicted(self, learners: int) -> float:

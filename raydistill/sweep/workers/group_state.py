@@ -89,18 +89,22 @@ class GroupState:
         stopped, self.dropped = self.dropped + leaving, []
         return stopped
 
-    def deliver(self, result: EpochResult) -> None:
-        """Pass a member's result on. Out of memory beside others, it waits for another place instead."""
-        trial = self.members.get(result.key)
-        if trial is None:
-            return
-        if result.memory and len(self.members) > 1:
-            self.size.on_oom(self.learners)
-            self.remove(result.key)
-            return
-        trial.deliver(result)
-        if result.done or result.error:
-            self.remove(result.key)
+    # docs/architecture.md#memory-that-runs-out
+    def deliver(self, *results: EpochResult) -> None:
+        """Pass results on. Members that ran out of memory beside others wait for another place instead.
+
+        The group shrinks once, however many they are: by one where it is one, and to half where they are several,
+        since what they share then had no room.
+        """
+        found = [result for result in results if result.key in self.members]
+        crowded = [result.key for result in found if result.memory] if len(self.members) > 1 else []
+        if crowded:
+            self.size.on_oom(self.learners - 1 if len(crowded) == 1 else self.learners // 2)
+        for result in found:
+            if result.key not in crowded:
+                self.members[result.key].deliver(result)
+            if result.key in crowded or result.done or result.error:
+                self.remove(result.key)
 
     # docs/architecture.md#groups-and-packs
     def next_pack(self) -> DataConfig | None:

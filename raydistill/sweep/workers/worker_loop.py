@@ -47,8 +47,8 @@ class BrokerControl:
             self.last_tick = time.monotonic()
             self.broker.tick.remote(self.name, share)
 
-    def failed(self, report: EpochResult) -> None:
-        ray.get(self.broker.learner_failed.remote(self.name, report))
+    def failed(self, reports: list[EpochResult]) -> None:
+        ray.get(self.broker.learners_failed.remote(self.name, reports))
 
 
 def train_loop(config: dict[str, Any]) -> None:

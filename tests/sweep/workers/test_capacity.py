@@ -58,10 +58,10 @@ def test_memory_ends_the_growth():
     assert size.capacity == 8, "16 would take 1.1 of it"
 
 
-def test_after_memory_ran_out_there_is_one_less():
+def test_after_memory_ran_out_it_grows_no_more():
     size = CapacityController()
     size.observe(sharing(4))
-    size.on_oom(7)
+    size.on_oom(6)
     size.observe(sharing(6))
     assert size.capacity == 6
 

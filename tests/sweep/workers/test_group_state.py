@@ -52,6 +52,16 @@ def test_out_of_memory_makes_the_group_smaller_and_only_a_lone_member_fails():
     assert second.group is None
 
 
+def test_what_ran_out_for_all_halves_the_group_once_and_blames_nobody():
+    made = group(**dict.fromkeys("abcdefgh", A))
+    made.size.capacity = 8
+    members = list(made.members.values())
+    made.deliver(*(EpochResult(member.key, error="out of memory", memory=True) for member in members))
+    assert made.size.capacity == 4
+    assert made.members == {}
+    assert all(member.waits and not member.results for member in members)
+
+
 def test_a_trial_of_several_seeds_takes_as_many_places_and_fits_an_empty_group_at_any_rate():
     made = group()
     wide, other, narrow = (
@@ -66,7 +76,7 @@ def test_a_trial_of_several_seeds_takes_as_many_places_and_fits_an_empty_group_a
     assert made.size.capacity == 3, "one less than the four learners that memory did not hold"
     assert not made.fits(wide)
     made.deliver(EpochResult("n", 1, done=True))
-    made.size.on_oom(2)
+    made.size.on_oom(1)
     assert made.size.capacity == 1
     assert made.fits(wide), "else it would wait for ever"
 
