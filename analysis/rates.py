@@ -24,7 +24,7 @@ from raydistill.training.messages import seed_metric
 
 HERE = Path(__file__).parent
 SPACE = HERE / "spaces" / "rates.yaml"
-METHODS = ["simclr", "mocov2", "byol", "simsiam", "mocov3", "dogo", "seed", "simreg", "sssd", "sdssl"]
+METHODS = ["simclr", "dogo", "seed", "simreg", "sssd", "sdssl", "mocov2", "byol", "simsiam", "mocov3"]
 SEARCHED = ["train.optimizer", "train.lr", "train.warmup_epochs"]
 METRIC = "val_knn"
 SHOWN = 4
@@ -48,6 +48,7 @@ def measure(method: str, seeds: int, work: Path) -> list[Point]:
             resume=begun,
             name=method,
             search_space=SPACE,
+            set={"eval.every": 10},  # its last epoch
             seeds_per_trial=seeds,
             seeds=1,
             baseline_search=False,

@@ -9,13 +9,14 @@ import pytest
 
 ROOT = Path(__file__).parent.parent
 PACKAGE = ROOT / "raydistill"
-FOUNDATION = {"errors", "config", "options", "redaction", "locks", "storage", "table", "trial_spec"}
+FOUNDATION = {"errors", "config", "options", "redaction", "locks", "machine", "storage", "table", "trial_spec"}
 MAY_IMPORT = {
     "options": set(),
     "errors": set(),
     "config": {"errors", "options"},
     "redaction": set(),
     "locks": {"errors"},
+    "machine": set(),
     "table": set(),
     "storage": {"errors", "config", "redaction", "locks"},
     "trial_spec": {"config"},
@@ -32,7 +33,7 @@ MAY_IMPORT = {
     "tracking": FOUNDATION | {"records", "training"},
     "sweep": FOUNDATION
     | {"methods", "presets", "planning", "artifacts", "data", "training", "evaluation", "records", "tracking"},
-    "doctor": {"redaction", "sweep", "training", "tracking"},
+    "doctor": {"machine", "redaction", "sweep", "training", "tracking"},
     "report": FOUNDATION | {"records", "tracking", "training"},
     "export": FOUNDATION | {"artifacts", "data", "methods", "models", "training", "evaluation", "records", "tracking"},
     "cli": FOUNDATION

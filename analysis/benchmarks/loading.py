@@ -41,13 +41,13 @@ from torchvision import datasets, transforms
 
 from raydistill.config import DataConfig
 from raydistill.data.augment import View, normalization
-from raydistill.data.pool import usable_cores
 from raydistill.data.sources import load_dataset
 from raydistill.data.stream import Stream
+from raydistill.machine import usable_cores
 
 SIZE, BATCH, CLASSES, WIDTH, HEIGHT, QUALITY = 224, 64, 20, 500, 375, 92
 MEAN, STD = normalization("", SIZE)
-CORES = usable_cores()
+CORES = max(1, int(usable_cores()))
 AHEAD = 2 * CORES + 2  # batches that an arm makes while the others have their turn
 KEPT = {"disk_cache_gib": 100}
 VIEWS = {"two views": (View("simclr", 0), View("simclr", 1)), "plain view": (View("rrcflip", 0),)}

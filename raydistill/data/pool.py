@@ -8,7 +8,16 @@ from concurrent.futures import ThreadPoolExecutor
 
 import torch
 
+from raydistill.machine import usable_cores
+
 _MOST_THREADS = 16
+_share = 0  # of the machine's cores; 0: all of them
+
+
+def limit_threads(cores: int) -> None:
+    """Have at most so many threads in this process, which shares its machine; before the first image is read."""
+    global _share
+    _share = cores
 
 
 # docs/architecture.md#threads-for-images
@@ -20,13 +29,8 @@ def pool() -> ThreadPoolExecutor:
         os.register_at_fork(after_in_child=pool.cache_clear)  # a child has none of its parent's threads
     # One thread of torch in each: teams of all cores would fight each other.
     return ThreadPoolExecutor(
-        min(_MOST_THREADS, usable_cores()),
+        min(_MOST_THREADS, _share or max(1, int(usable_cores()))),
         thread_name_prefix="images",
         initializer=torch.set_num_threads,
         initargs=(1,),
     )
-
-
-def usable_cores() -> int:
-    """The number of cores that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

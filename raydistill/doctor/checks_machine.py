@@ -5,17 +5,16 @@ from __future__ import annotations
 import os
 import resource
 import socket
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 from raydistill.doctor.check_result import CheckResult, Setup
+from raydistill.machine import usable_cores
 
 RAISED_TO = 65536  # by ray.init, if the hard limit lets it
 LEAST_FILES, FEW_FILES = 4096, 8192  # Ray's own limits
 CROWDED = 0.8
 FILE_TABLE = Path("/proc/sys/fs/file-nr")
-QUOTAS = (Path("/sys/fs/cgroup/cpu.max"),)
 
 
 def check_open_files(_: Setup) -> Iterator[CheckResult]:
@@ -94,15 +93,3 @@ def check_cpus(_: Setup) -> Iterator[CheckResult]:
         )
     if fine:
         yield CheckResult("cores", "ok", f"{cores:g}, load {busy:.1f}")
-
-
-def usable_cores() -> float:
-    """Cores that this process may use: its affinity, and the quota of its container."""
-    cores = float(len(os.sched_getaffinity(0)) if sys.platform.startswith("linux") else os.cpu_count() or 1)
-    for path in QUOTAS:
-        try:
-            quota, period = path.read_text().split()
-            cores = min(cores, int(quota) / int(period))
-        except (OSError, ValueError):  # "max", or no such control group
-            continue
-    return cores

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from raydistill.doctor.check_result import CheckResult, Setup
-from raydistill.doctor.checks_machine import usable_cores
+from raydistill.machine import usable_cores
 
 PAIR = "pip install --force-reinstall 'torch>=2.14' 'torchvision>=0.29' -c constraints.txt, both from one index"
 DRIVER = Path("/proc/driver/nvidia/version")

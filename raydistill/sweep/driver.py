@@ -17,6 +17,7 @@ from raydistill.sweep.workers.trainable import SweepTrainable, last_copy
 from raydistill.training.messages import JoinRequest
 
 MAX_TRIAL_RESTARTS = 10
+TRIAL_SHARE = 0.0001  # of the resource that names the driver's node
 MAX_ROUNDS = 4
 MAX_TUNE_CHECKPOINTS = 3
 
@@ -94,7 +95,8 @@ class Driver(SweepContext):
         """
         mode = "max" if phase.goal == "maximize" else "min"
         tuner = tune.Tuner(
-            tune.with_resources(SweepTrainable, {"CPU": 0.001}),
+            # Here, where they end with the driver: on a GPU node they would keep it from going when idle.
+            tune.with_resources(SweepTrainable, {f"node:{ray.util.get_node_ip_address()}": TRIAL_SHARE}),
             tune_config=tune.TuneConfig(
                 metric=phase.metric,
                 mode=mode,

@@ -195,12 +195,12 @@ def _run(settings: SweepSettings, tracker: Tracker, launcher: Launcher) -> Sweep
 
 def _start_broker(settings: SweepSettings, launcher: Launcher) -> tuple[Any, str]:
     """Start the broker; return it and its name. It starts worker groups as trials ask for them."""
-    groups = settings.packs * (settings.most_workers or settings.workers)
     group = WorkerGroupSettings(
         workers=settings.workers,
         most=settings.most_workers,
         resize_seconds=float(os.environ.get("RAYDISTILL_RESIZE_SECONDS", "60")),
-        threads=settings.threads or max(1, (os.cpu_count() or 1) // groups),
+        groups=settings.packs,
+        threads=settings.threads,
         gpu=bool(settings.gpu),
         artifacts=str(settings.artifacts),
         artifacts_gib=settings.artifacts_gib,

@@ -7,8 +7,11 @@ from typing import Any
 import ray
 from ray.tune.search import Searcher
 
+from raydistill.machine import usable_memory
 from raydistill.records.journal import TrialRecord
 from raydistill.sweep.context import Phase, SweepContext, outcome_of, reported
+
+TRIAL_BYTES = 150 * 2**20  # of a trial's process; 122 MiB were measured
 
 
 class Unstored:
@@ -40,11 +43,13 @@ class TuneSearch(Unstored, Searcher):
         self._pending, self._keys = list(pending), list(keys)
         self._key_of: dict[str, str] = {}
         self.running: set[str] = set()
+        # A scheduler has a process for each trial, and all of them are on this node.
+        self._most = max(1, int(usable_memory() / 2 / TRIAL_BYTES)) if phase.scheduler else len(pending) + len(keys)
         self.note_room(ray.get(context.broker.status.remote())["room"])
 
     def note_room(self, learners: int) -> None:
-        """Take note of how many learners the packs have room for."""
-        self.room = max(learners // self._phase.seeds, 1)
+        """Take note of how many learners the packs have room for; half of this node's free memory bounds trials."""
+        self.room = max(min(learners // self._phase.seeds, self._most), 1)
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the next trial's Tune config, None while there is no room for it, or FINISHED."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from typing import TYPE_CHECKING
 
 from raydistill.config import ConfigError
@@ -34,3 +35,20 @@ def has_bf16(device: torch.device) -> bool:
     if device.type != "cuda":
         return False
     return torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def check_computes(device: torch.device) -> None:
+    """Multiply and convolve on a GPU, and compare. Raises RuntimeError, naming the machine, if it does not compute."""
+    import torch
+
+    if device.type != "cuda":
+        return
+    what = f"{device} of {socket.gethostname()}"
+    try:
+        ones = torch.ones(1, 8, 8, 8, device=device)
+        sums = [(ones[0, 0] @ ones[0, 0]).sum().item(), torch.conv2d(ones, ones).sum().item()]
+    except (RuntimeError, AssertionError) as error:
+        cause = " ".join(str(error).split())
+        raise RuntimeError(f"{what} does not compute ({cause}); `raydistill doctor` there says more") from error
+    if sums != [512.0, 512.0]:
+        raise RuntimeError(f"{what} computes sums of {sums} where they are 512; `raydistill doctor` there says more")

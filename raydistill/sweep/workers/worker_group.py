@@ -16,21 +16,25 @@ from raydistill.storage import to_path
 from raydistill.sweep.workers.cleanup import kill_actor_tree
 
 MAX_WORKER_RESTARTS = 1000
-CPUS_PER_WORKER = 0.9  # trials hold a thousandth of a core each, and N workers must fit on N cores
+MAX_FAILED_STARTS = 60  # Ray Train waits a minute for resources, so an autoscaler has an hour
+COLLECTIVE_TIMEOUT_S = 24 * 3600  # others wait for worker 0 while it scores, or makes a teacher's bank
+CPUS_PER_WORKER = 0.9  # N workers fit on N cores beside small tasks, such as the entry point of a job
 
 
 @dataclass(frozen=True)
 class WorkerGroupSettings:
     """Settings of a worker group.
 
-    `workers`, or with `most` as many as there are resources for, looked at every `resize_seconds`; `threads` of torch
-    in each CPU worker, one GPU per worker where `gpu`.
+    `workers`, or with `most` as many as there are resources for, looked at every `resize_seconds`; `threads` of each
+    worker, or None for its share of its node's cores, where `groups` such groups may be; one GPU per worker where
+    `gpu`.
     """
 
     workers: int = 1
     most: int | None = None
     resize_seconds: float = 60.0
-    threads: int = 1
+    groups: int = 1
+    threads: int | None = None
     gpu: bool = False
     artifacts: str = "artifacts"
     artifacts_gib: float | None = None
@@ -50,6 +54,7 @@ def worker_config(name: str, broker: Any, settings: WorkerGroupSettings, storage
         "name": name,
         "storage": storage,
         "threads": settings.threads,
+        "beside": {"workers": settings.groups * (settings.most or settings.workers), "gpu": settings.gpu},
         "artifacts": settings.artifacts,
         "artifacts_gib": settings.artifacts_gib,
     }
@@ -102,8 +107,9 @@ class GroupHost:
             settings: of the group.
             storage: where Ray Train writes.
         """
-        from ray.train import FailureConfig, RunConfig, ScalingConfig
+        from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig
         from ray.train.torch import TorchConfig, TorchTrainer
+        from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError, WorkerGroupStartupTimeoutError
 
         elastic = settings.most is not None and settings.most > settings.workers
         trainer = TorchTrainer(
@@ -115,12 +121,23 @@ class GroupHost:
                 resources_per_worker={"CPU": CPUS_PER_WORKER, **({"GPU": 1} if settings.gpu else {})},
                 elastic_resize_monitor_interval_s=settings.resize_seconds,
             ),
-            torch_config=TorchConfig(backend="nccl" if settings.gpu else "gloo"),
+            # Objects go by gloo, so that waiting for worker 0, which scores alone, does not occupy the GPUs.
+            torch_config=TorchConfig(
+                backend="cpu:gloo,cuda:nccl" if settings.gpu else "gloo", timeout_s=COLLECTIVE_TIMEOUT_S
+            ),
             run_config=RunConfig(
                 name=f"{to_path(storage).name}-{name}",
                 storage_path=storage,
                 # The broker finds the learner that kills its workers; this only ends what cannot start at all.
-                failure_config=FailureConfig(max_failures=MAX_WORKER_RESTARTS),
+                failure_config=FailureConfig(
+                    max_failures=MAX_WORKER_RESTARTS, controller_failure_limit=MAX_FAILED_STARTS
+                ),
             ),
         )
-        trainer.fit()
+        try:
+            trainer.fit()
+        except ControllerError as error:
+            if not isinstance(error.controller_failure, WorkerGroupStartupFailedError | WorkerGroupStartupTimeoutError):
+                raise
+            cause = " ".join(str(error.controller_failure).split())[:300]
+            ray.get(broker.group_failed.remote(name, f"worker group {name} cannot start: {cause}"))

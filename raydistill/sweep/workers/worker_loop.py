@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 from typing import Any
@@ -11,9 +12,12 @@ import ray
 import torch
 
 from raydistill.artifacts.store import open_store
+from raydistill.data.pool import limit_threads
 from raydistill.evaluation.online import evaluate
+from raydistill.machine import usable_cores
 from raydistill.records.layout import SWEEP_FILE
 from raydistill.storage import StorageError, to_path
+from raydistill.training.devices import check_computes
 from raydistill.training.distributed import Workers, lost_worker
 from raydistill.training.messages import Directive, EpochResult, EpochStats
 from raydistill.training.pack import LearnerError
@@ -62,19 +66,21 @@ def run_worker(config: dict[str, Any], device: torch.device | str, workers: Work
     """Train what the broker assigns until it closes the group.
 
     Args:
-        config: `broker`, the actor; `name` of the group; `storage`, the group's folder; `threads` of torch;
-            `artifacts` and `artifacts_gib`, the artifact store and its limit.
+        config: as `worker_group.worker_config` makes it.
         device: where this worker trains.
         workers: the process group.
 
     Raises: whatever ends the worker. The broker hears of a group that cannot start.
     """
-    torch.set_num_threads(config["threads"])
+    threads = config["threads"] or threads_of(ray.nodes(), ray.get_runtime_context().get_node_id(), **config["beside"])
+    torch.set_num_threads(threads)
+    limit_threads(threads)
     logging.getLogger("raydistill").setLevel(os.environ.get("RAYDISTILL_LOG", "WARNING"))
     control = BrokerControl(config["broker"], config["name"], workers.world)
     try:
         if not (to_path(config["storage"]).parent.parent / SWEEP_FILE).exists():
             raise StorageError(f"--storage is not reached from node {ray.util.get_node_ip_address()}")
+        check_computes(torch.device(device))
         store = open_store(to_path(config["artifacts"]), config["artifacts_gib"])
         serve(control, evaluate=evaluate, device=device, workers=workers, store=store)
     except Exception as error:
@@ -82,3 +88,21 @@ def run_worker(config: dict[str, Any], device: torch.device | str, workers: Work
             message = f"worker group {config['name']} cannot start: {' '.join(str(error).split())}"
             ray.get(control.broker.group_failed.remote(config["name"], message))
         raise
+
+
+def threads_of(nodes: list[dict[str, Any]], own: str, *, workers: int, gpu: bool) -> int:
+    """Return this worker's share of the cores of its node.
+
+    Args:
+        nodes: of the cluster, as `ray.nodes` describes them.
+        own: id of this node.
+        workers: of all groups together.
+        gpu: whether each worker takes a GPU, so that a node has as many as GPUs at most. Else they spread over the
+            nodes that have cores.
+    """
+    alive = {node["NodeID"]: node["Resources"] for node in nodes if node["Alive"]}
+    if gpu:
+        beside = min(workers, int(alive[own].get("GPU", 1)))
+    else:
+        beside = math.ceil(workers / max(1, sum(resources.get("CPU", 0) >= 1 for resources in alive.values())))
+    return max(1, int(usable_cores()) // max(1, beside))

@@ -1,0 +1,39 @@
+"""Cores and memory that this process may use: its affinity, and the limits of its container or batch job."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+GROUPS = Path("/sys/fs/cgroup")  # of version 2, and below it those of version 1
+
+
+def usable_cores() -> float:
+    """Cores that this process may use: its affinity, and the quota of its container."""
+    cores = float(len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    quotas = [
+        *_numbers("cpu.max"),  # "max" where there is no limit
+        *_numbers("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us"),  # -1 where there is none
+    ]
+    return min([cores, *(quota / period for quota, period in quotas if quota > 0 and period > 0)])
+
+
+def usable_memory() -> float:
+    """Bytes that are free for this process: of the machine, and within the limit of its container."""
+    import psutil
+
+    limits = [
+        *_numbers("memory.max", "memory.current"),
+        *_numbers("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+    ]
+    return max(0.0, min([psutil.virtual_memory().available, *(limit - used for limit, used in limits)]))
+
+
+def _numbers(*files: str) -> Iterator[tuple[float, float]]:
+    """The two numbers in the files of a control group, if there is one and it has a limit."""
+    try:
+        first, second = " ".join((GROUPS / file).read_text() for file in files).split()
+        yield float(first), float(second)
+    except (OSError, ValueError):
+        return

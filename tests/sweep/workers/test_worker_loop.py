@@ -1,0 +1,106 @@
+"""A worker takes its share of its node, and a GPU that does not compute is named before it takes trials."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from raydistill.sweep.workers import worker_group, worker_loop
+from raydistill.sweep.workers.worker_group import GroupHost, WorkerGroupSettings
+from raydistill.training import devices
+
+HEAD = {"NodeID": "head", "Alive": True, "Resources": {"CPU": 4.0}}
+IDLE_HEAD = {"NodeID": "head", "Alive": True, "Resources": {"CPU": 0.0}}
+GPUS = {"NodeID": "gpus", "Alive": True, "Resources": {"CPU": 32.0, "GPU": 4.0}}
+OTHER = {"NodeID": "other", "Alive": True, "Resources": {"CPU": 8.0}}
+LOST = {"NodeID": "lost", "Alive": False, "Resources": {}}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "own", "workers", "gpu", "threads"),
+    [
+        pytest.param([HEAD], "head", 1, False, 16, id="one on a laptop"),
+        pytest.param([HEAD], "head", 4, False, 4, id="four on a laptop"),
+        pytest.param([HEAD], "head", 40, False, 1, id="more than cores"),
+        pytest.param([HEAD, OTHER, LOST], "other", 4, False, 8, id="two nodes"),
+        pytest.param([IDLE_HEAD, OTHER], "other", 4, False, 4, id="nothing runs on the head"),
+        pytest.param([HEAD, GPUS], "gpus", 1, True, 16, id="one GPU of four"),
+        pytest.param([HEAD, GPUS], "gpus", 8, True, 4, id="all four"),
+    ],
+)
+def test_threads_are_the_share_of_the_workers_own_node(monkeypatch, nodes, own, workers, gpu, threads):
+    monkeypatch.setattr(worker_loop, "usable_cores", lambda: 16.0)
+    assert worker_loop.threads_of(nodes, own, workers=workers, gpu=gpu) == threads
+
+
+@pytest.mark.parametrize(
+    ("fails", "said"),
+    [
+        (RuntimeError("no kernel image is available"), r"does not compute \(no kernel image is available\)"),
+        (None, r"computes sums of \[511.0, 512.0\]"),
+    ],
+)
+def test_a_gpu_that_does_not_compute_is_named(monkeypatch, fails, said):
+    def ones(*shape, device):
+        if fails:
+            raise fails
+        return honest(*shape)
+
+    honest = torch.ones
+    monkeypatch.setattr(torch, "ones", ones)
+    if fails is None:
+        product = torch.Tensor.__matmul__
+        monkeypatch.setattr(torch.Tensor, "__matmul__", lambda a, b: product(a, b) - 1 / 64)
+    with pytest.raises(RuntimeError, match=f"cuda:1 of .* {said}.*raydistill doctor"):
+        devices.check_computes(torch.device("cuda", 1))
+
+
+def test_a_cpu_is_not_checked(monkeypatch):
+    monkeypatch.setattr(torch, "ones", lambda *_, **__: pytest.fail("it was"))
+    devices.check_computes(torch.device("cpu"))
+
+
+class TestStart:
+    """A group that cannot start ends, with the cause; it is not started for ever."""
+
+    @pytest.fixture
+    def run(self, monkeypatch):
+        from ray.train import ControllerError
+
+        def run(failure):
+            def fit(self):
+                raise ControllerError(failure)
+
+            trainer = "ray.train.torch.TorchTrainer"
+            monkeypatch.setattr(f"{trainer}.__init__", lambda self, *_, **options: made.update(options))
+            monkeypatch.setattr(f"{trainer}.fit", fit)
+            monkeypatch.setattr(worker_group.ray, "get", lambda reference: reference)
+            broker = SimpleNamespace(group_failed=SimpleNamespace(remote=lambda *given: told.append(given)))
+            GroupHost().run("pack-0", broker, WorkerGroupSettings(gpu=True), "/runs/s/ray/train")
+
+        made, told = {}, []
+        return SimpleNamespace(run=run, made=made, told=told)
+
+    def test_the_broker_hears_why(self, run):
+        from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError
+
+        run.run(WorkerGroupStartupFailedError("ProcessGroupNCCL is only supported with GPUs, no GPUs found!"))
+        ((name, message),) = run.told
+        assert name == "pack-0"
+        assert message.startswith("worker group pack-0 cannot start: ")
+        assert "no GPUs found" in message
+        assert run.made["run_config"].failure_config.controller_failure_limit > 0
+
+    def test_other_failures_end_the_host_which_comes_again(self, run):
+        from ray.train import ControllerError
+
+        with pytest.raises(ControllerError):
+            run.run(RuntimeError("the controller is gone"))
+        assert not run.told
+
+    def test_objects_do_not_go_by_nccl_and_may_take_long(self, run):
+        from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError
+
+        run.run(WorkerGroupStartupFailedError("no"))
+        assert run.made["torch_config"].backend == "cpu:gloo,cuda:nccl"
+        assert run.made["torch_config"].timeout_s > 12 * 3600
