@@ -29,15 +29,15 @@ def embed(encoder: nn.Module, batches: Iterable[Tensor], device: torch.device | 
     found = embed_all({0: encoder}, batches, device)[0]
     if isinstance(found, Exception):
         raise found
-    return found
+    return found.cpu()
 
 
 def embed_all(
     encoders: Mapping[K, nn.Module], batches: Iterable[Tensor], device: torch.device | str
 ) -> dict[K, Tensor | Exception]:
-    """Compute features of several encoders from the same batches; one that fails has its exception instead.
+    """Compute features of several encoders from the same batches, on the device, where k-NN looks at them.
 
-    A batch that memory does not hold goes through in halves.
+    An encoder that fails has its exception instead. A batch that memory does not hold goes through in halves.
 
     Args:
         encoders: the networks by name.
@@ -59,7 +59,7 @@ def embed_all(
                 for key, encoder in encoders.items():
                     if key not in failed:
                         try:
-                            rows[key].append(in_parts(encoder, seen).float().cpu())
+                            rows[key].append(in_parts(encoder, seen).float())
                         except Exception as error:
                             if lost_device(error):
                                 raise

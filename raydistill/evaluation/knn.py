@@ -11,17 +11,19 @@ from torch import Tensor
 
 from raydistill.evaluation.protocols import KnnProtocol, Ties
 
-CHUNK = 4096
+CHUNK = 4096  # queries that faiss searches for at a time
+CHUNK_NUMBERS = 2**26  # similarities that are held at a time on a GPU
 
 
+# docs/architecture.md#exact-neighbours
 def neighbours(train: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Find the k nearest rows of `train` for each query by cosine, nearest first.
+    """Find the k nearest rows of `train` for each query by cosine, nearest first, where the features are.
 
     A feature of zero norm has similarity 0 to everything.
 
     Args:
         train: (N, D).
-        queries: (M, D).
+        queries: (M, D), on the same device.
         k: cut to N.
 
     Returns:
@@ -30,18 +32,55 @@ def neighbours(train: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
     Raises:
         ValueError: empty, mismatched or non-finite features, or k < 1.
     """
-    import faiss
-
     bank, asked = _unit(train, "training features"), _unit(queries, "query features")
     if bank.shape[1] != asked.shape[1]:
         raise ValueError(f"features have {bank.shape[1]} and {asked.shape[1]} dimensions; they must agree")
     if k < 1:
         raise ValueError(f"k = {k}; expected at least 1")
+    return (by_faiss if bank.device.type == "cpu" else by_products)(bank, asked, min(k, len(bank)))
+
+
+def by_faiss(bank: Tensor, asked: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Search on the CPU. Arguments and results as of `by_products`; any of equally near rows count."""
+    import faiss
+
     index = faiss.IndexFlatIP(bank.shape[1])
     index.add(bank.numpy())
-    found = [index.search(part.numpy(), min(k, len(bank))) for part in asked.split(CHUNK)]
+    found = [index.search(part.numpy(), k) for part in asked.split(CHUNK)]
     similarities, indices = (torch.cat([torch.from_numpy(pair[i]) for pair in found]) for i in (0, 1))
     return similarities, indices
+
+
+def by_products(bank: Tensor, asked: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Search by products of matrices, on any device; of equally near rows the first ones count.
+
+    Args:
+        bank: (N, D) of unit length.
+        asked: (M, D) of unit length.
+        k: at most N.
+
+    Returns:
+        (M, k) similarities and (M, k) indices, nearest first.
+    """
+    rows = max(1, CHUNK_NUMBERS // len(bank))
+    found = [_largest(part @ bank.T, k) for part in asked.split(rows)]
+    similarities, indices = (torch.cat(list(each)) for each in zip(*found, strict=True))
+    return similarities, indices
+
+
+def _largest(numbers: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The k largest numbers of each row (M, N), the first of equal ones, and where they are."""
+    values, indices = numbers.topk(k)
+    last = values[:, -1:]
+    torn = (numbers >= last).sum(1) > k  # `topk` takes any of those that are equal to the last one
+    if torn.any():
+        whole = numbers[torn]
+        order = -torch.arange(whole.shape[1], device=whole.device, dtype=torch.float64)
+        rank = torch.where(whole > last[torn], 1.0, torch.where(whole == last[torn], order, -torch.inf))
+        indices[torn] = rank.topk(k).indices
+    indices = indices.sort(1).values
+    values, order = numbers.gather(1, indices).sort(dim=1, descending=True, stable=True)
+    return values, indices.gather(1, order)
 
 
 def vote(
@@ -78,12 +117,12 @@ def vote(
     # Relative to the nearest, which changes no winner: exp(1 / T) alone overflows for T < 0.0015. In a majority
     # vote T is infinite: every vote weighs 1.
     weights = torch.exp((near - near.amax(dim=1, keepdim=True)) / (temperature or torch.inf))
-    votes = torch.zeros(len(labels), classes, dtype=torch.float64).scatter_add_(1, labels, weights)
+    votes = weights.new_zeros(len(labels), classes).scatter_add_(1, labels, weights)
     if temperature is not None:
         return votes.argmax(dim=1)
     tied = votes == votes.max(dim=1, keepdim=True).values
     if ties == "random":
-        lot = torch.rand(votes.shape, generator=generator, dtype=torch.float64)
+        lot = torch.rand(votes.shape, generator=generator, dtype=torch.float64).to(votes.device)
         return torch.where(tied, lot, -1.0).argmax(dim=1)
     first = tied.gather(1, labels).int().argmax(dim=1, keepdim=True)
     return labels.gather(1, first).squeeze(1)
@@ -123,7 +162,7 @@ def knn_accuracy(
     predicted = knn_predictions(
         train, train_labels, queries, ks=ks, temperature=temperature, ties=ties, seed=seed, classes=classes
     )
-    return {k: (labels == query_labels).double().mean().item() for k, labels in predicted.items()}
+    return {k: (labels.cpu() == query_labels.cpu()).double().mean().item() for k, labels in predicted.items()}
 
 
 def knn_predictions(
@@ -151,7 +190,7 @@ def knn_predictions(
         ValueError: features do not fit together.
     """
     similarities, indices = neighbours(train, queries, max(ks))
-    near = train_labels[indices]
+    near = train_labels.to(indices.device)[indices]
     generator = torch.Generator().manual_seed(seed)
     settings = {"temperature": temperature, "ties": ties, "generator": generator}
     count = int(train_labels.max()) + 1 if classes is None else classes
@@ -194,7 +233,7 @@ def instance_accuracy(first: Tensor, second: Tensor) -> float:
     if first.shape != second.shape:
         raise ValueError(f"views of shapes {tuple(first.shape)} and {tuple(second.shape)}; they must agree")
     similarities, indices = neighbours(first, second, 2)
-    hit = indices[:, 0] == torch.arange(len(first))
+    hit = indices[:, 0] == torch.arange(len(first), device=indices.device)
     if similarities.shape[1] > 1:
         hit &= similarities[:, 0] - similarities[:, 1] > 1e-6
     return hit.double().mean().item()

@@ -118,7 +118,7 @@ def _neighbours(
             queries: (M, D), the encoder's.
         """
         if head is not None:
-            near, queries = (embed(head, rows.split(BATCH), device) for rows in (near, queries))
+            near, queries = (embed(head, rows.split(BATCH), device).to(device) for rows in (near, queries))
         return knn_scores("val_knn", protocol, near, bank.labels(), queries, asked.labels())
 
     found: dict[Name, Found] = {}

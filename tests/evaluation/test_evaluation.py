@@ -22,7 +22,7 @@ from raydistill.config import EvalConfig
 from raydistill.data import sources
 from raydistill.evaluation import final
 from raydistill.evaluation.features import embed
-from raydistill.evaluation.knn import instance_accuracy, knn_accuracy, neighbours, vote
+from raydistill.evaluation.knn import by_faiss, by_products, instance_accuracy, knn_accuracy, neighbours, vote
 from raydistill.evaluation.logistic import logistic_probe
 from raydistill.evaluation.probe import PROBE_PRESETS, _gradients, _schedule, linear_probe
 from raydistill.training.checkpoints import latest_checkpoint
@@ -69,6 +69,15 @@ def test_majority_against_brute_force(k):
         counts = Counter(near.tolist())
         winners = {label for label, count in counts.items() if count == max(counts.values())}
         assert found[i] == next(label for label in near if label in winners)
+
+
+@pytest.mark.parametrize("k", [1, 20, 200])
+def test_products_find_what_faiss_finds(k):
+    train, queries = (torch.nn.functional.normalize(clusters(seed)[0]) for seed in (1, 2))
+    k = min(k, len(train))
+    (ours, first), (theirs, second) = by_products(train, queries, k), by_faiss(train, queries, k)
+    torch.testing.assert_close(ours, theirs)
+    assert (first == second).float().mean() > 0.999, "but for rows that are equally near"
 
 
 def test_ties_by_hand():
@@ -170,6 +179,25 @@ def test_the_probes_gradient_is_autograds():
     found = _gradients(features.double(), labels, layer.weight.data, layer.bias.data)
     assert torch.allclose(found[0], layer.weight.grad, rtol=1e-10, atol=1e-14)
     assert torch.allclose(found[1], layer.bias.grad, rtol=1e-10, atol=1e-14)
+
+
+@given(
+    rows=st.lists(st.integers(0, 3), min_size=1, max_size=30),
+    asked=st.lists(st.integers(0, 3), min_size=1, max_size=9),
+    k=st.integers(1, 40),
+    chunk=st.sampled_from([1, 40, 2**24]),
+)
+@settings(deadline=None)
+def test_products_take_the_first_of_equally_near_rows_whatever_the_chunks(rows, asked, k, chunk):
+    """Unit vectors, so that all cosines are 0 or 1 exactly."""
+    train, queries = (torch.eye(4)[torch.tensor(each)] for each in (rows, asked))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("raydistill.evaluation.knn.CHUNK_NUMBERS", chunk)
+        similarities, indices = by_products(train, queries, min(k, len(train)))
+    cosines = (np.array(asked)[:, None] == np.array(rows)).astype(np.float32)
+    expected = np.argsort(-cosines, axis=1, kind="stable")[:, :k]
+    assert np.array_equal(indices.numpy(), expected)
+    assert np.array_equal(similarities.numpy(), np.take_along_axis(cosines, expected, 1))
 
 
 def test_instance_accuracy_finds_the_same_image_and_no_collapse():
