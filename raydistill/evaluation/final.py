@@ -27,6 +27,7 @@ from raydistill.evaluation.protocols import knn_protocol
 from raydistill.storage import to_path
 from raydistill.training.checkpoint_files import CheckpointError
 from raydistill.training.checkpoints import latest_checkpoint
+from raydistill.training.memory import lost_device
 from raydistill.training.pack import scored_encoders
 from raydistill.training.teachers import held_out_outputs
 
@@ -41,7 +42,7 @@ def score_all(
     gpu: bool = False,
     teachers: Sequence[Teachers] = (),
     store: str | None = None,
-) -> list[dict[str, float]]:
+) -> list[dict[str, float] | str]:
     """Score several finished configurations, one after the other, on images that are opened and decoded once.
 
     Args:
@@ -51,18 +52,24 @@ def score_all(
         teachers: the frozen teachers of each; none are needed but by methods that regress them.
         store: the address of the store that has them.
 
-    Returns: the scores of each, as by `score`.
+    Returns: the scores of each, as by `score`, or in a line why it has none.
 
     Raises:
-        CheckpointError: one has no whole checkpoint.
+        RuntimeError: the GPU failed, and no other run can be scored in this process.
     """
     datasets = OpenedDatasets()
     common: dict[str, Any] = {"threads": threads, "gpu": gpu, "store": store}
     keys = [*teachers] or [()] * len(runs)
-    return [
-        score(config, place, dataset=datasets(config.data), teachers=own, **common)
-        for (config, place), own in zip(runs, keys, strict=True)
-    ]
+    found: list[dict[str, float] | str] = []
+    for (config, place), own in zip(runs, keys, strict=True):
+        try:
+            found.append(score(config, place, dataset=datasets(config.data), teachers=own, **common))
+        except Exception as error:
+            if lost_device(error):
+                raise
+            log.debug("%s could not be scored", place, exc_info=error)
+            found.append(" ".join(str(error).split()) or type(error).__name__)
+    return found
 
 
 def score(

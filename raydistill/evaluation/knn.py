@@ -41,7 +41,16 @@ def neighbours(train: Tensor, queries: Tensor, k: int) -> tuple[Tensor, Tensor]:
 
 
 def by_faiss(bank: Tensor, asked: Tensor, k: int) -> tuple[Tensor, Tensor]:
-    """Search on the CPU. Arguments and results as of `by_products`; any of equally near rows count."""
+    """Search on the CPU; any of equally near rows count.
+
+    Args:
+        bank: (N, D) of unit length.
+        asked: (M, D) of unit length.
+        k: at most N.
+
+    Returns:
+        (M, k) similarities and (M, k) indices, nearest first.
+    """
     import faiss
 
     index = faiss.IndexFlatIP(bank.shape[1])

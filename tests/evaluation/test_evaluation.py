@@ -352,6 +352,8 @@ def test_several_runs_are_scored_as_one_by_one_and_the_images_opened_once(tmp_pa
     assert final.score_all(runs, threads=1) == alone
     assert alone[0] != alone[1]
     assert len(opened) == 1
+    gone = (runs[0][0], str(tmp_path / "gone"))
+    assert final.score_all([runs[0], gone, runs[1]], threads=1) == [alone[0], f"{gone[1]}: no checkpoint", alone[1]]
 
 
 def test_the_settings_name_the_probe(tmp_path):

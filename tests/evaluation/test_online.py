@@ -7,10 +7,11 @@ import torch
 from helpers.requests import request
 from torch import nn
 
+from raydistill import config
 from raydistill.config import DataConfig, EvalConfig
 from raydistill.data.images import BadImageError, Images
 from raydistill.data.sources import load_dataset
-from raydistill.evaluation import online
+from raydistill.evaluation import final, online
 from raydistill.evaluation.online import evaluate
 from raydistill.models.backbones import Backbone
 from raydistill.training.pack import Candidate, Pack
@@ -114,6 +115,15 @@ def test_a_gpu_that_failed_is_no_encoders_fault(dataset):
 
     with pytest.raises(torch.AcceleratorError):
         evaluate({"bad": Candidate({"student": Lost()}, SETTINGS), "good": candidate(0)}, dataset, CPU)
+
+
+def test_a_gpu_that_failed_scores_no_other_run(tmp_path, monkeypatch):
+    def lost(*_, **__):
+        raise torch.AcceleratorError("CUDA error: device-side assert triggered")
+
+    monkeypatch.setattr(final, "score", lost)
+    with pytest.raises(torch.AcceleratorError):
+        final.score_all([(config.load({"method": "simclr"}), str(tmp_path))], threads=1)
 
 
 def test_without_labels_crops_find_their_image(dataset):

@@ -4,6 +4,7 @@ import json
 from types import SimpleNamespace
 
 import pytest
+import ray
 from helpers.builders.runs import settings, sweep, trial
 
 from raydistill.config import dump
@@ -116,6 +117,36 @@ def test_one_task_scores_at_most_four_runs_and_each_gets_its_own_scores(tmp_path
     scores = final_scoring.collect_scores(driver, records, scoring)
     assert sizes == [4, 4, 1]
     assert scores == {f"t-{i}": {"test_knn": float(i)} for i in range(9)}
+
+
+@pytest.mark.parametrize("dies", [False, True])
+def test_a_run_that_cannot_be_scored_has_no_test_score_and_costs_no_other(tmp_path, monkeypatch, dies):
+    """One by itself, or a whole task with its process."""
+
+    def get(result):
+        if dies and len(result) == 1:
+            raise ray.exceptions.WorkerCrashedError
+        return result
+
+    def remote(runs, **options):
+        return ["out of memory" if place.endswith("t-1") else {"test_knn": 0.5} for _, place in runs]
+
+    said = []
+    monkeypatch.setattr(final_scoring.ray, "remote", lambda **options: lambda function: SimpleNamespace(remote=remote))
+    monkeypatch.setattr(final_scoring.ray, "get", get)
+    monkeypatch.setattr(final_scoring, "log_scores", lambda *args: None)
+    progress = SimpleNamespace(note=said.append)
+    driver = SimpleNamespace(trial_directory=lambda key: tmp_path / key, tracker=None, progress=progress)
+    records = [TrialRecord(f"t-{i}", {}, dump(settings()), {1: {"val_knn": 0.4}}) for i in range(5)]
+    for record in records:
+        trial(tmp_path / record.key)
+    scoring = final_scoring.start_scoring(driver, records, SimpleNamespace(gpu=False, artifacts=tmp_path))
+    scores = final_scoring.collect_scores(driver, records, scoring)
+    lost = {"t-1", "t-4"} if dies else {"t-1"}
+    for key, values in scores.items():
+        assert values == {"val_knn": 0.4} | ({} if key in lost else {"test_knn": 0.5})
+        assert (read_scores(tmp_path / key) is None) == (key in lost), "a resumed sweep tries again"
+    assert [line.partition(" has")[0] for line in said] == [f"warning: {key}" for key in sorted(lost)]
 
 
 def test_mlflow_hears_of_scores_at_their_epoch(tmp_path):

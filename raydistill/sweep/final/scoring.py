@@ -110,7 +110,8 @@ def start_scoring(driver: Driver, records: list[TrialRecord], settings: SweepSet
         records: the trials.
         settings: the sweep.
     """
-    task = ray.remote(num_cpus=1, num_gpus=1 if settings.gpu else 0)(score_all)
+    # On a GPU that failed a task is repeated elsewhere: Ray takes a new process for each task that has one.
+    task = ray.remote(num_cpus=1, num_gpus=1 if settings.gpu else 0, retry_exceptions=[RuntimeError])(score_all)
     found = Scoring({}, [])
     pending: list[tuple[TrialRecord, dict[str, Any] | None]] = []
     for record in records:
@@ -131,7 +132,7 @@ def start_scoring(driver: Driver, records: list[TrialRecord], settings: SweepSet
 
 
 def collect_scores(driver: Driver, records: list[TrialRecord], scoring: Scoring) -> dict[str, dict[str, float]]:
-    """Wait for the scores of trials, keep them and log them.
+    """Wait for the scores of trials, keep them and log them; one that cannot be scored has those of its training.
 
     Args:
         driver: has the trials' directories and the tracker.
@@ -142,12 +143,24 @@ def collect_scores(driver: Driver, records: list[TrialRecord], scoring: Scoring)
     """
     by_key, scores = {record.key: record for record in records}, dict(scoring.known)
     for result, runs in scoring.tasks:
-        for (key, checkpoint), values in zip(runs, ray.get(result), strict=True):
-            scores[key] = _values(by_key[key]) | values
+        for (key, checkpoint), found in zip(runs, _scores_of(result, len(runs)), strict=True):
+            scores[key] = _values(by_key[key])
+            if isinstance(found, str):
+                driver.progress.note(f"warning: {key} has no test score: {found}; `--resume` tries again")
+                continue
+            scores[key] |= found
             write_scores(driver.trial_directory(key), Scores(scores[key], checkpoint))
     for record in records:
         log_scores(driver.tracker, record, driver.trial_directory(record.key))
     return scores
+
+
+def _scores_of(result: Any, runs: int) -> list[dict[str, float] | str]:
+    """Scores that a task found for its runs, or why it found none for any of them."""
+    try:
+        return list(ray.get(result))
+    except ray.exceptions.RayError as error:
+        return [str(error).strip().splitlines()[-1]] * runs
 
 
 def _values(record: TrialRecord) -> dict[str, float]:
