@@ -31,6 +31,7 @@ BEFORE = {
     "method.stem": "auto",
     "method.zero_init_residual": None,
 }
+DIGITS = {"data.source": "digits"}
 MANY_STEPS = {"data.limit": 10_000, "train.epochs": 6, "eval.every": 6}  # 468 steps of 128 images
 TERMS = ("ssl_1", "kd_1")
 Scores = dict[str, float]
@@ -79,7 +80,7 @@ def arms(method: str, seeds: int, **settings: dict[str, Any]) -> Arms:
 def digits(seeds: int) -> Arms:
     """k-NN on the digits: a network was worse than no network, and is not far below it now."""
     return {
-        **pixels({"data.source": "digits"}),
+        **pixels(DIGITS),
         **untrained("simclr", {}, seeds),
         **arms("simclr", seeds, **{"SimCLR, version 0.1": BEFORE, "SimCLR": {}}),
         **arms("dogo", seeds, **{"DoGo": {}}),
@@ -88,7 +89,8 @@ def digits(seeds: int) -> Arms:
 
 def crops(seeds: int) -> Arms:
     """SimCLR on the digits by the kind of images that its augmentation is made for."""
-    return arms("simclr", seeds, photographs={"data.kind": "photographs"}, characters={"data.kind": "characters"})
+    kinds = {kind: {"data.kind": kind} for kind in ("photographs", "characters")}
+    return {**pixels(DIGITS), **arms("simclr", seeds, **kinds)}
 
 
 def momentum(seeds: int) -> Arms:
@@ -102,12 +104,13 @@ def momentum(seeds: int) -> Arms:
         return [trained("sdssl", chosen, seed) | left for seed in range(seeds)]
 
     settings = {"momentum as it is": {"method.momentum_window": None}, "momentum_window 0.1": {}}
-    return {name: functools.partial(measure, chosen) for name, chosen in settings.items()}
+    return {**pixels(DIGITS), **{name: functools.partial(measure, chosen) for name, chosen in settings.items()}}
 
 
 def probe(seeds: int) -> Arms:
     """The linear probe of the same runs on the digits: by DoGo's code, and to convergence."""
-    return arms("simclr", seeds, **{"100 epochs of Adam": {"eval.probe": "dogo"}, "to convergence": {}})
+    probes = {"100 epochs of Adam": {"eval.probe": "dogo"}, "to convergence": {}}
+    return {**pixels(DIGITS), **arms("simclr", seeds, **probes)}
 
 
 def baseline(seeds: int, data: dict[str, Any]) -> Arms:
@@ -136,13 +139,14 @@ def lambdas(seeds: int, data: dict[str, Any]) -> Arms:
     found = {"lambda 0": 0, "lambda 1": 1, "lambda 10": 10, "lambda 100": 100}
     settings = {name: {**common, "method.lambda_kd": value} for name, value in found.items()}
     settings["lambda 100, rising"] = {**common, "method.lambda_kd": 100, "method.lambda_schedule": "cosine"}
-    return arms("dogo", seeds, **settings)
+    return {**pixels({**data, "data.limit": 10_000}), **arms("dogo", seeds, **settings)}
 
 
 def headroom(seeds: int, data: dict[str, Any]) -> Arms:
     """SEED on 4,000 images of CIFAR-10, four epochs: by how long its teacher was trained."""
     common = {**data, "data.limit": 4_000, "train.epochs": 4, "eval.every": 4, "method.recipe": "small"}
     return {
+        **pixels({**data, "data.limit": 4_000}),
         **arms("simclr", seeds, **{"the student alone": common}),
         **arms(
             "seed",
@@ -189,9 +193,9 @@ def report(results: dict[str, Row]) -> str:
             lines += ["Not measured yet.", ""]
             continue
         columns = [c for c in SHOWN if any(c in scores for found in row.values() for scores in found)]
+        first = sorted(row.items(), key=lambda arm: arm[0] != "raw pixels")
         body = [
-            [arm, str(len(found)), *(cell(c, [s[c] for s in found if c in s]) for c in columns)]
-            for arm, found in row.items()
+            [arm, str(len(found)), *(cell(c, [s[c] for s in found if c in s]) for c in columns)] for arm, found in first
         ]
         lines += [Table(["arm", "seeds", *columns], body).markdown(), ""]
     return "\n".join(lines)

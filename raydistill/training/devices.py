@@ -1,9 +1,11 @@
-"""The device that a name means, checked before anything runs on it."""
+"""Devices: what a name means, what it can do, whether it computes, and how long its work takes."""
 
 from __future__ import annotations
 
 import socket
-from typing import TYPE_CHECKING
+import time
+from collections.abc import Iterable
+from typing import TYPE_CHECKING, Any
 
 from raydistill.config import ConfigError
 
@@ -52,3 +54,35 @@ def check_computes(device: torch.device) -> None:
         raise RuntimeError(f"{what} does not compute ({cause}); `raydistill doctor` there says more") from error
     if sums != [512.0, 512.0]:
         raise RuntimeError(f"{what} computes sums of {sums} where they are 512; `raydistill doctor` there says more")
+
+
+# docs/architecture.md#measured-capacity
+class Clock:
+    """Times of work on a device: by the host's clock, or by events on a GPU, which works while the host goes on.
+
+    Args:
+        device: where the work is.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self._gpu = device.type == "cuda"
+
+    def mark(self) -> Any:
+        """Mark this point of the work."""
+        if not self._gpu:
+            return time.perf_counter()
+        import torch
+
+        event = torch.cuda.Event(enable_timing=True)
+        event.record()
+        return event
+
+    def seconds(self, spans: Iterable[tuple[Any, Any]]) -> float:
+        """Return how long the work between pairs of marks took, after all of it is done."""
+        if not self._gpu:
+            return sum(end - began for began, end in spans)
+        total = 0.0
+        for began, end in spans:
+            end.synchronize()
+            total += began.elapsed_time(end) / 1000
+        return total

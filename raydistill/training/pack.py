@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -44,6 +45,8 @@ class Candidate:
     targets: Callable[[], tuple[Tensor, ...]] | None = None
 
 
+Span = tuple[Any, Any]
+"""Two marks of a clock."""
 Scores = dict[str, dict[str, float] | Exception]
 # docs/architecture.md#shared-evaluation
 Evaluate = Callable[[Mapping[str, Candidate], Dataset, torch.device], Scores]
@@ -199,9 +202,12 @@ class Pack:
         for learner in learners.values():
             learner.see(epoch)
             learner.start_epoch()
-        self._seconds = dict.fromkeys(learners, 0.0)
+        self._steps: dict[str, list[Span]] = {name: [] for name in learners}
+        self.provider.spans = []
+        self._taught: dict[str, list[Span]] = {name: [] for name in learners}
         views = dict.fromkeys(view for learner in learners.values() for view in learner.views)
-        started, self.load = time.perf_counter(), None
+        clock, self.load = self.provider.clock, None
+        started = clock.mark()
         try:
             for number, (drawn, indices) in enumerate(self.stream.epoch(epoch, views), 1):
                 reports += self._step(due, self.provider.step(drawn, indices, epoch))
@@ -210,7 +216,10 @@ class Pack:
                     break
         except Exception as error:
             return reports + self._no_room(due, error)
-        self._wall = time.perf_counter() - started
+        self._wall = clock.seconds([(started, clock.mark())])
+        self._seconds = {
+            name: clock.seconds(steps) - clock.seconds(self._taught[name]) for name, steps in self._steps.items()
+        }
         self.load = EpochStats(len(self._seconds), self._wall, sum(self._seconds.values()), memory_in_use(self.device))
         return reports
 
@@ -219,7 +228,7 @@ class Pack:
         reports: list[EpochResult] = []
         for member in list(due.values()):
             for name, learner in member.named():
-                began, shared = time.perf_counter(), self.provider.seconds
+                began, known = self.provider.clock.mark(), len(self.provider.spans)
                 try:
                     learner.train_step(learner.batch(step))
                 except Exception as error:
@@ -228,7 +237,8 @@ class Pack:
                     self.remove(member.key)
                     break
                 finally:
-                    self._seconds[name] += time.perf_counter() - began - (self.provider.seconds - shared)
+                    self._steps[name].append((began, self.provider.clock.mark()))
+                    self._taught[name] += self.provider.spans[known:]
         return reports
 
     def _no_room(self, due: dict[str, Member], error: Exception) -> list[EpochResult]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -29,7 +28,7 @@ from raydistill.models.queue import EmbeddingLog, TeacherBatch
 from raydistill.models.teacher import FrozenTeacher
 from raydistill.options import LabelSource, MethodConfig, Output
 from raydistill.options.base import AugmentConfig
-from raydistill.training.devices import has_bf16
+from raydistill.training.devices import Clock, has_bf16
 from raydistill.training.distributed import Workers
 from raydistill.trial_spec import TrialSpec
 
@@ -60,7 +59,7 @@ class TeacherProvider:
         dataset, data: the images of the pack.
         teachers: those that other packs of this process have loaded, by key and normalisation; added to.
 
-    `seconds` counts what was spent on teachers and banks, which is nobody's own step.
+    `spans` are marks of `clock` round the work of teachers and banks, which is nobody's own step.
     """
 
     def __init__(
@@ -81,7 +80,8 @@ class TeacherProvider:
         self._logs: WeakValueDictionary[Source, EmbeddingLog] = WeakValueDictionary()
         self._held_out: dict[tuple[str, Output], Tensor] = {}
         self._identity: dict[str, Any] | None = None
-        self.seconds = 0.0
+        self.clock = Clock(device)
+        self.spans: list[tuple[Any, Any]] = []
 
     def inputs_for(self, spec: TrialSpec) -> LearnerInputs:
         """Everything that a learner of this trial needs; its teachers and labels are looked up, never decided here.
@@ -235,9 +235,9 @@ class StepInputs:
         source = (key, banked, view, output)
         if source not in self._known:
             make = self._looked_up if banked else self._computed
-            began = time.perf_counter()
+            began = self._provider.clock.mark()
             self._known[source] = make(key, view, output)
-            self._provider.seconds += time.perf_counter() - began
+            self._provider.spans.append((began, self._provider.clock.mark()))
         return self._known[source]
 
     def _teacher_batch(self, key: str, bank: bool, view: View, output: Output) -> TeacherBatch:

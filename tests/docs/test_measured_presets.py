@@ -40,10 +40,11 @@ def test_arms_that_were_measured_are_left_alone(script, run, monkeypatch):
         return {"test_knn": 0.5 + seed / 10}
 
     monkeypatch.setattr(script, "trained", trained)
+    monkeypatch.setattr(script, "pixels", lambda settings: {"raw pixels": lambda: [{"test_knn": 0.9}]})
     with pytest.raises(KeyboardInterrupt):
         run("--only", "crops")
     del measured[:]
-    assert list(run("--only", "crops")["crops"]) == ["photographs", "characters"]
+    assert list(run("--only", "crops")["crops"]) == ["raw pixels", "photographs", "characters"]
     assert measured == [("characters", 0), ("characters", 1)]
     assert "| photographs | 2     | 55.0 ± 7.1 |" in script.report(run("--only", "crops"))
 
