@@ -87,9 +87,9 @@ def resample(
         device: where the planes are made.
     """
     if isinstance(images, Tensor) and (device.type != "cpu" or images[0].numel() <= LARGE):
-        return _resample(images.to(device), rows, columns, size, flip)
+        return _resample(images.to(device, non_blocking=True), rows, columns, size, flip)
     if device.type != "cpu" and len({image.shape for image in images}) == 1:
-        return _resample(torch.stack(list(images)).to(device), rows, columns, size, flip)
+        return _resample(torch.stack(list(images)).to(device, non_blocking=True), rows, columns, size, flip)
     alone = (
         _resample(image[None].to(device), rows.of(place), columns.of(place), size, flip[place : place + 1])
         for place, image in enumerate(images)
@@ -229,7 +229,7 @@ def rotate_hue(planes: Tensor, turns: Floats) -> Tensor:
     sector /= chroma.clamp(min=1e-12)  # where it is 0, so are the differences
     sector += is_green.mul_(2) + is_blue.mul_(4)
     sector += _scalars(turns * 6, planes.device)
-    offsets = torch.tensor([5.0, 3.0, 1.0], device=planes.device).view(3, 1, 1, 1)
+    offsets = torch.arange(5.0, 0.0, -2.0, device=planes.device).view(3, 1, 1, 1)  # made there, not copied
     place = sector + offsets
     place -= (place * (1 / 6)).floor_().mul_(6)
     rotated: Tensor = value - place.sub_(2).abs_().neg_().add_(2).clamp_(0, 1).mul_(chroma)

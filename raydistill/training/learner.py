@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from operator import itemgetter
@@ -21,6 +22,8 @@ from raydistill.training.optimizers import make_optimizer
 from raydistill.training.patience import has_settled, is_opening, span
 from raydistill.training.schedules import learning_rate
 from raydistill.training.teachers import LearnerInputs, StepInputs, plain_context
+
+CHECKED_EVERY = 50  # steps, on a GPU
 
 
 class NonFiniteError(RaydistillError, RuntimeError):
@@ -75,6 +78,8 @@ class Learner:
         self.optimizer = make_optimizer(config.train, self.parameters)
         self._random_state: dict[str, Tensor] = {}
         self._sums: dict[str, Tensor] = {}
+        self._first_bad: dict[str, Tensor] = {}
+        self._waits = self.device.type == "cpu"  # else the host would wait for the GPU in each step
         self._bf16 = config.train.precision == "bf16" or (config.train.precision == "auto" and has_bf16(self.device))
 
     # docs/architecture.md#augmentation-from-the-learner
@@ -112,7 +117,8 @@ class Learner:
     def train_step(self, batch: Batch) -> None:
         """One optimisation step.
 
-        Raises: NonFiniteError before the update if the loss or a gradient is not finite.
+        Raises: NonFiniteError if the loss or a gradient is not finite: on a CPU before the update. On a GPU some steps
+            later, or at the end of the epoch, whose weights then are of no use.
         """
         progress = StepInfo(self.step, self.config.train.epochs * self.steps_per_epoch)
         self.method.train()
@@ -122,9 +128,7 @@ class Learner:
             self.optimizer.zero_grad(set_to_none=True)
             terms["loss"].backward()
             self.workers.sum_gradients(self.parameters)
-            norm = self._gradient_norm()
-            if not torch.isfinite(terms["loss"].detach() + norm):
-                raise NonFiniteError(self._blame(terms))
+            self._check_finite(terms, self._gradient_norm())
             fall, end = span(self.config.train, self.settled)
             for group in self.optimizer.param_groups:
                 group["lr"] = learning_rate(
@@ -142,7 +146,8 @@ class Learner:
         self.step += 1
 
     def finish_epoch(self) -> dict[str, float]:
-        """Count the epoch and return the mean of every loss term over it."""
+        """Count the epoch and return the mean of every loss term over it. Raises: NonFiniteError, as `train_step`."""
+        self._raise_first_bad()
         self.workers.average_buffers(self.method)
         self.epoch += 1
         return {name: value.item() / self.steps_per_epoch for name, value in self._sums.items()}
@@ -215,15 +220,29 @@ class Learner:
             nn.utils.clip_grads_with_norm_(self.parameters, self.config.train.clip_norm, norm)
         return norm
 
-    def _blame(self, terms: dict[str, Tensor]) -> str:
-        bad = [name for name, value in terms.items() if name != "loss" and not torch.isfinite(value)]
-        where = f"epoch {self.epoch}, step {self.step % self.steps_per_epoch}"
-        if not bad and not torch.isfinite(terms["loss"]):
-            bad = ["loss"]
-        if bad:
-            values = ", ".join(f"{name} = {terms[name].item()}" for name in bad)
-            return f"{values} at {where}"
-        return f"the gradient is not finite at {where}, though the loss is {terms['loss'].item():.4g}"
+    # docs/architecture.md#no-host-waits-in-a-step
+    def _check_finite(self, terms: dict[str, Tensor], norm: Tensor) -> None:
+        """Raise NonFiniteError for a step that is not finite, or note the first such step on the device."""
+        values = {name: value.detach() for name, value in terms.items()} | {"gradient": norm}
+        if self._waits:
+            if not torch.isfinite(values["loss"] + norm):
+                raise NonFiniteError(_blame(values, self.epoch, self.step % self.steps_per_epoch))
+            return
+        values["step"] = torch.full_like(norm, self.step % self.steps_per_epoch)
+        if not self._first_bad:
+            self._first_bad = {name: value.clone() for name, value in values.items()}
+        known = ~torch.isfinite(self._first_bad["loss"] + self._first_bad["gradient"])
+        self._first_bad = {
+            name: torch.where(known, self._first_bad.get(name, value), value) for name, value in values.items()
+        }
+        if (self.step + 1) % CHECKED_EVERY == 0:
+            self._raise_first_bad()
+
+    def _raise_first_bad(self) -> None:
+        """Raise NonFiniteError if a step since the last call was not finite; waits for the device."""
+        values, self._first_bad = self._first_bad, {}
+        if values and not torch.isfinite(values["loss"] + values["gradient"]):
+            raise NonFiniteError(_blame(values, self.epoch, int(values.pop("step"))))
 
     @contextmanager
     def _own_random_state(self) -> Iterator[None]:
@@ -234,6 +253,25 @@ class Learner:
         finally:
             self._random_state = _random_state(self.device)
             _set_random_state(outside)
+
+
+def _blame(values: dict[str, Tensor], epoch: int, step: int) -> str:
+    """Say which number is not finite: a term of the loss, the loss itself, or the gradient's norm.
+
+    Args:
+        values: the terms by name, with `loss` and `gradient`.
+        epoch: of the step.
+        step: of the epoch.
+    """
+    where = f"epoch {epoch}, step {step}"
+    terms = {name: value.item() for name, value in values.items() if name not in ("loss", "gradient", "step")}
+    bad = {name: value for name, value in terms.items() if not math.isfinite(value)}
+    loss = values["loss"].item()
+    if not bad and not math.isfinite(loss):
+        bad = {"loss": loss}
+    if bad:
+        return f"{', '.join(f'{name} = {value}' for name, value in bad.items())} at {where}"
+    return f"the gradient is not finite at {where}, though the loss is {loss:.4g}"
 
 
 def _cuda_devices(device: torch.device) -> list[torch.device]:

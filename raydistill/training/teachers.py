@@ -228,7 +228,9 @@ class StepInputs:
         return tuple(TeacherOutputs(seen(self._embed, key), seen(self._teacher_batch, key)) for key in inputs.teachers)
 
     def labels(self, inputs: LearnerInputs) -> Tensor | None:
-        return None if inputs.labels is None else inputs.labels[self.indices].to(self._provider.device)
+        if inputs.labels is None:
+            return None
+        return inputs.labels[self.indices].to(self._provider.device, non_blocking=True)
 
     def _embed(self, key: str, bank: bool, view: View, output: Output) -> Tensor:
         banked = self._provider.banked(view, bank)
@@ -250,7 +252,8 @@ class StepInputs:
 
     def _looked_up(self, key: str, view: View, output: Output) -> Tensor:
         page = self._provider.page(key, view, output, self._epoch)
-        return torch.from_numpy(page[self.indices.numpy()]).to(self._provider.device, torch.float32)
+        # In half precision, as they are stored, and without waiting: CUDA has copied the rows when the call returns.
+        return torch.from_numpy(page[self.indices.numpy()]).to(self._provider.device, non_blocking=True).float()
 
     def _computed(self, key: str, view: View, output: Output) -> Tensor:
         return self._provider.embed(key, output, self.views[view])
