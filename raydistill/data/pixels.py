@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
+
+from raydistill.data.pool import pool
 
 Images = Tensor | Sequence[Tensor]
 Floats = NDArray[np.float64]
@@ -86,15 +88,32 @@ def resample(
         flip: (B,) whether to mirror left and right.
         device: where the planes are made.
     """
-    if isinstance(images, Tensor) and (device.type != "cpu" or images[0].numel() <= LARGE):
-        return _resample(images.to(device, non_blocking=True), rows, columns, size, flip)
-    if device.type != "cpu" and len({image.shape for image in images}) == 1:
-        return _resample(torch.stack(list(images)).to(device, non_blocking=True), rows, columns, size, flip)
-    alone = (
-        _resample(image[None].to(device), rows.of(place), columns.of(place), size, flip[place : place + 1])
-        for place, image in enumerate(images)
-    )
-    return torch.cat(list(alone), 1)
+    if device.type != "cpu":
+        if isinstance(images, Tensor) or len({image.shape for image in images}) == 1:
+            whole = images if isinstance(images, Tensor) else torch.stack(list(images))
+            return _resample(whole.to(device, non_blocking=True), rows, columns, size, flip)
+        # Of different sizes, a GPU would take them one by one; the host's threads take several at a time.
+        return _apart(images, rows, columns, size, flip, pool().map).to(device, non_blocking=True)
+    if isinstance(images, Tensor) and images[0].numel() <= LARGE:
+        return _resample(images, rows, columns, size, flip)
+    return _apart(images, rows, columns, size, flip, map)
+
+
+def _apart(
+    images: Images, rows: Window, columns: Window, size: int, flip: NDArray[np.bool_], over: Callable[..., Any]
+) -> Tensor:
+    """Resample images one by one on the CPU.
+
+    Args:
+        images, rows, columns, size, flip: as of `resample`.
+        over: `map`, of this thread or of several.
+    """
+
+    def alone(place: int) -> Tensor:
+        flipped = flip[place : place + 1]
+        return _resample(images[place][None], rows.of(place), columns.of(place), size, flipped)
+
+    return torch.cat(list(over(alone, range(len(images)))), 1)
 
 
 def _resample(images: Tensor, rows: Window, columns: Window, size: int, flip: NDArray[np.bool_]) -> Tensor:

@@ -117,3 +117,17 @@ def test_normalization(size, expected):
     assert mean[0] == expected
     theirs = tv.normalize(evaluate_view(images, size=size, normalize=PLAIN), list(mean), list(std))
     assert_close(evaluate_view(images, size=size, normalize=(mean, std)), theirs)
+
+
+def test_images_of_several_sizes_are_resampled_by_the_hosts_threads_beside_a_gpu(monkeypatch):
+    """A GPU would take them one by one, with dozens of launches for each."""
+    images = [noise(1, height, width)[0] for height, width in ((40, 33), (50, 60), (120, 90))]
+    shapes = np.array([image.shape[-2:] for image in images])
+    rows, columns = pixels.centre(shapes, 32)
+    flip = np.array([True, False, True])
+    here = pixels.resample(images, rows, columns, 32, flip, CPU)
+    seen, honest = [], pixels._apart
+    monkeypatch.setattr(pixels, "_apart", lambda *given: seen.append(honest(*given)) or seen[-1])
+    there = pixels.resample(images, rows, columns, 32, flip, torch.device("meta"))
+    assert there.device.type == "meta"
+    assert torch.equal(seen[0], here), "to the last bit"
