@@ -27,10 +27,7 @@ port=$((20000 + SLURM_JOB_ID % 20000))
 export RAY_SYMMETRIC_RUN_CLUSTER_WAIT_TIMEOUT=600 # nodes start one after the other; Ray's own 30 s are short
 
 # The name is the job's, so that a requeued job goes on where it was.
-sweep=(--method dogo --name "slurm-$SLURM_JOB_ID" --gpu --packs 8 --max-hours 23 "$@")
-if [ "${SLURM_RESTART_COUNT:-0}" -gt 0 ]; then
-    sweep+=(--resume)
-fi
+sweep=(--method dogo --name "slurm-$SLURM_JOB_ID" --resume-or-start --gpu --packs 8 --max-hours 23 "$@")
 
 # Only the driver is told the address; without it a sweep starts a Ray of its own.
 srun ray symmetric-run \

@@ -77,7 +77,8 @@ def how_to_go_on(plan: SweepSettings) -> str:
 
 def how_to_resume(name: str) -> str:
     """The command that goes on with an interrupted sweep."""
-    words = [*([] if "--name" in sys.argv else ["--name", name]), *([] if "--resume" in sys.argv else ["--resume"])]
+    resumes = "--resume" in sys.argv or "--resume-or-start" in sys.argv
+    words = [*([] if "--name" in sys.argv else ["--name", name]), *([] if resumes else ["--resume"])]
     return " ".join([typed(), *words])
 
 

@@ -9,9 +9,9 @@ import typer
 
 from raydistill import config as configuration
 from raydistill.cli.arguments import Kind, Set, fail, shown, typed, unread
-from raydistill.config import data_errors
+from raydistill.config import ConfigError, data_errors
 from raydistill.redaction import redact
-from raydistill.sweep.options import prepare_settings
+from raydistill.sweep.options import has_begun, prepare_settings
 from raydistill.sweep.settings import SweepSettings
 
 
@@ -80,8 +80,15 @@ def command(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print what would run, and stop")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="go on with an interrupted sweep")] = False,
+    resume_or_start: Annotated[
+        bool,
+        typer.Option("--resume-or-start", help="go on with the sweep of this --name if it has begun, else start it"),
+    ] = False,
 ) -> None:
     """Explore a method's hyperparameters, then compare the winner with its un-distilled baseline."""
+    if resume_or_start and name is None:
+        raise ConfigError("--resume-or-start: give the sweep's --name, too")
+    resume = resume or (resume_or_start and name is not None and has_begun(storage, name))
     plan = prepare_settings(
         method,
         resume=resume,

@@ -85,6 +85,11 @@ class SweepOptions(TypedDict, total=False):
     warm_start: Location | Sequence[Location] | None
 
 
+def has_begun(storage: str | None, name: str) -> bool:
+    """Return whether there is a sweep of this name, finished or not; `storage` as `--storage`."""
+    return (to_path(storage or working_folder() / "runs").absolute() / name / SWEEP_FILE).exists()
+
+
 def prepare_settings(
     method: str,
     *,
