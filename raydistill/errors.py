@@ -9,3 +9,9 @@ class RaydistillError(Exception):
     """
 
     exit_code = 1
+
+
+def one_line(error: BaseException) -> str:
+    """Return what an exception says, in one line; its kind before it, unless it is a ValueError or a RuntimeError."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if isinstance(error, ValueError | RuntimeError) else f"{type(error).__name__}: {text}"

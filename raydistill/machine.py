@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 GROUPS = Path("/sys/fs/cgroup")  # of version 2, and below it those of version 1
@@ -27,7 +28,17 @@ def usable_memory() -> float:
         *_numbers("memory.max", "memory.current"),
         *_numbers("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
     ]
-    return max(0.0, min([psutil.virtual_memory().available, *(limit - used for limit, used in limits)]))
+    free = [limit - used + _cached_files() for limit, used in limits]
+    return max(0.0, min([psutil.virtual_memory().available, *free]))
+
+
+def _cached_files() -> float:
+    """Bytes of files that the container's usage counts, and that make room when memory is asked for."""
+    for file, name in (("memory.stat", "inactive_file"), ("memory/memory.stat", "total_inactive_file")):
+        with suppress(OSError, ValueError):
+            found = dict(line.split() for line in (GROUPS / file).read_text().splitlines())
+            return float(found.get(name, 0))
+    return 0.0
 
 
 def _numbers(*files: str) -> Iterator[tuple[float, float]]:

@@ -30,6 +30,7 @@ def test_cores_are_those_of_the_quota(tmp_path, monkeypatch, files, cores):
     [
         ({"memory.max": "3000\n", "memory.current": "1000\n"}, 2000),
         ({"memory.max": "1000\n", "memory.current": "3000\n"}, 0),
+        ({"memory.max": "3000\n", "memory.current": "3000\n", "memory.stat": "anon 1\ninactive_file 2500\n"}, 2500),
         ({"memory/memory.limit_in_bytes": "5000\n", "memory/memory.usage_in_bytes": "1000\n"}, 4000),
     ],
 )

@@ -26,23 +26,24 @@ def embed(encoder: nn.Module, batches: Iterable[Tensor], device: torch.device | 
     Raises:
         ValueError: there is no batch.
     """
-    found = embed_all({0: encoder}, batches, device)[0]
+    found = embed_all({0: encoder}, batches, device, keep=False)[0]
     if isinstance(found, Exception):
         raise found
-    return found.cpu()
+    return found
 
 
 def embed_all(
-    encoders: Mapping[K, nn.Module], batches: Iterable[Tensor], device: torch.device | str
+    encoders: Mapping[K, nn.Module], batches: Iterable[Tensor], device: torch.device | str, *, keep: bool = True
 ) -> dict[K, Tensor | Exception]:
-    """Compute features of several encoders from the same batches, on the device, where k-NN looks at them.
+    """Compute features of several encoders from the same batches; one that fails has its exception instead.
 
-    An encoder that fails has its exception instead. A batch that memory does not hold goes through in halves.
+    A batch that memory does not hold goes through in halves.
 
     Args:
         encoders: the networks by name.
         batches: views (B, 3, S, S). What they raise is raised.
         device: where the networks are.
+        keep: whether the features stay there, where k-NN looks at them; else they go to the CPU batch by batch.
 
     Raises:
         ValueError: there is no batch.
@@ -59,7 +60,8 @@ def embed_all(
                 for key, encoder in encoders.items():
                     if key not in failed:
                         try:
-                            rows[key].append(in_parts(encoder, seen).float())
+                            found = in_parts(encoder, seen).float()
+                            rows[key].append(found if keep else found.cpu())
                         except Exception as error:
                             if lost_device(error):
                                 raise

@@ -15,7 +15,7 @@ from raydistill.artifacts.store import open_store
 from raydistill.config import Config
 from raydistill.data.augment import normalization
 from raydistill.data.sources import Dataset, OpenedDatasets, load_dataset
-from raydistill.errors import RaydistillError
+from raydistill.errors import RaydistillError, one_line
 from raydistill.evaluation.features import embed
 from raydistill.evaluation.few_labels import counts_of, few_label_scores, knn_hits, named
 from raydistill.evaluation.held_out import HeldOutDistance
@@ -68,7 +68,7 @@ def score_all(
             if lost_device(error):
                 raise
             log.debug("%s could not be scored", place, exc_info=error)
-            found.append(" ".join(str(error).split()) or type(error).__name__)
+            found.append(one_line(error))
     return found
 
 

@@ -12,7 +12,7 @@ from torch import Tensor
 from raydistill.evaluation.protocols import KnnProtocol, Ties
 
 CHUNK = 4096  # queries that faiss searches for at a time
-CHUNK_NUMBERS = 2**26  # similarities that are held at a time on a GPU
+CHUNK_NUMBERS = 2**24  # similarities that are held at a time on a GPU
 
 
 # docs/architecture.md#exact-neighbours

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,7 @@ from raydistill.evaluation.held_out import HeldOutDistance
 from raydistill.evaluation.knn import instance_accuracy, knn_scores
 from raydistill.evaluation.protocols import KnnProtocol, knn_protocol
 from raydistill.evaluation.rank import effective_rank
+from raydistill.training.memory import lost_device, release
 from raydistill.training.pack import Candidate, Scores
 
 BATCH = 512
@@ -58,13 +60,17 @@ def _groups(learners: Mapping[str, Candidate], dataset: Dataset) -> Iterator[dic
         taken: dict[str, Candidate] = {}
         used = 0
         for key, learner in group.items():
-            size = sum(4 * len(dataset.bank) * int(getattr(each, "dim", 0)) for each in learner.encoders.values())
+            size = _feature_bytes(learner.encoders, dataset)
             if taken and used + size > FEATURE_BYTES:
                 yield taken
                 taken, used = {}, 0
             taken[key] = learner
             used += size
         yield taken
+
+
+def _feature_bytes(encoders: Mapping[Any, nn.Module], dataset: Dataset) -> int:
+    return sum(4 * len(dataset.bank) * int(getattr(each, "dim", 0)) for each in encoders.values())
 
 
 def _evaluate(learners: Mapping[str, Candidate], dataset: Dataset, device: torch.device) -> Scores:
@@ -105,8 +111,9 @@ def _neighbours(
     (most,) = {learner.settings.bank_images for learner in learners.values()}
     bank = _Plain(dataset, dataset.bank, device, _bank(dataset.bank, most))
     asked = _Plain(dataset, dataset.val, device, range(len(dataset.val)))
-    train = embed_all(encoders, bank, device)
-    val = embed_all({**encoders, **errors}, asked, device)
+    keep = _feature_bytes(encoders, dataset) <= FEATURE_BYTES  # else they are too many for a GPU
+    train = embed_all(encoders, bank, device, keep=keep)
+    val = embed_all({**encoders, **errors}, asked, device, keep=keep)
 
     def score(protocol: KnnProtocol, head: nn.Module | None, near: Tensor, queries: Tensor) -> dict[str, float]:
         """Scores by a protocol.
@@ -118,7 +125,7 @@ def _neighbours(
             queries: (M, D), the encoder's.
         """
         if head is not None:
-            near, queries = (embed(head, rows.split(BATCH), device).to(device) for rows in (near, queries))
+            near, queries = (embed(head, rows.split(BATCH), device).to(rows.device) for rows in (near, queries))
         return knn_scores("val_knn", protocol, near, bank.labels(), queries, asked.labels())
 
     found: dict[Name, Found] = {}
@@ -175,6 +182,9 @@ def _tried(score: Callable[[Tensor, Tensor], dict[str, float]], *features: Tenso
     try:
         return score(*features)  # type: ignore[arg-type]
     except (ValueError, RuntimeError) as error:
+        if lost_device(error):
+            raise
+        release(error, features[0].device)  # type: ignore[union-attr]
         return error
 
 

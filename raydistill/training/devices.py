@@ -49,6 +49,8 @@ def check_computes(device: torch.device) -> None:
     try:
         ones = torch.ones(1, 8, 8, 8, device=device)
         sums = [(ones[0, 0] @ ones[0, 0]).sum().item(), torch.conv2d(ones, ones).sum().item()]
+    except torch.OutOfMemoryError:
+        return  # another process holds it, perhaps for a moment; it does compute
     except (RuntimeError, AssertionError) as error:
         cause = " ".join(str(error).split())
         raise RuntimeError(f"{what} does not compute ({cause}); `raydistill doctor` there says more") from error
@@ -65,6 +67,7 @@ class Clock:
     """
 
     def __init__(self, device: torch.device) -> None:
+        self._device = device
         self._gpu = device.type == "cuda"
 
     def mark(self) -> Any:
@@ -74,7 +77,7 @@ class Clock:
         import torch
 
         event = torch.cuda.Event(enable_timing=True)
-        event.record()
+        event.record(torch.cuda.current_stream(self._device))
         return event
 
     def seconds(self, spans: Iterable[tuple[Any, Any]]) -> float:

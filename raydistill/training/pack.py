@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -14,10 +14,10 @@ from torch import Tensor, nn
 
 from raydistill.artifacts.store import Store
 from raydistill.config import DataConfig, EvalConfig
-from raydistill.data.augment import normalization
+from raydistill.data.augment import View, normalization
 from raydistill.data.sources import Dataset
 from raydistill.data.stream import Stream
-from raydistill.errors import RaydistillError
+from raydistill.errors import RaydistillError, one_line
 from raydistill.methods import Method
 from raydistill.storage import to_path
 from raydistill.training.checkpoints import latest_checkpoint, to_device, write_checkpoint
@@ -103,16 +103,13 @@ class Pack:
             device=device,
             rank=self.workers.rank,
             world=self.workers.world,
-            prefetch=self._prefetch() if prefetch is None else prefetch,
+            prefetch=(2 if self.device.type == "cuda" else 0) if prefetch is None else prefetch,
             fixed_views=data.fixed_views,
             kind=dataset.kind,
         )
         self.provider = TeacherProvider(
             store, dataset, data, device=self.device, workers=self.workers, teachers=teachers
         )
-
-    def _prefetch(self) -> int:
-        return 2 if self.device.type == "cuda" else 0
 
     @property
     def learners(self) -> dict[str, Learner]:
@@ -198,14 +195,7 @@ class Pack:
 
     def _train(self, due: dict[str, Member], epoch: int, on_step: Callable[[float], None]) -> list[EpochResult]:
         reports: list[EpochResult] = []
-        learners = _named(due)
-        for learner in learners.values():
-            learner.see(epoch)
-            learner.start_epoch()
-        self._steps: dict[str, list[Span]] = {name: [] for name in learners}
-        self.provider.spans = []
-        self._taught: dict[str, list[Span]] = {name: [] for name in learners}
-        views = dict.fromkeys(view for learner in learners.values() for view in learner.views)
+        views = self._start(due, epoch)
         clock, self.load = self.provider.clock, None
         started = clock.mark()
         try:
@@ -214,6 +204,8 @@ class Pack:
                 on_step(number / self.stream.steps_per_epoch)
                 if not due:
                     break
+        except LearnerError:
+            raise
         except Exception as error:
             return reports + self._no_room(due, error)
         self._wall = clock.seconds([(started, clock.mark())])
@@ -222,6 +214,16 @@ class Pack:
         }
         self.load = EpochStats(len(self._seconds), self._wall, sum(self._seconds.values()), memory_in_use(self.device))
         return reports
+
+    def _start(self, due: dict[str, Member], epoch: int) -> dict[View, None]:
+        """Begin an epoch with every learner; return the views that they look at."""
+        for learner in (learners := _named(due)).values():
+            learner.see(epoch)
+            learner.start_epoch()
+        self._steps: dict[str, list[Span]] = {name: [] for name in learners}
+        self._taught: dict[str, list[Span]] = {name: [] for name in learners}
+        self.provider.spans = []
+        return dict.fromkeys(view for learner in learners.values() for view in learner.views)
 
     def _step(self, due: dict[str, Member], step: StepInputs) -> list[EpochResult]:
         """Take one step with every learner; a trial of which one fails is due no more, and has a report."""
@@ -248,8 +250,7 @@ class Pack:
         """
         if not out_of_memory(error):
             raise error
-        text = f"no room for the images of a step: {_cause(error)}"
-        reports = [EpochResult(member.key, member.epoch, error=text, memory=True) for member in due.values()]
+        reports = self._crowded(due.values(), error)
         for report in reports:
             del due[report.key]
             self.remove(report.key)
@@ -257,6 +258,11 @@ class Pack:
             raise LearnerError(*reports)
         release(error, self.device)
         return reports
+
+    @staticmethod
+    def _crowded(members: Iterable[Member], error: Exception) -> list[EpochResult]:
+        text = f"no room for what all learners share: {one_line(error)}"
+        return [EpochResult(member.key, member.epoch, error=text, memory=True) for member in members]
 
     def _failed(self, key: str, epoch: int, error: Exception, prefix: str = "") -> EpochResult:
         """The report of a trial that cannot go on.
@@ -274,7 +280,7 @@ class Pack:
         if self.workers.lost(error) or lost_device(error):
             raise error
         log.debug("learner of %s failed", key, exc_info=error)
-        report = EpochResult(key, epoch, error=prefix + _cause(error), memory=out_of_memory(error))
+        report = EpochResult(key, epoch, error=prefix + one_line(error), memory=out_of_memory(error))
         if self.workers.world > 1 and not isinstance(error, NonFiniteError):
             raise LearnerError(report)
         if report.memory:
@@ -312,6 +318,9 @@ class Pack:
             except Exception as error:
                 if lost_device(error):
                     raise
+                if out_of_memory(error) and self.workers.world > 1:
+                    members = [m for m in self.members.values() if any(name in due for name, _ in m.named())]
+                    raise LearnerError(*self._crowded(members, error)) from error
                 found = dict.fromkeys(due, error)
         return {key: found.get(key, {}) for key in due}
 
@@ -389,8 +398,3 @@ def scored_encoders(method: Method, which: str) -> dict[str, nn.Module]:
     """The student's encoder, or with `all` every one of the method's."""
     encoders = method.encoders()
     return encoders if which == "all" else {"student": encoders["student"]}
-
-
-def _cause(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if isinstance(error, ValueError | RuntimeError) else f"{type(error).__name__}: {text}"

@@ -9,7 +9,7 @@ import torch
 
 from raydistill.artifacts.store import Store
 from raydistill.data.sources import load_dataset
-from raydistill.errors import RaydistillError
+from raydistill.errors import RaydistillError, one_line
 from raydistill.training.memory import lost_device
 from raydistill.training.messages import EpochResult, JoinRequest
 from raydistill.training.pack import Evaluate, Pack
@@ -48,16 +48,16 @@ def train(
     """
     device = device or ("cuda" if torch.cuda.is_available() else "cpu")
     pack = Pack(load_dataset(spec.data), spec.data, evaluate=evaluate, device=device, store=store)
-    report = pack.add(JoinRequest("train", spec, str(directory) if directory else None))
-    while report is None or not (report.done or report.error):
-        try:
+    try:
+        report = pack.add(JoinRequest("train", spec, str(directory) if directory else None))
+        while report is None or not (report.done or report.error):
             (report,) = pack.run_epoch()
-        except RuntimeError as error:
-            if lost_device(error):
-                raise TrainingError(f"the GPU failed: {' '.join(str(error).split())}") from error
-            raise
-        if not report.error:
-            on_epoch(report)
+            if not report.error:
+                on_epoch(report)
+    except RuntimeError as error:
+        if lost_device(error):
+            raise TrainingError(f"the GPU failed: {one_line(error)}") from error
+        raise
     if report.error:
         raise TrainingError(report.error)
     return report

@@ -12,11 +12,13 @@ from raydistill.artifacts.teachers import given_from, load
 from raydistill.data.augment import evaluate_view, normalization
 from raydistill.data.sources import load_dataset
 from raydistill.evaluation import final
+from raydistill.evaluation.held_out import HeldOutDistance
 from raydistill.evaluation.online import evaluate
 from raydistill.options import METHODS
 from raydistill.planning.prepare import ensure_teachers
 from raydistill.training import teachers as providers
 from raydistill.training.checkpoints import latest_checkpoint
+from raydistill.training.memory import in_parts
 from raydistill.training.messages import JoinRequest
 from raydistill.training.pack import Pack
 from raydistill.training.single import train
@@ -145,3 +147,20 @@ def test_only_methods_that_regress_a_teacher_have_it(name):
     else:
         with pytest.raises(TypeError, match="must define regression"):
             method.regression(images, [])
+
+
+def test_rows_that_memory_did_not_hold_together_are_compared_with_their_own_targets():
+    """A batch that ran out of memory comes again in halves."""
+
+    class Identity:
+        def regression(self, images, targets):
+            if len(images) > 2:
+                raise torch.OutOfMemoryError("CUDA out of memory (simulated)")
+            return [(images, target) for target in targets]
+
+    rows = torch.randn(7, 3, generator=torch.Generator().manual_seed(0))
+    error = HeldOutDistance.__new__(HeldOutDistance)
+    torch.nn.Module.__init__(error)
+    error.method, error.targets, error.seen = Identity(), (rows.clone(),), 0
+    found = torch.cat([in_parts(error, part) for part in rows.split(5)])
+    assert found.abs().max() < 1e-10

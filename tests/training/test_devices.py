@@ -25,7 +25,8 @@ def test_a_gpus_work_is_timed_by_its_events_and_not_by_the_host(monkeypatch):
         def __init__(self, *, enable_timing):
             assert enable_timing
 
-        def record(self):
+        def record(self, stream):
+            assert stream == "of cuda:0"
             self.at = worked[0]
 
         def synchronize(self):
@@ -36,6 +37,7 @@ def test_a_gpus_work_is_timed_by_its_events_and_not_by_the_host(monkeypatch):
             return later.at - self.at
 
     monkeypatch.setattr(torch.cuda, "Event", Event)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: f"of {device}")
     clock = Clock(torch.device("cuda", 0))
     spans = []
     for _ in range(3):

@@ -110,7 +110,7 @@ def start_scoring(driver: Driver, records: list[TrialRecord], settings: SweepSet
         records: the trials.
         settings: the sweep.
     """
-    # On a GPU that failed a task is repeated elsewhere: Ray takes a new process for each task that has one.
+    # After a GPU's failure a new process may do: Ray takes one for each task that has a GPU.
     task = ray.remote(num_cpus=1, num_gpus=1 if settings.gpu else 0, retry_exceptions=[RuntimeError])(score_all)
     found = Scoring({}, [])
     pending: list[tuple[TrialRecord, dict[str, Any] | None]] = []

@@ -186,18 +186,23 @@ class Broker:
                 group.faults.on_explained_death()
                 self._changed.notify_all()
 
+    async def wants(self, name: str) -> bool:
+        """Return whether a group is still one of the sweep's; the workers of another one end."""
+        return self.launch is None or name in self._groups
+
     async def group_failed(self, name: str, message: str) -> None:
-        """Fail the trials of a group that is gone for good, and with the last group all trials."""
+        """End a group that is gone for good. Its trials wait for another; with the last group all trials fail."""
         async with self._changed:
+            if self.launch is not None and name not in self._groups:
+                return  # told before
             group = self._groups.pop(name, self._new_group(name))
             self.placement.max_groups = max(1, self.placement.max_groups - 1)
-            lost = list(group.members.values())
+            group.release()
             if not self._groups:
                 self._failure = message
-                lost = self._trials.staying()
-            for trial in lost:
-                trial.group = None
-                trial.send(EpochResult(trial.key, error=message))
+                for trial in self._trials.staying():
+                    trial.send(EpochResult(trial.key, error=message))
+            self._launch_what_is_missing()
             self._changed.notify_all()
 
     async def close(self) -> None:

@@ -5,9 +5,10 @@ Free of torch, which the broker and the host of a group would import one after t
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
@@ -15,9 +16,12 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from raydistill.storage import to_path
 from raydistill.sweep.workers.cleanup import kill_actor_tree
 
+if TYPE_CHECKING:
+    from ray.train.torch import TorchTrainer
+
 MAX_WORKER_RESTARTS = 1000
-MAX_FAILED_STARTS = 60  # Ray Train waits a minute for resources, so an autoscaler has an hour
-COLLECTIVE_TIMEOUT_S = 24 * 3600  # others wait for worker 0 while it scores, or makes a teacher's bank
+MAX_FAILED_STARTS, MAX_ROUNDS = 20, 3  # Ray Train counts minutes of waiting for resources as well
+COLLECTIVE_TIMEOUT_S = 4 * 3600  # others wait for worker 0 while it scores, or makes a teacher's bank
 CPUS_PER_WORKER = 0.9  # N workers fit on N cores beside small tasks, such as the entry point of a job
 
 
@@ -54,7 +58,7 @@ def worker_config(name: str, broker: Any, settings: WorkerGroupSettings, storage
         "name": name,
         "storage": storage,
         "threads": settings.threads,
-        "beside": {"workers": settings.groups * (settings.most or settings.workers), "gpu": settings.gpu},
+        "beside": {"groups": settings.groups, "workers": settings.most or settings.workers, "gpu": settings.gpu},
         "artifacts": settings.artifacts,
         "artifacts_gib": settings.artifacts_gib,
     }
@@ -101,43 +105,67 @@ class GroupHost:
     def run(self, name: str, broker: Any, settings: WorkerGroupSettings, storage: str) -> None:
         """Train until the broker has closed the group. Raises what ended it; the broker starts another.
 
+        A group whose workers fail to start again and again ends, and the broker hears why.
+
         Args:
             name: of the group.
             broker: the actor.
             settings: of the group.
             storage: where Ray Train writes.
         """
-        from ray.train import ControllerError, FailureConfig, RunConfig, ScalingConfig
-        from ray.train.torch import TorchConfig, TorchTrainer
+        from ray.train import ControllerError
         from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError, WorkerGroupStartupTimeoutError
 
-        elastic = settings.most is not None and settings.most > settings.workers
-        trainer = TorchTrainer(
-            _work,
-            train_loop_config=worker_config(name, broker, settings, storage),
-            scaling_config=ScalingConfig(
-                num_workers=(settings.workers, settings.most) if elastic else settings.workers,
-                use_gpu=settings.gpu,
-                resources_per_worker={"CPU": CPUS_PER_WORKER, **({"GPU": 1} if settings.gpu else {})},
-                elastic_resize_monitor_interval_s=settings.resize_seconds,
-            ),
-            # Objects go by gloo, so that waiting for worker 0, which scores alone, does not occupy the GPUs.
-            torch_config=TorchConfig(
-                backend="cpu:gloo,cuda:nccl" if settings.gpu else "gloo", timeout_s=COLLECTIVE_TIMEOUT_S
-            ),
-            run_config=RunConfig(
-                name=f"{to_path(storage).name}-{name}",
-                storage_path=storage,
-                # The broker finds the learner that kills its workers; this only ends what cannot start at all.
-                failure_config=FailureConfig(
-                    max_failures=MAX_WORKER_RESTARTS, controller_failure_limit=MAX_FAILED_STARTS
-                ),
-            ),
-        )
-        try:
-            trainer.fit()
-        except ControllerError as error:
-            if not isinstance(error.controller_failure, WorkerGroupStartupFailedError | WorkerGroupStartupTimeoutError):
-                raise
-            cause = " ".join(str(error.controller_failure).split())[:300]
-            ray.get(broker.group_failed.remote(name, f"worker group {name} cannot start: {cause}"))
+        starts = 0
+        for attempt in itertools.count():
+            trainer = _trainer(name, attempt, broker, settings, storage)
+            try:
+                trainer.fit()
+                return
+            except ControllerError as error:
+                failure = error.controller_failure
+                if isinstance(failure, WorkerGroupStartupTimeoutError):
+                    continue  # a cluster may be busy for hours
+                if not isinstance(failure, WorkerGroupStartupFailedError):
+                    raise
+                starts += 1
+                if starts == MAX_ROUNDS:
+                    cause = " ".join(str(failure).split())[:300]
+                    ray.get(broker.group_failed.remote(name, f"worker group {name} cannot start: {cause}"))
+                    return
+
+
+def _trainer(name: str, attempt: int, broker: Any, settings: WorkerGroupSettings, storage: str) -> TorchTrainer:
+    """Make the Ray Train run of a group.
+
+    Args:
+        name: of the group.
+        attempt: to run it.
+        broker: the actor.
+        settings: of the group.
+        storage: where Ray Train writes.
+    """
+    from ray.train import FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    elastic = settings.most is not None and settings.most > settings.workers
+    return TorchTrainer(
+        _work,
+        train_loop_config=worker_config(name, broker, settings, storage),
+        scaling_config=ScalingConfig(
+            num_workers=(settings.workers, settings.most) if elastic else settings.workers,
+            use_gpu=settings.gpu,
+            resources_per_worker={"CPU": CPUS_PER_WORKER, **({"GPU": 1} if settings.gpu else {})},
+            elastic_resize_monitor_interval_s=settings.resize_seconds,
+        ),
+        # Objects go by gloo, so that waiting for worker 0, which scores alone, does not occupy the GPUs.
+        torch_config=TorchConfig(
+            backend="cpu:gloo,cuda:nccl" if settings.gpu else "gloo", timeout_s=COLLECTIVE_TIMEOUT_S
+        ),
+        run_config=RunConfig(
+            name=f"{to_path(storage).name}-{name}" + (f"-{attempt}" if attempt else ""),
+            storage_path=storage,
+            # The broker finds the learner that kills its workers; this only ends what cannot start at all.
+            failure_config=FailureConfig(max_failures=MAX_WORKER_RESTARTS, controller_failure_limit=MAX_FAILED_STARTS),
+        ),
+    )

@@ -77,6 +77,8 @@ def run_worker(config: dict[str, Any], device: torch.device | str, workers: Work
     limit_threads(threads)
     logging.getLogger("raydistill").setLevel(os.environ.get("RAYDISTILL_LOG", "WARNING"))
     control = BrokerControl(config["broker"], config["name"], workers.world)
+    if not ray.get(config["broker"].wants.remote(config["name"])):
+        return  # workers before these could not start
     try:
         if not (to_path(config["storage"]).parent.parent / SWEEP_FILE).exists():
             raise StorageError(f"--storage is not reached from node {ray.util.get_node_ip_address()}")
@@ -90,19 +92,19 @@ def run_worker(config: dict[str, Any], device: torch.device | str, workers: Work
         raise
 
 
-def threads_of(nodes: list[dict[str, Any]], own: str, *, workers: int, gpu: bool) -> int:
+def threads_of(nodes: list[dict[str, Any]], own: str, *, groups: int, workers: int, gpu: bool) -> int:
     """Return this worker's share of the cores of its node.
 
     Args:
         nodes: of the cluster, as `ray.nodes` describes them.
         own: id of this node.
-        workers: of all groups together.
-        gpu: whether each worker takes a GPU, so that a node has as many as GPUs at most. Else they spread over the
-            nodes that have cores.
+        groups: of the sweep, which spread over the nodes that have cores.
+        workers: of each group, which Ray Train puts on one node where it can.
+        gpu: whether each worker takes a GPU, so that a node has as many workers as GPUs at most.
     """
     alive = {node["NodeID"]: node["Resources"] for node in nodes if node["Alive"]}
     if gpu:
-        beside = min(workers, int(alive[own].get("GPU", 1)))
+        beside = min(groups * workers, int(alive[own].get("GPU", 1)))
     else:
-        beside = math.ceil(workers / max(1, sum(resources.get("CPU", 0) >= 1 for resources in alive.values())))
+        beside = workers * math.ceil(groups / max(1, sum(resources.get("CPU", 0) >= 1 for resources in alive.values())))
     return max(1, int(usable_cores()) // max(1, beside))

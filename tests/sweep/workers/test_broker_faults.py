@@ -110,13 +110,32 @@ def test_when_a_group_is_gone_for_good_no_trial_hangs(others):
         other = asyncio.create_task(broker.boundary("q", [])) if others else None
         await asyncio.sleep(0.05)
         await broker.group_failed("p", "worker group p is gone")
-        assert "is gone" in (await asks[0]).error
         if other is None:
+            assert "is gone" in (await asks[0]).error
             assert "is gone" in (await asks[1]).error
             await broker.join(request("c", A, "/tmp/c"))
             assert "is gone" in (await broker.next("c")).error
         else:
-            assert keys(await other) == ["b"]
+            assert not asks[0].done(), "it waits for the other group"
+            assert keys(await other) in (["a"], ["b"])
+
+    play(scenario)
+
+
+def test_a_group_that_is_gone_is_told_of_once_and_its_workers_end():
+    """Each restart of workers on a bad GPU tells it again, and would take the room of a healthy group."""
+
+    async def scenario():
+        broker = Broker(3, 1, gather_seconds=0, launch=lambda name: None)
+        await arrive(broker, *"abc")
+        await asyncio.sleep(0.05)
+        assert await broker.wants("pack-0")
+        for _ in range(3):
+            await broker.group_failed("pack-0", "cuda:0 of x does not compute")
+        assert not await broker.wants("pack-0")
+        assert await broker.wants("pack-1")
+        assert broker.placement.max_groups == 2
+        assert (await broker.status())["room"] == 2
 
     play(scenario)
 

@@ -17,20 +17,21 @@ LOST = {"NodeID": "lost", "Alive": False, "Resources": {}}
 
 
 @pytest.mark.parametrize(
-    ("nodes", "own", "workers", "gpu", "threads"),
+    ("nodes", "own", "groups", "workers", "gpu", "threads"),
     [
-        pytest.param([HEAD], "head", 1, False, 16, id="one on a laptop"),
-        pytest.param([HEAD], "head", 4, False, 4, id="four on a laptop"),
-        pytest.param([HEAD], "head", 40, False, 1, id="more than cores"),
-        pytest.param([HEAD, OTHER, LOST], "other", 4, False, 8, id="two nodes"),
-        pytest.param([IDLE_HEAD, OTHER], "other", 4, False, 4, id="nothing runs on the head"),
-        pytest.param([HEAD, GPUS], "gpus", 1, True, 16, id="one GPU of four"),
-        pytest.param([HEAD, GPUS], "gpus", 8, True, 4, id="all four"),
+        pytest.param([HEAD], "head", 1, 1, False, 16, id="one on a laptop"),
+        pytest.param([HEAD], "head", 4, 1, False, 4, id="four on a laptop"),
+        pytest.param([HEAD], "head", 40, 1, False, 1, id="more than cores"),
+        pytest.param([HEAD, OTHER, LOST], "other", 4, 1, False, 8, id="two nodes"),
+        pytest.param([HEAD, OTHER], "other", 1, 4, False, 4, id="a group of four, on one of two nodes"),
+        pytest.param([IDLE_HEAD, OTHER], "other", 4, 1, False, 4, id="nothing runs on the head"),
+        pytest.param([HEAD, GPUS], "gpus", 1, 1, True, 16, id="one GPU of four"),
+        pytest.param([HEAD, GPUS], "gpus", 4, 2, True, 4, id="all four"),
     ],
 )
-def test_threads_are_the_share_of_the_workers_own_node(monkeypatch, nodes, own, workers, gpu, threads):
+def test_threads_are_the_share_of_the_workers_own_node(monkeypatch, nodes, own, groups, workers, gpu, threads):
     monkeypatch.setattr(worker_loop, "usable_cores", lambda: 16.0)
-    assert worker_loop.threads_of(nodes, own, workers=workers, gpu=gpu) == threads
+    assert worker_loop.threads_of(nodes, own, groups=groups, workers=workers, gpu=gpu) == threads
 
 
 @pytest.mark.parametrize(
@@ -67,9 +68,13 @@ class TestStart:
     def run(self, monkeypatch):
         from ray.train import ControllerError
 
-        def run(failure):
+        def run(*given):
+            failures.extend(given)
+
             def fit(self):
-                raise ControllerError(failure)
+                fits.append(made["run_config"].name)
+                if failures:
+                    raise ControllerError(failures.pop(0))
 
             trainer = "ray.train.torch.TorchTrainer"
             monkeypatch.setattr(f"{trainer}.__init__", lambda self, *_, **options: made.update(options))
@@ -78,18 +83,26 @@ class TestStart:
             broker = SimpleNamespace(group_failed=SimpleNamespace(remote=lambda *given: told.append(given)))
             GroupHost().run("pack-0", broker, WorkerGroupSettings(gpu=True), "/runs/s/ray/train")
 
-        made, told = {}, []
-        return SimpleNamespace(run=run, made=made, told=told)
+        made, told, fits, failures = {}, [], [], []
+        return SimpleNamespace(run=run, made=made, told=told, fits=fits)
 
     def test_the_broker_hears_why(self, run):
         from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError
 
-        run.run(WorkerGroupStartupFailedError("ProcessGroupNCCL is only supported with GPUs, no GPUs found!"))
+        no_gpu = WorkerGroupStartupFailedError("ProcessGroupNCCL is only supported with GPUs, no GPUs found!")
+        run.run(*[no_gpu] * worker_group.MAX_ROUNDS)
         ((name, message),) = run.told
         assert name == "pack-0"
         assert message.startswith("worker group pack-0 cannot start: ")
         assert "no GPUs found" in message
         assert run.made["run_config"].failure_config.controller_failure_limit > 0
+
+    def test_a_busy_cluster_is_waited_for(self, run):
+        from ray.train.v2._internal.exceptions import WorkerGroupStartupTimeoutError
+
+        run.run(*[WorkerGroupStartupTimeoutError(2)] * 10)
+        assert not run.told
+        assert len(set(run.fits)) == 11, "Ray Train would go on with a run of the same name"
 
     def test_other_failures_end_the_host_which_comes_again(self, run):
         from ray.train import ControllerError
@@ -99,8 +112,6 @@ class TestStart:
         assert not run.told
 
     def test_objects_do_not_go_by_nccl_and_may_take_long(self, run):
-        from ray.train.v2._internal.exceptions import WorkerGroupStartupFailedError
-
-        run.run(WorkerGroupStartupFailedError("no"))
+        run.run()
         assert run.made["torch_config"].backend == "cpu:gloo,cuda:nccl"
-        assert run.made["torch_config"].timeout_s > 12 * 3600
+        assert run.made["torch_config"].timeout_s > 3600
