@@ -16,7 +16,7 @@ from helpers.commands import ROOT
 pytestmark = pytest.mark.e2e
 TINY = [
     *("--method", "simclr", "--trials", "1", "--epochs", "16", "--seeds", "1", "--no-baseline-search", "--name", "s"),
-    *("--set", "method.backbone=resnet10_w4", "--set", "data.limit=400", "--set", "data.batch_size=16"),
+    *("--set", "method.backbone=resnet10_w4", "--set", "data.limit=200", "--set", "data.batch_size=16"),
     *("--threads", "1", "--learners", "1"),
 ]
 

@@ -156,6 +156,7 @@ class TestTraining:
         assert {"scores", "settled"}.isdisjoint(state)
         assert "last_epoch" not in state["metrics"]
 
+    @pytest.mark.slow
     @settings(max_examples=6, deadline=None)
     @given(stop=st.integers(1, 6))
     def test_a_resume_at_any_epoch_changes_no_bit(self, tmp_path_factory, stop):

@@ -57,6 +57,7 @@ def test_a_path_that_is_too_long_for_sockets_is_said(monkeypatch):
     assert "export RAY_TMPDIR" in fix
 
 
+@pytest.mark.slow
 @pytest.mark.fault(13)
 @pytest.mark.parametrize(
     ("of_ray", "said"),
