@@ -64,7 +64,9 @@ def command(
     packs: Annotated[int, typer.Option(min=1, help="worker groups at most; they come and go with the trials")] = 1,
     learners: Annotated[str, typer.Option(help="learners side by side in each group: a number, or auto")] = "auto",
     workers: Annotated[str, typer.Option(help="workers (GPUs) of each group: N, or MIN:MAX as there is room")] = "1",
-    threads: Annotated[int | None, typer.Option(min=1, help="of torch in a CPU worker [all cores, shared]")] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="of each worker, for training and images [its share of the cores]")
+    ] = None,
     gpu: Annotated[bool | None, typer.Option("--gpu/--no-gpu", help="each worker takes one [if there are any]")] = None,
     artifacts: Annotated[str | None, typer.Option(help="teachers, banks and pseudo labels [artifacts]")] = None,
     artifacts_gib: Annotated[float | None, typer.Option(min=0, help="remove the longest unused beyond this")] = None,
