@@ -111,9 +111,11 @@ def report(results: dict[str, list[Point]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", nargs="+", choices=METHODS, default=METHODS, metavar="METHOD")
+    parser.add_argument(
+        "--only", nargs="+", choices=METHODS, default=METHODS, metavar="METHOD", help=", ".join(METHODS)
+    )
     parser.add_argument("--seeds", type=int, default=2, help="of every point [2]")
-    parser.add_argument("--work", type=Path, default=Path("runs/rates"), help="sweeps and teachers")
+    parser.add_argument("--work", type=Path, default=Path("runs/rates"), help="sweeps and teachers [runs/rates]")
     parser.add_argument("--out", type=Path, default=HERE, help="folder of rates.json and rates.md")
     given = parser.parse_args()
     file = given.out / "rates.json"

@@ -185,7 +185,14 @@ SHOWN = ("test_knn", "test_probe", "ssl_1 of epoch 1", "ssl_1 of epoch 3", "ssl_
 
 def report(results: dict[str, Row]) -> str:
     """The rows as Markdown tables: scores in percent, mean ± standard deviation over seeds; losses as they are."""
-    lines = ["# Where methods can work", "", "By `python analysis/regimes.py`; scores in percent, ± over seeds.", ""]
+    lines = ["# Where methods can work", ""]
+    lines += [
+        "By `python analysis/regimes.py --data DIR_OF_CIFAR10`. The student is that of the preset `default`, in the"
+    ]
+    lines += [
+        "row `cpu` that of `cpu`. Scores in percent, ± standard deviation over seeds. `ssl_1` is the contrastive loss"
+    ]
+    lines += ["of DoGo's student.", ""]
     for name, doc in {k: f.__doc__ or "" for k, f in {**ON_DIGITS, **ON_CIFAR}.items()}.items():
         lines += [f"## {name}", "", doc.splitlines()[0], ""]
         row = results.get(name)
@@ -212,11 +219,14 @@ def cell(column: str, values: list[float]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", help="CIFAR-10, as `sweep.py --data` takes it")
-    parser.add_argument("--only", nargs="*", choices=[*ON_DIGITS, *ON_CIFAR], metavar="ROW")
-    parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    rows_of = ", ".join([*ON_DIGITS, *ON_CIFAR])
+    parser.add_argument("--only", nargs="*", choices=[*ON_DIGITS, *ON_CIFAR], metavar="ROW", help=rows_of)
+    parser.add_argument("--seeds", type=int, default=2, help="of every arm, but for cpu [2]")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads(), help="of torch [all cores]")
     parser.add_argument("--out", type=Path, default=HERE, help="folder of regimes.json and regimes.md")
     given = parser.parse_args()
+    if given.only and not given.data and set(given.only) & set(ON_CIFAR):
+        parser.error(f"--data is missing: {', '.join(sorted(set(given.only) & set(ON_CIFAR)))} need CIFAR-10")
     torch.set_num_threads(given.threads)
     file = given.out / "regimes.json"
     results: dict[str, Row] = json.loads(file.read_text()) if file.exists() else {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -11,6 +12,8 @@ from raydistill.cli.arguments import Kind, Set, shown, target
 from raydistill.config import data_errors
 from raydistill.presets import load_preset
 from raydistill.records.locations import source_of
+
+PROGRAM = "raydistill data"
 
 
 def command(
@@ -30,9 +33,11 @@ def command(
         "data.kind": kind,
     }
     chosen = {name: value for name, value in named.items() if value is not None}
-    chosen |= dict(map(configuration.parse_setting, settings or []))
+    chosen |= {"data.on_bad_image": "skip"} | dict(map(configuration.parse_setting, settings or []))
     config = configuration.load(configuration.assign(load_preset(method, preset), chosen))
-    picture = target(out, overwrite=overwrite)
+    picture = target(out, overwrite=overwrite or _is_ours(Path(out)))
+    from PIL.PngImagePlugin import PngInfo
+
     from raydistill.data.overview import overview
     from raydistill.data.sheet import contact_sheet, student_views
     from raydistill.data.sources import load_dataset
@@ -43,5 +48,18 @@ def command(
             typer.echo(line)
         sheet = contact_sheet(dataset, student_views(config))
     picture.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(picture, format="PNG")
+    marked = PngInfo()
+    marked.add_text("Software", PROGRAM)
+    sheet.save(picture, format="PNG", pnginfo=marked)
     typer.echo(f"augmented views: {shown(picture)}")
+
+
+def _is_ours(path: Path) -> bool:
+    """Return whether a file is a picture of an earlier run of this command."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            return bool(picture.info.get("Software") == PROGRAM)
+    except OSError:
+        return False
