@@ -33,7 +33,7 @@ class TeacherRun:
 def teacher_configs(config: Config, fixed: Mapping[str, Any] | None = None) -> list[Config]:
     """The runs that make the teachers of `config`; none if it needs none, or names where they are.
 
-    `fixed` are settings by dotted path that the preset of the teacher's method does not decide.
+    `fixed` are settings by dotted path, in place of those of the preset of the teacher's method.
     """
     if config.method.teacher_output() is None or config.teacher.sources:
         return []
@@ -83,7 +83,7 @@ def teacher_runs(config: Config, dataset: Dataset, fixed: Mapping[str, Any] | No
     Args:
         config: of the student.
         dataset: the images.
-        fixed: settings by dotted path that the preset of the teacher's method does not decide.
+        fixed: settings by dotted path, in place of those of the preset of the teacher's method.
     """
     return [TeacherRun(made, provenance(made, dataset)) for made in teacher_configs(config, fixed)]
 

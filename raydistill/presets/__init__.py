@@ -20,6 +20,15 @@ NEW_IN_PRESETS: dict[str, Any] = {
     "method.momentum_window": None,
     "method.normalizer": "none",
 }
+# What presets of version 0.1 decided otherwise, by method and preset, for teachers of its sweeps that are resumed.
+OTHER_IN_PRESETS: dict[tuple[str, str], dict[str, Any]] = {
+    ("mocov2", "default"): {"train.lr": 3e-3},
+}
+
+
+def settings_of_before(method: str, preset: str) -> dict[str, Any]:
+    """Settings by dotted path that make a preset what it was in version 0.1, beside all that it decides alike."""
+    return NEW_IN_PRESETS | OTHER_IN_PRESETS.get((method, preset), {})
 
 
 def preset_names(method: str) -> list[str]:

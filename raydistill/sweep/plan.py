@@ -14,7 +14,7 @@ from raydistill import config as configuration
 from raydistill.config import Config, ConfigError, TrainConfig
 from raydistill.data.sources import OpenedDatasets
 from raydistill.planning.resolve import TeacherRun, resolve, teacher_runs
-from raydistill.presets import NEW_IN_PRESETS, load_preset, preset_names
+from raydistill.presets import load_preset, preset_names, settings_of_before
 from raydistill.records.layout import JOURNAL_FILE, PLAN_FILE
 from raydistill.sweep.search.baselines import RECIPES, Baseline, baseline_space, baselines_of, beside
 from raydistill.sweep.search.space import Space
@@ -39,7 +39,7 @@ class SweepPlan:
         self.images = OpenedDatasets()
         values = self._read()
         of_before = not self.path.exists() and (settings.directory / JOURNAL_FILE).exists()
-        self._fixed = NEW_IN_PRESETS if of_before else {}
+        self._starts_before = of_before
         self._of_before = of_before or "baseline" in values
         self._teachers: list[dict[str, Any]] = values.get("teachers", [])
         self._baselines: dict[str, dict[str, Any]] = values.get("baselines", {})
@@ -59,7 +59,9 @@ class SweepPlan:
         for known in self._teachers:
             if filled_teacher_inputs(known["wanted"]) == wanted:
                 return [TeacherRun(configuration.load(run["config"]), run["provenance"]) for run in known["runs"]]
-        runs = teacher_runs(config, self.images(config.data), self._fixed)
+        teacher = config.teacher
+        fixed = settings_of_before(teacher.method, teacher.preset) if self._starts_before else {}
+        runs = teacher_runs(config, self.images(config.data), fixed)
         described = [{"config": configuration.dump(run.config), "provenance": run.provenance} for run in runs]
         self._teachers.append({"wanted": wanted, "runs": described})
         self._write()
