@@ -39,7 +39,7 @@ def draw_by_name(
     """Split range(len(names)) into (kept, taken), both sorted, where an image's name alone says on which side it is.
 
     So images stay where they are while others come. Of each class about the share is taken, at least half as many and
-    at most one and a half times; a class of two images or more has at least one on each side.
+    at most one and a half times, rounded outwards; a class of two images or more has at least one on each side.
 
     Args:
         labels: (N,) classes; None counts all images as one class.
