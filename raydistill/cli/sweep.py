@@ -136,7 +136,7 @@ def command(
         with data_errors():
             typer.echo(describe(plan))
         return
-    say_where(plan)
+    say_where(plan, resumed=resume)
     from raydistill.cli.summary import conclude, how_to_go_on
     from raydistill.sweep.run import run_sweep
 
@@ -151,5 +151,6 @@ def command(
     conclude(plan, result, artifacts=artifacts is not None, tracking=tracking_uri is not None)
 
 
-def say_where(plan: SweepSettings) -> None:
-    typer.echo(f"sweep {plan.name} in {shown(plan.directory)}, tracked in {redact(plan.tracking_uri)}")
+def say_where(plan: SweepSettings, *, resumed: bool = False) -> None:
+    goes_on = "; it goes on where it was" if resumed else ""
+    typer.echo(f"sweep {plan.name} in {shown(plan.directory)}, tracked in {redact(plan.tracking_uri)}{goes_on}")

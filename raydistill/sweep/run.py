@@ -31,7 +31,7 @@ from raydistill.sweep.driver import Driver, SweepError
 from raydistill.sweep.environment import environment
 from raydistill.sweep.final.choice import choose
 from raydistill.sweep.final.conclusion import why_none_finished, write_conclusion
-from raydistill.sweep.final.finalists import make_final_configs, pareto_front, ranked
+from raydistill.sweep.final.finalists import make_final_configs, pareto_front, ranked, say_which_are_one
 from raydistill.sweep.final.scoring import score_finals
 from raydistill.sweep.phases import choose_winner, epochs_after, run_finals, run_search, search_baselines
 from raydistill.sweep.plan import SweepPlan
@@ -174,6 +174,8 @@ def _run(settings: SweepSettings, tracker: Tracker, launcher: Launcher) -> Sweep
         searched = search_baselines(settings, driver, store, winner, left)
         selected = best[:LEADERBOARD_SIZE] if space.also else [winner]
         final_configs = make_final_configs(selected, driver.plan, searched)
+        for line in say_which_are_one(final_configs):
+            progress.note(line)
         train_redrawn_teachers(settings, driver, store, [each.spec.config for each in final_configs])
         finals = run_finals(settings, driver, final_configs[len(decided.chosen) :])
         choice = choose(final_configs, decided.runs | finals, space.metric, space.goal)

@@ -10,7 +10,7 @@ from raydistill.config import Config
 from raydistill.options import MethodConfig
 from raydistill.planning.resolve import redraw_teachers
 from raydistill.records.journal import TrialRecord
-from raydistill.records.leaderboard import OWN_AUGMENTATION
+from raydistill.records.leaderboard import OWN_AUGMENTATION, SEARCHED
 from raydistill.sweep.plan import SweepPlan
 from raydistill.sweep.search.baselines import Baseline, baselines_of
 from raydistill.trial_spec import TrialSpec
@@ -101,6 +101,17 @@ def make_final_configs(
         if own is not None and own != default:
             final_configs.append(FinalConfig(f"{baseline.name}{OWN_AUGMENTATION}", TrialSpec(own), baseline=True))
     return final_configs
+
+
+def say_which_are_one(final_configs: Sequence[FinalConfig]) -> list[str]:
+    """Lines about baselines whose search chose the winner's settings, so that they have one row instead of two."""
+    names = {each.name for each in final_configs}
+    searched = [name.removesuffix(SEARCHED) for name in names if name.endswith(SEARCHED)]
+    return [
+        f"{name}{SEARCHED} has the winner's settings, so there is no row {name}-same-settings"
+        for name in sorted(searched)
+        if f"{name}-same-settings" not in names
+    ]
 
 
 def competing(place: str, trials: Sequence[TrialRecord], *, baseline: bool = False) -> list[FinalConfig]:

@@ -10,7 +10,13 @@ from raydistill import config, methods
 from raydistill.records.journal import TrialRecord
 from raydistill.records.layout import JOURNAL_FILE
 from raydistill.records.leaderboard import LeaderboardEntry, baselines
-from raydistill.sweep.final.finalists import FinalConfig, final_key, make_final_configs, seeded
+from raydistill.sweep.final.finalists import (
+    FinalConfig,
+    final_key,
+    make_final_configs,
+    say_which_are_one,
+    seeded,
+)
 from raydistill.sweep.plan import SweepPlan
 from raydistill.sweep.preflight.baselines import check_baselines
 from raydistill.sweep.search.baselines import RECIPES, baselines_of
@@ -216,3 +222,10 @@ def test_a_final_run_of_a_shared_teacher_is_not_taken_for_one_of_its_own():
 
 def replace_lr(settings):
     return settings.base.train.model_copy(update={"lr": 0.0123})
+
+
+def test_a_baseline_whose_search_found_the_winners_settings_is_said_to_have_one_row():
+    spec = TrialSpec(config.load({"method": "simclr"}))
+    names = ["dogo", "simclr-searched", "regress-searched", "regress-same-settings"]
+    said = say_which_are_one([FinalConfig(name, spec) for name in names])
+    assert said == ["simclr-searched has the winner's settings, so there is no row simclr-same-settings"]
