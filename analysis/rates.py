@@ -88,11 +88,12 @@ def preset_point(method: str) -> Point:
 
 def report(results: dict[str, list[Point]]) -> str:
     """Markdown: the best points of each method, and the one of its preset."""
-    lines = ["# Learning rate, warm-up and optimiser", ""]
-    lines += [
-        "By `python analysis/rates.py`, on scikit-learn's digits: mean k-NN on validation images over the seeds of"
+    lines = [
+        "# Learning rate, warm-up and optimiser",
+        "",
+        "By `python analysis/rates.py`, on scikit-learn's digits: mean k-NN on validation images over the seeds of a",
+        f"point, in percent. The {SHOWN} best points of each method, and its preset's.",
     ]
-    lines += [f"a point, in percent. The {SHOWN} best points of each method, and its preset's."]
     for method, found in results.items():
         wanted = preset_point(method)
         rows = []

@@ -185,14 +185,14 @@ SHOWN = ("test_knn", "test_probe", "ssl_1 of epoch 1", "ssl_1 of epoch 3", "ssl_
 
 def report(results: dict[str, Row]) -> str:
     """The rows as Markdown tables: scores in percent, mean ± standard deviation over seeds; losses as they are."""
-    lines = ["# Where methods can work", ""]
-    lines += [
-        "By `python analysis/regimes.py --data DIR_OF_CIFAR10`. The student is that of the preset `default`, in the"
+    lines = [
+        "# Where methods can work",
+        "",
+        "By `python analysis/regimes.py --data DIR_OF_CIFAR10`. The student is that of the preset `default`, in",
+        "the row `cpu` that of `cpu`. Scores in percent, ± standard deviation over seeds. `ssl_1` is the contrastive",
+        "loss of DoGo's student.",
+        "",
     ]
-    lines += [
-        "row `cpu` that of `cpu`. Scores in percent, ± standard deviation over seeds. `ssl_1` is the contrastive loss"
-    ]
-    lines += ["of DoGo's student.", ""]
     for name, doc in {k: f.__doc__ or "" for k, f in {**ON_DIGITS, **ON_CIFAR}.items()}.items():
         lines += [f"## {name}", "", doc.splitlines()[0], ""]
         row = results.get(name)
