@@ -136,3 +136,21 @@ def test_a_broker_that_dies_ends_the_sweep_with_its_cause(work):
 
     with pytest.raises(SweepError, match="the trials of the final ended: The actor died: out of memory"):
         work(Dying())
+
+
+def test_processes_of_trials_are_on_the_drivers_node_and_take_no_core(monkeypatch, tmp_path):
+    """On a GPU node they would keep it from going when idle."""
+    asked = []
+
+    def with_resources(trainable, resources):
+        asked.append(resources)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module.tune, "with_resources", with_resources)
+    monkeypatch.setattr(module.ray.util, "get_node_ip_address", lambda: "10.0.0.1")
+    phase = SimpleNamespace(goal="maximize")
+    with pytest.raises(KeyboardInterrupt):
+        Driver._tune(SimpleNamespace(directory=tmp_path), phase, MagicMock(), MagicMock(), MagicMock(), 1)
+    ((name, share),) = asked[0].items()
+    assert name == "node:10.0.0.1"
+    assert share <= 0.001, "a node has one of it, and a thousand trials must fit"
