@@ -33,7 +33,7 @@ MAY_IMPORT = {
     "tracking": FOUNDATION | {"records", "training"},
     "sweep": FOUNDATION
     | {"methods", "presets", "planning", "artifacts", "data", "training", "evaluation", "records", "tracking"},
-    "doctor": {"machine", "redaction", "sweep", "training", "tracking"},
+    "doctor": {"machine", "redaction", "data", "sweep", "training", "tracking"},
     "report": FOUNDATION | {"records", "tracking", "training"},
     "export": FOUNDATION | {"artifacts", "data", "methods", "models", "training", "evaluation", "records", "tracking"},
     "cli": FOUNDATION

@@ -24,8 +24,8 @@ from torch import Tensor
 from torchvision import transforms as v1
 from torchvision.transforms import v2
 
-from raydistill.data.augment import View, augment, normalization
-from raydistill.data.recipes import RECIPES
+from raydistill.data.views.augment import View, augment, normalization
+from raydistill.data.views.recipes import RECIPES
 
 SIZE, THREADS, VIEWS = 32, 2, 2
 MEAN, STD = normalization("cifar10", SIZE)

@@ -34,9 +34,9 @@ from measure import MIN_REPEATS, Spread, as_json, in_turn, ratio, spread
 from PIL import Image
 
 from raydistill import config
-from raydistill.data.augment import normalization
 from raydistill.data.images import Decoder, Images, Raw
 from raydistill.data.stream import Stream
+from raydistill.data.views.augment import normalization
 from raydistill.methods import Batch, MethodContext
 from raydistill.training.learner import Learner
 from raydistill.training.teachers import LearnerInputs

@@ -40,9 +40,9 @@ from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
 from raydistill.config import DataConfig
-from raydistill.data.augment import View, normalization
 from raydistill.data.sources import load_dataset
 from raydistill.data.stream import Stream
+from raydistill.data.views.augment import View, normalization
 from raydistill.machine import usable_cores
 
 SIZE, BATCH, CLASSES, WIDTH, HEIGHT, QUALITY = 224, 64, 20, 500, 375, 92

@@ -20,8 +20,8 @@ from measure import Spread, as_json, ratio, spread
 from raydistill import config as configuration
 from raydistill.artifacts import teachers
 from raydistill.artifacts.store import Store
-from raydistill.data.augment import normalization
 from raydistill.data.sources import Dataset, load_dataset
+from raydistill.data.views.augment import normalization
 from raydistill.models.backbones import Backbone
 from raydistill.models.teacher import FrozenTeacher, save_teacher
 from raydistill.options.base import Stem

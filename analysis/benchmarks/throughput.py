@@ -26,9 +26,9 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms.v2.functional import to_pil_image
 
 from raydistill import config, methods
-from raydistill.data.augment import normalization
 from raydistill.data.images import Decoder, Images, Raw
 from raydistill.data.stream import Stream
+from raydistill.data.views.augment import normalization
 from raydistill.losses.contrastive import nt_xent
 from raydistill.methods import Batch, MethodContext
 from raydistill.training.learner import Learner

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor
 
 from raydistill.artifacts.store import ArtifactError, Store
-from raydistill.data.augment import Normalization, View, augment
 from raydistill.data.images import Images
-from raydistill.data.recipes import NOT_IN_0_1, Kind, recipe_for
 from raydistill.data.stream import VIEW_SEED
+from raydistill.data.views.augment import Normalization, View, augment
+from raydistill.data.views.recipes import NOT_IN_0_1, Kind, recipe_for
 from raydistill.options import Output
 
 FILE = "embeddings.npy"

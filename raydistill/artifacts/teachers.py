@@ -14,8 +14,8 @@ from raydistill.artifacts.identity import fingerprint, images_identity, without_
 from raydistill.artifacts.sources import PREFIX as PREFIX
 from raydistill.artifacts.store import CARD, ArtifactError, Store
 from raydistill.config import Config
-from raydistill.data.augment import Normalization, normalization
 from raydistill.data.sources import Dataset
+from raydistill.data.views.augment import Normalization, normalization
 from raydistill.models.backbones import Backbone
 from raydistill.models.layouts import IMAGENET, PLAIN_PIXELS
 from raydistill.models.teacher import FrozenTeacher, load_teacher, save_teacher

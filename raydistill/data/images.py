@@ -17,7 +17,6 @@ from PIL import Image
 from torch import Tensor
 
 from raydistill.data.decoded import DecodedFile, kept_on_disk
-from raydistill.data.pixels import LARGE
 from raydistill.data.pool import pool
 from raydistill.data.rgb import Levels, decode_smaller, is_wide, levels_of, open_encoded, reduced, to_rgb
 from raydistill.errors import RaydistillError
@@ -25,6 +24,7 @@ from raydistill.errors import RaydistillError
 MAX_PIXELS = 89_478_485  # where Pillow starts to warn of decompression bombs
 LABELS = "labels: "
 """How notes begin that say where labels are missing; the table of a sweep repeats them."""
+LARGE = 3 * 96 * 96  # numbers in an image; a batch of larger ones is a list, and nothing is copied
 LEVEL_SAMPLE = 64  # images of a source whose values say what is black and white
 
 

@@ -11,9 +11,9 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from raydistill.config import Config
-from raydistill.data.augment import View, augment, evaluate_view
 from raydistill.data.images import BadImageError
 from raydistill.data.sources import Dataset
+from raydistill.data.views.augment import View, augment, evaluate_view
 
 ROWS = 8
 DRAWS = 3  # of each recipe

@@ -22,9 +22,9 @@ from raydistill.data.layouts.folders import read_folder
 from raydistill.data.layouts.parquet import known_labels, read_parquet
 from raydistill.data.layouts.shards import find_shards
 from raydistill.data.layouts.webdataset import read_webdataset
-from raydistill.data.recipes import Kind
 from raydistill.data.rgb import Levels, is_wide
 from raydistill.data.splits import TEST_FRACTION, divide_labelled, labels_of
+from raydistill.data.views.recipes import Kind
 from raydistill.redaction import redact
 from raydistill.storage import Remote, is_remote, local_copy
 

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from raydistill.data.augment import Normalization, View, augment
 from raydistill.data.images import DataError, Images
-from raydistill.data.recipes import Kind
+from raydistill.data.views.augment import Normalization, View, augment
+from raydistill.data.views.recipes import Kind
 
 T = TypeVar("T")
 _LARGE_PX = 96  # larger images are seldom kept decoded in memory

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from raydistill.doctor import (
     checks_cluster,
+    checks_kernels,
     checks_machine,
     checks_storage,
     checks_torch,
@@ -41,6 +42,7 @@ CHECKS = (
     DiagnosticCheck(
         "torch", in_subprocess(checks_torch.check_torch, 45), 50, "`nvidia-smi` shows whether the GPUs answer"
     ),
+    DiagnosticCheck("kernels", in_subprocess(checks_kernels.check_kernels, 55), 58),
     DiagnosticCheck("storage", checks_storage.check_storage, 20, DISK),
     DiagnosticCheck("artifacts", checks_storage.check_artifacts, 20, DISK),
     DiagnosticCheck("free disk", checks_storage.check_disk_storage, 20, DISK),

@@ -13,7 +13,7 @@ from raydistill import methods
 from raydistill.artifacts import teachers as artifacts
 from raydistill.artifacts.store import open_store
 from raydistill.config import Config
-from raydistill.data.augment import normalization
+from raydistill.data.views.augment import normalization
 from raydistill.data.sources import Dataset, OpenedDatasets, load_dataset
 from raydistill.errors import RaydistillError, one_line
 from raydistill.evaluation.features import embed

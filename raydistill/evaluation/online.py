@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from raydistill.data.augment import View, augment, evaluate_view, normalization
+from raydistill.data.views.augment import View, augment, evaluate_view, normalization
 from raydistill.data.drawing import limited
 from raydistill.data.images import Images
 from raydistill.data.sources import Dataset

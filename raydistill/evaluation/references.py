@@ -12,8 +12,8 @@ from raydistill import methods
 from raydistill.artifacts import teachers as artifacts
 from raydistill.artifacts.store import open_store
 from raydistill.config import Config
-from raydistill.data.augment import normalization
 from raydistill.data.sources import load_dataset
+from raydistill.data.views.augment import normalization
 from raydistill.evaluation.final import score_encoder
 from raydistill.storage import to_path
 from raydistill.training.checkpoint_files import CheckpointError

@@ -8,7 +8,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from raydistill import __version__
-from raydistill.data.augment import normalization
+from raydistill.data.views.augment import normalization
 from raydistill.export.run import ResolvedRun
 from raydistill.records.leaderboard import LeaderboardEntry, baselines, cell
 from raydistill.redaction import redact

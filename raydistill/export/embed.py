@@ -19,13 +19,13 @@ from PIL import Image
 from torch import Tensor, nn
 
 from raydistill.config import ConfigError, DataConfig
-from raydistill.data.augment import evaluate_view, normalization
 from raydistill.data.drawing import limited
 from raydistill.data.images import BadImageError, Raw, decode
 from raydistill.data.layouts.tree import is_image_name
 from raydistill.data.rgb import Levels
 from raydistill.data.sources import open_source
 from raydistill.data.splits import divide
+from raydistill.data.views.augment import evaluate_view, normalization
 from raydistill.export.card import provenance
 from raydistill.export.run import ResolvedRun
 from raydistill.storage import Remote, is_remote, local_copy, reason

@@ -10,9 +10,9 @@ from raydistill import methods
 from raydistill.artifacts.encoders import load
 from raydistill.artifacts.teachers import given_from
 from raydistill.config import Config, ConfigError, nearest
-from raydistill.data.augment import evaluate_view, normalization
 from raydistill.data.images import BadImageError, DataError
 from raydistill.data.sources import load_dataset
+from raydistill.data.views.augment import evaluate_view, normalization
 from raydistill.export.run import ResolvedRun
 from raydistill.storage import is_remote
 

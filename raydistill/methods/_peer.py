@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from raydistill.data.augment import View
+from raydistill.data.views.augment import View
 from raydistill.methods.base import Batch, Method, StepInfo
 from raydistill.models.backbones import Backbone, with_blocks
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 from torch import Tensor, nn
 
-from raydistill.data.augment import View
+from raydistill.data.views.augment import View
 from raydistill.models.queue import TeacherBatch
 from raydistill.options import Output
 

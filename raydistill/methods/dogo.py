@@ -13,7 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from raydistill.data.augment import View
+from raydistill.data.views.augment import View
 from raydistill.losses.similarity import cross_view_logits, mean_distribution, row_kl
 from raydistill.losses.weights import weight_at
 from raydistill.methods._peer import Embedding, Peer

@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from raydistill.data.augment import View
+from raydistill.data.views.augment import View
 from raydistill.losses.contrastive import info_nce, masked_info_nce, nt_xent
 from raydistill.losses.regression import normalized_regression
 from raydistill.losses.weights import weight_at

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from raydistill.data.augment import View
+from raydistill.data.views.augment import View
 from raydistill.losses.queues import moco, seed_loss
 from raydistill.methods._seed_alternatives import Alternative, make_alternative
 from raydistill.methods.base import Batch, Method, MethodContext, StepInfo

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from raydistill.data.augment import View
+from raydistill.data.views.augment import View
 from raydistill.losses.exits import exit_kl, feature_distance
 from raydistill.losses.regression import cross_entropy
 from raydistill.methods.base import Batch, Method, MethodContext, StepInfo

@@ -19,7 +19,7 @@ from raydistill.artifacts.labels import class_counts, true_labels
 from raydistill.artifacts.sources import PROVENANCE
 from raydistill.artifacts.store import ArtifactError, Store
 from raydistill.config import Config, ConfigError, TeacherConfig
-from raydistill.data.augment import normalization
+from raydistill.data.views.augment import normalization
 from raydistill.data.sources import Dataset, load_dataset
 from raydistill.methods import FeatureDims, Method, MethodContext
 from raydistill.models.backbones import Backbone

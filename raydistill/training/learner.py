@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from raydistill import methods
 from raydistill.config import DEFAULT_OFFSETS, Config
-from raydistill.data.augment import View
+from raydistill.data.views.augment import View
 from raydistill.errors import RaydistillError
 from raydistill.methods import Batch, StepInfo
 from raydistill.training.devices import has_bf16

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from raydistill.artifacts.store import Store
 from raydistill.config import DataConfig, EvalConfig
-from raydistill.data.augment import View, normalization
+from raydistill.data.views.augment import View, normalization
 from raydistill.data.sources import Dataset
 from raydistill.data.stream import Stream
 from raydistill.errors import RaydistillError, one_line

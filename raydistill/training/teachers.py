@@ -18,10 +18,10 @@ from raydistill.artifacts.identity import images_identity
 from raydistill.artifacts.labels import class_counts, labels_provenance, open_labels, true_labels
 from raydistill.artifacts.store import Store
 from raydistill.config import ConfigError, DataConfig
-from raydistill.data.augment import View, evaluate_view, normalization
 from raydistill.data.images import Images
-from raydistill.data.recipes import is_plain
 from raydistill.data.sources import Dataset
+from raydistill.data.views.augment import View, evaluate_view, normalization
+from raydistill.data.views.recipes import is_plain
 from raydistill.methods import FeatureDims, MethodContext
 from raydistill.methods.base import TeacherOutputs
 from raydistill.models.queue import EmbeddingLog, TeacherBatch

@@ -8,8 +8,8 @@ from helpers.views import PLAIN, assert_close, noise, view
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raydistill.data.augment import View, augment, evaluate_view, normalization
-from raydistill.data.recipes import RECIPES, AugmentationRecipe
+from raydistill.data.views.augment import View, augment, evaluate_view, normalization
+from raydistill.data.views.recipes import RECIPES, AugmentationRecipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -31,7 +31,7 @@ def test_neither_threads_nor_chunks_matter(monkeypatch):
     whole = view(images, "byol1", size=224)
     torch.set_num_threads(2)
     assert torch.equal(view(images, "byol1", size=224), whole)
-    monkeypatch.setattr("raydistill.data.augment._CACHE_BYTES", 1)
+    monkeypatch.setattr("raydistill.data.views.augment._CACHE_BYTES", 1)
     assert torch.equal(view(images, "byol1", size=224), whole)
 
 
@@ -39,7 +39,7 @@ def test_neither_threads_nor_chunks_matter(monkeypatch):
 def test_several_chunks_are_made_in_the_callers_mode(monkeypatch, mode):
     images = torch.randint(0, 256, (20, 3, 12, 12), dtype=torch.uint8)
     whole = augment(images, range(20), View("simclr", 0), size=12, seed=0, epoch=0, normalize=normalization("x", 12))
-    monkeypatch.setattr("raydistill.data.augment._CACHE_BYTES", 1)
+    monkeypatch.setattr("raydistill.data.views.augment._CACHE_BYTES", 1)
     with mode():
         views = augment(
             images, range(20), View("simclr", 0), size=12, seed=0, epoch=0, normalize=normalization("x", 12)

@@ -10,9 +10,9 @@ from scipy import stats
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
-from raydistill.data import pixels
-from raydistill.data.augment import crop_boxes, is_grey, jitter_parameters
-from raydistill.data.recipes import RECIPES, AugmentationRecipe
+from raydistill.data.views import pixels
+from raydistill.data.views.augment import crop_boxes, is_grey, jitter_parameters
+from raydistill.data.views.recipes import RECIPES, AugmentationRecipe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -12,9 +12,9 @@ from scipy import stats
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as tv
 
-from raydistill.data import pixels
-from raydistill.data.augment import View, augment, crop_boxes, is_grey, jitter_parameters
-from raydistill.data.recipes import RECIPES, AugmentationRecipe, recipe_for
+from raydistill.data.views import pixels
+from raydistill.data.views.augment import View, augment, crop_boxes, is_grey, jitter_parameters
+from raydistill.data.views.recipes import RECIPES, AugmentationRecipe, recipe_for
 from raydistill.options.base import AugmentConfig
 
 pytestmark = pytest.mark.usefixtures("one_thread")

@@ -5,9 +5,9 @@ import pytest
 import torch
 from torchvision.transforms import AutoAugment, AutoAugmentPolicy
 
-from raydistill.data.augment import View, augment
-from raydistill.data.autoaugment import autoaugment, cutout
-from raydistill.data.recipes import RECIPES
+from raydistill.data.views.augment import View, augment
+from raydistill.data.views.autoaugment import autoaugment, cutout
+from raydistill.data.views.recipes import RECIPES
 
 IDENTITY = ((0.0,) * 3, (1.0,) * 3)
 

@@ -11,9 +11,9 @@ from helpers.builders.datafiles import folder
 from raydistill import config
 from raydistill.artifacts.bank import BankPage
 from raydistill.artifacts.teachers import provenance
-from raydistill.data.augment import View, augment
-from raydistill.data.recipes import RECIPES, AugmentationRecipe, recipe_for
 from raydistill.data.sources import load_dataset
+from raydistill.data.views.augment import View, augment
+from raydistill.data.views.recipes import RECIPES, AugmentationRecipe, recipe_for
 from raydistill.options.base import AugmentConfig
 from raydistill.presets import load_preset, preset_names
 

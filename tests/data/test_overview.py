@@ -7,9 +7,9 @@ import pytest
 from helpers.builders.datafiles import folder, opened, pixels, save
 
 from raydistill import config as configuration
-from raydistill.data.augment import View
 from raydistill.data.overview import copied_between, overview
 from raydistill.data.sheet import DRAWS, HEAD, MARGIN, ROWS, TILE, contact_sheet, student_views
+from raydistill.data.views.augment import View
 
 
 def test_splits_classes_and_sizes_are_said(tmp_path):

@@ -8,9 +8,9 @@ import torch
 from helpers.views import CPU, PLAIN, assert_close, draws, noise, planes_of
 from torchvision.transforms.v2 import functional as tv
 
-from raydistill.data import pixels
-from raydistill.data.augment import crop_boxes, evaluate_view, jitter_parameters, normalization
-from raydistill.data.recipes import RECIPES
+from raydistill.data.views import colours, pixels
+from raydistill.data.views.augment import crop_boxes, evaluate_view, jitter_parameters, normalization
+from raydistill.data.views.recipes import RECIPES
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -62,10 +62,10 @@ def test_evaluation_view_equals_torchvision(height, width, size):
 @pytest.mark.parametrize(
     ("place", "reference", "low", "high"),
     [
-        (pixels.BRIGHTNESS, tv.adjust_brightness, 0.2, 1.8),
-        (pixels.CONTRAST, tv.adjust_contrast, 0.2, 1.8),
-        (pixels.SATURATION, tv.adjust_saturation, 0.2, 1.8),
-        (pixels.HUE, tv.adjust_hue, -0.5, 0.5),
+        (colours.BRIGHTNESS, tv.adjust_brightness, 0.2, 1.8),
+        (colours.CONTRAST, tv.adjust_contrast, 0.2, 1.8),
+        (colours.SATURATION, tv.adjust_saturation, 0.2, 1.8),
+        (colours.HUE, tv.adjust_hue, -0.5, 0.5),
     ],
 )
 def test_each_colour_operation_equals_torchvision(place, reference, low, high):
@@ -77,7 +77,7 @@ def test_each_colour_operation_equals_torchvision(place, reference, low, high):
     for k, value in enumerate(values):
         theirs = reference(images[k].double() / 255, float(value))
         # With its factor at 0, hue still goes through HSV and back.
-        assert_close(ours[:, k], theirs, 1e-4 if place == pixels.HUE else 1e-5)
+        assert_close(ours[:, k], theirs, 1e-4 if place == colours.HUE else 1e-5)
 
 
 def test_jitter_follows_each_images_own_order():
@@ -95,9 +95,9 @@ def test_jitter_follows_each_images_own_order():
 
 def test_greyscale_and_solarize_equal_torchvision():
     images = noise(5, 7, 11)
-    planes, floats = planes_of(images), images.float() / 255
-    assert_close(pixels.greyscale(planes).transpose(0, 1), tv.rgb_to_grayscale(floats, 3))
-    assert_close(pixels.solarize(planes).transpose(0, 1), tv.solarize(images, 128).float() / 255)
+    floats = images.float() / 255
+    assert_close(pixels.greyscale(planes_of(images)).transpose(0, 1), tv.rgb_to_grayscale(floats, 3))
+    assert_close(pixels.solarize(planes_of(images)).transpose(0, 1), tv.solarize(images, 128).float() / 255)
 
 
 @pytest.mark.parametrize(("size", "kernel"), [(4, 3), (32, 3), (64, 7), (96, 9), (224, 23)])
@@ -126,8 +126,9 @@ def test_images_of_several_sizes_are_resampled_by_the_hosts_threads_beside_a_gpu
     rows, columns = pixels.centre(shapes, 32)
     flip = np.array([True, False, True])
     here = pixels.resample(images, rows, columns, 32, flip, CPU)
-    seen, honest = [], pixels._apart
-    monkeypatch.setattr(pixels, "_apart", lambda *given: seen.append(honest(*given)) or seen[-1])
+    seen, honest = [], torch.Tensor.to
+    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, *given, **how: seen.append(tensor) or honest(tensor, *given))
     there = pixels.resample(images, rows, columns, 32, flip, torch.device("meta"))
     assert there.device.type == "meta"
+    assert len(seen) == 1, "one copy to the device"
     assert torch.equal(seen[0], here), "to the last bit"

@@ -9,8 +9,8 @@ from helpers.rows import options as options_of
 from raydistill import config, methods
 from raydistill.artifacts.store import Store
 from raydistill.artifacts.teachers import given_from, load
-from raydistill.data.augment import evaluate_view, normalization
 from raydistill.data.sources import load_dataset
+from raydistill.data.views.augment import evaluate_view, normalization
 from raydistill.evaluation import final
 from raydistill.evaluation.held_out import HeldOutDistance
 from raydistill.evaluation.online import evaluate

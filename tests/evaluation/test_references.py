@@ -12,8 +12,8 @@ from sklearn.neighbors import KNeighborsClassifier
 from raydistill import config
 from raydistill.artifacts.store import Store
 from raydistill.artifacts.teachers import FILE
-from raydistill.data.augment import normalization
 from raydistill.data.sources import load_dataset
+from raydistill.data.views.augment import normalization
 from raydistill.evaluation.final import score_all, score_encoder
 from raydistill.evaluation.references import RawPixels, score_references, untrained_student
 from raydistill.models.teacher import FrozenTeacher, load_teacher, save_teacher

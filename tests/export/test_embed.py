@@ -16,9 +16,9 @@ from PIL import Image
 from sklearn.datasets import load_sample_image
 
 from raydistill.cli import main
-from raydistill.data.augment import evaluate_view, normalization
 from raydistill.data.images import Raw, decode
 from raydistill.data.sources import load_dataset, open_source
+from raydistill.data.views.augment import evaluate_view, normalization
 from raydistill.evaluation.online import embed_split
 from raydistill.export import embed
 from raydistill.export.encoders import choose, embed_plain

@@ -13,7 +13,7 @@ from raydistill.artifacts.sources import words_for
 from raydistill.artifacts.store import Store
 from raydistill.cli import main
 from raydistill.config import ConfigError
-from raydistill.data.augment import normalization
+from raydistill.data.views.augment import normalization
 from raydistill.export import load
 from raydistill.export.formats import open_format
 from raydistill.export.resolve import resolve_run

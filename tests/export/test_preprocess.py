@@ -14,8 +14,8 @@ from PIL import Image, ImageCms
 from torchvision.transforms import v2
 
 import raydistill.export.portable
-from raydistill.data.augment import evaluate_view, normalization
 from raydistill.data.images import BadImageError, Raw, decode
+from raydistill.data.views.augment import evaluate_view, normalization
 from raydistill.export.card import preprocessing
 from raydistill.export.formats import copy_portable
 

@@ -3,7 +3,7 @@
 import torch
 
 from raydistill import config, methods
-from raydistill.data.augment import View
+from raydistill.data.views.augment import View
 from raydistill.methods import Batch, FeatureDims, MethodContext, TeacherOutputs
 from raydistill.models.queue import TeacherBatch
 

@@ -7,7 +7,7 @@ import torch
 from sklearn.datasets import load_sample_images
 from torchvision.transforms.v2 import functional as tv
 
-from raydistill.data.augment import Draws, View, augment
+from raydistill.data.views.augment import Draws, View, augment
 
 CPU = torch.device("cpu")
 PLAIN = ((0.0, 0.0, 0.0), (1.0, 1.0, 1.0))

@@ -7,7 +7,7 @@ import torch
 from helpers.rows import batch_for, make, options
 
 from raydistill import config
-from raydistill.data.augment import View
+from raydistill.data.views.augment import View
 from raydistill.losses.similarity import cross_view_logits, mean_distribution, row_kl
 from raydistill.methods import Batch, StepInfo
 

@@ -7,7 +7,7 @@ from helpers.references import PROGRESS, assert_a_teacher_without_a_head_is_refu
 from helpers.rows import EVAL, SIZE, TEACHERS, batch_for, make, options
 
 from raydistill import methods
-from raydistill.data.augment import View
+from raydistill.data.views.augment import View
 from raydistill.models.regression_head import first_layers
 
 

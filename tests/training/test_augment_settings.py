@@ -10,9 +10,9 @@ from raydistill import config
 from raydistill.artifacts.store import Store
 from raydistill.config import DataConfig
 from raydistill.data import stream
-from raydistill.data.augment import View, augment, normalization
 from raydistill.data.sources import load_dataset
 from raydistill.data.stream import VIEW_SEED
+from raydistill.data.views.augment import View, augment, normalization
 from raydistill.options.base import AugmentConfig
 from raydistill.planning.prepare import ensure_teachers
 from raydistill.training.pack import Pack

@@ -11,8 +11,8 @@ from helpers.rows import ROWS
 from raydistill import config
 from raydistill.artifacts.store import Store
 from raydistill.config import DataConfig
-from raydistill.data.augment import View
 from raydistill.data.sources import load_dataset
+from raydistill.data.views.augment import View
 from raydistill.models import queue as queues
 from raydistill.planning.prepare import ensure_teachers, promised
 from raydistill.planning.resolve import teacher_keys

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from raydistill.data.augment import View
+from raydistill.data.views.augment import View
 from raydistill.losses.contrastive import info_nce
 from raydistill.methods.base import Batch, MethodContext, StepInfo
 from raydistill.methods.baselines._momentum import MomentumMethod

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from raydistill.artifacts import teachers
 from raydistill.artifacts.sources import PREFIX
 from raydistill.artifacts.store import Store
-from raydistill.data.augment import evaluate_view, normalization
 from raydistill.data.drawing import limited
 from raydistill.data.images import Images
 from raydistill.data.sources import Dataset
+from raydistill.data.views.augment import evaluate_view, normalization
 from raydistill.evaluation.knn import knn_predictions
 from raydistill.sweep.preflight.teachers import required_teachers
 from raydistill.sweep.settings import SweepSettings

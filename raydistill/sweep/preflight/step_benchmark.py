@@ -21,10 +21,10 @@ from torch import Tensor
 
 from raydistill.artifacts.store import Store
 from raydistill.config import Config, DataConfig
-from raydistill.data.augment import View, normalization
 from raydistill.data.images import Images
 from raydistill.data.sources import Dataset, load_dataset
 from raydistill.data.stream import Stream
+from raydistill.data.views.augment import View, normalization
 from raydistill.options import Output
 from raydistill.planning.prepare import promised
 from raydistill.planning.resolve import teacher_keys

@@ -7,7 +7,7 @@ from helpers.references import PROGRESS, features, in_float64, states, stepped, 
 from helpers.rows import batch_for, make
 from torch import nn
 
-from raydistill.data.augment import View
+from raydistill.data.views.augment import View
 from raydistill.methods import StepInfo
 
 

@@ -4,7 +4,7 @@ import pytest
 from helpers import references
 from helpers.references import PROGRESS, assert_a_single_class_is_refused, features, in_float64
 
-from raydistill.data.augment import View
+from raydistill.data.views.augment import View
 from raydistill.methods import Batch
 from raydistill.methods.baselines.cc import CC
 from raydistill.methods.baselines.clusterfit import ClusterFit

@@ -6,7 +6,7 @@ from helpers.references import PROGRESS, features, in_float64, widths
 from helpers.rows import make
 from torch import nn
 
-from raydistill.data.augment import View
+from raydistill.data.views.augment import View
 from raydistill.methods import Batch
 
 

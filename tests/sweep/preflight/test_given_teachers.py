@@ -8,8 +8,8 @@ from torch import nn
 
 from raydistill import config
 from raydistill.artifacts import teachers
-from raydistill.data.augment import normalization
 from raydistill.data.sources import load_dataset
+from raydistill.data.views.augment import normalization
 from raydistill.models.layouts import IMAGENET, PLAIN_PIXELS
 from raydistill.models.teacher import FrozenTeacher
 from raydistill.sweep.preflight import given_teachers

@@ -17,11 +17,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from raydistill.data import pixels
-from raydistill.data.autoaugment import autoaugment, cutout
-from raydistill.data.pixels import Images
 from raydistill.data.pool import pool
-from raydistill.data.recipes import AugmentationRecipe, Kind, is_plain, recipe_for
+from raydistill.data.views import pixels
+from raydistill.data.views.autoaugment import autoaugment, cutout
+from raydistill.data.views.colours import HUE
+from raydistill.data.views.pixels import Images
+from raydistill.data.views.recipes import AugmentationRecipe, Kind, is_plain, recipe_for
 from raydistill.options.base import AugmentConfig
 
 Normalization = tuple[tuple[float, ...], tuple[float, ...]]
@@ -216,7 +217,7 @@ def jitter_parameters(recipe: AugmentationRecipe, draws: Draws) -> tuple[pixels.
     assert recipe.jitter is not None
     spread = np.array(recipe.jitter)
     low, high = np.maximum(0, 1 - spread), 1 + spread
-    low[pixels.HUE], high[pixels.HUE] = -spread[pixels.HUE], spread[pixels.HUE]
+    low[HUE], high[HUE] = -spread[HUE], spread[HUE]
     return _between(draws("factor", 4), low, high), draws("order", 4).argsort(1)
 
 
@@ -242,21 +243,20 @@ def _turn(planes: Tensor, chosen: NDArray[np.bool_]) -> None:
 
 def _recolour(planes: Tensor, recipe: AugmentationRecipe, draws: Draws) -> None:
     """Everything that moves no pixel, in place."""
-    grey = is_grey(recipe, draws)
+    grey = np.flatnonzero(is_grey(recipe, draws))
     if recipe.gray_first:
-        pixels.apply(planes, grey, lambda part, who: pixels.greyscale(part))
+        pixels.greyscale(planes, grey)
     if recipe.jitter is not None:
         factors, order = jitter_parameters(recipe, draws)
-        jittered = draws("jitter")[:, 0] < recipe.jitter_p
-        pixels.apply(planes, jittered, lambda part, who: pixels.jitter(part, factors[who], order[who]))
+        jittered = np.flatnonzero(draws("jitter")[:, 0] < recipe.jitter_p)
+        pixels.jitter(planes, factors[jittered], order[jittered], jittered)
     if not recipe.gray_first:
-        pixels.apply(planes, grey, lambda part, who: pixels.greyscale(part))
+        pixels.greyscale(planes, grey)
     if planes.shape[-1] >= recipe.blur_min_size:
         sigma, reach = _blur_parameters(recipe, draws, planes.shape[-1])
-        blurred = draws("blur")[:, 0] < recipe.blur_p
-        pixels.apply(planes, blurred, lambda part, who: pixels.blur(part, sigma[who], reach))
-    solarized = draws("solarize")[:, 0] < recipe.solarize_p
-    pixels.apply(planes, solarized, lambda part, who: pixels.solarize(part))
+        blurred = np.flatnonzero(draws("blur")[:, 0] < recipe.blur_p)
+        pixels.blur(planes, sigma[blurred], reach, blurred)
+    pixels.solarize(planes, np.flatnonzero(draws("solarize")[:, 0] < recipe.solarize_p))
 
 
 def _blur_parameters(recipe: AugmentationRecipe, draws: Draws, size: int) -> tuple[pixels.Floats, int]:

@@ -10,9 +10,11 @@ round differently with the batch size or an image's place in it.
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from types import ModuleType
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -21,12 +23,21 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from raydistill.data.pool import pool
+from raydistill.data.views.colours import CONTRAST, GREY, HUE, SATURATION
 
 Images = Tensor | Sequence[Tensor]
 Floats = NDArray[np.float64]
-BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
-_GREY = (0.2989, 0.587, 0.114)
-LARGE = 3 * 96 * 96  # numbers in an image; larger ones are cropped first, one by one
+Places = NDArray[np.int64]
+"""Places of some images among the B."""
+
+
+# docs/architecture.md#two-ways-to-a-pixel
+@functools.cache
+def _kernels() -> ModuleType:
+    """The same operations for the CPU."""
+    from raydistill.data.views import kernels  # docs/architecture.md#late-imports
+
+    return kernels
 
 
 class Window(NamedTuple):
@@ -82,59 +93,51 @@ def resample(
     antialias=True)`.
 
     Args:
-        images: (B, 3, H, W), or (3, h, w) each of its own size, which then go one by one.
+        images: (B, 3, H, W), or (3, h, w) each of its own size.
         rows, columns: the windows of the two axes.
         size: side of the result in pixels.
         flip: (B,) whether to mirror left and right.
-        device: where the planes are made.
+        device: where the planes are made. Images of several sizes are resampled by the host's threads.
     """
-    if device.type != "cpu":
-        if isinstance(images, Tensor) or len({image.shape for image in images}) == 1:
-            whole = images if isinstance(images, Tensor) else torch.stack(list(images))
-            return _resample(whole.to(device, non_blocking=True), rows, columns, size, flip)
-        # Of different sizes, a GPU would take them one by one; the host's threads take several at a time.
-        return _apart(images, rows, columns, size, flip, pool().map).to(device, non_blocking=True)
-    if isinstance(images, Tensor) and images[0].numel() <= LARGE:
-        return _resample(images, rows, columns, size, flip)
-    return _apart(images, rows, columns, size, flip, map)
+    alike = isinstance(images, Tensor) or len({image.shape for image in images}) == 1
+    if device.type != "cpu" and alike:
+        whole = images if isinstance(images, Tensor) else torch.stack(list(images))
+        return _resample(whole.to(device, non_blocking=True), rows, columns, size, flip)
+    planes = torch.empty(3, len(images), size, size)
+    if isinstance(images, Tensor):
+        _resample_here(images, rows, columns, flip, planes)
+    else:
+        over = map if device.type == "cpu" else pool().map
+
+        def alone(place: int) -> None:
+            own = slice(place, place + 1)
+            _resample_here(images[place][None], rows.of(place), columns.of(place), flip[own], planes, place)
+
+        list(over(alone, range(len(images))))
+    return planes.to(device, non_blocking=True)
 
 
-def _apart(
-    images: Images, rows: Window, columns: Window, size: int, flip: NDArray[np.bool_], over: Callable[..., Any]
-) -> Tensor:
-    """Resample images one by one on the CPU.
-
-    Args:
-        images, rows, columns, size, flip: as of `resample`.
-        over: `map`, of this thread or of several.
-    """
-
-    def alone(place: int) -> Tensor:
-        flipped = flip[place : place + 1]
-        return _resample(images[place][None], rows.of(place), columns.of(place), size, flipped)
-
-    return torch.cat(list(over(alone, range(len(images)))), 1)
+def _resample_here(
+    images: Tensor, rows: Window, columns: Window, flip: NDArray[np.bool_], planes: Tensor, first: int = 0
+) -> None:
+    """Resample images of one size on the CPU, into the planes from place `first` on."""
+    size = planes.shape[-1]
+    index, weight = _taps(columns, size, images.shape[-1])
+    lines, line_weight = _taps(rows, size, images.shape[-2])
+    weights = (weight / 255).astype(np.float32), line_weight.astype(np.float32)
+    _kernels().resample(images.numpy(), index, weights[0], lines, weights[1], flip, planes.numpy(), first)
 
 
 def _resample(images: Tensor, rows: Window, columns: Window, size: int, flip: NDArray[np.bool_]) -> Tensor:
+    """Resample images of one size on any device, as the CPU's kernel does."""
     height, width = images.shape[-2:]
     index, weight = _taps(columns, size, width)
     lines, line_weight = _taps(rows, size, height)
-    if len(images) == 1:  # what lies outside its window is never touched
-        (left, right), (top, bottom) = _reach(index, weight), _reach(lines, line_weight)
-        images = images[..., top:bottom, left:right]
-        index, lines = index.clip(left, right - 1) - left, lines.clip(top, bottom - 1) - top
     index, weight = (np.where(flip[:, None, None], values[:, ::-1], values) for values in (index, weight))
     planes = images.permute(1, 0, 3, 2).to(torch.float32, memory_format=torch.contiguous_format)
     planes = _combine_rows(planes, index, weight / 255)
     planes = planes.transpose(2, 3).contiguous()
     return _combine_rows(planes, lines, line_weight)
-
-
-def _reach(index: NDArray[np.int64], weight: Floats) -> tuple[int, int]:
-    """The first of the source pixels that count, and the first behind them."""
-    used = index[weight > 0]
-    return (int(used.min()), int(used.max()) + 1) if used.size else (0, 1)
 
 
 def _taps(window: Window, size: int, extent: int) -> tuple[NDArray[np.int64], Floats]:
@@ -187,20 +190,39 @@ def rotate(planes: Tensor, degrees: Floats) -> Tensor:
     return rotated.transpose(0, 1).contiguous()
 
 
-def jitter(planes: Tensor, factors: Floats, order: NDArray[np.int64]) -> Tensor:
+def jitter(planes: Tensor, factors: Floats, order: NDArray[np.int64], who: Places | None = None) -> Tensor:
     """Change brightness, contrast, saturation and hue in each image's own order, in place, as ColorJitter does.
 
     Args:
         planes: (3, B, S, S) in [0, 1].
-        factors: (B, 4) in the order of the constants. 1 leaves brightness, contrast and saturation as they are;
+        factors: (N, 4) in the order of the constants. 1 leaves brightness, contrast and saturation as they are;
             hue is added, in turns.
-        order: (B, 4), which of the four comes first, second, and so on.
+        order: (N, 4), which of the four comes first, second, and so on.
+        who: (N,) places of the images; None: all.
     """
+    if planes.device.type != "cpu":
+        return _changed(planes, who, lambda part: _jitter(part, factors, order))
+    own, to_grey, to_mean = _shares(np.arange(4), factors)
+    turns = (factors[:, HUE] * 6).astype(np.float32)
+    _kernels().jitter(planes.numpy(), _places(planes, who), own, to_grey, to_mean, turns, order)
+    return planes
+
+
+def _jitter(planes: Tensor, factors: Floats, order: NDArray[np.int64]) -> Tensor:
+    """Jitter all images on any device, as the CPU's kernel does; in place."""
     images = np.arange(len(order))
     for operation in order.T:
         _blend(planes, operation, factors[images, operation])
-        apply(planes, operation == HUE, lambda part, who: rotate_hue(part, factors[who, HUE]))
+        turned = np.flatnonzero(operation == HUE)
+        _changed(planes, turned, functools.partial(rotate_hue, turns=factors[turned, HUE]))
     return planes
+
+
+def _shares(operation: NDArray[np.int64], factor: Floats) -> tuple[NDArray[np.float32], ...]:
+    """Shares of an image, of its grey and of its mean grey in the result of an operation."""
+    own = np.where(operation == HUE, 1.0, factor)
+    to_grey, to_mean = (np.where(operation == kind, 1 - own, 0.0) for kind in (SATURATION, CONTRAST))
+    return own.astype(np.float32), to_grey.astype(np.float32), to_mean.astype(np.float32)
 
 
 def _blend(planes: Tensor, operation: NDArray[np.int64], factor: Floats) -> None:
@@ -208,18 +230,16 @@ def _blend(planes: Tensor, operation: NDArray[np.int64], factor: Floats) -> None
 
     Images whose turn is hue pass unchanged (times 1, plus 0), which is cheaper than taking the others out.
     """
-    own = np.where(operation == HUE, 1.0, factor)
-    to_grey = _scalars(np.where(operation == SATURATION, 1 - own, 0.0), planes.device)
-    to_mean = _scalars(np.where(operation == CONTRAST, 1 - own, 0.0), planes.device)
+    own, to_grey, to_mean = (_tensor(each, planes.device)[:, None, None] for each in _shares(operation, factor))
     grey = to_greyscale(planes)
     mean = _mean(grey) * to_mean
-    planes.mul_(_scalars(own, planes.device)).add_(grey.mul_(to_grey).add_(mean)).clamp_(0, 1)
+    planes.mul_(own).add_(grey.mul_(to_grey).add_(mean)).clamp_(0, 1)
 
 
 def to_greyscale(planes: Tensor) -> Tensor:
     """(3, B, h, w) -> (B, h, w) with ITU-R 601 weights as torchvision rounds them."""
     red: Tensor
-    red, green, blue = (plane * weight for plane, weight in zip(planes, _GREY, strict=True))
+    red, green, blue = (plane * weight for plane, weight in zip(planes, GREY, strict=True))
     return red.add_(green).add_(blue)
 
 
@@ -255,14 +275,17 @@ def rotate_hue(planes: Tensor, turns: Floats) -> Tensor:
     return rotated
 
 
-def greyscale(planes: Tensor) -> Tensor:
-    """The grey image in all three channels."""
-    return to_greyscale(planes).expand_as(planes)
+def greyscale(planes: Tensor, who: Places | None = None) -> Tensor:
+    """Make the three channels of the images at the places `who` (N,), or of all, their grey; in place."""
+    if planes.device.type != "cpu":
+        return _changed(planes, who, lambda part: to_greyscale(part).expand_as(part))
+    _kernels().greyscale(planes.numpy(), _places(planes, who))
+    return planes
 
 
-def solarize(planes: Tensor) -> Tensor:
-    """Values from 0.5 up are inverted (128 and up, of 255)."""
-    return torch.where(planes >= 0.5, 1 - planes, planes)
+def solarize(planes: Tensor, who: Places | None = None) -> Tensor:
+    """Invert values from 0.5 up (128 and up, of 255) in the images at the places `who` (N,), or in all; in place."""
+    return _changed(planes, who, lambda part: torch.where(part >= 0.5, 1 - part, part))
 
 
 def blur_size(size: int) -> int:
@@ -270,20 +293,31 @@ def blur_size(size: int) -> int:
     return max(3, size // 10 | 1)
 
 
-def blur(planes: Tensor, sigma: Floats, reach: int | None = None) -> Tensor:
-    """Gaussian blur with reflected borders, as torchvision's.
+def blur(planes: Tensor, sigma: Floats, reach: int | None = None, who: Places | None = None) -> Tensor:
+    """Gaussian blur with reflected borders, as torchvision's; in place.
 
     Args:
         planes: (3, B, S, S).
-        sigma: (B,) in pixels.
+        sigma: (N,) in pixels.
         reach: pixels on each side of the middle that the kernel has, below S; None: as `blur_size` says.
+        who: (N,) places of the images; None: all.
     """
     half = blur_size(planes.shape[-1]) // 2 if reach is None else reach
     kernel = np.exp(-0.5 * (np.arange(-half, half + 1) / sigma[:, None]) ** 2)
     kernel /= kernel.sum(-1, keepdims=True)
-    weights = [_scalars(kernel[:, half + tap], planes.device) for tap in range(half + 1)]
+    weights = np.ascontiguousarray(kernel[:, half:].astype(np.float32))
+    if planes.device.type != "cpu":
+        return _changed(planes, who, lambda part: _blur(part, weights))
+    _kernels().blur(planes.numpy(), _places(planes, who), weights)
+    return planes
+
+
+def _blur(planes: Tensor, weights: NDArray[np.float32]) -> Tensor:
+    """Blur all images on any device, as the CPU's kernel does."""
+    half = weights.shape[1] - 1
+    shares = [_tensor(column, planes.device)[:, None, None] for column in weights.T]
     padded = F.pad(planes, (half, half, half, half), mode="reflect")
-    return _smooth(_smooth(padded, weights, 2), weights, 3)
+    return _smooth(_smooth(padded, shares, 2), shares, 3)
 
 
 def _smooth(padded: Tensor, weights: list[Tensor], dim: int) -> Tensor:
@@ -298,20 +332,18 @@ def _smooth(padded: Tensor, weights: list[Tensor], dim: int) -> Tensor:
     return total
 
 
-def apply(planes: Tensor, chosen: NDArray[np.bool_], operation: Callable[[Tensor, NDArray[np.intp]], Tensor]) -> None:
-    """Replace the chosen images by `operation(their planes, their positions)`, in place.
-
-    Args:
-        planes: (3, B, S, S).
-        chosen: (B,) of bool.
-        operation: takes the planes and the positions of the chosen images.
-    """
-    who = np.flatnonzero(chosen)
-    if len(who) == len(chosen):
-        planes.copy_(operation(planes, who))
-    elif len(who):
+def _changed(planes: Tensor, who: Places | None, operation: Callable[[Tensor], Tensor]) -> Tensor:
+    """Replace the images at the places `who` (N,), or all, by what an operation makes of their planes; in place."""
+    if who is None or len(who) == planes.shape[1]:
+        return planes.copy_(operation(planes))
+    if len(who):
         index = _tensor(who, planes.device)
-        planes.index_copy_(1, index, operation(planes.index_select(1, index), who).contiguous())
+        planes.index_copy_(1, index, operation(planes.index_select(1, index)).contiguous())
+    return planes
+
+
+def _places(planes: Tensor, who: Places | None) -> Places:
+    return np.arange(planes.shape[1]) if who is None else who
 
 
 def normalized(planes: Tensor, mean: tuple[float, ...], std: tuple[float, ...], out: Tensor) -> None:
@@ -322,6 +354,10 @@ def normalized(planes: Tensor, mean: tuple[float, ...], std: tuple[float, ...], 
         mean, std: one number for each channel.
         out: (B, 3, S, S).
     """
+    if planes.device.type == "cpu":
+        statistics = np.array(mean, np.float32), np.array(std, np.float32)
+        _kernels().normalized(planes.numpy(), *statistics, out.permute(0, 2, 3, 1).numpy())
+        return
     for channel in range(3):
         torch.div(planes[channel].sub_(mean[channel]), std[channel], out=out[:, channel])
 
