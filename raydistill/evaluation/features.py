@@ -13,8 +13,8 @@ from raydistill.training.memory import in_parts, lost_device, release
 K = TypeVar("K", bound=Hashable)
 
 
-def embed(encoder: nn.Module, batches: Iterable[Tensor], device: torch.device | str) -> Tensor:
-    """Compute features (N, D), float32 on the CPU, in eval mode: batch-norm statistics are used, not moved.
+def embed(encoder: nn.Module, batches: Iterable[Tensor], device: torch.device | str, *, keep: bool = False) -> Tensor:
+    """Compute features (N, D), float32, in eval mode: batch-norm statistics are used, not moved.
 
     The mode of every submodule is restored.
 
@@ -22,11 +22,12 @@ def embed(encoder: nn.Module, batches: Iterable[Tensor], device: torch.device | 
         encoder: the network.
         batches: views (B, 3, S, S).
         device: where the network is.
+        keep: whether the features stay there; else they come to the CPU.
 
     Raises:
         ValueError: there is no batch.
     """
-    found = embed_all({0: encoder}, batches, device, keep=False)[0]
+    found = embed_all({0: encoder}, batches, device, keep=keep)[0]
     if isinstance(found, Exception):
         raise found
     return found

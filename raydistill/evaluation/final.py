@@ -13,15 +13,15 @@ from raydistill import methods
 from raydistill.artifacts import teachers as artifacts
 from raydistill.artifacts.store import open_store
 from raydistill.config import Config
-from raydistill.data.views.augment import normalization
 from raydistill.data.sources import Dataset, OpenedDatasets, load_dataset
+from raydistill.data.views.augment import normalization
 from raydistill.errors import RaydistillError, one_line
 from raydistill.evaluation.features import embed
 from raydistill.evaluation.few_labels import counts_of, few_label_scores, knn_hits, named
 from raydistill.evaluation.held_out import HeldOutDistance
 from raydistill.evaluation.knn import knn_scores
 from raydistill.evaluation.logistic import logistic_probe
-from raydistill.evaluation.online import BATCH, embed_split, instance_score
+from raydistill.evaluation.online import BATCH, embed_split, has_room, instance_score
 from raydistill.evaluation.probe import linear_probe
 from raydistill.evaluation.protocols import knn_protocol
 from raydistill.storage import to_path
@@ -173,15 +173,17 @@ def _score(
     """Scores of one encoder, its probe's logits (M, classes) on the test split, and the labels (M,) of the images used.
 
     `few`: whether scores with few labels are among them. An image that stands in for a broken one has its own label.
+    On a GPU features stay there while they are compared and while the probe learns.
     """
-    train, train_labels = embed_split(encoder, dataset, dataset.bank, device)
-    val, val_labels = embed_split(encoder, dataset, dataset.val, device)
-    test, test_labels = embed_split(encoder, dataset, dataset.test, device)
+    keep = has_room(encoder, dataset)
+    train, train_labels = embed_split(encoder, dataset, dataset.bank, device, keep=keep)
+    val, val_labels = embed_split(encoder, dataset, dataset.val, device, keep=keep)
+    test, test_labels = embed_split(encoder, dataset, dataset.test, device, keep=keep)
     protocol = knn_protocol(config.eval)
     near, *queries = train, val, test
     if protocol.on_head and head is not None:
         head.to(device)
-        near, *queries = (embed(head, rows.split(BATCH), device) for rows in (train, val, test))
+        near, *queries = (embed(head, rows.split(BATCH), device, keep=keep) for rows in (train, val, test))
     scores: dict[str, float] = {}
     for metric, rows, labels in zip(("val_knn", "test_knn"), queries, (val_labels, test_labels), strict=True):
         scores |= knn_scores(metric, protocol, near, train_labels, rows, labels)
@@ -198,11 +200,12 @@ def _score(
     scores |= {"val_probe": probe.val, "test_probe": probe.test}
     counts = counts_of(config.eval, few=dataset.labelled is not None) if few else ()
     if counts:
-        known, asked = (train, train_labels), (test, test_labels)
+        # Ten draws of a few rows each: nothing that a GPU would speed up.
+        known, asked = (train.cpu(), train_labels.cpu()), (test.cpu(), test_labels.cpu())
         scores |= few_label_scores(known, asked, counts, ks=config.eval.ks, seed=config.data.split_seed)
         scores |= named("test_knn_all_labels", knn_hits(known, asked, config.eval.ks)[None])
         scores |= named("test_probe_all_labels", torch.eq(probe.test_logits.argmax(1), test_labels)[None])
-    return scores, probe.test_logits, test_labels
+    return scores, probe.test_logits.cpu(), test_labels.cpu()
 
 
 def _held_out_error(

@@ -36,7 +36,7 @@ def logistic_probe(
     values of C. Of values that are equally good the strongest regularisation wins. No chance is involved.
 
     Args:
-        train, train_labels: (N, D) and (N,), on the CPU.
+        train, train_labels: (N, D) and (N,), on the device that is to multiply; L-BFGS itself runs on the CPU.
         val, val_labels: alike, to choose C.
         test, test_labels: alike, scored once; None: not scored.
         classes: number of classes.
@@ -49,13 +49,14 @@ def logistic_probe(
     mean, scale = standardizer(fit[0])
     fit, chosen = ((features.sub(mean).div_(scale), labels) for features, labels in (fit, chosen))
     start, directions = np.zeros((classes, fit[0].shape[1] + 1)), _Directions.of(fit[0])
-    best, kept, chosen_c, below = -1.0, _weights(start), REGULARIZATIONS[0], 0
+    device = fit[0].device
+    best, kept, chosen_c, below = -1.0, _weights(start, device), REGULARIZATIONS[0], 0
     for c in REGULARIZATIONS:
         start = _fit(fit, classes, c, start, directions)
-        found = accuracy(chosen, _weights(start))
+        found = accuracy(chosen, _weights(start, device))
         below = below + 1 if found < best else 0
         if found > best:
-            best, kept, chosen_c = found, _weights(start), c
+            best, kept, chosen_c = found, _weights(start, device), c
         if below == PATIENCE:
             break
     if scored is None:
@@ -84,7 +85,7 @@ class _Directions:
     @classmethod
     def of(cls, features: Tensor) -> _Directions:
         values, vectors = torch.linalg.eigh(features.T @ features / len(features))
-        return cls(vectors.double().numpy(), values.clamp(min=0).double().numpy())
+        return cls(vectors.double().cpu().numpy(), values.clamp(min=0).double().cpu().numpy())
 
 
 def fit_regression(train: Split, classes: int, c: float) -> Weights:
@@ -96,7 +97,7 @@ def fit_regression(train: Split, classes: int, c: float) -> Weights:
         c: scikit-learn's C.
     """
     start = np.zeros((classes, train[0].shape[1] + 1))
-    return _weights(_fit(train, classes, c, start, _Directions.of(train[0])))
+    return _weights(_fit(train, classes, c, start, _Directions.of(train[0])), train[0].device)
 
 
 def _fit(
@@ -123,12 +124,12 @@ def _fit(
 
     def objective(flat: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         point = weights_of(flat)
-        logits = F.linear(features, *_weights(point))
+        logits = F.linear(features, *_weights(point, features.device))
         # In double precision, since the line search compares losses that differ little.
         loss = F.cross_entropy(logits.double(), labels).item() + penalty / 2 * float((point[:, :-1] ** 2).sum())
         error = logits.softmax(dim=1) - target
-        rows = (error.T @ features).double().numpy() / len(features) + penalty * point[:, :-1]
-        columns = error.sum(0).double().numpy() / len(features)
+        rows = (error.T @ features).double().cpu().numpy() / len(features) + penalty * point[:, :-1]
+        columns = error.sum(0).double().cpu().numpy() / len(features)
         return loss, np.hstack([(rows @ directions.vectors) * scale, columns[:, None] * bias_scale]).ravel()
 
     begin = np.hstack([(start[:, :-1] @ directions.vectors) / scale, start[:, -1:] / bias_scale])
@@ -137,6 +138,6 @@ def _fit(
     return weights_of(np.asarray(found.x))
 
 
-def _weights(point: NDArray[np.float64]) -> Weights:
-    values = torch.from_numpy(np.ascontiguousarray(point)).float()
+def _weights(point: NDArray[np.float64], device: torch.device) -> Weights:
+    values = torch.from_numpy(np.ascontiguousarray(point)).float().to(device)
     return values[:, :-1], values[:, -1]

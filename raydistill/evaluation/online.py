@@ -9,10 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from raydistill.data.views.augment import View, augment, evaluate_view, normalization
 from raydistill.data.drawing import limited
 from raydistill.data.images import Images
 from raydistill.data.sources import Dataset
+from raydistill.data.views.augment import View, augment, evaluate_view, normalization
 from raydistill.evaluation.features import embed, embed_all
 from raydistill.evaluation.held_out import HeldOutDistance
 from raydistill.evaluation.knn import instance_accuracy, knn_scores
@@ -193,7 +193,9 @@ def _bank(images: Images, most: int | None) -> Sequence[int]:
     return list(map(int, limited(images.labels, len(images), (0, 3), most)))
 
 
-def embed_split(encoder: nn.Module, dataset: Dataset, split: Images, device: torch.device) -> tuple[Tensor, Tensor]:
+def embed_split(
+    encoder: nn.Module, dataset: Dataset, split: Images, device: torch.device, *, keep: bool = False
+) -> tuple[Tensor, Tensor]:
     """Compute features (N, D) of a split without augmentation, and labels (N,); -1 where there are none.
 
     Args:
@@ -201,9 +203,16 @@ def embed_split(encoder: nn.Module, dataset: Dataset, split: Images, device: tor
         dataset: the images.
         split: which of them.
         device: where the network is.
+        keep: whether both stay there; else they come to the CPU.
     """
     views = _Plain(dataset, split, device, range(len(split)))
-    return embed(encoder, views, device), views.labels()
+    features = embed(encoder, views, device, keep=keep)
+    return features, views.labels().to(features.device)
+
+
+def has_room(encoder: nn.Module, dataset: Dataset) -> bool:
+    """Return whether the features of the training images are few enough to stay on a GPU."""
+    return _feature_bytes({0: encoder}, dataset) <= FEATURE_BYTES
 
 
 class _Plain:

@@ -94,7 +94,7 @@ def linear_probe(
     wins.
 
     Args:
-        train, train_labels: (N, D) and (N,).
+        train, train_labels: (N, D) and (N,), on the device where the classifier learns.
         val, val_labels: alike, to choose the epoch.
         test, test_labels: alike, scored once; None: not scored.
         classes: number of classes.
@@ -157,7 +157,7 @@ def check_splits(
 
 
 def _split(name: str, features: Tensor, labels: Tensor, classes: int) -> Split:
-    features, labels = features.detach().float(), labels.long()
+    features, labels = features.detach().float(), labels.long().to(features.device)
     if features.ndim != 2 or not len(features) or labels.shape != features.shape[:1]:
         raise ValueError(
             f"{name}: features of shape {tuple(features.shape)} and labels of shape {tuple(labels.shape)}; "
@@ -191,11 +191,13 @@ def _fit(
             torch.empty(shape).uniform_(-bound, bound, generator=generator)
             for shape in ((classes, features.shape[1]), (classes,))
         )
+    weight, bias = weight.to(features.device), bias.to(features.device)  # drawn on the CPU, the same for any device
     optimizer = _optimizer([weight, bias], settings)
     schedule = _schedule(optimizer, settings, epochs)
     best, best_epoch, kept = -1.0, 0, (weight, bias)
     for epoch in range(1, epochs + 1):
-        for rows in torch.randperm(len(features), generator=generator).split(settings.batch_size):
+        order = torch.randperm(len(features), generator=generator).to(features.device)
+        for rows in order.split(settings.batch_size):
             weight.grad, bias.grad = _gradients(features[rows], labels[rows], weight, bias)
             optimizer.step()
         schedule.step()
@@ -222,7 +224,7 @@ def _schedule(
 def _gradients(features: Tensor, labels: Tensor, weight: Tensor, bias: Tensor) -> Weights:
     """Gradients of the mean cross-entropy, in closed form: autograd's overhead would double the time of a step."""
     error = F.linear(features, weight, bias).softmax(dim=1)
-    error[torch.arange(len(labels)), labels] -= 1
+    error[torch.arange(len(labels), device=labels.device), labels] -= 1
     error /= len(labels)
     return error.T @ features, error.sum(dim=0)
 

@@ -101,3 +101,14 @@ def test_features_that_are_not_finite_are_refused():
         logistic_probe(rows, labels, broken, labels, classes=2)
     with pytest.raises(ValueError, match="3 dimensions, train has 2"):
         logistic_probe(rows, labels, torch.ones(4, 3), labels, classes=2)
+
+
+@pytest.mark.gpu
+def test_a_gpu_finds_the_same_minimum():
+    (train, labels), (val, val_labels), (test, test_labels) = digits(0)
+    options = {"test_labels": test_labels, "classes": 10}
+    here = logistic_probe(train, labels, val, val_labels, test=test, **options)
+    there = logistic_probe(train.cuda(), labels, val.cuda(), val_labels, test=test.cuda(), **options)
+    assert there.regularization == here.regularization
+    assert there.test_logits.device.type == "cuda"
+    assert there.test == pytest.approx(here.test, abs=0.01)
