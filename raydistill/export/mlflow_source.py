@@ -42,7 +42,8 @@ def resolve_mlflow_run(run_id: str, uri: str) -> ResolvedRun:
         run = run_of_trial(client, asked, asked.data.tags[WINNER], uri)
     tags, run_id = run.data.tags, run.info.run_id
     key = f"{sweep}/{tags[TRIAL]}"
-    states = [file.path for file in client.list_artifacts(run_id, CHECKPOINT) if file.path.endswith(".safetensors")]
+    kept = [file.path for file in client.list_artifacts(run_id, CHECKPOINT)]
+    states = [path for path in kept if path.endswith(".safetensors")]
     if not states:
         raise ConfigError(
             f"{MLFLOW}{run_id} ({key}) has no checkpoint in MLflow: only trials that their sweep selected have one. "
@@ -50,6 +51,8 @@ def resolve_mlflow_run(run_id: str, uri: str) -> ResolvedRun:
         )
     with tempfile.TemporaryDirectory() as passing:
         config, state = (_downloaded(client, run_id, path, passing) for path in (CONFIG_FILE, max(states)))
+        if (manifest := max(states).replace(".safetensors", ".json")) in kept:
+            _downloaded(client, run_id, manifest, passing)
         content = _read(state)
         return from_checkpoint(
             configuration.read(config, f"{MLFLOW}{run_id}: its {CONFIG_FILE}"),
@@ -104,11 +107,12 @@ def _scores(client: Any, run: Any, epoch: int) -> dict[str, float]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A checkpoint that was kept without its manifest."""
+    """A checkpoint; version 0.1 kept it without its manifest."""
     from raydistill.training.checkpoints import read_checkpoint
 
-    manifest = {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
-    path.with_suffix(".json").write_text(json.dumps(manifest))
+    if not path.with_suffix(".json").exists():
+        manifest = {"bytes": path.stat().st_size, "sha256": hashlib.sha256(path.read_bytes()).hexdigest()}
+        path.with_suffix(".json").write_text(json.dumps(manifest))
     return read_checkpoint(path)
 
 

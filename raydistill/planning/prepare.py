@@ -19,8 +19,8 @@ from raydistill.artifacts.labels import class_counts, true_labels
 from raydistill.artifacts.sources import PROVENANCE
 from raydistill.artifacts.store import ArtifactError, Store
 from raydistill.config import Config, ConfigError, TeacherConfig
-from raydistill.data.views.augment import normalization
 from raydistill.data.sources import Dataset, load_dataset
+from raydistill.data.views.augment import normalization
 from raydistill.methods import FeatureDims, Method, MethodContext
 from raydistill.models.backbones import Backbone
 from raydistill.models.hub_folders import is_hub_folder, load_folder, read_folder
@@ -28,7 +28,7 @@ from raydistill.models.released import load_released
 from raydistill.models.teacher import FrozenTeacher, save_teacher
 from raydistill.planning.resolve import resolve, teacher_configs, teacher_keys, teacher_runs
 from raydistill.storage import Remote, is_remote, local_copy
-from raydistill.training.checkpoint_files import CheckpointError, winner_of
+from raydistill.training.checkpoint_files import CheckpointError, finished, winner_of
 from raydistill.training.checkpoints import latest_checkpoint
 from raydistill.training.messages import EpochResult
 from raydistill.training.pack import Evaluate
@@ -172,8 +172,8 @@ def _run(store: Store, folder: Path) -> Path:
         raise ConfigError(f"teacher.sources: {error}") from None
     if state is None:
         raise ConfigError(f"teacher.sources: {trial} holds no checkpoint")
-    newest = max(trial.glob("epoch-*.safetensors"))
-    made = {"run": without_added(configuration.dump(config)), "sha256": hashlib.sha256(newest.read_bytes()).hexdigest()}
+    weights = finished(trial)[0].read_bytes()
+    made = {"run": without_added(configuration.dump(config)), "sha256": hashlib.sha256(weights).hexdigest()}
     return teachers.publish(store, made, config, state)
 
 

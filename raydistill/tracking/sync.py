@@ -93,7 +93,8 @@ def log_scores(tracker: Tracker, record: TrialRecord, directory: StoragePath, wh
         tracker.log(record.key, epoch, values, when)
     checkpoint = newest(directory)
     if checkpoint is not None:
-        tracker.artifact(record.key, checkpoint, "checkpoint")
+        for part in (checkpoint, checkpoint.with_suffix(".json")):
+            tracker.artifact(record.key, part, "checkpoint")
 
 
 def log_conclusion(tracker: Tracker, folder: StoragePath, when: int | None = None) -> None:

@@ -7,6 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from raydistill.storage import StoragePath
+from raydistill.training.checkpoints import PendingCheckpoint
 from raydistill.training.learner import Learner
 from raydistill.training.messages import EpochResult, seed_metric
 
@@ -30,6 +31,7 @@ class Member:
         self.key = key
         self.learners = learners
         self.directory = directory
+        self._pending: PendingCheckpoint | None = None
 
     @property
     def first(self) -> Learner:
@@ -66,6 +68,17 @@ class Member:
                 if name == "loss" or name.startswith("val_"):
                     metrics |= {seed_metric(name, number): value for number, value in enumerate(values)}
         return EpochResult(self.key, self.epoch, metrics, done=self.done, offsets=tuple(self.first.offsets))
+
+    def begin_checkpoint(self) -> None:
+        """Start to write what the epoch made of the networks, if checkpoints are written at all."""
+        if self.directory is not None:
+            self._pending = PendingCheckpoint(self.directory, self.epoch, self.state_dict())
+
+    def finish_checkpoint(self) -> None:
+        """Finish what was begun, now that the epoch has its metrics. Raises CheckpointError."""
+        if self._pending is not None:
+            self._pending.finish(self.state_dict())
+            self._pending = None
 
     # docs/architecture.md#checkpoint-of-several-seeds
     def state_dict(self) -> dict[str, Any]:

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from raydistill.artifacts.store import Store
 from raydistill.config import DataConfig, EvalConfig
-from raydistill.data.views.augment import View, normalization
 from raydistill.data.sources import Dataset
 from raydistill.data.stream import Stream
+from raydistill.data.views.augment import View, normalization
 from raydistill.errors import RaydistillError, one_line
 from raydistill.methods import Method
 from raydistill.storage import to_path
-from raydistill.training.checkpoints import latest_checkpoint, to_device, write_checkpoint
+from raydistill.training.checkpoints import latest_checkpoint, to_device
 from raydistill.training.distributed import Workers
 from raydistill.training.learner import Learner, NonFiniteError
 from raydistill.training.member import Member
@@ -35,8 +35,7 @@ log = logging.getLogger(__name__)
 class Candidate:
     """A learner as evaluation sees it: the encoders to score, and how.
 
-    `method` has the student's SSL head. `targets` are what its teachers make of the validation images, (N, D) for each,
-    if it regresses them.
+    `method` has the student's SSL head. `targets`, if it regresses them: its teachers' validation outputs, (N, D) each.
     """
 
     encoders: Mapping[str, nn.Module]
@@ -298,6 +297,8 @@ class Pack:
                 whole[member.key] = member
             except Exception as error:
                 reports.append(self._failed(member.key, member.epoch, error))
+        for member in whole.values() if self.workers.rank == 0 else ():
+            member.begin_checkpoint()  # its tensors, while scores are made
         began = time.perf_counter()
         scores = self._scores(_named(whole))
         share = (time.perf_counter() - began) / max(len(scores), 1)
@@ -330,7 +331,7 @@ class Pack:
         return Candidate(scored_encoders(method, config.eval.encoders), config.eval, method, targets)
 
     def _report(self, member: Member, terms: dict[str, dict[str, float]], scores: Scores, share: float) -> EpochResult:
-        """Report a trial's metrics, and write its checkpoint.
+        """Report a trial's metrics, and finish its checkpoint.
 
         Args:
             member: the trial.
@@ -343,9 +344,8 @@ class Pack:
             for name, learner in member.named():
                 prefix = member.prefix(learner)
                 learner.metrics = self._metrics(name, learner, terms[name], scores.get(name), share * (name in scores))
-            if member.directory is not None and self.workers.rank == 0:
-                prefix = ""
-                write_checkpoint(member.directory, member.epoch, member.state_dict())
+            prefix = ""
+            member.finish_checkpoint()
         except Exception as error:
             return self._failed(member.key, member.epoch, error, prefix)
         return member.result()

@@ -88,7 +88,8 @@ def test_it_is_so_for_a_run_in_mlflow_whose_folder_is_gone(here, tmp_path):
     tracker = Tracker(uri, "raydistill", "demo-1", params={}, system_metrics=False)
     tracker.start_trial("live", {}, {"raydistill.role": "search"})
     tracker.artifact("live", folder / "config.yaml")
-    tracker.artifact("live", newest(folder), "checkpoint")
+    for part in (newest(folder), newest(folder).with_suffix(".json")):
+        tracker.artifact("live", part, "checkpoint")
     tracker.end_trial("live", "finished")
     assert tracker.close("finished") == 0
     (run,) = mlflow.MlflowClient(uri).search_runs([tracker.experiment_id], "tags.`raydistill.trial` = 'live'")

@@ -11,6 +11,7 @@ import pytest
 import torch
 from helpers.builders.datafiles import png
 from helpers.builders.runs import settings, sweep, trial
+from helpers.builders.states import as_of_0_1
 
 from raydistill.cli import main
 from raydistill.config import ConfigError
@@ -31,7 +32,8 @@ def tracked(tmp_path_factory):
         tracker.artifact(key, folder / "trials" / key / "config.yaml")
         tracker.log(key, 1, {"val_knn": 0.5, "test_knn": 0.25})
         tracker.end_trial(key, "finished")
-    tracker.artifact("t0001", folder / "trials" / "t0001" / "epoch-00001.safetensors", "checkpoint")
+    for part in ("epoch-00001.safetensors", "epoch-00001.json"):
+        tracker.artifact("t0001", folder / "trials" / "t0001" / part, "checkpoint")
     tracker.tag_parent({"raydistill.winner": "t0001"})
     assert tracker.close("finished") == 0
     client = mlflow.MlflowClient(uri)
@@ -48,6 +50,23 @@ def test_a_sweeps_run_means_its_winner_and_a_trials_run_itself(tracked):
         local = resolve_run("demo-1", home, uri)
         assert found.config == local.config
         assert all(torch.equal(found.state["method"][key], value) for key, value in local.state["method"].items())
+
+
+def test_a_run_of_version_0_1_has_its_checkpoint_in_one_file(tracked, tmp_path):
+    home, uri, _, _ = tracked
+    tracker = Tracker(uri, "raydistill", "old-1", params={}, system_metrics=False)
+    tracker.start_trial("t0001", {}, {"raydistill.role": "search"})
+    trial = home / "demo-1" / "trials" / "t0001"
+    tracker.artifact("t0001", trial / "config.yaml")
+    (state,) = trial.glob("epoch-*.safetensors")
+    tracker.artifact("t0001", as_of_0_1(state, tmp_path), "checkpoint")
+    assert tracker.close("finished") == 0
+    (run,) = mlflow.MlflowClient(uri).search_runs(
+        [tracker.experiment_id], "tags.`raydistill.sweep` = 'old-1' AND tags.`raydistill.trial` = 't0001'"
+    )
+    found, local = resolve_run(f"mlflow:{run.info.run_id}", home, uri), resolve_run("demo-1", home, uri)
+    assert found.epoch == local.epoch == 1
+    assert all(torch.equal(found.state["method"][key], value) for key, value in local.state["method"].items())
 
 
 def test_what_mlflow_does_not_have_is_said(tracked, tmp_path):

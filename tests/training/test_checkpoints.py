@@ -1,18 +1,23 @@
 """Checkpoints: whole or refused, never silent, never unpickled."""
 
+import errno
+import hashlib
 import json
 import os
 import pickle
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 import torch
+from helpers.builders.states import as_of_0_1, same
 
+from raydistill.training import checkpoints
 from raydistill.training.checkpoint_files import CheckpointError, write_atomically
-from raydistill.training.checkpoints import latest_checkpoint, read_checkpoint, write_checkpoint
+from raydistill.training.checkpoints import PendingCheckpoint, latest_checkpoint, read_checkpoint, write_checkpoint
 
 
 def state(value):
@@ -86,8 +91,6 @@ def test_a_pickle_is_refused_and_not_executed(tmp_path, kind):
         path.write_bytes(pickle.dumps(Bomb()))
     else:
         torch.save(Bomb(), path)
-    import hashlib
-
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     path.with_suffix(".json").write_text(json.dumps({"epoch": 1, "bytes": 0, "sha256": digest}))
     with pytest.raises(CheckpointError, match="not a checkpoint of this software"):
@@ -139,3 +142,50 @@ def test_full_storage_is_a_clear_error(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(CheckpointError, match=r"epoch-00001.safetensors: cannot be written \(No space left"):
         write_checkpoint(tmp_path, 1, state(1))
+
+
+def test_tensors_are_written_while_other_work_goes_on(tmp_path, monkeypatch):
+    """A thread writes them; what is known at the end, such as scores, comes last and makes the checkpoint whole."""
+    write_checkpoint(tmp_path, 1, state(1) | {"metrics": {}})
+    going, seen = threading.Event(), []
+    honest = checkpoints.write_atomically
+
+    def slow(path, payload):
+        if path.suffix == ".safetensors":
+            seen.append(threading.current_thread() is not threading.main_thread())
+            assert going.wait(10)
+        honest(path, payload)
+
+    monkeypatch.setattr(checkpoints, "write_atomically", slow)
+    pending = [PendingCheckpoint(folder, 2, state(2)) for folder in (tmp_path, tmp_path / "other")]
+    assert latest_checkpoint(tmp_path)["w"][0] == 1, "nothing is finished yet"
+    going.set()
+    for each in pending:
+        path = each.finish(state(2) | {"metrics": {"val_knn": 61.5}})
+        assert read_checkpoint(path)["metrics"] == {"val_knn": 61.5}
+        assert read_checkpoint(path)["w"][0] == 2
+    assert seen == [True, True]
+
+
+def test_scores_that_were_changed_on_disk_are_damage(tmp_path):
+    path = write_checkpoint(tmp_path, 1, {"metrics": {"val_knn": 61.5}})
+    manifest = path.with_suffix(".json")
+    manifest.write_text(manifest.read_text().replace("61.5", "71.5"))
+    with pytest.raises(CheckpointError, match="checksum mismatch"):
+        read_checkpoint(path)
+
+
+@pytest.mark.fault(10)
+def test_a_full_disk_under_the_thread_is_said_by_name(tmp_path, monkeypatch):
+    def full(path, payload):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(checkpoints, "write_atomically", full)
+    with pytest.raises(CheckpointError, match=r"epoch-00003\.safetensors: cannot be written \(No space left"):
+        PendingCheckpoint(tmp_path, 3, state(1)).finish(state(1))
+
+
+def test_a_checkpoint_of_version_0_1_opens(tmp_path):
+    (tmp_path / "old").mkdir()
+    old = as_of_0_1(write_checkpoint(tmp_path, 1, state(2.5)), tmp_path / "old")
+    assert same(read_checkpoint(old), read_checkpoint(tmp_path / "epoch-00001.safetensors"))
