@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+
 import numba
 import numpy as np
 import pytest
 import torch
-from helpers.views import noise
+from helpers.views import noise, view
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -89,6 +91,20 @@ def test_images_that_were_not_chosen_stay():
     others = [0, 2, 4]
     assert torch.equal(planes[:, others], before[:, others])
     assert (planes[:, who] != before[:, who]).any()
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+def test_a_machine_without_numba_makes_the_same_views(monkeypatch, caplog, mixed):
+    images = noise(9, 30, 40) if not mixed else [noise(1, 20 + 9 * k, 90 - 5 * k)[0] for k in range(9)]
+    first = view(images, "simclr", size=28)
+    monkeypatch.setitem(sys.modules, "raydistill.data.views.kernels", None)
+    monkeypatch.delattr("raydistill.data.views.kernels")
+    pixels._compiled.cache_clear()
+    try:
+        assert torch.equal(view(images, "simclr", size=28), first)
+    finally:
+        pixels._compiled.cache_clear()
+    assert "without numba" in caplog.text
 
 
 def test_a_machine_without_a_place_for_compiled_code_compiles_in_each_process(monkeypatch):

@@ -11,6 +11,7 @@ round differently with the batch size or an image's place in it.
 from __future__ import annotations
 
 import functools
+import logging
 import math
 from collections.abc import Callable, Sequence
 from types import ModuleType
@@ -25,6 +26,7 @@ from torch.nn import functional as F
 from raydistill.data.pool import pool
 from raydistill.data.views.colours import CONTRAST, GREY, HUE, SATURATION
 
+log = logging.getLogger(__name__)
 Images = Tensor | Sequence[Tensor]
 Floats = NDArray[np.float64]
 Places = NDArray[np.int64]
@@ -33,11 +35,18 @@ Places = NDArray[np.int64]
 
 # docs/architecture.md#two-ways-to-a-pixel
 @functools.cache
-def _kernels() -> ModuleType:
-    """The same operations for the CPU."""
-    from raydistill.data.views import kernels  # docs/architecture.md#late-imports
-
+def _compiled() -> ModuleType | None:
+    """The same operations for the CPU; None without numba, where torch makes the same pixels in more time."""
+    try:
+        from raydistill.data.views import kernels  # docs/architecture.md#late-imports
+    except ImportError as error:
+        log.warning("augmentation takes three times as long on the CPU without numba: %s", error)
+        return None
     return kernels
+
+
+def _kernels_for(planes: Tensor) -> ModuleType | None:
+    return _compiled() if planes.device.type == "cpu" else None
 
 
 class Window(NamedTuple):
@@ -121,11 +130,14 @@ def _resample_here(
     images: Tensor, rows: Window, columns: Window, flip: NDArray[np.bool_], planes: Tensor, first: int = 0
 ) -> None:
     """Resample images of one size on the CPU, into the planes from place `first` on."""
-    size = planes.shape[-1]
+    size, kernels = planes.shape[-1], _compiled()
+    if kernels is None:
+        planes[:, first : first + len(images)] = _resample(images, rows, columns, size, flip)
+        return
     index, weight = _taps(columns, size, images.shape[-1])
     lines, line_weight = _taps(rows, size, images.shape[-2])
     weights = (weight / 255).astype(np.float32), line_weight.astype(np.float32)
-    _kernels().resample(images.numpy(), index, weights[0], lines, weights[1], flip, planes.numpy(), first)
+    kernels.resample(images.numpy(), index, weights[0], lines, weights[1], flip, planes.numpy(), first)
 
 
 def _resample(images: Tensor, rows: Window, columns: Window, size: int, flip: NDArray[np.bool_]) -> Tensor:
@@ -200,11 +212,12 @@ def jitter(planes: Tensor, factors: Floats, order: NDArray[np.int64], who: Place
         order: (N, 4), which of the four comes first, second, and so on.
         who: (N,) places of the images; None: all.
     """
-    if planes.device.type != "cpu":
+    kernels = _kernels_for(planes)
+    if kernels is None:
         return _changed(planes, who, lambda part: _jitter(part, factors, order))
     own, to_grey, to_mean = _shares(np.arange(4), factors)
     turns = (factors[:, HUE] * 6).astype(np.float32)
-    _kernels().jitter(planes.numpy(), _places(planes, who), own, to_grey, to_mean, turns, order)
+    kernels.jitter(planes.numpy(), _places(planes, who), own, to_grey, to_mean, turns, order)
     return planes
 
 
@@ -277,9 +290,10 @@ def rotate_hue(planes: Tensor, turns: Floats) -> Tensor:
 
 def greyscale(planes: Tensor, who: Places | None = None) -> Tensor:
     """Make the three channels of the images at the places `who` (N,), or of all, their grey; in place."""
-    if planes.device.type != "cpu":
+    kernels = _kernels_for(planes)
+    if kernels is None:
         return _changed(planes, who, lambda part: to_greyscale(part).expand_as(part))
-    _kernels().greyscale(planes.numpy(), _places(planes, who))
+    kernels.greyscale(planes.numpy(), _places(planes, who))
     return planes
 
 
@@ -306,9 +320,10 @@ def blur(planes: Tensor, sigma: Floats, reach: int | None = None, who: Places | 
     kernel = np.exp(-0.5 * (np.arange(-half, half + 1) / sigma[:, None]) ** 2)
     kernel /= kernel.sum(-1, keepdims=True)
     weights = np.ascontiguousarray(kernel[:, half:].astype(np.float32))
-    if planes.device.type != "cpu":
+    kernels = _kernels_for(planes)
+    if kernels is None:
         return _changed(planes, who, lambda part: _blur(part, weights))
-    _kernels().blur(planes.numpy(), _places(planes, who), weights)
+    kernels.blur(planes.numpy(), _places(planes, who), weights)
     return planes
 
 
@@ -354,9 +369,10 @@ def normalized(planes: Tensor, mean: tuple[float, ...], std: tuple[float, ...], 
         mean, std: one number for each channel.
         out: (B, 3, S, S).
     """
-    if planes.device.type == "cpu":
+    kernels = _kernels_for(planes)
+    if kernels is not None:
         statistics = np.array(mean, np.float32), np.array(std, np.float32)
-        _kernels().normalized(planes.numpy(), *statistics, out.permute(0, 2, 3, 1).numpy())
+        kernels.normalized(planes.numpy(), *statistics, out.permute(0, 2, 3, 1).numpy())
         return
     for channel in range(3):
         torch.div(planes[channel].sub_(mean[channel]), std[channel], out=out[:, channel])
