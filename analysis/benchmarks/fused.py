@@ -3,11 +3,11 @@
     python analysis/benchmarks/fused.py [--device cpu] [--quick]
 
 K students (backbone and head) learn SEED's loss on the same views and targets, each with temperatures and weights of
-its own. Arms: serial, as a pack steps them (channels-last, foreach Adam each); fused, `vmap` over stacked
-parameters and one Adam over the stack; on a GPU also serial as a replayed CUDA graph, and each learner on a stream of
-its own. Batch norm uses each learner's own batch statistics in all arms; running statistics are left out of the fused
-one. Before the clock starts the gradients of every learner are compared with the serial ones. Arms take turns; the
-first turn is dropped. Last line: serial time over each arm's, above 1 where the arm pays.
+its own, on a GPU in bf16. Arms: serial, as a pack steps them (channels-last, foreach Adam each); fused, `vmap` over
+stacked parameters and one Adam over the stack; on a GPU also serial as a replayed CUDA graph, and each learner on a
+stream of its own. Batch norm uses each learner's own batch statistics in all arms; running statistics are left out of
+the fused one. Before the clock starts the gradients of every learner are compared with the serial ones. Arms take
+turns; the first turn is dropped. Last line: serial time over each arm's, above 1 where the arm pays.
 """
 
 from __future__ import annotations
@@ -41,11 +41,16 @@ class Work:
         self.teacher = nn.functional.normalize(torch.randn(batch, WIDTH, device=device), dim=1)
         self.queue = nn.functional.normalize(torch.randn(QUEUE, WIDTH, device=device), dim=1)
         self.taus = torch.linspace(0.1, 0.4, count, device=device)
+        self.half = device.type == "cuda"  # bf16, as a pack's step there
 
     def _student(self, backbone: str) -> nn.Module:
-        net = Backbone(backbone, stem="imagenet" if backbone == "resnet18" else "auto", image_size=SIZE)
+        net = Backbone(backbone, image_size=SIZE)
         student = nn.Sequential(net, relu_head(net.dim, net.dim, WIDTH)).to(self.device)
         return replace_all_batch_norm_modules_(student).train()
+
+    def embed(self, student: Callable[[Tensor], Tensor], views: Tensor) -> Tensor:
+        with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.half, cache_enabled=False):
+            return student(views)
 
     def loss(self, embedded: Tensor, tau: Tensor | float) -> Tensor:
         return seed_loss(embedded, self.teacher, self.queue, tau, 0.1, True)  # type: ignore[arg-type]
@@ -58,7 +63,7 @@ class Work:
         def step() -> None:
             for student, optimizer, tau in zip(students, optimizers, taus, strict=True):
                 optimizer.zero_grad(set_to_none=True)
-                self.loss(student(views), tau).backward()
+                self.loss(self.embed(student, views), tau).backward()
                 optimizer.step()
 
         return step, students
@@ -70,7 +75,7 @@ class Work:
         optimizer = torch.optim.Adam(stacked.values(), lr=LR, foreach=True)
 
         def one(own: dict[str, Tensor], still: dict[str, Tensor], tau: Tensor) -> Tensor:
-            return self.loss(functional_call(base, (own, still), (self.views,)), tau)
+            return self.loss(self.embed(lambda views: functional_call(base, (own, still), (views,)), self.views), tau)
 
         every = vmap(grad(one))
 
@@ -85,7 +90,8 @@ class Work:
         return step, gradients
 
     def check(self) -> None:
-        """Every learner's gradient in the stack is the one it has alone."""
+        """Every learner's gradient in the stack is the one it has alone, in float32."""
+        half, self.half = self.half, False
         _, gradients = self.fused()
         found = gradients()
         for i, student in enumerate(self.students):
@@ -97,6 +103,7 @@ class Work:
                 if (found[name][i] - parameter.grad).abs().max() > 1e-2 * scale:
                     raise SystemExit(f"learner {i}: the fused gradient of {name} is not its own")
             student.zero_grad()
+        self.half = half
 
     def graphed(self) -> Callable[[], None]:
         """The serial step, captured once and replayed."""
@@ -107,7 +114,7 @@ class Work:
         def step() -> None:
             for student, optimizer, tau in zip(students, optimizers, taus, strict=True):
                 optimizer.zero_grad(set_to_none=False)
-                self.loss(student(views), tau).backward()
+                self.loss(self.embed(student, views), tau).backward()
                 optimizer.step()
 
         side = torch.cuda.Stream()
@@ -133,7 +140,7 @@ class Work:
                 stream.wait_stream(torch.cuda.current_stream())
                 with torch.cuda.stream(stream):
                     optimizer.zero_grad(set_to_none=True)
-                    self.loss(student(views), tau).backward()
+                    self.loss(self.embed(student, views), tau).backward()
                     optimizer.step()
             for stream in streams:
                 torch.cuda.current_stream().wait_stream(stream)

@@ -1,11 +1,15 @@
 """Every benchmark explains itself and prints one JSON object as its last line."""
 
+import importlib
 import importlib.util
 import json
+import sys
 from pathlib import Path
 
 import pytest
 from helpers.commands import run_script
+
+from raydistill.options import METHODS
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "analysis" / "benchmarks"
@@ -35,11 +39,31 @@ def check_spreads(result, names):
 
 
 @pytest.mark.slow
-def test_the_gpu_benchmark_runs_on_a_cpu():
-    result = json.loads(run(ROOT / "analysis" / "benchmarks" / "gpu.py", "--quick", "--device", "cpu").splitlines()[-1])
-    assert result["device"] == "cpu"
-    assert set(result["parity"].values()) == {0.0}
-    assert all(value > 0 for value in result["images_per_second"].values())
+def test_the_gpu_benchmark_runs_on_a_cpu(tmp_path):
+    """All parts, at tiny sizes; results are kept after each of them."""
+    output = run(ROOT / "analysis" / "benchmarks" / "gpu.py", "--device", "cpu", "--out", str(tmp_path / "gpu.json"))
+    result = json.loads(output.splitlines()[-1])
+    assert result == json.loads((tmp_path / "gpu.json").read_text())
+    assert result["failed"] == {}
+    assert set(result["methods"].values()) == {0.0}
+    assert set(result["methods"]) == set(METHODS)
+    assert set(result["epoch"]) > {"views", "teacher", "steps", "scores", "checkpoints begun"}
+    assert all(each["trial_epochs_per_hour"] > 0 for each in result["packs"].values())
+
+
+def test_a_part_that_fails_on_a_gpu_loses_none_of_the_others(tmp_path, monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    gpu = importlib.import_module("gpu")
+
+    def broken(setting):
+        raise SystemExit("a repeat gave 0, an illegal memory access")
+
+    monkeypatch.setattr(gpu, "PARTS", {"a": lambda setting: {"x": 1}, "b": broken, "c": lambda setting: {"y": 2}})
+    monkeypatch.setattr(sys, "argv", ["gpu.py", "--device", "cpu", "--out", str(tmp_path / "gpu.json")])
+    assert gpu.main() == 1
+    kept = json.loads((tmp_path / "gpu.json").read_text())
+    assert (kept["a"], kept["c"]) == ({"x": 1}, {"y": 2})
+    assert "illegal memory access" in kept["failed"]["b"]
 
 
 @pytest.mark.slow
