@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 import warnings
@@ -13,10 +14,12 @@ from typing import Any
 
 from raydistill.doctor.check_result import CheckResult, Setup
 from raydistill.machine import usable_cores
+from raydistill.training.devices import check_computes, has_bf16
 
 PAIR = "pip install --force-reinstall 'torch>=2.14' 'torchvision>=0.29' -c constraints.txt, both from one index"
 DRIVER = Path("/proc/driver/nvidia/version")
 TIMEOUT_S = 30
+OLDEST = (7, 5)  # compute capability, Turing's
 
 
 def check_torch(setup: Setup) -> Iterator[CheckResult]:
@@ -88,28 +91,59 @@ def _no_gpu(torch: Any, setup: Setup, said: str) -> CheckResult:
 
 def _gpus(torch: Any) -> Iterator[CheckResult]:
     count = torch.cuda.device_count()
-    names = []
+    names, old, without_bf16 = [], [], []
     for index in range(count):
         name = torch.cuda.get_device_name(index)
         try:
-            if torch.ones(8, device=f"cuda:{index}").sum().item() != 8:
-                raise RuntimeError("a sum was wrong")
+            check_computes(torch.device("cuda", index))
         except Exception as error:
             yield CheckResult(
                 "GPU",
                 "fault",
-                f"{index} ({name}) does not compute: {_line(error)}",
+                f"{index} ({name}): {_line(error)}",
                 "`nvidia-smi` shows who holds it; else a newer driver, or a torch for this GPU",
             )
             return
         names.append(name)
-    yield CheckResult("GPU", "ok", f"{count} x {', '.join(sorted(set(names)))}")
+        if torch.version.cuda is not None and torch.cuda.get_device_capability(index) < OLDEST:
+            old.append(name)
+        if not has_bf16(torch.device("cuda", index)):
+            without_bf16.append(name)
+    built = f"CUDA {torch.version.cuda}" if torch.version.cuda else f"ROCm {torch.version.hip}"
+    driver = f", driver {found}" if (found := driver_version()) else ""
+    precision = f"; {_few(without_bf16)} without bf16, so networks train in float32" if without_bf16 else ""
+    yield CheckResult("GPU", "ok", f"{count} x {_few(names)}, {built}{driver}{precision}")
+    if old:
+        said = f"{_few(old)}: torch's CUDA 13 is built for Turing and later, and may lack kernels for it"
+        yield CheckResult("GPU", "warning", said, "a GPU from Turing (T4, RTX 20) on")
     if not torch.distributed.is_available() or not torch.distributed.is_nccl_available():
         yield CheckResult("NCCL", "fault" if count > 1 else "warning", "this torch was built without it", PAIR)
         return
     yield CheckResult("NCCL", "ok", ".".join(map(str, torch.cuda.nccl.version())))
     if count > 1:
+        pairs = [(a, b) for a in range(count) for b in range(count) if a != b]
+        apart = [pair for pair in pairs if not torch.cuda.can_device_access_peer(*pair)]
+        yield CheckResult(
+            "peer access",
+            "ok",
+            f"{len(apart)} of {len(pairs)} pairs of GPUs exchange gradients through the host, which takes longer"
+            if apart
+            else f"all {count} GPUs reach each other's memory",
+        )
         yield _all_reduce(torch, count)
+
+
+def driver_version() -> str:
+    """NVIDIA's driver, as the kernel tells it; empty where there is none."""
+    try:
+        found = re.search(r"\b\d{3}(\.\d+)+\b", DRIVER.read_text())
+    except OSError:
+        return ""
+    return found[0] if found else ""
+
+
+def _few(names: list[str]) -> str:
+    return ", ".join(sorted(set(names)))
 
 
 def _all_reduce(torch: Any, count: int) -> CheckResult:

@@ -2,11 +2,12 @@
 
 import json
 import re
+import subprocess
 
 import jsonschema
 import pytest
 import yaml
-from helpers.cluster_files import KUBERAY, ROOT, instructions, load, spec
+from helpers.cluster_files import KUBERAY, ROOT, instructions, joined, load, spec, text
 
 pytestmark = pytest.mark.cluster
 
@@ -74,3 +75,23 @@ def test_the_job_cleans_up_after_itself():
     hours = float(re.search(r"--max-hours (\S+)", job["entrypoint"]).group(1))
     assert hours * 3600 < job["activeDeadlineSeconds"], "the sweep ends in order before Kubernetes ends it"
     assert spec("kuberay-job") == spec("kuberay-cluster"), "the cluster that stays is the one that a job makes"
+
+
+def test_kueue_counts_all_pods_of_the_job_that_the_guide_makes_for_it(tmp_path):
+    """Kueue admits a job as a whole, so its workers may not come and go."""
+    command = re.search(r"^sed -e .*?job\.yaml > kueue-job\.yaml$", joined(text("README.md")), re.M)
+    assert command is not None
+    subprocess.run(
+        ["bash", "-c", command[0].replace("> kueue-job.yaml", f"> {tmp_path}/made.yaml")], cwd=ROOT, check=True
+    )
+    before, made = load("kuberay-job"), yaml.safe_load((tmp_path / "made.yaml").read_text())
+    cluster = made["spec"]["rayClusterSpec"]
+    assert cluster.pop("enableInTreeAutoscaling") is False
+    (group,) = cluster["workerGroupSpecs"]
+    packs = int(re.search(r"--packs (\d+)", made["spec"]["entrypoint"])[1])
+    assert {group.pop(key) for key in ("replicas", "minReplicas", "maxReplicas")} == {packs}
+    kept = before["spec"]["rayClusterSpec"]
+    del kept["enableInTreeAutoscaling"]
+    for key in ("replicas", "minReplicas", "maxReplicas"):
+        del kept["workerGroupSpecs"][0][key]
+    assert made == before

@@ -8,7 +8,7 @@ from pathlib import Path
 import jsonschema
 import pytest
 import ray.autoscaler
-from helpers.cluster_files import CLOUDS, PROJECT, RAY_UP, ROOT, accept, commands, load
+from helpers.cluster_files import CLOUDS, PROJECT, RAY_UP, ROOT, accept, commands, load, text
 
 pytestmark = pytest.mark.cluster
 
@@ -72,7 +72,18 @@ def test_what_is_mounted_exists(name):
         assert local.startswith("~") or (ROOT / local).exists(), (remote, local)
 
 
-@pytest.mark.parametrize("name", RAY_UP)
+@pytest.mark.parametrize("name", CLOUDS)
+def test_nodes_of_a_cloud_install_nothing_when_they_start(name):
+    """A GPU is paid for from the first minute; the head has the cloud's own library alone."""
+    cluster = load(name)
+    assert cluster["setup_commands"] == cluster["worker_setup_commands"] == []
+    assert all("raydistill" not in command for command in cluster["head_setup_commands"])
+    built = re.search(r"docker build --file clusters/Dockerfile --tag (\S+) ", text("README.md"))
+    assert built is not None
+    assert cluster["docker"]["image"] == built[1]
+
+
+@pytest.mark.parametrize("name", sorted(set(RAY_UP) - set(CLOUDS)))
 def test_all_that_pip_builds_from_is_mounted(name):
     folders = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["package-dir"].values()
     wanted = {"pyproject.toml", PROJECT["readme"], *PROJECT["license-files"], "raydistill", *folders}
