@@ -9,7 +9,19 @@ from pathlib import Path
 
 from raydistill import __version__
 
-PACKAGES = ("torch", "torchvision", "timm", "ray", "optuna", "mlflow", "faiss-cpu", "faiss-gpu", "numpy", "pandas")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "ray",
+    "optuna",
+    "mlflow",
+    "faiss-cpu",
+    "faiss-gpu",
+    "numba",
+    "numpy",
+    "pandas",
+)
 
 
 def environment() -> dict[str, str]:
