@@ -6,6 +6,10 @@ import os
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 GROUPS = Path("/sys/fs/cgroup")  # of version 2, and below it those of version 1
 
@@ -30,6 +34,15 @@ def usable_memory() -> float:
     ]
     free = [limit - used + _cached_files() for limit, used in limits]
     return max(0.0, min([psutil.virtual_memory().available, *free]))
+
+
+def free_memory_of(device: torch.device) -> float:
+    """Bytes that are free on a GPU; 0 for any other device."""
+    if device.type != "cuda":
+        return 0.0
+    import torch
+
+    return float(torch.cuda.mem_get_info(device)[0])
 
 
 def _cached_files() -> float:

@@ -20,11 +20,13 @@ from raydistill.data.decoded import DecodedFile, kept_on_disk
 from raydistill.data.pool import pool
 from raydistill.data.rgb import Levels, decode_smaller, is_wide, levels_of, open_encoded, reduced, to_rgb
 from raydistill.errors import RaydistillError
+from raydistill.machine import free_memory_of
 
 MAX_PIXELS = 89_478_485  # where Pillow starts to warn of decompression bombs
 LABELS = "labels: "
 """How notes begin that say where labels are missing; the table of a sweep repeats them."""
 LARGE = 3 * 96 * 96  # numbers in an image; a batch of larger ones is a list, and nothing is copied
+GPU_SHARE = 0.1  # of a GPU's free memory that images may take
 LEVEL_SAMPLE = 64  # images of a source whose values say what is black and white
 
 
@@ -154,6 +156,7 @@ class Decoder:
         self.room = max(cache_bytes, disk_bytes if raw.state is not None else 0.0)
         self._prepared = False
         self._lock = threading.Lock()
+        self._beside: dict[torch.device, Tensor | None] = {}
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -185,6 +188,16 @@ class Decoder:
                 if self.cached is None and self._disk > 0:
                     self.kept = kept_on_disk(self.raw, self.rows, self._decode, self._disk)
                 self._prepared = True
+
+    # docs/architecture.md#images-on-the-gpu
+    def stacked_on(self, device: torch.device) -> Tensor | None:
+        """All images (N, 3, H, W) on a GPU, copied there once; None where sizes differ or room is short."""
+        with self._lock:
+            if device not in self._beside:
+                all_of_them, room = self.stacked, GPU_SHARE * free_memory_of(device)
+                fits = all_of_them is not None and all_of_them.nbytes <= room
+                self._beside[device] = all_of_them.to(device) if fits and all_of_them is not None else None
+            return self._beside[device]
 
     def first(self) -> Tensor:
         """The first readable image. Raises BadImage when there is none."""
@@ -241,17 +254,22 @@ class Images:
         """Unreadable images met so far, each counted once, over this split and all its subsets."""
         return len(self._decoder.bad)
 
-    def fetch(self, indices: Sequence[int] | Tensor) -> tuple[list[Tensor] | Tensor, Tensor]:
+    def fetch(
+        self, indices: Sequence[int] | Tensor, device: torch.device | None = None
+    ) -> tuple[list[Tensor] | Tensor, Tensor]:
         """The images at `indices`, and the indices really used, (B,) int64.
 
-        One (B, 3, H, W) tensor when all have one size and are small, else a list of (3, h, w). With on_bad_image=fail
-        an unreadable image raises BadImage; with skip the next readable one, wrapping, stands in for it.
-        Raises IndexError for an index outside 0..len-1.
+        One (B, 3, H, W) tensor when all have one size and are small, else a list of (3, h, w); on `device` where that
+        is a GPU with room for all images. With on_bad_image=fail an unreadable image raises BadImage; with skip the
+        next readable one, wrapping, stands in for it. Raises IndexError for an index outside 0..len-1.
         """
         wanted = self._checked(indices)
         self._decoder.prepare()
         if self._decoder.stacked is not None and not self._decoder.bad:
-            return self._decoder.stacked[self._rows[wanted]], wanted
+            rows = self._rows[wanted]
+            if device is not None and (there := self._decoder.stacked_on(device)) is not None:
+                return there[rows.to(device, non_blocking=True)], wanted
+            return self._decoder.stacked[rows], wanted
         over = pool().map if self._decoder.cached is None and self._decoder.kept is None else map
         pairs = list(over(self._load, wanted.tolist()))
         images = [image for image, _ in pairs]

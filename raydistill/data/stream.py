@@ -92,7 +92,10 @@ class Stream:
             epoch, step: the batch's address.
             views: the views to make.
         """
-        return self._drawn(epoch, views, self.images.fetch(self.indices(epoch, step)))
+        return self._drawn(epoch, views, self._fetch(epoch, step))
+
+    def _fetch(self, epoch: int, step: int) -> Fetched:
+        return self.images.fetch(self.indices(epoch, step), self.device if self.device.type == "cuda" else None)
 
     def _drawn(self, epoch: int, views: Iterable[View], fetched: Fetched) -> tuple[Views, Tensor]:
         images, indices = fetched
@@ -118,7 +121,7 @@ class Stream:
         views, steps = tuple(views), range(self.steps_per_epoch)
         if not self.prefetch:
             return (self.batch(epoch, step, views) for step in steps)
-        decoded: Iterator[Fetched] = (self.images.fetch(self.indices(epoch, step)) for step in steps)
+        decoded: Iterator[Fetched] = (self._fetch(epoch, step) for step in steps)
         if self.size > _LARGE_PX:  # the next batch is decoded while this one is augmented
             decoded = _ahead(decoded, 1)
         return _ahead((self._drawn(epoch, views, each) for each in decoded), self.prefetch)

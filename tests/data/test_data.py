@@ -6,6 +6,7 @@ import pytest
 import torch
 from helpers.builders.datafiles import folder, opened, parquet, pixels, png, save, split_of
 
+from raydistill.data import images as module
 from raydistill.data.images import BadImageError, DataError
 
 # Images
@@ -198,3 +199,30 @@ def test_ambiguous_or_incomplete_data(tmp_path, write, message):
     write(tmp_path)
     with pytest.raises(DataError, match=message):
         opened(tmp_path)
+
+
+class TestImagesOnAGpu:
+    """On a device that computes nothing, in place of a GPU."""
+
+    META = torch.device("meta")
+
+    def test_images_that_fit_are_copied_once_and_indexed_there(self, monkeypatch):
+        images = split_of(*[pixels(8, 8) for _ in range(6)], cache_bytes=1e6)
+        monkeypatch.setattr(module, "free_memory_of", lambda device: 6 * 3 * 8 * 8 / module.GPU_SHARE)
+        first, used = images.fetch([4, 1], self.META)
+        again, _ = images.subset([5, 0, 3]).fetch([2], self.META)
+        assert (first.device, first.shape) == (self.META, (2, 3, 8, 8))
+        assert (again.device, again.shape) == (self.META, (1, 3, 8, 8))
+        assert used.tolist() == [4, 1]
+        assert images._decoder.stacked_on(self.META) is images._decoder.stacked_on(self.META)
+        assert images.fetch([4])[0].device.type == "cpu", "without a device as before"
+
+    def test_without_room_they_stay(self, monkeypatch):
+        images = split_of(*[pixels(8, 8) for _ in range(6)], cache_bytes=1e6)
+        monkeypatch.setattr(module, "free_memory_of", lambda device: 6 * 3 * 8 * 8 / module.GPU_SHARE - 100)
+        assert images.fetch([4, 1], self.META)[0].device.type == "cpu"
+
+    def test_images_of_several_sizes_stay(self, monkeypatch):
+        images = split_of(*[pixels(8, 8 + k) for k in range(6)], cache_bytes=1e6)
+        monkeypatch.setattr(module, "free_memory_of", lambda device: 1e9)
+        assert all(image.device.type == "cpu" for image in images.fetch([4, 1], self.META)[0])
