@@ -30,7 +30,7 @@ ADDED: dict[str, dict[str, Any]] = {
     },
     "seed": {"label_seed": 0},  # of this method alone; SSSD has always had one
     "teacher": {"zero_init_residual": None, "augment": None, "epochs_factor": 1.0, "patience": None},
-    "train": {"patience": None},
+    "train": {"patience": None, "checkpoint_every": 1},
     "augment": dict.fromkeys(AugmentConfig.model_fields),
 }
 NEW_SECTIONS = ("augment",)

@@ -27,8 +27,8 @@ from raydistill.evaluation.protocols import knn_protocol
 from raydistill.storage import to_path
 from raydistill.training.checkpoint_files import CheckpointError
 from raydistill.training.checkpoints import latest_checkpoint
+from raydistill.training.member import scored_encoders
 from raydistill.training.memory import lost_device
-from raydistill.training.pack import scored_encoders
 from raydistill.training.teachers import held_out_outputs
 
 log = logging.getLogger(__name__)

@@ -6,6 +6,9 @@ from collections.abc import Iterator
 from statistics import fmean
 from typing import Any
 
+from torch import nn
+
+from raydistill.methods import Method
 from raydistill.storage import StoragePath
 from raydistill.training.checkpoints import PendingCheckpoint
 from raydistill.training.learner import Learner
@@ -25,12 +28,16 @@ class Member:
         key: of the trial.
         learners: one for each seed, at the same epoch.
         directory: of the trial's checkpoints; None: none are written.
+        delivered: the last epoch whose result the trial has; a learner that went back further repeats it in silence.
     """
 
-    def __init__(self, key: str, learners: list[Learner], directory: StoragePath | None = None) -> None:
+    def __init__(
+        self, key: str, learners: list[Learner], directory: StoragePath | None = None, delivered: int = 0
+    ) -> None:
         self.key = key
         self.learners = learners
         self.directory = directory
+        self.delivered = delivered
         self._pending: PendingCheckpoint | None = None
 
     @property
@@ -69,13 +76,17 @@ class Member:
                     metrics |= {seed_metric(name, number): value for number, value in enumerate(values)}
         return EpochResult(self.key, self.epoch, metrics, done=self.done, offsets=tuple(self.first.offsets))
 
+    # docs/architecture.md#checkpoints-now-and-then
     def begin_checkpoint(self) -> None:
-        """Start to write what the epoch made of the networks, if checkpoints are written at all."""
-        if self.directory is not None:
+        """Start to write what the epoch made of the networks, if this epoch is to have a checkpoint."""
+        due = self.done or self.epoch % self.first.config.train.checkpoint_every == 0
+        if self.directory is not None and due:
             self._pending = PendingCheckpoint(self.directory, self.epoch, self.state_dict())
 
     def finish_checkpoint(self) -> None:
         """Finish what was begun, now that the epoch has its metrics. Raises CheckpointError."""
+        if self._pending is None and self.done:  # the scores ended the training
+            self.begin_checkpoint()
         if self._pending is not None:
             self._pending.finish(self.state_dict())
             self._pending = None
@@ -107,3 +118,9 @@ class Member:
                 learner.metrics = dict(own["metrics"])
             else:
                 learner.load_state_dict(own)
+
+
+def scored_encoders(method: Method, which: str) -> dict[str, nn.Module]:
+    """The student's encoder, or with `all` every one of the method's."""
+    encoders = method.encoders()
+    return encoders if which == "all" else {"student": encoders["student"]}

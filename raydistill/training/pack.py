@@ -23,7 +23,7 @@ from raydistill.storage import to_path
 from raydistill.training.checkpoints import latest_checkpoint, to_device
 from raydistill.training.distributed import Workers
 from raydistill.training.learner import Learner, NonFiniteError
-from raydistill.training.member import Member
+from raydistill.training.member import Member, scored_encoders
 from raydistill.training.memory import lost_device, memory_in_use, out_of_memory, release
 from raydistill.training.messages import EpochResult, EpochStats, JoinRequest
 from raydistill.training.teachers import LoadedTeachers, StepInputs, TeacherProvider
@@ -161,7 +161,7 @@ class Pack:
         for report in reports:
             if report.done or report.error:
                 self.remove(report.key)
-        return reports
+        return [each for each in reports if each.done or each.error or each.epoch > due[each.key].delivered]
 
     def _build(self, request: JoinRequest) -> Member:
         specs = [request.spec.with_seed(number) for number in range(request.seeds)]
@@ -175,7 +175,8 @@ class Pack:
             )
             for spec in specs
         ]
-        member = Member(request.key, learners, to_path(request.directory) if request.directory else None)
+        directory, delivered = request.directory, request.last_delivered_epoch or 0
+        member = Member(request.key, learners, to_path(directory) if directory else None, delivered)
         state = latest_checkpoint(member.directory) if member.directory is not None else None
         if state is not None:
             member.load_state_dict(to_device(state, self.device))
@@ -345,7 +346,8 @@ class Pack:
                 prefix = member.prefix(learner)
                 learner.metrics = self._metrics(name, learner, terms[name], scores.get(name), share * (name in scores))
             prefix = ""
-            member.finish_checkpoint()
+            if self.workers.rank == 0:
+                member.finish_checkpoint()
         except Exception as error:
             return self._failed(member.key, member.epoch, error, prefix)
         return member.result()
@@ -392,9 +394,3 @@ class Pack:
 def _named(members: Mapping[str, Member]) -> dict[str, Learner]:
     """The learners of several trials by name."""
     return {name: learner for member in members.values() for name, learner in member.named()}
-
-
-def scored_encoders(method: Method, which: str) -> dict[str, nn.Module]:
-    """The student's encoder, or with `all` every one of the method's."""
-    encoders = method.encoders()
-    return encoders if which == "all" else {"student": encoders["student"]}

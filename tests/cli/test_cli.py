@@ -124,6 +124,14 @@ def test_a_population_that_would_never_copy_is_refused(tmp_path):
     refused(run("--method", "dogo", "--search-space", "space.yaml", cwd=tmp_path), "never copy")
 
 
+def test_a_population_without_a_checkpoint_of_every_epoch_is_refused(tmp_path):
+    (tmp_path / "space.yaml").write_text(
+        "method: random\npopulation: {type: pbt, interval: 2}\nparameters: {train.lr: {min: 0.001, max: 0.1}}\n"
+    )
+    done = run("--method", "dogo", "--search-space", "space.yaml", "--set", "train.checkpoint_every=2", cwd=tmp_path)
+    refused(done, "train.checkpoint_every = 2: a population copies the weights of any epoch")
+
+
 @pytest.mark.fault(17)
 @pytest.mark.parametrize(
     ("body", "said"),

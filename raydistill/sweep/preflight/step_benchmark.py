@@ -32,7 +32,8 @@ from raydistill.sweep.preflight.samples import sampled_dataset, stock_teachers
 from raydistill.training.checkpoints import write_checkpoint
 from raydistill.training.distributed import Workers
 from raydistill.training.learner import Learner, NonFiniteError
-from raydistill.training.pack import Candidate, Evaluate, scored_encoders
+from raydistill.training.member import scored_encoders
+from raydistill.training.pack import Candidate, Evaluate
 from raydistill.training.teachers import PLAIN, LearnerInputs, TeacherProvider
 
 SMALL = 16  # images of the first, cautious step

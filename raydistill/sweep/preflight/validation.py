@@ -27,6 +27,10 @@ def say_what_cannot_happen(plan: SweepSettings, notify: Callable[[str], None]) -
         )
     if (population := plan.space.population) and population.interval >= plan.epochs:
         raise ConfigError(f"population.interval = {population.interval}: trials of {plan.epochs} epochs never copy")
+    if plan.space.population and plan.base.train.checkpoint_every > 1:
+        raise ConfigError(
+            f"train.checkpoint_every = {plan.base.train.checkpoint_every}: a population copies the weights of any epoch"
+        )
     if (stop := plan.space.early_terminate) and stop.min_iter >= plan.epochs:
         notify(f"early_terminate.min_iter = {stop.min_iter}: trials of {plan.epochs} epochs are never stopped early")
     if (warmup := plan.base.train.warmup_epochs) >= plan.epochs:
