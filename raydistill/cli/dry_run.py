@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from functools import partial
 
 import yaml
@@ -72,7 +73,7 @@ def describe(plan: SweepSettings) -> str:
         baselines=baselines,
         checkpoints=1,
         price_per_hour=plan.limits.price_per_hour,
-        accelerators=plan.packs * plan.workers,
+        accelerators=math.ceil(plan.packs / plan.packs_per_gpu) * plan.workers,
     )
     work = {
         "sweep": plan.name,

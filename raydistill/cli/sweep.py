@@ -62,6 +62,7 @@ def command(
         bool, typer.Option("--baseline-search/--no-baseline-search", help="search each baseline, too")
     ] = True,
     packs: Annotated[int, typer.Option(min=1, help="worker groups at most; they come and go with the trials")] = 1,
+    packs_per_gpu: Annotated[int, typer.Option(min=1, help="worker groups that share a GPU")] = 1,
     learners: Annotated[str, typer.Option(help="learners side by side in each group: a number, or auto")] = "auto",
     workers: Annotated[str, typer.Option(help="workers (GPUs) of each group: N, or MIN:MAX as there is room")] = "1",
     threads: Annotated[
@@ -117,6 +118,7 @@ def command(
         baseline_trials=baseline_trials,
         baseline_search=baseline_search,
         packs=packs,
+        packs_per_gpu=packs_per_gpu,
         learners=learners,
         workers=workers,
         threads=threads,

@@ -41,7 +41,7 @@ DEFAULT_SEEDS = 3
 DEFAULT_FINALISTS = 1
 MINIMA = {
     **dict.fromkeys(("trials", "epochs", "seeds", "finalists", "seeds_per_trial", "baseline_trials"), 1),
-    **dict.fromkeys(("packs", "threads", "max_epochs"), 1),
+    **dict.fromkeys(("packs", "packs_per_gpu", "threads", "max_epochs"), 1),
     **dict.fromkeys(("search_seed", "artifacts_gib", "checkpoints_gib", "max_hours", "max_worker_hours", "price"), 0),
 }
 Location = str | PathLike[str]
@@ -71,6 +71,7 @@ class SweepOptions(TypedDict, total=False):
     baseline_trials: int | None
     baseline_search: bool
     packs: int
+    packs_per_gpu: int
     learners: int | str
     workers: int | str
     threads: int | None
@@ -172,6 +173,7 @@ def prepare_settings(
         baselines=baselines,
         baseline_trials=_baseline_trials(asked, trials, stored),
         packs=asked.get("packs", 1),
+        packs_per_gpu=asked.get("packs_per_gpu", 1),
         learners=learners_of(str(asked.get("learners", "auto"))),
         workers=least,
         most_workers=most,
@@ -187,6 +189,10 @@ def prepare_settings(
         finalists=asked.get("finalists") or (stored.get("finalists", 1) if stored else DEFAULT_FINALISTS),
         seeds_per_trial=asked.get("seeds_per_trial", 1),
     )
+    if settings.packs_per_gpu > 1 and (settings.most_workers or settings.workers) > 1:
+        raise ConfigError(
+            "--packs-per-gpu: workers of one group cannot share a GPU (NCCL refuses it); leave --workers at 1"
+        )
     if settings.learners is not None and settings.learners < settings.seeds_per_trial:
         raise ConfigError(
             f"--learners {settings.learners}: a trial trains {settings.seeds_per_trial} learners side by side "

@@ -202,6 +202,7 @@ def _start_broker(settings: SweepSettings, launcher: Launcher) -> tuple[Any, str
         most=settings.most_workers,
         resize_seconds=float(os.environ.get("RAYDISTILL_RESIZE_SECONDS", "60")),
         groups=settings.packs,
+        per_gpu=settings.packs_per_gpu,
         threads=settings.threads,
         gpu=bool(settings.gpu),
         artifacts=str(settings.artifacts),

@@ -98,6 +98,7 @@ class SweepSettings:
     baselines: tuple[str, ...] = ()
     baseline_trials: int = 0
     packs: int = 1
+    packs_per_gpu: int = 1
     learners: int | None = None
     workers: int = 1
     most_workers: int | None = None

@@ -290,3 +290,8 @@ def test_a_file_is_no_store_of_artifacts(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(config.ConfigError, match="is a file"):
         artifact_store(str(tmp_path / "file"))
+
+
+def test_workers_of_one_group_do_not_share_a_gpu(tmp_path):
+    done = run("--method", "dogo", "--packs-per-gpu", "2", "--workers", "1:2", "--dry-run", cwd=tmp_path)
+    refused(done, "--packs-per-gpu: workers of one group cannot share a GPU")

@@ -31,13 +31,14 @@ class WorkerGroupSettings:
 
     `workers`, or with `most` as many as there are resources for, looked at every `resize_seconds`; `threads` of each
     worker, or None for its share of its node's cores, where `groups` such groups may be; one GPU per worker where
-    `gpu`.
+    `gpu`, or one for `per_gpu` workers of as many groups.
     """
 
     workers: int = 1
     most: int | None = None
     resize_seconds: float = 60.0
     groups: int = 1
+    per_gpu: int = 1
     threads: int | None = None
     gpu: bool = False
     artifacts: str = "artifacts"
@@ -58,7 +59,12 @@ def worker_config(name: str, broker: Any, settings: WorkerGroupSettings, storage
         "name": name,
         "storage": storage,
         "threads": settings.threads,
-        "beside": {"groups": settings.groups, "workers": settings.most or settings.workers, "gpu": settings.gpu},
+        "beside": {
+            "groups": settings.groups,
+            "workers": settings.most or settings.workers,
+            "gpu": settings.gpu,
+            "per_gpu": settings.per_gpu,
+        },
         "artifacts": settings.artifacts,
         "artifacts_gib": settings.artifacts_gib,
     }
@@ -155,7 +161,7 @@ def _trainer(name: str, attempt: int, broker: Any, settings: WorkerGroupSettings
         scaling_config=ScalingConfig(
             num_workers=(settings.workers, settings.most) if elastic else settings.workers,
             use_gpu=settings.gpu,
-            resources_per_worker={"CPU": CPUS_PER_WORKER, **({"GPU": 1} if settings.gpu else {})},
+            resources_per_worker={"CPU": CPUS_PER_WORKER, **({"GPU": 1 / settings.per_gpu} if settings.gpu else {})},
             elastic_resize_monitor_interval_s=settings.resize_seconds,
         ),
         # Objects go by gloo, so that waiting for worker 0, which scores alone, does not occupy the GPUs.

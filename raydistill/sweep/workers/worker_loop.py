@@ -92,7 +92,7 @@ def run_worker(config: dict[str, Any], device: torch.device | str, workers: Work
         raise
 
 
-def threads_of(nodes: list[dict[str, Any]], own: str, *, groups: int, workers: int, gpu: bool) -> int:
+def threads_of(nodes: list[dict[str, Any]], own: str, *, groups: int, workers: int, gpu: bool, per_gpu: int = 1) -> int:
     """Return this worker's share of the cores of its node.
 
     Args:
@@ -100,11 +100,12 @@ def threads_of(nodes: list[dict[str, Any]], own: str, *, groups: int, workers: i
         own: id of this node.
         groups: of the sweep, which spread over the nodes that have cores.
         workers: of each group, which Ray Train puts on one node where it can.
-        gpu: whether each worker takes a GPU, so that a node has as many workers as GPUs at most.
+        gpu: whether workers take GPUs, so that a node has as many workers as GPUs at most.
+        per_gpu: workers that share one.
     """
     alive = {node["NodeID"]: node["Resources"] for node in nodes if node["Alive"]}
     if gpu:
-        beside = min(groups * workers, int(alive[own].get("GPU", 1)))
+        beside = min(groups * workers, int(alive[own].get("GPU", 1)) * per_gpu)
     else:
         beside = workers * math.ceil(groups / max(1, sum(resources.get("CPU", 0) >= 1 for resources in alive.values())))
     return max(1, int(usable_cores()) // max(1, beside))

@@ -115,3 +115,18 @@ class TestStart:
         run.run()
         assert run.made["torch_config"].backend == "cpu:gloo,cuda:nccl"
         assert run.made["torch_config"].timeout_s > 3600
+
+
+@pytest.mark.parametrize(("per_gpu", "threads"), [(1, 4), (2, 2), (4, 1)])
+def test_groups_that_share_gpus_share_their_cores(monkeypatch, per_gpu, threads):
+    monkeypatch.setattr(worker_loop, "usable_cores", lambda: 16.0)
+    found = worker_loop.threads_of([HEAD, GPUS], "gpus", groups=64, workers=1, gpu=True, per_gpu=per_gpu)
+    assert found == threads
+
+
+@pytest.mark.parametrize(("per_gpu", "asked"), [(1, 1), (4, 0.25)])
+def test_a_worker_asks_for_its_part_of_a_gpu(tmp_path, per_gpu, asked):
+    settings = WorkerGroupSettings(gpu=True, per_gpu=per_gpu, groups=4)
+    trainer = worker_group._trainer("g", 0, None, settings, str(tmp_path))
+    assert trainer.scaling_config.resources_per_worker["GPU"] == asked
+    assert worker_group.worker_config("g", None, settings, "")["beside"]["per_gpu"] == per_gpu
