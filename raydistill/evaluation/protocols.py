@@ -49,6 +49,16 @@ KNN_PROTOCOLS = {
 }
 
 
+# k-NN and linear probe of each paper's tables; the preset `default` has those of `raydistill`.
+PROTOCOLS: dict[str, dict[str, str]] = {
+    "raydistill": {"eval.knn": "dogo", "eval.probe": "logistic"},
+    "dogo": {"eval.knn": "dogo", "eval.probe": "dogo"},
+    "sdssl": {"eval.knn": "dino", "eval.probe": "mocov3"},
+    "simreg": {"eval.knn": "simreg", "eval.probe": "simreg"},
+    "seed": {"eval.knn": "seed", "eval.probe": "seed"},
+}
+
+
 def knn_protocol(settings: EvalConfig) -> KnnProtocol:
     """The protocol that a run is scored by; that of DoGo takes its k from `eval.ks`."""
     protocol = KNN_PROTOCOLS[settings.knn]

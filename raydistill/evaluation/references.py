@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -32,12 +33,13 @@ class RawPixels(nn.Module):
         return images.flatten(1)
 
 
-class _Features(nn.Module):
+class TeacherFeatures(nn.Module):
     """The features of a frozen teacher's backbone, as an encoder."""
 
-    def __init__(self, teacher: nn.Module) -> None:
+    def __init__(self, teacher: Any) -> None:
         super().__init__()
         self.teacher = teacher
+        self.dim: int = teacher.backbone.dim
 
     def forward(self, images: Tensor) -> Tensor:
         return self.teacher(images, "features")
@@ -101,5 +103,5 @@ def score_references(
     for number, keys in enumerate(columns, 1):
         name = "teacher" if len(columns) == 1 else f"teacher-{number}"
         found = (artifacts.load(open_store(to_path(store)), key, shown, device) for key in dict.fromkeys(keys))
-        rows[name] = [score_encoder(_Features(each), dataset, config, device, each.head) for each in found]
+        rows[name] = [score_encoder(TeacherFeatures(each), dataset, config, device, each.head) for each in found]
     return rows

@@ -1,0 +1,197 @@
+"""`raydistill evaluate`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from statistics import fmean
+from typing import Annotated, Any
+
+import typer
+
+from raydistill import config as configuration
+from raydistill.cli.arguments import Device, Set, target
+from raydistill.cli.runs import Encoder, Storage, Tracking
+from raydistill.cli.scored import PIXELS, Scored, check_size, is_library, of_library, of_run
+from raydistill.config import Config, ConfigError, data_errors, nearest
+from raydistill.evaluation.protocols import PROTOCOLS
+from raydistill.presets import load_preset
+from raydistill.records.locations import source_of
+from raydistill.table import Table
+from raydistill.training.devices import device_of
+
+LIBRARY_SIZE = 224  # pixels, of networks that libraries trained
+TAKEN = ("data.", "eval.", "teacher.format", "teacher.backbone", "teacher.stem")
+Rows = list[dict[str, Any]]
+
+
+def command(
+    given: Annotated[
+        str,
+        typer.Argument(
+            metavar="ENCODER",
+            help="a sweep's name (its winner), SWEEP/TRIAL, the folder of one or of an export, mlflow:RUN_ID, "
+            "timm:NAME, torchvision:NAME, a checkpoint file, or pixels",
+        ),
+    ],
+    data: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[DATA]...", help="images; several give a mean over them [the run's own]"),
+    ] = None,
+    protocol: Annotated[
+        str | None, typer.Option(help=f"k-NN and probe of {', '.join(PROTOCOLS)} [the run's; else raydistill]")
+    ] = None,
+    labels_per_class: Annotated[
+        str | None, typer.Option(help="also scores with so few labels of each class, such as 1,5,20")
+    ] = None,
+    encoder: Encoder = None,
+    settings: Set = None,
+    references: Annotated[
+        bool, typer.Option("--references/--no-references", help="also raw pixels and the untrained network")
+    ] = True,
+    device: Device = None,
+    out: Annotated[str | None, typer.Option(help="also write the scores to this JSON file")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the file that is there")] = False,
+    storage: Storage = None,
+    tracking_uri: Tracking = None,
+) -> None:
+    """Score an encoder on images, by k-NN and a linear probe, beside raw pixels and the untrained network."""
+    file = target(out, overwrite=overwrite) if out is not None else None
+    chosen = _settings(settings or [], protocol, labels_per_class)
+    where = device_of(device)
+    rows: Rows = []
+    for source, config, scored in _work(given, data or [], encoder, chosen, where, storage, tracking_uri):
+        rows += _score(source, config, scored if references else scored[:1], where, pixels=references)
+    typer.echo(_table(rows).markdown())
+    typer.echo(_legend(config))
+    if file is not None:
+        said = {"encoder": given, "settings": {path: str(value) for path, value in chosen.items()}, "rows": rows}
+        file.write_text(json.dumps(said, indent=1))
+
+
+def _settings(typed: Sequence[str], protocol: str | None, labels: str | None) -> dict[str, Any]:
+    """Parse what is chosen. Raises ConfigError for settings that change no score."""
+    chosen: dict[str, Any] = {}
+    if protocol is not None:
+        if protocol not in PROTOCOLS:
+            raise ConfigError(f"--protocol {protocol!r} is unknown{nearest(protocol, PROTOCOLS)}")
+        chosen |= PROTOCOLS[protocol]
+    if labels is not None:
+        try:
+            chosen["eval.labels_per_class"] = [int(part) for part in labels.split(",")]
+        except ValueError:
+            raise ConfigError(f"--labels-per-class {labels}: give numbers, such as 1,5,20") from None
+    for path, value in map(configuration.parse_setting, typed):
+        if not path.startswith(TAKEN):
+            raise ConfigError(f"--set {path}: evaluate takes settings of data.*, eval.* and how a checkpoint is read")
+        chosen[path] = value
+    return chosen
+
+
+def _work(
+    given: str,
+    data: Sequence[str],
+    name: str | None,
+    chosen: Mapping[str, Any],
+    device: Any,
+    storage: str | None,
+    tracking_uri: str | None,
+) -> Iterator[tuple[str, Config, list[Scored]]]:
+    """Give each data set with its configuration and the networks to score on it.
+
+    Args:
+        given: ENCODER.
+        data: the data sets.
+        name: of the encoder of a run.
+        chosen: settings by path.
+        device: of the networks.
+        storage: where sweeps are.
+        tracking_uri: of MLflow.
+    """
+    if given == PIXELS or is_library(given):
+        if not data:
+            raise ConfigError("DATA: say which images; only a run has images of its own")
+        base = load_preset("simclr", "default")
+        size = {} if given == PIXELS else {"data.image_size": LIBRARY_SIZE}
+        for source in data:
+            where = {"data.source": source_of("DATA", source)}
+            config = configuration.load(configuration.assign(base, {**size, **chosen, **where}))
+            yield source, config, [] if given == PIXELS else _of_library(given, config, device)
+        return
+    from raydistill.export.resolve import find_run
+
+    try:
+        found = find_run(given, storage, tracking_uri)
+    except ConfigError as error:
+        more = ", timm:NAME, torchvision:NAME, a checkpoint file, pixels" if "accepted:" in str(error) else ""
+        raise ConfigError(f"{error}{more}") from None
+    scored = of_run(found, name or found.encoder)
+    own = configuration.dump(found.config)
+    for source in data or [found.config.data.source]:
+        # Other images bring their own labels, and all of them are scored.
+        others = {"data.source": source_of("DATA", source), "data.labelled": None, "data.limit": None}
+        size = {"data.image_size": found.context["image_size"]}
+        config = configuration.load(configuration.assign(own, {**size, **(others if data else {}), **chosen}))
+        check_size(found, config)
+        yield source, config, scored
+
+
+def _of_library(given: str, config: Config, device: Any) -> list[Scored]:
+    from raydistill.data.sources import load_dataset
+    from raydistill.data.views.augment import normalization
+
+    with data_errors():
+        dataset = load_dataset(config.data)
+    shown = normalization(dataset.name, dataset.image_size)
+    return of_library(given, config.teacher, dataset.image_size, shown, device)
+
+
+def _score(source: str, config: Config, scored: Sequence[Scored], device: Any, *, pixels: bool) -> Rows:
+    """Score networks on one data set, raw pixels last; each says when it begins."""
+    from raydistill.data.sources import load_dataset
+    from raydistill.evaluation.final import score_encoder
+    from raydistill.evaluation.references import RawPixels
+
+    rows: Rows = []
+    with data_errors():
+        dataset = load_dataset(config.data)
+        for each in [*scored, *([Scored(PIXELS, RawPixels())] if pixels or not scored else [])]:
+            typer.echo(f"scoring {each.name} on {source}", err=True)
+            found = score_encoder(each.encoder, dataset, config, device, each.head)
+            rows.append({"data": source, "encoder": each.name, "scores": found})
+    return rows
+
+
+def _table(rows: Rows) -> Table:
+    """A line for each data set and network, and the means over several data sets."""
+    metrics = list(dict.fromkeys(metric for row in rows for metric in row["scores"] if not _is_end(metric)))
+    sources, names = (list(dict.fromkeys(row[key] for row in rows)) for key in ("data", "encoder"))
+    body = [[row["data"], row["encoder"], *(_cell(row["scores"], metric) for metric in metrics)] for row in rows]
+    if len(sources) > 1:
+        for name in names:
+            own = [row["scores"] for row in rows if row["encoder"] == name]
+            means = {m: fmean(each[m] for each in own) for m in metrics if all(m in each for each in own)}
+            body.append([f"mean of {len(own)}", name, *(_cell(means, metric) for metric in metrics)])
+    return Table(["data", "encoder", *metrics], body)
+
+
+def _is_end(metric: str) -> bool:
+    return metric.endswith(("_low", "_high"))
+
+
+def _cell(scores: Mapping[str, float], metric: str) -> str:
+    """A score in percent, with its interval where it has one."""
+    if metric not in scores:
+        return "–"
+    if f"{metric}_low" in scores:
+        return f"{100 * scores[metric]:.2f} ({100 * scores[metric + '_low']:.1f}–{100 * scores[metric + '_high']:.1f})"
+    return f"{100 * scores[metric]:.2f}"
+
+
+def _legend(config: Config) -> str:
+    from raydistill.evaluation.protocols import knn_protocol
+
+    return (
+        f"\naccuracies in %; k-NN {knn_protocol(config.eval).describe()}; linear probe: {config.eval.probe}. "
+        "Choices are made on validation, and test is scored once."
+    )
