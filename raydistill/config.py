@@ -178,11 +178,11 @@ class EvalConfig(BaseConfig):
         "augmentation, or logistic regression to convergence on standardised features",
     )
     probe_epochs: int = Field(100, ge=1, description="epochs of the probe dogo; the others have their own")
-    probe_lr: float | None = Field(
+    probe_lr: Annotated[float, Field(gt=0)] | tuple[Annotated[float, Field(gt=0)], ...] | None = Field(
         None,
-        gt=0,
-        description="learning rate of the probe for a batch of 256; none: its own. seed has 30, and 3 for MobileNet "
-        "and EfficientNet; mocov3 has 3 for ViTs, and 0.1 for ResNets; of logistic nothing",
+        description="learning rate of the probe for a batch of 256, or several, of which validation chooses; none: its "
+        "own. seed has 30, and 3 for MobileNet and EfficientNet; mocov3 has 3 for ViTs, and 0.1 for ResNets; of "
+        "logistic nothing",
     )
     labels_per_class: tuple[int, ...] | None = Field(
         None,

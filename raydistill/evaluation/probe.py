@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -60,8 +60,8 @@ PROBE_PRESETS = {
 class ProbeResult:
     """Accuracies in [0, 1] of the weights that were best on validation, and their epoch, counted from 1.
 
-    `test_logits` (M, classes) are those of the test rows, where there are any. A probe to convergence has no epochs
-    but a `regularization`, scikit-learn's C.
+    `test_logits` (M, classes) are those of the test rows, where there are any. `lr` is the learning rate, for a batch
+    of 256. A probe to convergence has neither epochs nor rate but a `regularization`, scikit-learn's C.
     """
 
     val: float
@@ -69,6 +69,7 @@ class ProbeResult:
     best_epoch: int = 0
     test_logits: Tensor | None = field(default=None, compare=False)
     regularization: float | None = None
+    lr: float | None = None
 
 
 def linear_probe(
@@ -82,7 +83,7 @@ def linear_probe(
     classes: int,
     preset: str = "dogo",
     epochs: int | None = None,
-    lr: float | None = None,
+    lr: float | Sequence[float] | None = None,
     seed: int = 0,
 ) -> ProbeResult:
     """Train a linear classifier on features; the weights best on validation are scored once on test.
@@ -100,7 +101,8 @@ def linear_probe(
         classes: number of classes.
         preset: a key of `PROBE_PRESETS`.
         epochs: instead of the preset's.
-        lr: instead of the preset's, for a batch of 256; scaled linearly to the preset's.
+        lr: instead of the preset's, for a batch of 256; scaled linearly to the preset's. Of several, all of which are
+            trained in one pass over the features, validation chooses.
         seed: of weights and batches.
 
     Raises:
@@ -110,20 +112,28 @@ def linear_probe(
     if preset not in PROBE_PRESETS:
         raise ValueError(f"probe preset {preset!r} is unknown; valid: {', '.join(PROBE_PRESETS)}")
     settings = PROBE_PRESETS[preset]
-    if lr is not None:
-        settings = replace(settings, lr=lr * settings.batch_size / 256)
+    scale = settings.batch_size / 256
+    rates = (
+        (settings.lr,) if lr is None else tuple(each * scale for each in ([lr] if isinstance(lr, int | float) else lr))
+    )
+    if not rates or min(rates) <= 0:
+        raise ValueError(f"lr = {lr}; expected numbers above 0")
     epochs = settings.epochs if epochs is None else epochs
     if epochs < 1:
         raise ValueError(f"epochs = {epochs}; expected at least 1")
     fit, chosen, scored = check_splits(train, train_labels, val, val_labels, test, test_labels, classes)
     if settings.standardized:
-        scale = _standardizer(fit[0])
-        fit, chosen = (scale(fit[0]), fit[1]), (scale(chosen[0]), chosen[1])
-        scored = (scale(scored[0]), scored[1]) if scored is not None else None
-    best, epoch, kept = _fit(fit, chosen, classes, settings, epochs, seed)
+        standard = _standardizer(fit[0])
+        fit, chosen = (standard(fit[0]), fit[1]), (standard(chosen[0]), chosen[1])
+        scored = (standard(scored[0]), scored[1]) if scored is not None else None
+    if len(rates) == 1:
+        best, epoch, kept = _fit(fit, chosen, classes, replace(settings, lr=rates[0]), epochs, seed)
+        rate = rates[0]
+    else:
+        best, epoch, rate, kept = _fit_many(fit, chosen, classes, settings, epochs, seed, rates)
     if scored is None:
-        return ProbeResult(best, None, epoch)
-    return ProbeResult(best, accuracy(scored, kept), epoch, F.linear(scored[0], *kept))
+        return ProbeResult(best, None, epoch, lr=rate / scale)
+    return ProbeResult(best, accuracy(scored, kept), epoch, F.linear(scored[0], *kept), lr=rate / scale)
 
 
 def check_splits(
@@ -182,16 +192,7 @@ def _fit(
     """The best validation accuracy, its epoch and its weights."""
     features, labels = train
     generator = torch.Generator().manual_seed(seed)
-    if settings.normal:
-        weight = torch.empty(classes, features.shape[1]).normal_(std=0.01, generator=generator)
-        bias = torch.zeros(classes)
-    else:
-        bound = features.shape[1] ** -0.5
-        weight, bias = (
-            torch.empty(shape).uniform_(-bound, bound, generator=generator)
-            for shape in ((classes, features.shape[1]), (classes,))
-        )
-    weight, bias = weight.to(features.device), bias.to(features.device)  # drawn on the CPU, the same for any device
+    weight, bias = _drawn(features, classes, settings, generator)
     optimizer = _optimizer([weight, bias], settings)
     schedule = _schedule(optimizer, settings, epochs)
     best, best_epoch, kept = -1.0, 0, (weight, bias)
@@ -205,6 +206,61 @@ def _fit(
         if found > best:
             best, best_epoch, kept = found, epoch, (weight.clone(), bias.clone())
     return best, best_epoch, kept
+
+
+def _drawn(features: Tensor, classes: int, settings: ProbePreset, generator: torch.Generator) -> Weights:
+    """Initial weights and biases beside the features; drawn on the CPU, the same for any device."""
+    if settings.normal:
+        weight = torch.empty(classes, features.shape[1]).normal_(std=0.01, generator=generator)
+        return weight.to(features.device), torch.zeros(classes, device=features.device)
+    bound = features.shape[1] ** -0.5
+    shapes = (classes, features.shape[1]), (classes,)
+    weight, bias = (torch.empty(shape).uniform_(-bound, bound, generator=generator) for shape in shapes)
+    return weight.to(features.device), bias.to(features.device)
+
+
+# docs/architecture.md#many-probes-at-once
+def _fit_many(
+    train: Split, val: Split, classes: int, settings: ProbePreset, epochs: int, seed: int, rates: Sequence[float]
+) -> tuple[float, int, float, Weights]:
+    """The best validation accuracy, its epoch, rate and weights, of R rates that start alike and see the same batches.
+
+    One optimizer at rate 1 moves V = W / rate by the gradient of W, which is what each would do at its own rate.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    parts = _drawn(train[0], classes, settings, generator)
+    drawn = torch.cat([part.reshape(classes, -1) for part in parts], 1)
+    # A column of ones makes the bias one more weight; columns of zeros round the width up, which products like.
+    spare = -drawn.shape[1] % 16
+    drawn = F.pad(drawn, (0, spare))
+    features, held_out = (F.pad(F.pad(split[0], (0, 1), value=1.0), (0, spare)) for split in (train, val))
+    target = F.one_hot(train[1], classes).to(features.dtype)[:, None]
+    rate = torch.tensor(rates, device=features.device).view(-1, 1, 1)
+    scaled = drawn / rate  # (R, classes, D + 1)
+    scaled.grad, weights = torch.empty_like(scaled), torch.empty_like(scaled)
+    flat, gradient = (each.view(-1, drawn.shape[1]) for each in (weights, scaled.grad))
+    optimizer = _optimizer([scaled], replace(settings, lr=1.0, weight_decay=0.0))
+    schedule = _schedule(optimizer, settings, epochs)
+    best, best_epoch, best_rate, kept = -1.0, 0, rates[0], drawn
+    for epoch in range(1, epochs + 1):
+        order = torch.randperm(len(features), generator=generator).to(features.device)
+        for rows in order.split(settings.batch_size):
+            batch = features[rows]
+            torch.mul(scaled, rate, out=weights)
+            error = (batch @ flat.T).view(len(batch), len(rates), classes).softmax(dim=2)
+            error -= target[rows]
+            torch.mm(error.div_(len(batch)).flatten(1).T, batch, out=gradient)
+            scaled.grad.add_(weights, alpha=settings.weight_decay)
+            optimizer.step()
+        schedule.step()
+        torch.mul(scaled, rate, out=weights)
+        predicted = (held_out @ flat.T).view(len(held_out), len(rates), classes).argmax(dim=2)
+        hits = torch.eq(predicted, val[1][:, None]).double().mean(0)
+        found = int(hits.argmax())
+        if (value := hits[found].item()) > best:
+            best, best_epoch, best_rate, kept = value, epoch, rates[found], weights[found].clone()
+    width = train[0].shape[1]
+    return best, best_epoch, best_rate, (kept[:, :width], kept[:, width])
 
 
 def _optimizer(parameters: list[Tensor], settings: ProbePreset) -> torch.optim.Optimizer:

@@ -14,7 +14,7 @@ from raydistill.options import METHODS
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "analysis" / "benchmarks"
 SCRIPTS = sorted(path for path in FOLDER.glob("*.py") if path.name != "measure.py")
-NEEDS = {"augment.py": "kornia", "throughput.py": "lightly"}
+NEEDS = {"augment.py": "kornia", "evaluation.py": "lightly", "throughput.py": "lightly"}
 
 
 def run(path, *arguments):
@@ -83,6 +83,11 @@ def test_the_packs_benchmark_compares_equal_trials():
 def test_the_fused_benchmark_steps_each_learner_by_its_own_gradient():
     result = json.loads(run(ROOT / "analysis" / "benchmarks" / "fused.py", "--quick").splitlines()[-1])
     check_spreads(result["resnet10_w4"], {"fused_2"})
+
+
+def test_the_evaluation_benchmark_compares_equal_predictions():
+    result = json.loads(run(ROOT / "analysis" / "benchmarks" / "evaluation.py", "--quick").splitlines()[-1])
+    check_spreads(result, {"knn_vs_lightly", "probe_multi_vs_single"})
 
 
 @pytest.mark.soak
