@@ -73,7 +73,7 @@ def describe(plan: SweepSettings) -> str:
         baselines=baselines,
         checkpoints=1,
         price_per_hour=plan.limits.price_per_hour,
-        accelerators=math.ceil(plan.packs / plan.packs_per_gpu) * plan.workers,
+        accelerators=math.ceil(plan.packs / (plan.packs_per_gpu if plan.gpu else 1)) * plan.workers,
     )
     work = {
         "sweep": plan.name,

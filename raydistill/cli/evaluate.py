@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from statistics import fmean
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -19,6 +20,9 @@ from raydistill.presets import load_preset
 from raydistill.records.locations import source_of
 from raydistill.table import Table
 from raydistill.training.devices import device_of
+
+if TYPE_CHECKING:
+    from raydistill.data.sources import Dataset
 
 LIBRARY_SIZE = 224  # pixels, of networks that libraries trained
 TAKEN = ("data.", "eval.", "teacher.format", "teacher.backbone", "teacher.stem")
@@ -59,14 +63,19 @@ def command(
     file = target(out, overwrite=overwrite) if out is not None else None
     chosen = _settings(settings or [], protocol, labels_per_class)
     where = device_of(device)
+    works = list(_work(given, data or [], encoder, chosen, where, storage, tracking_uri))
     rows: Rows = []
-    for source, config, scored in _work(given, data or [], encoder, chosen, where, storage, tracking_uri):
-        rows += _score(source, config, scored if references else scored[:1], where, pixels=references)
-    typer.echo(_table(rows).markdown())
-    typer.echo(_legend(config))
-    if file is not None:
-        said = {"encoder": given, "settings": {path: str(value) for path, value in chosen.items()}, "rows": rows}
-        file.write_text(json.dumps(said, indent=1))
+    said = {"encoder": given, "settings": {path: str(value) for path, value in chosen.items()}, "rows": rows}
+    try:
+        for work in works:
+            for row in _score(work, where, references=references):
+                rows.append(row)
+                if file is not None:
+                    file.write_text(json.dumps(said, indent=1))
+    finally:
+        if rows:
+            typer.echo(_table(rows).markdown())
+            typer.echo(_legend(works[0].config, rows))
 
 
 def _settings(typed: Sequence[str], protocol: str | None, labels: str | None) -> dict[str, Any]:
@@ -88,6 +97,23 @@ def _settings(typed: Sequence[str], protocol: str | None, labels: str | None) ->
     return chosen
 
 
+@dataclass(frozen=True)
+class Work:
+    """One data set, opened, and the networks to score on it.
+
+    Args:
+        source: as typed.
+        config: of the images and the scores.
+        dataset: the images.
+        scored: the networks; none where raw pixels alone are scored.
+    """
+
+    source: str
+    config: Config
+    dataset: Dataset
+    scored: list[Scored]
+
+
 def _work(
     given: str,
     data: Sequence[str],
@@ -96,8 +122,8 @@ def _work(
     device: Any,
     storage: str | None,
     tracking_uri: str | None,
-) -> Iterator[tuple[str, Config, list[Scored]]]:
-    """Give each data set with its configuration and the networks to score on it.
+) -> Iterator[Work]:
+    """Open each data set and find the networks to score on it.
 
     Args:
         given: ENCODER.
@@ -108,16 +134,25 @@ def _work(
         storage: where sweeps are.
         tracking_uri: of MLflow.
     """
+    from raydistill.data.sources import load_dataset
+
     if given == PIXELS or is_library(given):
         if not data:
             raise ConfigError("DATA: say which images; only a run has images of its own")
+        if name is not None:
+            raise ConfigError(f"--encoder {name}: only a run has several encoders")
         base = load_preset("simclr", "default")
         size = {} if given == PIXELS else {"data.image_size": LIBRARY_SIZE}
         for source in data:
             where = {"data.source": source_of("DATA", source)}
             config = configuration.load(configuration.assign(base, {**size, **chosen, **where}))
-            yield source, config, [] if given == PIXELS else _of_library(given, config, device)
+            with data_errors():
+                dataset = load_dataset(config.data)
+            scored = [] if given == PIXELS else _of_library(given, config, dataset, device)
+            yield Work(source, config, dataset, scored)
         return
+    if asked := [path for path in chosen if path.startswith("teacher.")]:
+        raise ConfigError(f"--set {asked[0]}: says how a checkpoint is read, and {given} is a run")
     from raydistill.export.resolve import find_run
 
     try:
@@ -133,33 +168,29 @@ def _work(
         size = {"data.image_size": found.context["image_size"]}
         config = configuration.load(configuration.assign(own, {**size, **(others if data else {}), **chosen}))
         check_size(found, config)
-        yield source, config, scored
+        with data_errors():
+            yield Work(source, config, load_dataset(config.data), scored)
 
 
-def _of_library(given: str, config: Config, device: Any) -> list[Scored]:
-    from raydistill.data.sources import load_dataset
+def _of_library(given: str, config: Config, dataset: Dataset, device: Any) -> list[Scored]:
     from raydistill.data.views.augment import normalization
 
-    with data_errors():
-        dataset = load_dataset(config.data)
     shown = normalization(dataset.name, dataset.image_size)
     return of_library(given, config.teacher, dataset.image_size, shown, device)
 
 
-def _score(source: str, config: Config, scored: Sequence[Scored], device: Any, *, pixels: bool) -> Rows:
-    """Score networks on one data set, raw pixels last; each says when it begins."""
-    from raydistill.data.sources import load_dataset
+def _score(work: Work, device: Any, *, references: bool) -> Iterator[dict[str, Any]]:
+    """Score networks on one data set, raw pixels last; a line says which one is at work."""
     from raydistill.evaluation.final import score_encoder
     from raydistill.evaluation.references import RawPixels
 
-    rows: Rows = []
+    alone = work.scored if references else work.scored[:1]
+    pixels = [Scored(PIXELS, RawPixels())] if references or not work.scored else []
     with data_errors():
-        dataset = load_dataset(config.data)
-        for each in [*scored, *([Scored(PIXELS, RawPixels())] if pixels or not scored else [])]:
-            typer.echo(f"scoring {each.name} on {source}", err=True)
-            found = score_encoder(each.encoder, dataset, config, device, each.head)
-            rows.append({"data": source, "encoder": each.name, "scores": found})
-    return rows
+        for each in [*alone, *pixels]:
+            typer.echo(f"scoring {each.name} on {work.source}", err=True)
+            found = score_encoder(each.encoder, work.dataset, work.config, device, each.head)
+            yield {"data": work.source, "encoder": each.name, "scores": found}
 
 
 def _table(rows: Rows) -> Table:
@@ -188,10 +219,15 @@ def _cell(scores: Mapping[str, float], metric: str) -> str:
     return f"{100 * scores[metric]:.2f}"
 
 
-def _legend(config: Config) -> str:
+def _legend(config: Config, rows: Rows) -> str:
+    """Say what the columns are, of those that are there."""
     from raydistill.evaluation.protocols import knn_protocol
 
-    return (
-        f"\naccuracies in %; k-NN {knn_protocol(config.eval).describe()}; linear probe: {config.eval.probe}. "
-        "Choices are made on validation, and test is scored once."
-    )
+    metrics = {metric for row in rows for metric in row["scores"]}
+    said = []
+    if "test_knn" in metrics:
+        rate = f" at a rate of {config.eval.probe_lr}" if config.eval.probe_lr is not None else ""
+        said = [f"k-NN {knn_protocol(config.eval).describe()}", f"linear probe: {config.eval.probe}{rate}"]
+    if "test_instance" in metrics:
+        said.append("test_instance: how often a crop of an image without a label finds the other crop of it")
+    return f"\nin %; {'; '.join(said)}. Choices are made on validation, and test is scored once."

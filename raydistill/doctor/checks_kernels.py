@@ -15,6 +15,12 @@ def check_kernels(setup: Setup) -> Iterator[CheckResult]:
         from raydistill.data.views import kernels
 
         kernels.prepare()
+    except ImportError as error:
+        said = " ".join(str(error).split())[:300]
+        yield CheckResult(
+            "kernels", "warning", f"views take three times as long without numba: {said}", "pip install 'numba>=0.68'"
+        )
+        return
     except Exception as error:
         said = " ".join(str(error).split())[:300] or type(error).__name__
         yield CheckResult("kernels", "fault", f"numba does not compile: {said}", "pip install 'numba>=0.68'")

@@ -19,7 +19,7 @@ from raydistill.training.devices import check_computes, has_bf16
 PAIR = "pip install --force-reinstall 'torch>=2.14' 'torchvision>=0.29' -c constraints.txt, both from one index"
 DRIVER = Path("/proc/driver/nvidia/version")
 TIMEOUT_S = 30
-OLDEST = (7, 5)  # compute capability, Turing's
+OLDEST = (7, 5)  # compute capability that torch's CUDA 13 has kernels for, Turing's
 
 
 def check_torch(setup: Setup) -> Iterator[CheckResult]:
@@ -105,7 +105,7 @@ def _gpus(torch: Any) -> Iterator[CheckResult]:
             )
             return
         names.append(name)
-        if torch.version.cuda is not None and torch.cuda.get_device_capability(index) < OLDEST:
+        if (torch.version.cuda or "").startswith("13.") and torch.cuda.get_device_capability(index) < OLDEST:
             old.append(name)
         if not has_bf16(torch.device("cuda", index)):
             without_bf16.append(name)

@@ -28,7 +28,7 @@ from raydistill.storage import to_path
 from raydistill.training.checkpoint_files import CheckpointError
 from raydistill.training.checkpoints import latest_checkpoint
 from raydistill.training.member import scored_encoders
-from raydistill.training.memory import lost_device
+from raydistill.training.memory import lost_device, out_of_memory, release
 from raydistill.training.teachers import held_out_outputs
 
 log = logging.getLogger(__name__)
@@ -173,9 +173,29 @@ def _score(
     """Scores of one encoder, its probe's logits (M, classes) on the test split, and the labels (M,) of the images used.
 
     `few`: whether scores with few labels are among them. An image that stands in for a broken one has its own label.
-    On a GPU features stay there while they are compared and while the probe learns.
+    On a GPU features stay there while they are compared and while the probe learns, if there is room.
     """
-    keep = has_room(encoder, dataset)
+    if has_room(encoder, dataset, device):
+        try:
+            return _score_by(encoder, dataset, config, device, head, few=few, keep=True)
+        except Exception as error:
+            if not out_of_memory(error):
+                raise
+            release(error, device)
+    return _score_by(encoder, dataset, config, device, head, few=few, keep=False)
+
+
+def _score_by(
+    encoder: nn.Module,
+    dataset: Dataset,
+    config: Config,
+    device: torch.device,
+    head: nn.Module | None,
+    *,
+    few: bool,
+    keep: bool,
+) -> tuple[dict[str, float], Tensor, Tensor]:
+    """Scores of one encoder as by `_score`; `keep`: whether features stay on the device."""
     train, train_labels = embed_split(encoder, dataset, dataset.bank, device, keep=keep)
     val, val_labels = embed_split(encoder, dataset, dataset.val, device, keep=keep)
     test, test_labels = embed_split(encoder, dataset, dataset.test, device, keep=keep)

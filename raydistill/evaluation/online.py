@@ -18,11 +18,14 @@ from raydistill.evaluation.held_out import HeldOutDistance
 from raydistill.evaluation.knn import instance_accuracy, knn_scores
 from raydistill.evaluation.protocols import KnnProtocol, knn_protocol
 from raydistill.evaluation.rank import effective_rank
+from raydistill.machine import free_memory_of
 from raydistill.training.memory import lost_device, release
 from raydistill.training.pack import Candidate, Scores
 
 BATCH = 512
 FEATURE_BYTES = 2 * 2**30  # of all learners that are scored together
+COPIES, LOGITS = 6, 6  # of features and of a probe's logits at a time, counted in numbers of 4 bytes
+GPU_SHARE = 0.8  # of a GPU's free memory
 INSTANCE_VIEWS = (View("rrcflip", 1_000_000), View("rrcflip", 1_000_001))
 Name = tuple[str, str]  # of a learner, and of one of its encoders
 Found = dict[str, float] | Exception
@@ -210,9 +213,20 @@ def embed_split(
     return features, views.labels().to(features.device)
 
 
-def has_room(encoder: nn.Module, dataset: Dataset) -> bool:
-    """Return whether the features of the training images are few enough to stay on a GPU."""
-    return _feature_bytes({0: encoder}, dataset) <= FEATURE_BYTES
+def has_room(encoder: nn.Module, dataset: Dataset, device: torch.device) -> bool:
+    """Return whether a GPU holds the features of all images, and what k-NN and a probe make of them.
+
+    An encoder that does not say its width (`dim`) has none.
+
+    Args:
+        encoder: the network.
+        dataset: the images.
+        device: the GPU.
+    """
+    width = int(getattr(encoder, "dim", 0))
+    images = len(dataset.bank) + len(dataset.val) + len(dataset.test)
+    need = 4 * (COPIES * images * width + LOGITS * len(dataset.bank) * len(dataset.classes))
+    return width > 0 and need <= GPU_SHARE * free_memory_of(device)
 
 
 class _Plain:

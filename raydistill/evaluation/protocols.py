@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
 from raydistill.config import EvalConfig
 
@@ -49,13 +49,15 @@ KNN_PROTOCOLS = {
 }
 
 
+# Nothing of a run's own scores is left in a protocol.
+_OWN = {f"eval.{name}": getattr(EvalConfig(), name) for name in ("ks", "probe_epochs", "probe_lr")}
 # k-NN and linear probe of each paper's tables; the preset `default` has those of `raydistill`.
-PROTOCOLS: dict[str, dict[str, str]] = {
-    "raydistill": {"eval.knn": "dogo", "eval.probe": "logistic"},
-    "dogo": {"eval.knn": "dogo", "eval.probe": "dogo"},
-    "sdssl": {"eval.knn": "dino", "eval.probe": "mocov3"},
-    "simreg": {"eval.knn": "simreg", "eval.probe": "simreg"},
-    "seed": {"eval.knn": "seed", "eval.probe": "seed"},
+PROTOCOLS: dict[str, dict[str, Any]] = {
+    "raydistill": {"eval.knn": "dogo", "eval.probe": "logistic", **_OWN},
+    "dogo": {"eval.knn": "dogo", "eval.probe": "dogo", **_OWN},
+    "sdssl": {"eval.knn": "dino", "eval.probe": "mocov3", **_OWN},
+    "simreg": {"eval.knn": "simreg", "eval.probe": "simreg", **_OWN},
+    "seed": {"eval.knn": "seed", "eval.probe": "seed", **_OWN},
 }
 
 

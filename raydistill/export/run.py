@@ -19,9 +19,12 @@ class CheckpointRemovedError(ConfigError):
     """A trial was trained and has no checkpoint; `config` and its `record` in the journal suffice to train it again."""
 
     def __init__(self, run: str, folder: StoragePath, config: Config, record: TrialRecord) -> None:
+        every = config.train.checkpoint_every
+        why = "but its checkpoint was removed (--checkpoints-gib, or by hand)"
+        if record.epochs < every:
+            why = f"before it had a checkpoint (train.checkpoint_every = {every})"
         super().__init__(
-            f"{run} was trained to epoch {record.epochs}, but its checkpoint was removed (--checkpoints-gib, or by "
-            f"hand); train it again: raydistill train {folder} --out FOLDER"
+            f"{run} was trained to epoch {record.epochs}, {why}; train it again: raydistill train {folder} --out FOLDER"
         )
         self.run, self.config, self.record = run, config, record
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -88,8 +89,9 @@ class SweepContext:
             self.tracker.tag(key, {"raydistill.checkpoint": "removed to keep within the limit"})
 
     def count(self, workers: int) -> None:
-        """Count the workers in use, and write the budget for a resume now and then."""
-        self.budget.using(workers)
+        """Count the workers in use, or the GPUs that they share, and write the budget for a resume now and then."""
+        settings = self.plan.settings
+        self.budget.using(math.ceil(workers / settings.packs_per_gpu) if settings.gpu else workers)
         if time.monotonic() - self._accounted > BUDGET_INTERVAL_S:
             self.account()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from pathlib import Path
 
 from raydistill.errors import RaydistillError
@@ -73,7 +74,7 @@ def write_atomically(path: StoragePath, payload: bytes) -> None:
     if isinstance(path, Remote):
         path.write_bytes(payload)
         return
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    temporary = path.with_name(f".{path.name}.{os.getpid()}-{threading.get_ident()}")
     try:
         with temporary.open("wb") as file:
             file.write(payload)

@@ -80,6 +80,12 @@ class PendingCheckpoint:
                 old.unlink(missing_ok=True)
         return self._path
 
+    def abandon(self) -> None:
+        """Wait for the tensors, and remove them: this epoch has no checkpoint."""
+        with suppress(Exception):
+            self._written.result()
+            self._path.unlink(missing_ok=True)
+
     def _write_tensors(self, state: dict[str, Any]) -> tuple[int, Any]:
         tensors: dict[str, Tensor] = {}
         _flatten(state, lambda name, value: tensors.update({name: value.detach().cpu().contiguous().clone()}), "")

@@ -91,6 +91,12 @@ class Member:
             self._pending.finish(self.state_dict())
             self._pending = None
 
+    def abandon_checkpoint(self) -> None:
+        """Remove what was begun of an epoch that failed."""
+        if self._pending is not None:
+            self._pending.abandon()
+            self._pending = None
+
     # docs/architecture.md#checkpoint-of-several-seeds
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the first learner with those of the others, of which only metrics stay after the end."""

@@ -349,6 +349,7 @@ class Pack:
             if self.workers.rank == 0:
                 member.finish_checkpoint()
         except Exception as error:
+            member.abandon_checkpoint()
             return self._failed(member.key, member.epoch, error, prefix)
         return member.result()
 

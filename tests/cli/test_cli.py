@@ -292,6 +292,22 @@ def test_a_file_is_no_store_of_artifacts(tmp_path):
         artifact_store(str(tmp_path / "file"))
 
 
+@pytest.mark.parametrize(
+    ("space", "said"),
+    [
+        (
+            "early_terminate: {type: hyperband}\nparameters: {train.lr: {min: 0.001, max: 0.1}}\n",
+            "hyperband pauses trials",
+        ),
+        ("parameters: {train.checkpoint_every: {values: [1, 3]}}\n", "may not be searched, since it changes no result"),
+    ],
+)
+def test_checkpoints_that_a_search_needs_are_not_left_out(tmp_path, space, said):
+    (tmp_path / "space.yaml").write_text(f"method: random\n{space}")
+    chosen = ["--set", "train.checkpoint_every=2"] if "pauses" in said else []
+    refused(run("--method", "dogo", "--search-space", "space.yaml", *chosen, cwd=tmp_path), said)
+
+
 def test_workers_of_one_group_do_not_share_a_gpu(tmp_path):
     done = run("--method", "dogo", "--packs-per-gpu", "2", "--workers", "1:2", "--dry-run", cwd=tmp_path)
     refused(done, "--packs-per-gpu: workers of one group cannot share a GPU")

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import timm
 import torch
+import yaml
 from helpers.builders.datafiles import save
 from helpers.builders.runs import sweep
 from sklearn.neighbors import KNeighborsClassifier
@@ -81,6 +82,43 @@ def _normalized(rows):
     return ((np.array(rows).reshape(len(rows), 3, -1) / 255 - mean) / std).reshape(len(rows), -1)
 
 
+def test_a_protocol_keeps_nothing_of_the_runs_own(home, evaluated):
+    """A run with a rate, a length and a k of its own is scored as any other."""
+    trial = sweep(home, "own-1") / "trials" / "t0001"
+    values = yaml.safe_load((trial / "config.yaml").read_text())
+    values["eval"] |= {"ks": [5], "probe": "seed", "probe_lr": 30.0, "probe_epochs": 5}
+    (trial / "config.yaml").write_text(yaml.safe_dump(values))
+    for protocol in ("dogo", "simreg"):
+        own, other = (evaluated(f"{name}-1", "--protocol", protocol)[0] for name in ("own", "demo"))
+        assert list(own.values()) == list(other.values())
+    _, printed = evaluated("own-1", "--no-references")
+    assert "with k = 5; linear probe: seed at a rate of 30.0" in printed
+
+
+def test_scores_that_are_done_are_kept_when_a_later_one_fails(home, tmp_path, monkeypatch, capsys):
+    from raydistill.evaluation import references
+
+    def broken(self, images):
+        raise RuntimeError("the machine is on fire")
+
+    monkeypatch.setattr(references.RawPixels, "forward", broken)
+    out = tmp_path / "scores.json"
+    with pytest.raises(RuntimeError):
+        main(["evaluate", "demo-1", "--storage", str(home), "--out", str(out)])
+    assert [row["encoder"] for row in json.loads(out.read_text())["rows"]] == ["demo-1/t0001", "untrained"]
+    assert "| untrained" in capsys.readouterr().out
+
+
+def test_images_without_labels_have_a_score_of_their_own(evaluated, tmp_path):
+    rng = np.random.default_rng(0)
+    for number in range(40):
+        save(tmp_path / "flat" / f"{number}.png", rng.integers(0, 256, (8, 8, 3), dtype=np.uint8))
+    rows, printed = evaluated("demo-1", tmp_path / "flat", "--no-references")
+    assert list(rows[str(tmp_path / "flat"), "demo-1/t0001"]) == ["test_instance"]
+    assert "finds the other crop of it" in printed
+    assert "k-NN" not in printed
+
+
 def test_several_data_sets_have_a_mean(evaluated, tmp_path):
     rng = np.random.default_rng(0)
     for label, base in (("dark", 40), ("light", 180)):
@@ -116,6 +154,9 @@ def test_a_network_that_a_library_wrote_sees_images_as_it_was_trained_to(evaluat
         (["demo-1", "--set", "train.lr=3"], "evaluate takes settings of data.*, eval.*"),
         (["demo-1", "--set", "data.image_size=32"], "was trained at 8 px"),
         (["demo-1", "--labels-per-class", "few"], "give numbers, such as 1,5,20"),
+        (["demo-1", "digits", "/nowhere"], "there is no such file or folder"),
+        (["pixels", "digits", "--encoder", "peer_2"], "only a run has several encoders"),
+        (["demo-1", "--set", "teacher.backbone=resnet18"], "says how a checkpoint is read, and demo-1 is a run"),
         (["demo-1", "/nowhere"], "there is no such file or folder"),
         (["demo-1", "--encoder", "peer_2"], "no encoder of that name"),
     ],

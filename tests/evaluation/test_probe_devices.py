@@ -1,10 +1,12 @@
 """The linear probe learns where its features are."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 
-from raydistill.evaluation import probe
+from raydistill.evaluation import final, online, probe
 from raydistill.evaluation.probe import PROBE_PRESETS, linear_probe
 
 
@@ -34,3 +36,35 @@ def test_a_gpu_learns_what_the_cpu_learns(preset):
         found.append(linear_probe(train, a, val, b, **options))
     assert found[1].test_logits.device.type == "cuda"
     assert found[1].test == pytest.approx(found[0].test, abs=0.03)
+
+
+@pytest.mark.parametrize("crowded", [False, True])
+def test_features_that_a_gpu_has_no_room_for_are_scored_on_the_cpu(monkeypatch, crowded):
+    """The second attempt is told not to keep them; any other failure is the caller's."""
+    tried = []
+
+    def scored(*given, keep, few):
+        tried.append(keep)
+        if keep:
+            raise torch.OutOfMemoryError("CUDA out of memory") if crowded else ValueError("features are not finite")
+        return {"test_knn": 0.5}, torch.empty(0), torch.empty(0)
+
+    monkeypatch.setattr(final, "has_room", lambda *given: True)
+    monkeypatch.setattr(final, "_score_by", scored)
+    given = (None, None, None, torch.device("cpu"), None)
+    if crowded:
+        assert final._score(*given, few=False)[0] == {"test_knn": 0.5}
+    else:
+        with pytest.raises(ValueError, match="not finite"):
+            final._score(*given, few=False)
+    assert tried == ([True, False] if crowded else [True])
+
+
+@pytest.mark.parametrize(("free", "room"), [(1e5, False), (2e6, True)])
+def test_room_is_counted_with_what_is_made_of_the_features(monkeypatch, free, room):
+    monkeypatch.setattr(online, "free_memory_of", lambda device: free)
+    images = SimpleNamespace(bank=range(1000), val=range(100), test=range(100), classes=range(10))
+    network = torch.nn.Linear(2, 2)
+    assert not online.has_room(network, images, torch.device("cuda")), "it does not say how wide its features are"
+    network.dim = 32
+    assert online.has_room(network, images, torch.device("cuda")) is room

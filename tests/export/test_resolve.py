@@ -76,6 +76,7 @@ def test_a_sweep_on_an_object_store_is_found_by_its_address_and_its_name(home, t
             "cleaned-1",
             "cleaned-1/t0001 was trained to epoch 1, but its checkpoint was removed .*raydistill train .*t0001 --out",
         ),
+        ("brief-1/t0001", r"was trained to epoch 1, before it had a checkpoint \(train\.checkpoint_every = 4\); train"),
         ("young-1/t0000", "young-1/t0000 has no checkpoint; it has not finished its first epoch"),
         ("torn-1", "none of the 1 checkpoints is whole"),
     ],
@@ -87,6 +88,10 @@ def test_what_cannot_be_found_is_said(home, given, said):
         file.write_bytes(b"torn")
     for file in (sweep(home, "cleaned-1") / "trials" / "t0001").glob("epoch-*"):
         file.unlink()
+    brief = sweep(home, "brief-1") / "trials" / "t0001"
+    for file in brief.glob("epoch-*"):
+        file.unlink()
+    brief.joinpath("config.yaml").write_text((brief / "config.yaml").read_text().replace("every: 1\n", "every: 4\n"))
     trial(home / "young-1" / "trials" / "t0000")
     for file in (home / "young-1" / "trials" / "t0000").glob("epoch-*"):
         file.unlink()

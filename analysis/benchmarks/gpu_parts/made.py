@@ -110,9 +110,17 @@ class Setting:
             values["teacher"] = {"sources": [f"artifact:{self.teacher}"]}
         return configuration.load(values)
 
-    def pack(self, configs: Sequence[Config], evaluate: Evaluate = no_scores, directory: Path | None = None) -> Pack:
+    def pack(
+        self,
+        configs: Sequence[Config],
+        evaluate: Evaluate = no_scores,
+        directory: Path | None = None,
+        prefetch: int | None = None,
+    ) -> Pack:
         """A pack of one trial for each configuration. Raises RuntimeError if one cannot join."""
-        pack = Pack(self.dataset, configs[0].data, evaluate=evaluate, device=self.device, store=self.store)
+        pack = Pack(
+            self.dataset, configs[0].data, evaluate=evaluate, device=self.device, store=self.store, prefetch=prefetch
+        )
         for number, config in enumerate(configs):
             place = None if directory is None else str(directory / str(number))
             report = pack.add(JoinRequest(str(number), TrialSpec(config), place))

@@ -68,7 +68,7 @@ class _Watch:
 def parts_of_an_epoch(setting: Setting) -> dict[str, Any]:
     """Seconds of views, teacher, steps, scores and checkpoints in one epoch of a pack of four SEED learners."""
     configs = [setting.config(setting.seed | {"backbone": setting.students[0]}, seed=seed) for seed in range(4)]
-    pack = setting.pack(configs, evaluate=score, directory=setting.folder / "parts")
+    pack = setting.pack(configs, evaluate=score, directory=setting.folder / "parts", prefetch=0)  # parts one by one
     _checked(pack)
     watch = _Watch(setting)
     with contextlib.ExitStack() as stack:

@@ -1,7 +1,8 @@
 """Pixel operations of the CPU, compiled by numba: `pixels` calls them, and has the same ones in torch for GPUs.
 
-Both give the same bits: the same products and sums, in the same order, each rounded to float32. So no kernel may be
-compiled with `fastmath`. Python's lock is free while one runs, and an image stays in the processor's cache from the
+On a CPU both give the same bits: the same products and sums, in the same order, each rounded to float32. So no kernel
+may be compiled with `fastmath`. On a GPU torch divides by a number as it multiplies by its inverse, which rounds
+otherwise. Python's lock is free while one runs, and an image stays in the processor's cache from the
 first pass to the last.
 
 `planes` are (3, B, H, W) float32, C-contiguous, changed in place; `who` (N,) are places among the B images.

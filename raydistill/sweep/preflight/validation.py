@@ -15,6 +15,7 @@ from raydistill.sweep.search.adapt import fit_to_images
 from raydistill.sweep.search.space import Space, changes_loss_scale
 from raydistill.sweep.settings import SweepSettings
 
+PAUSING = ("hyperband", "bohb")
 LOOKED_AT = 64  # images, to say how they were understood
 
 
@@ -30,6 +31,11 @@ def say_what_cannot_happen(plan: SweepSettings, notify: Callable[[str], None]) -
     if plan.space.population and plan.base.train.checkpoint_every > 1:
         raise ConfigError(
             f"train.checkpoint_every = {plan.base.train.checkpoint_every}: a population copies the weights of any epoch"
+        )
+    if (stop := plan.space.early_terminate) and stop.type in PAUSING and plan.base.train.checkpoint_every > 1:
+        raise ConfigError(
+            f"train.checkpoint_every = {plan.base.train.checkpoint_every}: {stop.type} pauses trials, which would go "
+            "on from an older checkpoint each time"
         )
     if (stop := plan.space.early_terminate) and stop.min_iter >= plan.epochs:
         notify(f"early_terminate.min_iter = {stop.min_iter}: trials of {plan.epochs} epochs are never stopped early")

@@ -39,6 +39,7 @@ FORBIDDEN = {
     "train.seed": "the search would pick the lucky seed; --seeds repeats the winner and its baseline",
     "teacher.epochs_factor": "the teacher's length is decided before the search; search teacher.epochs instead",
     "train.patience": "trials of different length do not compare; early_terminate stops the weak ones",
+    "train.checkpoint_every": "it changes no result; set it with --set",
     "train.offsets": "it replays a late joiner, and the sweep sets it",
     "teacher.augment": "it is a whole section; set it with --set, or search augment",
     "data.source": OTHER_IMAGES,

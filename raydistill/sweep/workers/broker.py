@@ -139,11 +139,13 @@ class Broker:
                     group.deliver(EpochResult(culprit, error="its workers died each time that it trained"))
                 group.release()
             generation = group.generation
-            group.share, group.training = 0.0, None
-            if reports:
-                group.faults.on_epoch({report.key for report in reports})
+            innocent = {report.key for report in reports}
             if load is not None:
                 group.size.observe(load)
+                innocent |= group.in_training()  # epochs that are repeated have no results
+            if innocent:
+                group.faults.on_epoch(innocent)
+            group.share, group.training = 0.0, None
             group.deliver(*reports)
             started: list[JoinRequest] = []
             stopped: list[str] = []

@@ -60,6 +60,10 @@ class GroupState:
         """Return whether a member has these data settings."""
         return any(trial.data == data for trial in self.members.values())
 
+    def in_training(self) -> set[str]:
+        """Return the keys of the members whose pack trains now."""
+        return {key for key, trial in self.members.items() if data_key(trial.data) == self.training}
+
     def add(self, trial: JoinedTrial) -> None:
         """Take a trial in."""
         trial.group = self.name

@@ -7,7 +7,7 @@ from helpers.brokers import A, arrive, keys, play
 from helpers.requests import request
 
 from raydistill.sweep.workers.broker import Broker
-from raydistill.training.messages import EpochResult
+from raydistill.training.messages import EpochResult, EpochStats
 
 GROUPS = 2
 
@@ -187,5 +187,23 @@ def test_hosts_that_die_again_and_again_end_the_sweep_with_their_cause():
         broker = Broker(1, 2, gather_seconds=0, launch=lambda name: die())
         (ask,) = await arrive(broker, "a")
         assert "no such image" in (await ask).error
+
+    play(scenario)
+
+
+@pytest.mark.fault(5)
+def test_epochs_that_are_repeated_in_silence_clear_a_trial_of_the_deaths_between():
+    """With `train.checkpoint_every` a spot node may go three times before there is a result again."""
+
+    async def scenario():
+        broker = Broker(1, 2, gather_seconds=0)
+        (ask,) = await arrive(broker, "a")
+        await broker.boundary("p", [])
+        for death in range(5):
+            orders = await broker.boundary("p", [], fresh=death > 0)
+            assert keys(orders) == (["a"] if death else [])
+            for _ in range(3):
+                assert (await broker.boundary("p", [], EpochStats(1, 1.0, 1.0))).data is not None
+        assert not ask.done(), "no result, and no blame"
 
     play(scenario)
