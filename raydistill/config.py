@@ -111,7 +111,7 @@ class TrainConfig(BaseConfig):
     )
     clip_norm: float | None = Field(None, gt=0, description="longest gradient; none: not clipped")
     precision: Literal["auto", "fp32", "bf16"] = Field("auto", description="auto: bf16 on a GPU that has it, else fp32")
-    checkpoint_every: int = Field(1, ge=1, description="epochs from one checkpoint to the next; the last epoch has one")
+    checkpoint_every: int = Field(1, ge=1, description="epochs between checkpoints; a trial stopped before has none")
     sync_batchnorm: bool = Field(True, description="on several GPUs; on CPU batch norm is per worker")
     offsets: tuple[tuple[int, int], ...] = Field(
         DEFAULT_OFFSETS, description="(e, k): from epoch e on, the stream's epoch is e + k; replays a late joiner"

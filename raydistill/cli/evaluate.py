@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from raydistill import __version__
 from raydistill import config as configuration
 from raydistill.cli.arguments import Device, Set, target
 from raydistill.cli.runs import Encoder, Storage, Tracking
 from raydistill.cli.scored import PIXELS, Scored, check_size, is_library, of_library, of_run
 from raydistill.config import Config, ConfigError, data_errors, nearest
-from raydistill.evaluation.protocols import PROTOCOLS
+from raydistill.evaluation.protocols import PROTOCOLS, knn_protocol
 from raydistill.presets import load_preset
 from raydistill.records.locations import source_of
 from raydistill.table import Table
@@ -24,6 +25,7 @@ from raydistill.training.devices import device_of
 if TYPE_CHECKING:
     from raydistill.data.sources import Dataset
 
+RATE = "probe_lr"
 LIBRARY_SIZE = 224  # pixels, of networks that libraries trained
 TAKEN = ("data.", "eval.", "teacher.format", "teacher.backbone", "teacher.stem")
 Rows = list[dict[str, Any]]
@@ -65,7 +67,14 @@ def command(
     where = device_of(device)
     works = list(_work(given, data or [], encoder, chosen, where, storage, tracking_uri))
     rows: Rows = []
-    said = {"encoder": given, "settings": {path: str(value) for path, value in chosen.items()}, "rows": rows}
+    said = {
+        "raydistill": __version__,
+        "encoder": given,
+        "settings": chosen,
+        "scores": works[0].config.eval.model_dump(mode="json"),
+        "images": {work.source: work.images for work in works},
+        "rows": rows,
+    }
     try:
         for work in works:
             for row in _score(work, where, references=references):
@@ -76,6 +85,8 @@ def command(
         if rows:
             typer.echo(_table(rows).markdown())
             typer.echo(_legend(works[0].config, rows))
+            for work in works:
+                typer.echo(_described(work))
 
 
 def _settings(typed: Sequence[str], protocol: str | None, labels: str | None) -> dict[str, Any]:
@@ -112,6 +123,11 @@ class Work:
     config: Config
     dataset: Dataset
     scored: list[Scored]
+
+    @property
+    def images(self) -> dict[str, int]:
+        """Number of images of each split."""
+        return {name: len(split) for name, split in self.dataset.splits.items()}
 
 
 def _work(
@@ -201,8 +217,10 @@ def _table(rows: Rows) -> Table:
     if len(sources) > 1:
         for name in names:
             own = [row["scores"] for row in rows if row["encoder"] == name]
-            means = {m: fmean(each[m] for each in own) for m in metrics if all(m in each for each in own)}
-            body.append([f"mean of {len(own)}", name, *(_cell(means, metric) for metric in metrics)])
+            shared = [metric for metric in metrics if metric != RATE and all(metric in each for each in own)]
+            means = {metric: fmean(each[metric] for each in own) for metric in shared}
+            if means:
+                body.append([f"mean of {len(own)}", name, *(_cell(means, metric) for metric in metrics)])
     return Table(["data", "encoder", *metrics], body)
 
 
@@ -214,6 +232,8 @@ def _cell(scores: Mapping[str, float], metric: str) -> str:
     """A score in percent, with its interval where it has one."""
     if metric not in scores:
         return "–"
+    if metric == RATE:
+        return f"{scores[metric]:g}"
     if f"{metric}_low" in scores:
         return f"{100 * scores[metric]:.2f} ({100 * scores[metric + '_low']:.1f}–{100 * scores[metric + '_high']:.1f})"
     return f"{100 * scores[metric]:.2f}"
@@ -221,13 +241,34 @@ def _cell(scores: Mapping[str, float], metric: str) -> str:
 
 def _legend(config: Config, rows: Rows) -> str:
     """Say what the columns are, of those that are there."""
-    from raydistill.evaluation.protocols import knn_protocol
-
     metrics = {metric for row in rows for metric in row["scores"]}
     said = []
     if "test_knn" in metrics:
-        rate = f" at a rate of {config.eval.probe_lr}" if config.eval.probe_lr is not None else ""
+        given = config.eval.probe_lr
+        rates = [] if given is None else [given] if isinstance(given, float) else given
+        rate = f", at a rate of {' or '.join(f'{each:g}' for each in rates)}" if rates else ""
         said = [f"k-NN {knn_protocol(config.eval).describe()}", f"linear probe: {config.eval.probe}{rate}"]
+    if RATE in metrics:
+        said.append(f"{RATE}: the rate that validation chose")
+    if any(map(_is_end, metrics)):
+        said.append("in brackets: 95 % intervals")
     if "test_instance" in metrics:
         said.append("test_instance: how often a crop of an image without a label finds the other crop of it")
     return f"\nin %; {'; '.join(said)}. Choices are made on validation, and test is scored once."
+
+
+def _described(work: Work) -> str:
+    """The images of a data set in a line, and what they are too few for."""
+    counts = ", ".join(f"{count} {name}" for name, count in work.images.items())
+    line = f"{work.source}: {counts} images"
+    bank = work.dataset.bank.labels
+    if bank is None:
+        return f"{line} without labels"
+    line += f", {len(work.dataset.classes)} classes"
+    protocol = knn_protocol(work.config.eval)
+    if max(*protocol.ks, *protocol.also, 0) > len(work.dataset.bank):
+        line += f"; k is at most {len(work.dataset.bank)}"
+    fewest = int(bank[bank >= 0].bincount(minlength=len(work.dataset.classes)).min())
+    if missing := [count for count in work.config.eval.labels_per_class or () if count > fewest]:
+        line += f"; no scores with {', '.join(map(str, missing))} labels of each class, since a class has {fewest}"
+    return line

@@ -62,7 +62,8 @@ def of_run(found: ResolvedRun, name: str) -> list[Scored]:
     from raydistill.artifacts.teachers import given_from
     from raydistill.export.encoders import choose, head_of
 
-    scored = [Scored(found.run if name == "student" else f"{found.run}, {name}", choose(found, name))]
+    called = found.run if found.export is None else found.export.name
+    scored = [Scored(called if name == "student" else f"{called}, {name}", choose(found, name))]
     if found.export is None:
         scored[0] = Scored(scored[0].name, scored[0].encoder, head_of(found) if name == "student" else None)
         fresh = methods.build(found.config.method, given_from(found.state), seed=found.config.train.seed).eval()

@@ -218,6 +218,8 @@ def _score_by(
     assert probe.test is not None
     assert probe.test_logits is not None
     scores |= {"val_probe": probe.val, "test_probe": probe.test}
+    if isinstance(config.eval.probe_lr, tuple) and probe.lr is not None:
+        scores["probe_lr"] = probe.lr  # the one that validation chose
     counts = counts_of(config.eval, few=dataset.labelled is not None) if few else ()
     if counts:
         # Ten draws of a few rows each: nothing that a GPU would speed up.

@@ -92,7 +92,23 @@ def test_a_protocol_keeps_nothing_of_the_runs_own(home, evaluated):
         own, other = (evaluated(f"{name}-1", "--protocol", protocol)[0] for name in ("own", "demo"))
         assert list(own.values()) == list(other.values())
     _, printed = evaluated("own-1", "--no-references")
-    assert "with k = 5; linear probe: seed at a rate of 30.0" in printed
+    assert "with k = 5; linear probe: seed, at a rate of 30." in printed
+
+
+def test_what_was_scored_and_what_validation_chose_is_said(evaluated):
+    rows, printed = evaluated(
+        *("demo-1", "--protocol", "simreg", "--set", "eval.probe_lr=[0.001,0.1]", "--labels-per-class", "1,500")
+    )
+    assert "digits: 40 train, 40 val, 40 test images, 10 classes; no scores with 500 labels of each class" in printed
+    assert "linear probe: simreg, at a rate of 0.001 or 0.1; probe_lr: the rate that validation chose" in printed
+    assert {scores["probe_lr"] for scores in rows.values()} <= {0.001, 0.1}
+    assert not any("500" in metric for scores in rows.values() for metric in scores)
+
+
+@pytest.mark.parametrize(("protocol", "limited"), [("sdssl", True), ("seed", False)])
+def test_a_k_beyond_the_training_images_is_said(evaluated, protocol, limited):
+    _, printed = evaluated("demo-1", "--protocol", protocol, "--no-references")
+    assert ("; k is at most" in printed) is limited
 
 
 def test_scores_that_are_done_are_kept_when_a_later_one_fails(home, tmp_path, monkeypatch, capsys):
