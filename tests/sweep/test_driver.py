@@ -79,7 +79,9 @@ def work(tmp_path, monkeypatch):
     def work(broker):
         quiet = MagicMock()
         quiet.on_trial_end.return_value = []
-        plan, budget = SimpleNamespace(complete=lambda spec: spec), MagicMock(to_dict=dict)
+        settings = SimpleNamespace(gpu=False, packs_per_gpu=1)
+        plan = SimpleNamespace(complete=lambda spec: spec, settings=settings)
+        budget = MagicMock(to_dict=dict)
         driver = Driver(tmp_path, broker, "broker", journal, quiet, quiet, budget, quiet, plan)
         new = [{"final": key} for key in KEYS if key not in journal.trials]
         phase = Phase(
