@@ -41,8 +41,8 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from fused import Work, arms_of, seconds_in_turn, speedups
-from gpu_parts import right, speed
-from gpu_parts.made import Setting
+from gpu_parts import checks, speed
+from gpu_parts.setting import Setting
 from measure import MIN_REPEATS, as_json
 
 # What was expected before any GPU was seen, for a comparison beside each figure.
@@ -68,11 +68,11 @@ def fused(setting: Setting) -> dict[str, Any]:
 
 
 PARTS: dict[str, Callable[[Setting], dict[str, Any]]] = {
-    "methods": right.every_method,
-    "views": right.views,
-    "memory": right.memory_of_one,
-    "waits": right.no_host_waits,
-    "tests": right.own_tests,
+    "methods": checks.every_method,
+    "views": checks.views,
+    "memory": checks.memory_of_one,
+    "waits": checks.no_host_waits,
+    "tests": checks.own_tests,
     "products": speed.rate_of_products,
     "stream": speed.stream_alone,
     "epoch": speed.parts_of_an_epoch,

@@ -102,6 +102,8 @@ def _settings(typed: Sequence[str], protocol: str | None, labels: str | None) ->
         except ValueError:
             raise ConfigError(f"--labels-per-class {labels}: give numbers, such as 1,5,20") from None
     for path, value in map(configuration.parse_setting, typed):
+        if path == "data.source":
+            raise ConfigError("--set data.source: DATA says which images are scored")
         if not path.startswith(TAKEN):
             raise ConfigError(f"--set {path}: evaluate takes settings of data.*, eval.* and how a checkpoint is read")
         chosen[path] = value
@@ -268,7 +270,7 @@ def _described(work: Work) -> str:
     protocol = knn_protocol(work.config.eval)
     if max(*protocol.ks, *protocol.also, 0) > len(work.dataset.bank):
         line += f"; k is at most {len(work.dataset.bank)}"
-    fewest = int(bank[bank >= 0].bincount(minlength=len(work.dataset.classes)).min())
+    fewest = int(bank[bank >= 0].unique(return_counts=True)[1].min())
     if missing := [count for count in work.config.eval.labels_per_class or () if count > fewest]:
         line += f"; no scores with {', '.join(map(str, missing))} labels of each class, since a class has {fewest}"
     return line

@@ -72,18 +72,18 @@ class SweepSettings:
     """One sweep, fully resolved and validated.
 
     `base` holds every setting that is not searched. `trials` configurations are tried for `base`'s epochs; the winner
-    and its baselines are then trained with `seeds` seeds in all, with `redraw_teachers` each with teachers and
-    clusters of its own, and so are up to `finalists` near-equal trials of each search, whose means decide. Each trial
-    of a search trains `seeds_per_trial` seeds, whose mean is its score. `baselines` names them as typed, without any
-    the student without distillation; each is searched with `baseline_trials` configurations. Up to `packs` worker
-    groups of `workers` processes (to `most_workers` where the cluster has room) train up to `learners` learners each,
-    side by side; without a number, as many as pay. `limits` is what the sweep may use, `checkpoints_gib` what its
-    checkpoints may take. `warm_start` names the directories of sweeps to learn from. Teachers, teacher banks and
-    pseudo labels are kept in `artifacts`, within `artifacts_gib` if that is given. `command` is what was typed,
-    `images` how many there are of each split, `image_size` the pixels that they are trained at, `teachers` what those
-    were called that `base` names by their keys. `own_augmentations` names the baselines that may get a row with the
-    augmentation of their own preset. `overview` says how the images were understood, line by line; `contents` are their
-    numbers and a digest, by which other images are told.
+    and its baselines are then trained with `seeds` seeds in all, with `redraw_teachers` each with teachers and clusters
+    of its own, and so are up to `finalists` near-equal trials of each search, whose means decide. Each trial of a
+    search trains `seeds_per_trial` seeds, whose mean is its score. `baselines` names them as typed, without any the
+    student without distillation; each is searched with `baseline_trials` configurations. Up to `packs` worker groups,
+    `packs_per_gpu` of them on each GPU, of `workers` processes (to `most_workers` where the cluster has room) train up
+    to `learners` learners each, side by side; without a number, as many as pay. `limits` is what the sweep may use,
+    `checkpoints_gib` what its checkpoints may take. `warm_start` names the directories of sweeps to learn from.
+    Teachers, teacher banks and pseudo labels are kept in `artifacts`, within `artifacts_gib` if that is given.
+    `command` is what was typed, `images` how many there are of each split, `image_size` the pixels that they are
+    trained at, `teachers` what those were called that `base` names by their keys. `own_augmentations` names the
+    baselines that may get a row with the augmentation of their own preset. `overview` says how the images were
+    understood, line by line; `contents` are their numbers and a digest, by which other images are told.
     """
 
     name: str

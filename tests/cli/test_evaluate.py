@@ -17,6 +17,7 @@ from raydistill.cli import main
 from raydistill.config import load
 from raydistill.data.sources import load_dataset
 from raydistill.data.views.augment import normalization
+from raydistill.evaluation import references
 from raydistill.evaluation.final import score_encoder
 from raydistill.evaluation.references import untrained_student
 from raydistill.models.backbones import Backbone
@@ -112,8 +113,6 @@ def test_a_k_beyond_the_training_images_is_said(evaluated, protocol, limited):
 
 
 def test_scores_that_are_done_are_kept_when_a_later_one_fails(home, tmp_path, monkeypatch, capsys):
-    from raydistill.evaluation import references
-
     def broken(self, images):
         raise RuntimeError("the machine is on fire")
 
@@ -168,6 +167,7 @@ def test_a_network_that_a_library_wrote_sees_images_as_it_was_trained_to(evaluat
         (["pixels"], "say which images"),
         (["demo-1", "--protocol", "simrg"], "did you mean 'simreg'"),
         (["demo-1", "--set", "train.lr=3"], "evaluate takes settings of data.*, eval.*"),
+        (["demo-1", "--set", "data.source=digits"], "DATA says which images are scored"),
         (["demo-1", "--set", "data.image_size=32"], "was trained at 8 px"),
         (["demo-1", "--labels-per-class", "few"], "give numbers, such as 1,5,20"),
         (["demo-1", "digits", "/nowhere"], "there is no such file or folder"),

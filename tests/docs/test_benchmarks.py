@@ -14,12 +14,12 @@ from raydistill.options import METHODS
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "analysis" / "benchmarks"
 SCRIPTS = sorted(path for path in FOLDER.glob("*.py") if path.name != "measure.py")
-NEEDS = {"augment.py": "kornia", "evaluation.py": "lightly", "throughput.py": "lightly"}
+NEEDS = {"augment.py": ["kornia"], "evaluation.py": ["lightly"], "throughput.py": ["kornia", "lightly"]}
 
 
 def run(path, *arguments):
-    if path.name in NEEDS and importlib.util.find_spec(NEEDS[path.name]) is None:
-        pytest.skip(f"needs {NEEDS[path.name]}: pip install -e '.[benchmarks]'")
+    if missing := [name for name in NEEDS.get(path.name, ()) if importlib.util.find_spec(name) is None]:
+        pytest.skip(f"needs {', '.join(missing)}: pip install -e '.[benchmarks]'")
     return run_script(path, *arguments)
 
 

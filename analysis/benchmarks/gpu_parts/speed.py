@@ -13,7 +13,7 @@ import torch
 from measure import MIN_REPEATS, as_json, in_turn, ratio, spread
 from torch import nn
 
-from gpu_parts.made import SIZE, Setting
+from gpu_parts.setting import SIZE, Setting
 from raydistill.evaluation.knn import by_faiss, by_products
 from raydistill.evaluation.online import evaluate as score
 from raydistill.training.devices import Clock

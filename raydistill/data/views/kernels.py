@@ -53,7 +53,7 @@ def resample(
     """Resample N images, 0 to 255, into the planes from place `first` on: columns first, then lines.
 
     Args:
-        images: (N, 3, h, w) uint8; each other layout than C's is compiled anew.
+        images: (N, 3, h, w) uint8, C-contiguous; another layout would be compiled anew.
         columns, column_weights: (N, S, K) source columns of each output column, and their weights.
         lines, line_weights: (N, S, K), of lines.
         flip: (N,) whether to mirror left and right.

@@ -137,7 +137,7 @@ def _resample_here(
     index, weight = _taps(columns, size, images.shape[-1])
     lines, line_weight = _taps(rows, size, images.shape[-2])
     weights = (weight / 255).astype(np.float32), line_weight.astype(np.float32)
-    kernels.resample(images.numpy(), index, weights[0], lines, weights[1], flip, planes.numpy(), first)
+    kernels.resample(images.contiguous().numpy(), index, weights[0], lines, weights[1], flip, planes.numpy(), first)
 
 
 def _resample(images: Tensor, rows: Window, columns: Window, size: int, flip: NDArray[np.bool_]) -> Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from gpu_parts.made import SIZE, Setting
+from gpu_parts.setting import SIZE, Setting
 from raydistill import config as configuration
 from raydistill import methods
 from raydistill.data.views.augment import View, augment
