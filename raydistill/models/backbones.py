@@ -61,6 +61,24 @@ class Backbone(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         return self.net(images)
 
+    def maps(self, images: Tensor) -> vit.Maps:
+        """Images (N, 3, H, W), of any size -> a feature (N, dim) and its map (N, H', W', C).
+
+        Of a ViT the class token and the patch tokens after the last block; of others the pooled and the last map.
+
+        Raises: ValueError for a network without maps, or patches that do not divide the image.
+        """
+        if vit.has_class_tokens(self.net):
+            return vit.token_maps(self.net, images, vit.block_count(self.net) - 1)
+        net: Any = self.net
+        if not hasattr(net, "forward_features"):
+            return _torchvision_maps(self, images)
+        found: Tensor = net.forward_features(images)
+        if found.ndim != 4:
+            raise ValueError(f"backbone {self.name!r} has no maps of features")
+        channels_last = getattr(net, "output_fmt", "NCHW") == "NHWC"  # Swin and its like
+        return net.forward_head(found, pre_logits=True), found if channels_last else found.permute(0, 2, 3, 1)
+
     def init_residual(self, *, zero: bool) -> None:
         """See `residual.init_residual`. Raises: ValueError for a network without residual blocks of that kind."""
         if not init_residual(self.net, zero=zero):
@@ -82,6 +100,22 @@ class Backbone(nn.Module):
 
     def _stem_stride(self) -> int:
         return {"small": 1, "stride2": 2}.get(self.stem) or _narrow_stride(self.image_size)
+
+
+def _torchvision_maps(backbone: Backbone, images: Tensor) -> vit.Maps:
+    """Feature and map of a network of torchvision, which pools the last map of four dimensions that it makes."""
+    seen: list[Tensor] = []
+    layer = getattr(backbone.net, "layer4", None) or getattr(backbone.net, "features", None)
+    if layer is None:
+        raise ValueError(f"backbone {backbone.name!r} has no maps of features")
+    handle = layer.register_forward_hook(lambda _, __, output: seen.append(output))
+    try:
+        features = backbone.net(images)
+    finally:
+        handle.remove()
+    if seen[-1].ndim != 4 or seen[-1].shape[1] != backbone.dim:
+        raise ValueError(f"backbone {backbone.name!r} has no maps of features that are read here")
+    return features, seen[-1].permute(0, 2, 3, 1)
 
 
 def with_blocks(student: Backbone) -> dict[str, nn.Module]:

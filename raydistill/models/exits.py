@@ -64,7 +64,12 @@ class Exit(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, 3, H, W) -> F of this exit, (N, dim)."""
-        return _pooled(self.exit(_maps(self.net, images)[-1]))
+        return self.maps(images)[0]
+
+    def maps(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Images (N, 3, H, W) -> F of this exit, (N, dim), and its map (N, H', W', dim)."""
+        found = self.exit(_maps(self.net, images)[-1])
+        return _pooled(found), found.permute(0, 2, 3, 1)
 
 
 def _maps(net: Any, images: Tensor) -> list[Tensor]:

@@ -6,7 +6,7 @@ import copy
 import math
 import re
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ NAME = re.compile(r"vit_(?:(tiny|small|base)|w(\d+))(?:_p(\d+))?(?:_d(\d+))?")
 SIZES = {"tiny": (192, 6), "small": (384, 12), "base": (768, 12)}
 BLOCKS = 12
 TEMPERATURE = 10_000.0
+Maps = tuple[Tensor, Tensor]
 
 
 def build_vit(name: str, image_size: int) -> VisionTransformer:
@@ -119,11 +120,53 @@ def class_tokens(net: nn.Module, images: Tensor, blocks: list[int] | None = None
     return [prefix[:, 0] for _, prefix in found]
 
 
+def token_maps(net: nn.Module, images: Tensor, block: int) -> Maps:
+    """Class token (N, D) and patch tokens (N, H', W', D) after a block, through the one final norm.
+
+    Args:
+        net: a ViT.
+        images: (N, 3, H, W), of any size that its patches divide; positions are interpolated for others than its own.
+        block: counted from 0.
+    """
+    sized = at_size(net, images.shape[-2], images.shape[-1])
+    ((patches, prefix),) = sized.forward_intermediates(  # type: ignore[operator]
+        images,
+        indices=[block],
+        return_prefix_tokens=True,
+        norm=True,
+        stop_early=True,
+        output_fmt="NLC",
+        intermediates_only=True,
+    )
+    return prefix[:, 0], patches.unflatten(1, sized.patch_embed.grid_size)  # type: ignore[union-attr]
+
+
+def at_size(net: nn.Module, height: int, width: int) -> nn.Module:
+    """A ViT with the weights of `net` for images of another size; `net` itself where it has this size.
+
+    Args:
+        net: the network.
+        height, width: pixels.
+
+    Raises: ValueError where its patches do not divide the image.
+    """
+    embed: Any = net.patch_embed
+    patch = embed.patch_size
+    if tuple(embed.img_size) == (height, width):
+        return net
+    if height % patch[0] or width % patch[1]:
+        raise ValueError(f"patches of {patch[0]} px do not divide images of {height} by {width} px")
+    made: Any = sharing(net, patch_embed=sharing(embed))
+    made.set_input_size(img_size=(height, width))
+    return made
+
+
 def sharing(net: nn.Module, **modules: nn.Module | None) -> nn.Module:
     """A network with the modules and the weights of `net`, but for `modules`; None takes one out."""
     made = copy.copy(net)
     kept = {**net._modules, **modules}
     made._modules = {name: module for name, module in kept.items() if module is not None}
+    made.__dict__["_parameters"] = dict(net.named_parameters(recurse=False))
     return made
 
 
@@ -138,3 +181,7 @@ class BlockEncoder(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, 3, H, W) -> the class token (N, dim) after the block, through the final norm."""
         return class_tokens(self.net, images, [self.block])[0]
+
+    def maps(self, images: Tensor) -> Maps:
+        """Images (N, 3, H, W) -> the class token (N, dim) and the patch tokens (N, H', W', dim) after the block."""
+        return token_maps(self.net, images, self.block)
