@@ -11,7 +11,7 @@ from typing import Any
 from claim_arms import ARMS, CLAIMS, GROUPS, Claim, Scale, arms_of
 from scipy.special import stdtrit
 
-from raydistill.report.intervals import CONFIDENCE, Difference, difference, estimate
+from raydistill.records.intervals import CONFIDENCE, Difference, difference, estimate
 
 POWER = 0.8
 COLUMNS = {"test_knn": "test k-NN", "test_probe": "test probe", "val_mse": "error"}

@@ -10,6 +10,10 @@ from raydistill.config import ConfigError, nearest
 from raydistill.records.layout import is_sweep, named, run_folder
 from raydistill.storage import Remote, StoragePath, is_remote, to_path
 
+PACKAGE = Path(__file__).resolve().parents[1]
+IN_WHEEL = PACKAGE / "search_spaces"  # a clone has the folder beside the package
+SHIPPED = IN_WHEEL if IN_WHEEL.is_dir() else PACKAGE.parent / "search_spaces"
+
 
 def working_folder() -> Path:
     """Here; but a Ray job's working directory is a passing copy, so there the user's own directory."""

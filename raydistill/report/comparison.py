@@ -6,9 +6,10 @@ import re
 from collections.abc import Hashable
 
 from raydistill.records import leaderboard
+from raydistill.records.intervals import Difference, difference
 from raydistill.records.leaderboard import BASELINES, SEARCHED, LeaderboardEntry, is_reference
 from raydistill.report.formatting import MISSING
-from raydistill.report.intervals import Difference, difference, sentence
+from raydistill.report.intervals import sentence
 from raydistill.report.load import SweepData
 
 METRICS = ("test_knn", "test_instance", "test_probe", "val_knn", "val_instance")

@@ -9,10 +9,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from raydistill.records.intervals import Difference, Estimate, estimate
 from raydistill.report.comparison import METRICS, against, baselines, by_seed
 from raydistill.report.figures import style
 from raydistill.report.formatting import factor, label
-from raydistill.report.intervals import Difference, Estimate, estimate
 from raydistill.report.load import SweepData
 
 COMPARED_METRICS = ("val_knn", "val_instance", "test_knn", "test_instance", "test_probe")

@@ -19,7 +19,7 @@ import raydistill
 from raydistill import config as configuration
 from raydistill.presets import load_preset
 from raydistill.records.budget import Budget, Limits
-from raydistill.report.intervals import Difference
+from raydistill.records.intervals import Difference
 from raydistill.sweep.options import SweepOptions
 from raydistill.sweep.search.baselines import parse_baseline
 from raydistill.sweep.search.space_parser import load_space

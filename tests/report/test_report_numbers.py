@@ -10,12 +10,13 @@ from helpers.builders.sweeps import EPOCHS, Trial, finals, made_up, params, sear
 from hypothesis import given
 from hypothesis import strategies as st
 
+from raydistill.records.intervals import difference, estimate
 from raydistill.records.leaderboard import LeaderboardEntry
 from raydistill.report.caveats import caveats
 from raydistill.report.comparison import against, baselines, by_seed, finalists
 from raydistill.report.conclusion import conclusion
 from raydistill.report.importance import importances, oob_r2, why_none
-from raydistill.report.intervals import difference, estimate, sentence
+from raydistill.report.intervals import sentence
 from raydistill.report.savings import describe, savings
 from raydistill.report.summary import summarize
 

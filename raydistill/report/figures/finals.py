@@ -5,13 +5,13 @@ from __future__ import annotations
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from raydistill.records.intervals import estimate
 from raydistill.records.leaderboard import LeaderboardEntry, is_reference
 from raydistill.report.comparison import METRICS, by_seed, finalists, references
 from raydistill.report.figures import style
 from raydistill.report.figures.labels import shortened
 from raydistill.report.figures.scales import jitter
 from raydistill.report.formatting import ACCURACY, axis, factor
-from raydistill.report.intervals import estimate
 from raydistill.report.load import SweepData
 
 MAX_PANELS = 3  # panels

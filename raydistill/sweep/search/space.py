@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 from raydistill.config import ConfigError, takes
 from raydistill.options import MethodConfig
+from raydistill.records.locations import SHIPPED
 
 Goal = Literal["maximize", "minimize"]
 Search = Literal["random", "grid", "bayes"]
@@ -40,9 +41,6 @@ KEYS = {
 STOP_KEYS = {"asha": ("min_iter", "eta"), "hyperband": ("eta",), "bohb": ("eta",), "median": ("min_iter",)}
 CONTINUOUS = ("uniform", "log_uniform_values")
 Spec = dict[str, Any]
-PACKAGE = Path(__file__).resolve().parents[2]
-IN_WHEEL = PACKAGE / "search_spaces"  # a clone has the folder beside the package
-SHIPPED = IN_WHEEL if IN_WHEEL.is_dir() else PACKAGE.parent / "search_spaces"
 PAPER = "paper"  # the name of a space with every axis of the paper
 OF_PAPER = f"-{PAPER}"
 
