@@ -10,7 +10,16 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from raydistill.api import evaluate, load_config, load_encoder, load_sweep, plan_sweep, run_sweep, train
+    from raydistill.api import (
+        evaluate,
+        load_config,
+        load_encoder,
+        load_sweep,
+        plan_experiment,
+        plan_sweep,
+        run_sweep,
+        train,
+    )
     from raydistill.config import Config
     from raydistill.errors import RaydistillError
     from raydistill.methods import Method
@@ -30,6 +39,7 @@ __all__ = [
     "load_config",
     "load_encoder",
     "load_sweep",
+    "plan_experiment",
     "plan_sweep",
     "run_sweep",
     "train",

@@ -88,6 +88,37 @@ def run_sweep(sweep: str | SweepSettings, *, resume: bool = False, **options: Un
     return read_sweep(settings.directory)
 
 
+def plan_experiment(
+    experiment: str,
+    scale: str = "cpu",
+    *,
+    images: Mapping[str, str] | None = None,
+    resume: bool = False,
+    **options: Unpack[SweepOptions],
+) -> SweepSettings:
+    """Check and complete the settings of a published experiment, which `run_sweep` then runs; trains nothing.
+
+    Args:
+        experiment: its name, such as `simreg/head-depth`, or the path of a file of one's own.
+        scale: `paper`, `small`, `cpu` or `smoke`.
+        images: of its tasks, by the names that the experiment has for them.
+        resume: whether to go on with an interrupted sweep of the same settings.
+        **options: as `plan_sweep` takes them, but for those of a search.
+
+    Returns:
+        Settings that `run_sweep` takes.
+
+    Raises:
+        ConfigError: for what cannot work.
+
+    Example:
+        >>> run_sweep(plan_experiment("simreg/head-depth", "cpu", data="images/"))
+    """
+    from raydistill.sweep.arms.prepare import prepare_experiment
+
+    return prepare_experiment(experiment, scale, images=images, resume=resume, **options)
+
+
 def load_sweep(sweep: Location, *, storage: Location | None = None) -> Sweep:
     """Read the results of a sweep from its folder; MLflow is not asked.
 

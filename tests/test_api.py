@@ -196,7 +196,7 @@ def test_a_sweep_with_a_wrong_option_or_setting_is_refused_before_it_runs(tmp_pa
 
 def test_a_plan_is_what_the_command_makes_of_the_same_options(tmp_path, monkeypatch):
     from raydistill import cli
-    from raydistill.cli import dry_run
+    from raydistill.cli.sweeping import dry_run
 
     monkeypatch.chdir(tmp_path)
     plans = []

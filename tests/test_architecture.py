@@ -30,15 +30,18 @@ MAY_IMPORT = {
     "planning": FOUNDATION | {"presets", "artifacts", "methods", "models", "data", "training"},
     "evaluation": FOUNDATION | {"artifacts", "methods", "data", "training"},
     "records": FOUNDATION | {"training"},
+    "experiments": FOUNDATION | {"presets", "records"},
     "tracking": FOUNDATION | {"records", "training"},
     "sweep": FOUNDATION
-    | {"methods", "presets", "planning", "artifacts", "data", "training", "evaluation", "records", "tracking"},
+    | {"methods", "presets", "planning", "artifacts", "data", "training", "evaluation", "records", "tracking"}
+    | {"experiments"},
     "doctor": {"machine", "redaction", "data", "sweep", "training", "tracking"},
-    "report": FOUNDATION | {"records", "tracking", "training"},
+    "report": FOUNDATION | {"experiments", "records", "tracking", "training"},
     "export": FOUNDATION | {"artifacts", "data", "methods", "models", "training", "evaluation", "records", "tracking"},
     "cli": FOUNDATION
     | {
         "doctor",
+        "experiments",
         "export",
         "report",
         "presets",

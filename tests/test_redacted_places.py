@@ -10,8 +10,9 @@ from helpers.builders.sweeps import whole
 from helpers.secret_addresses import AWKWARD, SECRET
 
 from raydistill import config
-from raydistill.cli import summary, sweep
+from raydistill.cli import sweep
 from raydistill.cli.arguments import fail, typed
+from raydistill.cli.sweeping import summary
 from raydistill.doctor.check_result import CheckResult, Setup
 from raydistill.doctor.diagnostics import DiagnosticCheck, run_checks
 from raydistill.errors import RaydistillError

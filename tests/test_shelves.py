@@ -12,6 +12,7 @@ OF_PAPER = "-paper"  # ends the name of a second search space
 OF_ALL_METHODS = {
     "base",
     "conformance",
+    "evaluation",
     "momentum",
     "presets",
     "README",

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from raydistill.sweep.search.space import SHIPPED, default_space
+from raydistill.records.locations import SHIPPED
+from raydistill.sweep.search.space import default_space
 
 ROOT = Path(__file__).parents[1]
 SOURCES = ("raydistill", "search_spaces")

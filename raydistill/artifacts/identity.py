@@ -20,7 +20,19 @@ NOT_PART = (
 # Settings that version 0.1 did not have, with the value that does what it did.
 ADDED: dict[str, dict[str, Any]] = {
     "data": {"kind": "photographs", "labelled": None, "split": "draw", "resize": None, "disk_cache_gib": 0.0},
-    "eval": {"probe": "dogo", "probe_lr": None, "knn": "dogo", "labels_per_class": None},
+    "eval": {
+        "probe": "dogo",
+        "probe_lr": None,
+        "knn": "dogo",
+        "labels_per_class": None,
+        "tasks": [],
+        "label_percents": [1, 5, 10, 20, 50, 100],
+        "noise_rates": [0, 0.2, 0.4, 0.6, 0.8],
+        "tune": "dogo",
+        "tune_epochs": None,
+        "detector": "c4",
+        "detector_steps": None,
+    },
     "method": {
         "zero_init_residual": None,
         "recipe": None,

@@ -9,7 +9,20 @@ from typing import Annotated
 import typer
 
 from raydistill import __version__
-from raydistill.cli import artifacts, data, doctor, embed, evaluate, export, report, sweep, track, train
+from raydistill.cli import (
+    artifacts,
+    data,
+    doctor,
+    embed,
+    evaluate,
+    experiments,
+    export,
+    leaderboard,
+    report,
+    sweep,
+    track,
+    train,
+)
 from raydistill.cli.arguments import fail, until_unread
 from raydistill.errors import RaydistillError
 
@@ -20,7 +33,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Find the hyperparameters that make self-supervised distillation work on your images.",
 )
-for part in (sweep, data, train, report, evaluate, export, embed, track, artifacts, doctor):
+for part in (sweep, experiments, data, train, report, leaderboard, evaluate, export, embed, track, artifacts, doctor):
     app.command(part.__name__.rpartition(".")[2])(until_unread(part.command))
 
 

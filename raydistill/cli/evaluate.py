@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,12 +14,14 @@ import typer
 
 from raydistill import __version__
 from raydistill import config as configuration
-from raydistill.cli.arguments import Device, Set, target
+from raydistill.cli.arguments import Device, Set, fail, target
 from raydistill.cli.runs import Encoder, Storage, Tracking
 from raydistill.cli.scored import PIXELS, Scored, check_size, is_library, of_library, of_run
 from raydistill.config import Config, ConfigError, data_errors, nearest
 from raydistill.evaluation.protocols import PROTOCOLS, knn_protocol
+from raydistill.evaluation.tasks.names import TASKS, check_tasks
 from raydistill.presets import load_preset
+from raydistill.records.leaderboard import PLAIN, unit_of
 from raydistill.records.locations import source_of
 from raydistill.table import Table
 from raydistill.training.devices import device_of
@@ -26,6 +30,7 @@ if TYPE_CHECKING:
     from raydistill.data.sources import Dataset
 
 RATE = "probe_lr"
+MOST_COLUMNS = 7  # of scores; more are shown one below the other
 LIBRARY_SIZE = 224  # pixels, of networks that libraries trained
 TAKEN = ("data.", "eval.", "teacher.format", "teacher.backbone", "teacher.stem")
 Rows = list[dict[str, Any]]
@@ -50,6 +55,10 @@ def command(
     labels_per_class: Annotated[
         str | None, typer.Option(help="also scores with so few labels of each class, such as 1,5,20")
     ] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option(help=f"further scores: {', '.join(TASKS)}; TASK:DATA with images of its own; repeatable"),
+    ] = None,
     encoder: Encoder = None,
     settings: Set = None,
     references: Annotated[
@@ -57,6 +66,7 @@ def command(
     ] = True,
     device: Device = None,
     out: Annotated[str | None, typer.Option(help="also write the scores to this JSON file")] = None,
+    pictures: Annotated[str, typer.Option(help="folder of what tasks draw")] = "pictures",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="replace the file that is there")] = False,
     storage: Storage = None,
     tracking_uri: Tracking = None,
@@ -64,6 +74,9 @@ def command(
     """Score an encoder on images, by k-NN and a linear probe, beside raw pixels and the untrained network."""
     file = target(out, overwrite=overwrite) if out is not None else None
     chosen = _settings(settings or [], protocol, labels_per_class)
+    if task:
+        chosen["eval.tasks"] = task
+    check_tasks(chosen.get("eval.tasks", ()))
     where = device_of(device)
     works = list(_work(given, data or [], encoder, chosen, where, storage, tracking_uri))
     rows: Rows = []
@@ -77,7 +90,7 @@ def command(
     }
     try:
         for work in works:
-            for row in _score(work, where, references=references):
+            for row in _score(work, where, Path(pictures), references=references):
                 rows.append(row)
                 if file is not None:
                     file.write_text(json.dumps(said, indent=1))
@@ -87,6 +100,9 @@ def command(
             typer.echo(_legend(works[0].config, rows))
             for work in works:
                 typer.echo(_described(work))
+    missing = {text: why for row in rows for text, why in row["left_out"].items()}
+    if missing:
+        fail("; ".join(f"task {text} gave no score: {why}" for text, why in missing.items()), 1)
 
 
 def _settings(typed: Sequence[str], protocol: str | None, labels: str | None) -> dict[str, Any]:
@@ -184,7 +200,8 @@ def _work(
         # Other images bring their own labels, and all of them are scored.
         others = {"data.source": source_of("DATA", source), "data.labelled": None, "data.limit": None}
         size = {"data.image_size": found.context["image_size"]}
-        config = configuration.load(configuration.assign(own, {**size, **(others if data else {}), **chosen}))
+        plain: dict[str, Any] = {**size, **(others if data else {}), "eval.tasks": []}
+        config = configuration.load(configuration.assign(own, {**plain, **chosen}))
         check_size(found, config)
         with data_errors():
             yield Work(source, config, load_dataset(config.data), scored)
@@ -197,8 +214,15 @@ def _of_library(given: str, config: Config, dataset: Dataset, device: Any) -> li
     return of_library(given, config.teacher, dataset.image_size, shown, device)
 
 
-def _score(work: Work, device: Any, *, references: bool) -> Iterator[dict[str, Any]]:
-    """Score networks on one data set, raw pixels last; a line says which one is at work."""
+def _score(work: Work, device: Any, pictures: Path, *, references: bool) -> Iterator[dict[str, Any]]:
+    """Score networks on one data set, raw pixels last; a line says which one is at work.
+
+    Args:
+        work: data set and networks.
+        device: of the networks.
+        pictures: folder of what tasks draw.
+        references: whether to score them.
+    """
     from raydistill.evaluation.final import score_encoder
     from raydistill.evaluation.references import RawPixels
 
@@ -207,14 +231,30 @@ def _score(work: Work, device: Any, *, references: bool) -> Iterator[dict[str, A
     with data_errors():
         for each in [*alone, *pixels]:
             typer.echo(f"scoring {each.name} on {work.source}", err=True)
-            found = score_encoder(each.encoder, work.dataset, work.config, device, each.head)
-            yield {"data": work.source, "encoder": each.name, "scores": found}
+            own = bool(list(each.encoder.parameters()))
+            folder = pictures / re.sub(r"[^\w.-]+", "-", each.name)
+            missing: dict[str, str] = {}
+            found = score_encoder(
+                each.encoder,
+                work.dataset,
+                work.config,
+                device,
+                each.head,
+                trained=own,
+                pictures=folder,
+                left_out=missing,
+            )
+            if "tsne" in work.config.eval.tasks and "tsne" not in missing:
+                typer.echo(f"picture in {folder}", err=True)
+            yield {"data": work.source, "encoder": each.name, "scores": found, "left_out": missing}
 
 
 def _table(rows: Rows) -> Table:
     """A line for each data set and network, and the means over several data sets."""
     metrics = list(dict.fromkeys(metric for row in rows for metric in row["scores"] if not _is_end(metric)))
     sources, names = (list(dict.fromkeys(row[key] for row in rows)) for key in ("data", "encoder"))
+    if len(metrics) > MOST_COLUMNS:
+        return _upright(rows, metrics)
     body = [[row["data"], row["encoder"], *(_cell(row["scores"], metric) for metric in metrics)] for row in rows]
     if len(sources) > 1:
         for name in names:
@@ -224,6 +264,24 @@ def _table(rows: Rows) -> Table:
             if means:
                 body.append([f"mean of {len(own)}", name, *(_cell(means, metric) for metric in metrics)])
     return Table(["data", "encoder", *metrics], body)
+
+
+def _upright(rows: Rows, metrics: Sequence[str]) -> Table:
+    """A line for each metric and a column for each network, where there are too many metrics for a terminal."""
+    sources, names = (list(dict.fromkeys(row[key] for row in rows)) for key in ("data", "encoder"))
+    found = {(row["data"], row["encoder"]): row["scores"] for row in rows}
+    body = [
+        [source, metric, *(_cell(found.get((source, name), {}), metric) for name in names)]
+        for source in sources
+        for metric in metrics
+    ]
+    if len(sources) > 1:
+        for metric in metrics:
+            values = [[found.get((source, name), {}).get(metric) for source in sources] for name in names]
+            if metric != RATE and all(None not in own for own in values):
+                means = [fmean(each for each in own if each is not None) for own in values]
+                body.append([f"mean of {len(sources)}", metric, *(_cell({metric: mean}, metric) for mean in means)])
+    return Table(["data", "score", *names], body)
 
 
 def _is_end(metric: str) -> bool:
@@ -236,6 +294,9 @@ def _cell(scores: Mapping[str, float], metric: str) -> str:
         return "–"
     if metric == RATE:
         return f"{scores[metric]:g}"
+    factor, digits = unit_of(metric)
+    if factor == 1:
+        return f"{scores[metric]:.{digits}f}"
     if f"{metric}_low" in scores:
         return f"{100 * scores[metric]:.2f} ({100 * scores[metric + '_low']:.1f}–{100 * scores[metric + '_high']:.1f})"
     return f"{100 * scores[metric]:.2f}"
@@ -256,7 +317,8 @@ def _legend(config: Config, rows: Rows) -> str:
         said.append("in brackets: 95 % intervals")
     if "test_instance" in metrics:
         said.append("test_instance: how often a crop of an image without a label finds the other crop of it")
-    return f"\nin %; {'; '.join(said)}. Choices are made on validation, and test is scored once."
+    unit = "in %" + (", alignment and uniformity as they are" if any(m.startswith(PLAIN) for m in metrics) else "")
+    return f"\n{unit}; {'; '.join(said)}. Choices are made on validation, and test is scored once."
 
 
 def _described(work: Work) -> str:

@@ -88,7 +88,7 @@ def of_library(
     """
     from raydistill.artifacts import teachers
     from raydistill.artifacts.store import Store
-    from raydistill.evaluation.references import TeacherFeatures
+    from raydistill.evaluation.teacher_features import TeacherFeatures
     from raydistill.planning.prepare import locate
 
     with tempfile.TemporaryDirectory() as folder:

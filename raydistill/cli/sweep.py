@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import signal
+from collections.abc import Callable
+from functools import partial
 from typing import Annotated
 
 import typer
 
 from raydistill import config as configuration
 from raydistill.cli.arguments import Kind, Set, fail, shown, typed, unread
+from raydistill.cli.sweeping.series import chosen, is_series, run_series
 from raydistill.config import ConfigError, data_errors
+from raydistill.experiments.catalogue import load_experiment
+from raydistill.experiments.scales import used_images
 from raydistill.redaction import redact
 from raydistill.sweep.options import has_begun, prepare_settings
 from raydistill.sweep.settings import SweepSettings
 
+DEFAULT_SCALE = "cpu"
+
 
 def command(
-    method: Annotated[str, typer.Option(help="the method to explore, e.g. dogo")],
+    method: Annotated[str | None, typer.Option(help="the method to explore, e.g. dogo")] = None,
+    experiment: Annotated[
+        str | None,
+        typer.Option(help="a published experiment, e.g. simreg/head-depth; 'simreg/*'; all; or a YAML file of yours"),
+    ] = None,
+    scale: Annotated[str | None, typer.Option(help="of the experiment: paper, small, cpu, smoke [cpu]")] = None,
+    images: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=PATH", help="images of an experiment's tasks; repeatable")
+    ] = None,
     data: Annotated[str | None, typer.Option(help="digits, torchvision:NAME, a path, s3://... [digits]")] = None,
     labelled: Annotated[
         str | None, typer.Option(help="images that give the scores, with labels; as --data [labels of --data]")
@@ -26,7 +41,9 @@ def command(
         int | None, typer.Option(min=1, help="configurations to try [run_cap of the space, else 8]")
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="of each trial [the preset's]")] = None,
-    preset: Annotated[str, typer.Option(help="default (minutes), cpu (hours), small, paper, ...")] = "default",
+    preset: Annotated[
+        str | None, typer.Option(help="default (minutes), cpu (hours), small, paper, ... [default]")
+    ] = None,
     teacher: Annotated[
         list[str] | None,
         typer.Option(help="a run, a checkpoint file, timm:NAME, ...; repeatable [one is trained first]"),
@@ -40,13 +57,16 @@ def command(
     tracking_uri: Annotated[
         str | None, typer.Option(help="MLflow [MLFLOW_TRACKING_URI, else sqlite:///mlflow.db]")
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="seeds for the winner and its baselines")] = 3,
+    seeds: Annotated[
+        int | None, typer.Option(min=1, help="for the winner and its baselines, or each arm [3, or the scale's]")
+    ] = None,
     finalists: Annotated[
         int | None, typer.Option(min=1, help="near-equal trials of each search that get every seed, at most [1]")
     ] = None,
     seeds_per_trial: Annotated[
-        int, typer.Option(min=1, help="seeds of each trial of a search, side by side; their mean is its score")
-    ] = 1,
+        int | None,
+        typer.Option(min=1, help="seeds of each trial of a search, side by side; their mean is its score [1]"),
+    ] = None,
     search_seed: Annotated[int, typer.Option(min=0, help="of the search itself")] = 0,
     redraw_teachers: Annotated[
         bool, typer.Option("--redraw-teachers", help="each seed of the final has teachers and clusters of its own")
@@ -92,54 +112,65 @@ def command(
     if resume_or_start and name is None:
         raise ConfigError("--resume-or-start: give the sweep's --name, too")
     resume = resume or (resume_or_start and name is not None and has_begun(storage, name))
-    plan = prepare_settings(
-        method,
-        resume=resume,
-        command=typed(),
-        notify=typer.echo,
-        data=data,
-        labelled=labelled,
-        kind=kind,
-        trials=trials,
-        epochs=epochs,
-        preset=preset,
-        teacher=teacher,
-        set=dict(map(configuration.parse_setting, settings or [])),
-        search_space=search_space,
-        name=name,
-        storage=storage,
-        tracking_uri=tracking_uri,
-        seeds=seeds,
-        finalists=finalists,
-        seeds_per_trial=seeds_per_trial,
-        search_seed=search_seed,
-        redraw_teachers=redraw_teachers,
-        baseline=baseline,
-        baseline_trials=baseline_trials,
-        baseline_search=baseline_search,
-        packs=packs,
-        packs_per_gpu=packs_per_gpu,
-        learners=learners,
-        workers=workers,
-        threads=threads,
-        gpu=gpu,
-        artifacts=artifacts,
-        artifacts_gib=artifacts_gib,
-        checkpoints_gib=checkpoints_gib,
-        max_hours=max_hours,
-        max_worker_hours=max_worker_hours,
-        max_epochs=max_epochs,
-        price=price,
-        warm_start=warm_start,
-    )
+    options = {
+        "command": typed(),
+        "notify": typer.echo,
+        "data": data,
+        "labelled": labelled,
+        "kind": kind,
+        "trials": trials,
+        "epochs": epochs,
+        "preset": preset,
+        "teacher": teacher,
+        "set": dict(map(configuration.parse_setting, settings or [])),
+        "search_space": search_space,
+        "name": name,
+        "storage": storage,
+        "tracking_uri": tracking_uri,
+        "seeds": seeds,
+        "finalists": finalists,
+        "seeds_per_trial": seeds_per_trial,
+        "search_seed": search_seed,
+        "redraw_teachers": redraw_teachers or None,
+        "baseline": baseline,
+        "baseline_trials": baseline_trials,
+        "baseline_search": None if baseline_search else False,
+        "packs": packs,
+        "packs_per_gpu": packs_per_gpu,
+        "learners": learners,
+        "workers": workers,
+        "threads": threads,
+        "gpu": gpu,
+        "artifacts": artifacts,
+        "artifacts_gib": artifacts_gib,
+        "checkpoints_gib": checkpoints_gib,
+        "max_hours": max_hours,
+        "max_worker_hours": max_worker_hours,
+        "max_epochs": max_epochs,
+        "price": price,
+        "warm_start": warm_start,
+    }
+    if experiment is not None and is_series(experiment):
+        names = chosen(experiment)
+        prepare = partial(_preparation, method, scale=scale, images=images or [], several=True)
+        if dry_run:
+            for each in names:
+                try:
+                    typer.echo(_described(prepare(each)(**options)))
+                except ConfigError as error:
+                    typer.echo(f"{each}: {error}", err=True)
+            return
+        try:
+            run_series(names, scale or DEFAULT_SCALE, prepare, options)
+        except KeyboardInterrupt as stopped:
+            fail("interrupted; the same command goes on", 128 + getattr(stopped, "signum", signal.SIGINT))
+        return
+    plan = _preparation(method, experiment, scale, images or [])(resume=resume, **options)
     if dry_run:
-        from raydistill.cli.dry_run import describe
-
-        with data_errors():
-            typer.echo(describe(plan))
+        typer.echo(_described(plan))
         return
     say_where(plan, resumed=resume)
-    from raydistill.cli.summary import conclude, how_to_go_on
+    from raydistill.cli.sweeping.summary import conclude, how_to_go_on
     from raydistill.sweep.run import run_sweep
 
     try:
@@ -151,6 +182,56 @@ def command(
     except BrokenPipeError:
         unread(f"; {how_to_go_on(plan)}")
     conclude(plan, result, artifacts=artifacts is not None, tracking=tracking_uri is not None)
+
+
+def _described(plan: SweepSettings) -> str:
+    """Describe the work of a sweep, and its cost."""
+    from raydistill.cli.sweeping.dry_run import describe
+
+    with data_errors():
+        return describe(plan)
+
+
+def _preparation(
+    method: str | None, experiment: str | None, scale: str | None, images: list[str], *, several: bool = False
+) -> Callable[..., SweepSettings]:
+    """Choose between a search and an experiment.
+
+    Args:
+        method: of the search.
+        experiment: its name or file.
+        scale: of the experiment.
+        images: of its tasks, as typed.
+        several: whether other experiments may use images that this one does not.
+
+    Raises:
+        ConfigError: neither is given, or both.
+    """
+    if experiment is None:
+        if images:
+            raise ConfigError(f"--images {images[0]}: belongs to --experiment")
+        if scale is not None:
+            raise ConfigError(f"--scale {scale}: belongs to --experiment; a method has presets, such as --preset cpu")
+        if method is None:
+            raise typer.BadParameter(
+                "give a method to explore, or an --experiment of the papers", param_hint="--method"
+            )
+        return partial(prepare_settings, method)
+    if method is not None:
+        raise ConfigError(f"--method {method} with --experiment: an experiment has its own methods; leave one out")
+    places = {}
+    for text in images:
+        name, equals, place = text.partition("=")
+        if not name or not equals or not place:
+            raise ConfigError(f"--images {text}: write NAME=PATH, such as davis=data/DAVIS")
+        places[name] = place
+    scale = scale or DEFAULT_SCALE
+    if several:
+        used = used_images(load_experiment(experiment), scale)
+        places = {name: place for name, place in places.items() if name in used}
+    from raydistill.sweep.arms.prepare import prepare_experiment
+
+    return partial(prepare_experiment, experiment, scale, images=places)
 
 
 def say_where(plan: SweepSettings, *, resumed: bool = False) -> None:

@@ -20,12 +20,14 @@ from raydistill.evaluation.features import embed
 from raydistill.evaluation.few_labels import counts_of, few_label_scores, knn_hits, named
 from raydistill.evaluation.held_out import HeldOutDistance
 from raydistill.evaluation.knn import knn_scores
-from raydistill.evaluation.logistic import logistic_probe
 from raydistill.evaluation.online import BATCH, embed_split, has_room, instance_score
-from raydistill.evaluation.probe import linear_probe
+from raydistill.evaluation.probes import fit_probe
 from raydistill.evaluation.protocols import knn_protocol
-from raydistill.storage import to_path
-from raydistill.training.checkpoint_files import CheckpointError
+from raydistill.evaluation.tasks.base import Findings, Subject, run_tasks
+from raydistill.evaluation.tasks.names import TASKS, parse
+from raydistill.evaluation.teacher_features import TeacherFeatures
+from raydistill.storage import StoragePath, to_path
+from raydistill.training.checkpoint_files import LEFT_OUT, PICTURES, CheckpointError
 from raydistill.training.checkpoints import latest_checkpoint
 from raydistill.training.member import scored_encoders
 from raydistill.training.memory import lost_device, out_of_memory, release
@@ -87,7 +89,8 @@ def score(
     Accuracy by k-NN against the training split, by the protocol `eval.knn`, and of the linear probe that `eval.probe`
     names, trained on it and chosen on validation. Where there are several encoders also `test_probe_ensemble`, of the
     mean of their probes' logits. Where a split has no labels, `test_instance`: how often a crop of a test image finds
-    the other crop of it. Of a method that regresses its teachers also `test_mse`, the error of its prediction.
+    the other crop of it. Of a method that regresses its teachers also `test_mse`, the error of its prediction. What
+    `eval.tasks` finds is added; its pictures go into the folder `pictures` of the directory.
     The student is also scored with few labels, see `few_label_scores`, where there are few or `eval.labels_per_class`
     asks for it.
 
@@ -114,6 +117,7 @@ def score(
     device = torch.device("cuda" if gpu else "cpu")
     scores: dict[str, float] = {}
     logits: list[Tensor] = []
+    left_out: list[str] = []
     labels = torch.empty(0)
     for name, encoder in scored_encoders(method, config.eval.encoders).items():
         encoder.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -124,7 +128,15 @@ def score(
                 logits.append(test_logits)
         else:
             found = {"test_instance": instance_score(encoder, dataset, dataset.test, device)}
+        if config.eval.tasks:
+            taught = teachers_of(config, dataset, device, teachers, store)
+            seen = Subject(encoder, dataset, config, device, taught)
+            tried = _run_tasks(seen, to_path(directory) / PICTURES, "" if name == "student" else f"_{name}")
+            found |= tried.scores
+            left_out += [f"task {text} of {name}: {why}\n" for text, why in tried.left_out.items()]
         scores |= {metric + ("" if name == "student" else f"_{name}"): value for metric, value in found.items()}
+    if left_out:
+        (to_path(directory) / LEFT_OUT).write_text("".join(left_out))
     if len(logits) > 1:
         mean = torch.stack(logits).mean(0)
         scores["test_probe_ensemble"] = torch.eq(mean.argmax(1), labels).double().mean().item()
@@ -137,7 +149,16 @@ def score(
 
 
 def score_encoder(
-    encoder: nn.Module, dataset: Dataset, settings: Config, device: torch.device, head: nn.Module | None = None
+    encoder: nn.Module,
+    dataset: Dataset,
+    settings: Config,
+    device: torch.device,
+    head: nn.Module | None = None,
+    *,
+    teachers: Sequence[nn.Module] = (),
+    trained: bool = True,
+    pictures: StoragePath | None = None,
+    left_out: dict[str, str] | None = None,
 ) -> dict[str, float]:
     """Scores of any encoder of images (N, 3, S, S) on all splits, as those of a finished configuration.
 
@@ -147,14 +168,61 @@ def score_encoder(
         settings: of the scores (`eval`), and of the probe's seed (`train.seed`).
         device: where it runs.
         head: its SSL head, if it has one; k-NN looks at it where the protocol does.
+        teachers: that it learned from, for tasks that look at them.
+        trained: whether tasks may train a copy of it; not so of raw pixels and of teachers.
+        pictures: folder for what tasks draw; None: it is not kept.
+        left_out: receives why tasks failed that did.
 
     Returns: `val_knn`, `test_knn`, `val_probe`, `test_probe`, with few labels those of `few_label_scores`; without
-        labels `test_instance`.
+        labels `test_instance`; and what `eval.tasks` add.
     """
     encoder.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     if _has_labels(dataset):
-        return _score(encoder, dataset, settings, device, head, few=True)[0]
-    return {"test_instance": instance_score(encoder, dataset, dataset.test, device)}
+        found = _score(encoder, dataset, settings, device, head, few=True)[0]
+    else:
+        found = {"test_instance": instance_score(encoder, dataset, dataset.test, device)}
+    if settings.eval.tasks:
+        tried = _run_tasks(Subject(encoder, dataset, settings, device, teachers), pictures, trained=trained)
+        found |= tried.scores
+        if left_out is not None:
+            left_out |= tried.left_out
+    return found
+
+
+def _run_tasks(subject: Subject, pictures: StoragePath | None, ending: str = "", *, trained: bool = True) -> Findings:
+    """Run the tasks, and keep what they draw.
+
+    Args:
+        subject: the network.
+        pictures: folder for what they draw, if it is kept.
+        ending: of the pictures' names.
+        trained: whether tasks may train a copy of the network.
+    """
+    found = run_tasks(subject, trained=trained)
+    if pictures is not None and found.pictures:
+        pictures.mkdir(parents=True, exist_ok=True)
+        for name, picture in found.pictures.items():
+            (pictures / f"{name}{ending}.png").write_bytes(picture)
+    return found
+
+
+def teachers_of(
+    config: Config, dataset: Dataset, device: torch.device, teachers: Teachers, store: str | None
+) -> list[nn.Module]:
+    """The frozen teachers of a run, where a task looks at them.
+
+    Args:
+        config: of the run.
+        dataset: its images.
+        device: of the teachers.
+        teachers: their keys.
+        store: the address of the store that has them.
+    """
+    if store is None or not any(TASKS[parse(text)[0]].needs == "teachers" for text in config.eval.tasks):
+        return []
+    shown = normalization(dataset.name, dataset.image_size)
+    kept = open_store(to_path(store))
+    return [TeacherFeatures(artifacts.load(kept, key, shown, device)) for key in teachers]
 
 
 def _has_labels(dataset: Dataset) -> bool:
@@ -207,14 +275,8 @@ def _score_by(
     scores: dict[str, float] = {}
     for metric, rows, labels in zip(("val_knn", "test_knn"), queries, (val_labels, test_labels), strict=True):
         scores |= knn_scores(metric, protocol, near, train_labels, rows, labels)
-    splits = (train, train_labels, val, val_labels)
-    options: dict[str, Any] = {"test": test, "test_labels": test_labels, "classes": len(dataset.classes)}
-    if config.eval.probe == "logistic":
-        probe = logistic_probe(*splits, **options)
-    else:
-        options |= {"preset": config.eval.probe, "lr": config.eval.probe_lr, "seed": config.train.seed}
-        length = config.eval.probe_epochs if config.eval.probe == "dogo" else None
-        probe = linear_probe(*splits, **options, epochs=length)
+    splits = (train, train_labels), (val, val_labels), (test, test_labels)
+    probe = fit_probe(*splits, config, len(dataset.classes))
     assert probe.test is not None
     assert probe.test_logits is not None
     scores |= {"val_probe": probe.val, "test_probe": probe.test}

@@ -145,7 +145,7 @@ def _instances(encoders: Mapping[Name, nn.Module], dataset: Dataset, device: tor
     def score(first: Tensor, second: Tensor) -> dict[str, float]:
         return {"val_instance": instance_accuracy(first, second), "val_rank": effective_rank(first)}
 
-    first, second = (embed_all(encoders, _crops(dataset, dataset.val, v, device), device) for v in INSTANCE_VIEWS)
+    first, second = (embed_all(encoders, crops(dataset, dataset.val, v, device), device) for v in INSTANCE_VIEWS)
     return {name: _tried(score, first[name], second[name]) for name in encoders}
 
 
@@ -174,7 +174,7 @@ def instance_score(encoder: nn.Module, dataset: Dataset, split: Images, device: 
         split: which of them.
         device: where the network is.
     """
-    return instance_accuracy(*(embed(encoder, _crops(dataset, split, view, device), device) for view in INSTANCE_VIEWS))
+    return instance_accuracy(*(embed(encoder, crops(dataset, split, view, device), device) for view in INSTANCE_VIEWS))
 
 
 def _tried(score: Callable[[Tensor, Tensor], dict[str, float]], *features: Tensor | Exception) -> Found:
@@ -253,7 +253,15 @@ def _chunks(split: Images, indices: Sequence[int]) -> Iterator[tuple[list[Tensor
         yield split.fetch(list(indices[start : start + BATCH]))
 
 
-def _crops(dataset: Dataset, split: Images, view: View, device: torch.device) -> Iterator[Tensor]:
+def crops(dataset: Dataset, split: Images, view: View, device: torch.device) -> Iterator[Tensor]:
+    """Batches (B, 3, S, S) of a split, augmented, the same each time.
+
+    Args:
+        dataset: the images.
+        split: which of them.
+        view: the augmentation; `INSTANCE_VIEWS` are two crops of each image, drawn apart.
+        device: where the batches are made.
+    """
     normalize = normalization(dataset.name, dataset.image_size)
     for images, kept in _chunks(split, range(len(split))):
         yield augment(

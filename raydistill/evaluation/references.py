@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +14,9 @@ from raydistill.artifacts.store import open_store
 from raydistill.config import Config
 from raydistill.data.sources import load_dataset
 from raydistill.data.views.augment import normalization
-from raydistill.evaluation.final import score_encoder
+from raydistill.evaluation.final import score_encoder, teachers_of
+from raydistill.evaluation.tasks.names import parse
+from raydistill.evaluation.teacher_features import TeacherFeatures
 from raydistill.storage import to_path
 from raydistill.training.checkpoint_files import CheckpointError
 from raydistill.training.checkpoints import latest_checkpoint
@@ -33,16 +34,10 @@ class RawPixels(nn.Module):
         return images.flatten(1)
 
 
-class TeacherFeatures(nn.Module):
-    """The features of a frozen teacher's backbone, as an encoder."""
-
-    def __init__(self, teacher: Any) -> None:
-        super().__init__()
-        self.teacher = teacher
-        self.dim: int = teacher.backbone.dim
-
-    def forward(self, images: Tensor) -> Tensor:
-        return self.teacher(images, "features")
+def _but_detection(config: Config) -> Config:
+    """The configuration without the one task that takes days: a detector is not trained for a reference."""
+    tasks = tuple(text for text in config.eval.tasks if parse(text)[0] != "detection")
+    return config.model_copy(update={"eval": config.eval.model_copy(update={"tasks": tasks})})
 
 
 def untrained_student(config: Config, directory: str) -> nn.Module:
@@ -94,14 +89,17 @@ def score_references(
     config = runs[0][0]
     dataset = load_dataset(config.data)
     shown = normalization(dataset.name, dataset.image_size)
-    rows: Rows = {"pixels": [score_encoder(RawPixels(), dataset, config, device)], "untrained": []}
-    for own, place in runs:
+    rows: Rows = {"pixels": [score_encoder(RawPixels(), dataset, config, device, trained=False)], "untrained": []}
+    for (own, place), keys in zip(runs, [*teachers] or [()] * len(runs), strict=True):
         method = _untrained(own, place)
         student, head = method.encoders()["student"], method.head()
-        rows["untrained"].append(score_encoder(student, dataset, own, device, head))
+        taught = teachers_of(own, dataset, device, keys, store)
+        rows["untrained"].append(score_encoder(student, dataset, _but_detection(own), device, head, teachers=taught))
     columns = list(zip(*teachers, strict=True))
     for number, keys in enumerate(columns, 1):
         name = "teacher" if len(columns) == 1 else f"teacher-{number}"
         found = (artifacts.load(open_store(to_path(store)), key, shown, device) for key in dict.fromkeys(keys))
-        rows[name] = [score_encoder(TeacherFeatures(each), dataset, config, device, each.head) for each in found]
+        rows[name] = [
+            score_encoder(TeacherFeatures(each), dataset, config, device, each.head, trained=False) for each in found
+        ]
     return rows

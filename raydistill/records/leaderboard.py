@@ -49,6 +49,7 @@ OWN_AUGMENTATION = "-own-augmentation"
 BASELINES = (SEARCHED, "-same-settings", "-default", OWN_AUGMENTATION, "-tuned")
 # What a result is judged by. The last names the frozen teachers, one row each.
 REFERENCES = {"pixels": "no network", "untrained": "random weights", "teacher": "frozen"}
+PLAIN = ("test_alignment", "test_uniformity", "test_mse", "val_mse")  # no accuracies, whatever encoder they end with
 UNITS = {"loss": (1, 4), "val_mse": (1, 4), "test_mse": (1, 4), "student_parameters": (1e-6, 3), "val_rank": (1, 1)}
 
 
@@ -132,9 +133,14 @@ def render_front(records: list[TrialRecord], objectives: Sequence[tuple[str, str
     return Table(header, body).markdown()
 
 
+def unit_of(metric: str) -> tuple[float, int]:
+    """The factor by which a metric is shown, and its digits."""
+    return UNITS.get(metric, (1, 4) if metric.startswith(PLAIN) else (100, 2))
+
+
 def shown(metric: str, value: float) -> str:
     """Accuracies in percent, parameters in millions, ranks as they are."""
-    factor, digits = UNITS.get(metric, (100, 2))
+    factor, digits = unit_of(metric)
     return f"{value * factor:.{digits}f}"
 
 

@@ -26,6 +26,8 @@ ENDS = {
 
 def conclusion(sweep: SweepData) -> str:
     """Say what was tried, what won, by how much over the baseline, and which setting matters most."""
+    if sweep.experiment:
+        return " ".join([*_experiment(sweep), *_beside_references(sweep)])
     return " ".join(
         [*_tried(sweep), *_best(sweep), *_noise(sweep), *_compared(sweep), *_beside_references(sweep), *_matters(sweep)]
     )
@@ -33,7 +35,22 @@ def conclusion(sweep: SweepData) -> str:
 
 def against_baseline(sweep: SweepData) -> str:
     """The winner beside its better baseline and its references, and the noise; empty before a final."""
+    if sweep.experiment:
+        return " ".join(_beside_references(sweep))
     return " ".join([*_compared(sweep), *_beside_references(sweep), *(_noise(sweep) if sweep.rows else ())])
+
+
+def _experiment(sweep: SweepData) -> Iterator[str]:
+    """Say what a published experiment compared, and which of the paper's claims hold."""
+    about = sweep.experiment
+    arms, seeds = count(len(about["arms"]), "arm"), count(about["seeds"], "seed")
+    yield f"This is {about['name']}, {about['title']} ({about['source']}), at scale {about['scale']}: {arms}, {seeds}."
+    verdicts = Counter(result["verdict"] for result in about.get("results", ()))
+    if verdicts:
+        words = {"holds": "hold", "does not hold": "do not hold", "undecided": "are undecided"}
+        words |= {"not measured": "were not measured"}
+        found = ", ".join(f"{verdicts[name]} {said}" for name, said in words.items() if verdicts[name])
+        yield f"Of the paper's claims {found}."
 
 
 def chosen(sweep: SweepData, key: str) -> str:

@@ -17,17 +17,28 @@ import yaml
 
 from raydistill.config import ConfigError, nearest
 from raydistill.records.budget import Spent
-from raydistill.records.layout import IMAGES_FILE, RESULTS_FILE, SHEET_FILE, SWEEP_FILE
+from raydistill.records.layout import EXPERIMENT_FILE, IMAGES_FILE, RESULTS_FILE, SHEET_FILE, SWEEP_FILE
 from raydistill.records.leaderboard import REFERENCES, LeaderboardEntry
 from raydistill.records.names import check_name
 from raydistill.redaction import redact
 from raydistill.report import frames
-from raydistill.tracking.client import EXPERIMENT, OUTCOME, ROLE, SWEEP, TRIAL, TrackingError, connect, database_of
+from raydistill.tracking.client import (
+    DIGEST,
+    EXPERIMENT,
+    OUTCOME,
+    ROLE,
+    SWEEP,
+    TRIAL,
+    TrackingError,
+    connect,
+    database_of,
+)
 from raydistill.tracking.delivery_queue import one_line
 from raydistill.training.messages import seed_metric
 
 THREADS = 8
 PAGE = 1000
+FILES = (SWEEP_FILE, RESULTS_FILE, IMAGES_FILE, SHEET_FILE, EXPERIMENT_FILE)
 PARENT_SCORES = ("winner_", "baseline_", *(f"{name}_" for name in REFERENCES), "teacher-")
 
 
@@ -41,6 +52,7 @@ class SweepData:
     Both as a population left them. `scores`: the last value of every metric. `rows`: the table at the end of the
     sweep, empty before. `identity`: `sweep.yaml`, what the sweep was asked to do. `overview`: how the images were
     understood. `sheet`: a PNG of some of them, with their augmented views. Both are empty where the sweep wrote none.
+    `experiment`: what a published experiment compares, with its verdicts; empty for other sweeps.
     Times are UTC.
     """
 
@@ -63,6 +75,7 @@ class SweepData:
     seconds: float = float("nan")
     overview: str = ""
     sheet: bytes = b""
+    experiment: dict[str, Any] = field(default_factory=dict)
     _histories: dict[tuple[str, str], pd.Series] = field(default_factory=dict, repr=False)
 
     @property
@@ -127,6 +140,11 @@ class SweepData:
         """Number of images of each split; empty where an earlier version did not record it."""
         found: dict[str, int] = frames.parsed(self.tags.get("raydistill.images")) or {}
         return found
+
+    @property
+    def digest(self) -> str:
+        """Digest of the images and their splits, by which other images are told; empty where nobody recorded it."""
+        return str(self.identity.get("images", {}).get("digest") or self.tags.get(DIGEST, ""))
 
     @property
     def spent(self) -> Spent | None:
@@ -203,12 +221,12 @@ class SweepData:
         return frame.sort_index().rename_axis("epoch")
 
 
-def sweeps(uri: str) -> pd.DataFrame:
+def sweeps(uri: str, experiment: str = EXPERIMENT) -> pd.DataFrame:
     """The sweeps at a tracking address, newest first: method, outcome, started, and their winner's scores.
 
-    Raises: ConfigError where there is no store; TrackingError where the address cannot be used.
+    Raises: ConfigError where there is no store, or no such experiment; TrackingError where the address cannot be used.
     """
-    found = _runs(_reader(uri), f"tags.`{ROLE}` = 'sweep'")
+    found = _runs(_reader(uri), f"tags.`{ROLE}` = 'sweep'", experiment)
     rows = [
         {
             "sweep": run.data.tags[SWEEP],
@@ -223,8 +241,14 @@ def sweeps(uri: str) -> pd.DataFrame:
     return frame.sort_values("started", ascending=False)
 
 
-def load(uri: str, name: str) -> SweepData:
+def load(uri: str, name: str, experiment: str = EXPERIMENT, files: Iterable[str] = FILES) -> SweepData:
     """A sweep by its name, from an MLflow address.
+
+    Args:
+        uri: of the store.
+        name: of the sweep.
+        experiment: of MLflow.
+        files: of the sweep's run that are read, of `FILES`.
 
     Raises: ConfigError for what is no name, where there is no store, and where there is no sweep of that name, with a
     near one; TrackingError where the address cannot be used.
@@ -234,16 +258,16 @@ def load(uri: str, name: str) -> SweepData:
     except ValueError as error:
         raise ConfigError(str(error)) from None
     client = _reader(uri)
-    parents = _runs(client, f"tags.`{ROLE}` = 'sweep' AND tags.`{SWEEP}` = '{name}'")
+    parents = _runs(client, f"tags.`{ROLE}` = 'sweep' AND tags.`{SWEEP}` = '{name}'", experiment)
     if not parents:
-        known = [run.data.tags[SWEEP] for run in _runs(client, f"tags.`{ROLE}` = 'sweep'")]
+        known = [run.data.tags[SWEEP] for run in _runs(client, f"tags.`{ROLE}` = 'sweep'", experiment)]
         near = nearest(name, known) if known else ""
         raise ConfigError(f"there is no sweep {name!r} in {redact(uri)}{near}")
     parent = min(parents, key=lambda run: run.info.start_time)
-    children = _runs(client, f"tags.`{SWEEP}` = '{name}' AND tags.`{TRIAL}` LIKE '%'")
+    children = _runs(client, f"tags.`{SWEEP}` = '{name}' AND tags.`{TRIAL}` LIKE '%'", experiment)
     children.sort(key=lambda run: run.data.tags[TRIAL])
     keys = pd.Index([run.data.tags[TRIAL] for run in children], name="trial", dtype=object)
-    kept = _artifacts(client, parent.info.run_id, (SWEEP_FILE, RESULTS_FILE, IMAGES_FILE, SHEET_FILE))
+    kept = _artifacts(client, parent.info.run_id, files)
     identity = yaml.safe_load(kept.get(SWEEP_FILE, b"{}"))
     params, metrics = frames.params(children, keys), frames.metrics(children, keys)
     space = identity.get("space", {})
@@ -268,6 +292,7 @@ def load(uri: str, name: str) -> SweepData:
         seconds=frames.seconds(parent),
         overview=kept.get(IMAGES_FILE, b"").decode(),
         sheet=kept.get(SHEET_FILE, b""),
+        experiment=json.loads(kept.get(EXPERIMENT_FILE, b"{}")),
     )
 
 
@@ -284,10 +309,13 @@ def _reader(uri: str) -> Any:
         raise TrackingError(f"MLflow at {redact(uri)} cannot be used: {one_line(error)}") from error
 
 
-def _runs(client: Any, query: str) -> list[Any]:
-    experiment = client.get_experiment_by_name(EXPERIMENT)
+def _runs(client: Any, query: str, name: str) -> list[Any]:
+    experiment = client.get_experiment_by_name(name)
     if experiment is None:
-        return []
+        if name == EXPERIMENT:
+            return []
+        known = [each.name for each in client.search_experiments()]
+        raise ConfigError(f"MLflow has no experiment {name!r}{nearest(name, known)}")
     found: list[Any] = []
     page = client.search_runs([experiment.experiment_id], query, max_results=PAGE)
     found += page

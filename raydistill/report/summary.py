@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from raydistill import config as configuration
+from raydistill.experiments.table import claim_sentences, protocol_note, published_table
 from raydistill.records.budget import describe_spent
 from raydistill.records.few_labels import NOTE as FEW_LABELS_NOTE
 from raydistill.records.few_labels import few_label_table
@@ -62,6 +63,7 @@ class TrialSummary:
 class SweepSummary:
     """A sweep in words and tables.
 
+    `published`: of a published experiment, its numbers beside ours, with the verdicts on its `claims`.
     `few_labels`: scores with few labels, with a note on how they were made in `few_labels_note`.
     `compared`: how the `comparisons` were made. `shares`: of the score's variation, by setting, with what they are
     worth in `worth`; empty, with the reason in `no_shares`, where they cannot be told.
@@ -74,6 +76,9 @@ class SweepSummary:
     caveats: list[str]
     final: Table
     note: str
+    published: Table
+    claims: list[str]
+    published_note: str
     few_labels: Table
     few_labels_note: str
     comparisons: Table
@@ -96,11 +101,14 @@ def summarize(sweep: SweepData, *, option: str = "") -> SweepSummary:
     """Everything that a report says; `option` is what its commands need to find the sweep, as ` --tracking-uri …`."""
     return SweepSummary(
         sweep=sweep,
-        title=f"{sweep.name}: {sweep.method} on {sweep.source}",
+        title=f"{sweep.name}: {sweep.experiment.get('title', sweep.method)} on {sweep.source}",
         conclusion=conclusion(sweep),
         caveats=caveats(sweep),
         final=_final(sweep),
         note=f"{NOTE}{_seeds(sweep)}" if sweep.rows else "",
+        published=published_table(sweep.experiment, sweep.rows) if sweep.experiment else Table([], []),
+        claims=claim_sentences(sweep.experiment, sweep.rows) if sweep.experiment else [],
+        published_note=protocol_note(sweep.experiment) if sweep.experiment else "",
         few_labels=few_label_table(sweep.rows),
         few_labels_note=FEW_LABELS_NOTE,
         comparisons=_comparisons(sweep),

@@ -112,29 +112,12 @@ def prepare_settings(
     Raises: ConfigError for what cannot work.
     """
     asked: dict[str, Any] = {name: value for name, value in options.items() if value is not None}
-    _check_options(asked)
-    chosen = {path: list(v) if isinstance(v, tuple) else v for path, v in asked.get("set", {}).items()}
-    if "data" in asked:
-        chosen["data.source"] = source_of("--data", str(asked["data"]))
-    if "labelled" in asked:
-        chosen["data.labelled"] = source_of("--labelled", str(asked["labelled"]))
-    if "epochs" in asked:
-        chosen["train.epochs"] = asked["epochs"]
-    if "kind" in asked:
-        chosen["data.kind"] = asked["kind"]
-    for name in ("max_hours", "max_worker_hours"):
-        if asked.get(name) == 0:
-            raise ConfigError(
-                f"--{name.replace('_', '-')} 0: nothing can be trained in 0 hours; give more, or leave it out"
-            )
-    if asked.get("storage") == "":
-        raise ConfigError("--storage '': give a folder, or an address such as s3://bucket/folder")
-    home = to_path(asked.get("storage") or working_folder() / "runs").absolute()
-    if isinstance(home, Remote):
-        home.probe()
+    check_options(asked)
+    chosen = settings_of(asked)
+    home = home_of(asked)
     if "method.name" in chosen:
         raise ConfigError("method.name: choose the method with --method")
-    if teachers := _several(asked.get("teacher")):
+    if teachers := several(asked.get("teacher")):
         chosen["teacher.sources"] = [teacher_of(home, given) for given in teachers]
     configuration.options_class(method)
     name = asked["name"] if "name" in asked else next_name(home, method, resume)
@@ -154,16 +137,14 @@ def prepare_settings(
             space = without_teacher_settings(space, notify)
     searched = [parameter.path for parameter in space.parameters]
     base = with_own_teacher(base, searched)
-    least, most = workers_of(str(asked.get("workers", 1)))
     trials = trial_count(space, asked.get("trials"))
-    baselines = tuple(_several(asked.get("baseline")))
+    baselines = tuple(several(asked.get("baseline")))
     names = [parse_baseline(text).name for text in baselines]
     if twice := sorted({name for name in names if names.count(name) > 1}):
         raise ConfigError(f"--baseline {twice[0]}: is given twice")
     settings = SweepSettings(
+        **means_of(asked, home),
         name=name,
-        storage=home,
-        tracking_uri=tracking(asked.get("tracking_uri")),
         base=base,
         space=space,
         trials=trials,
@@ -172,27 +153,12 @@ def prepare_settings(
         redraw_teachers=asked.get("redraw_teachers", False),
         baselines=baselines,
         baseline_trials=_baseline_trials(asked, trials, stored),
-        packs=asked.get("packs", 1),
-        packs_per_gpu=asked.get("packs_per_gpu", 1),
-        learners=learners_of(str(asked.get("learners", "auto"))),
-        workers=least,
-        most_workers=most,
-        threads=asked.get("threads"),
-        gpu=asked.get("gpu"),
         preset=preset,
-        artifacts=artifact_store(_text(asked.get("artifacts")), home),
-        artifacts_gib=asked.get("artifacts_gib"),
-        limits=Limits(*(asked.get(name) for name in ("max_hours", "max_worker_hours", "max_epochs", "price"))),
-        checkpoints_gib=asked.get("checkpoints_gib"),
-        warm_start=tuple(sweep_folder(home, given) for given in _several(asked.get("warm_start"))),
+        warm_start=tuple(sweep_folder(home, given) for given in several(asked.get("warm_start"))),
         command=command,
         finalists=asked.get("finalists") or (stored.get("finalists", 1) if stored else DEFAULT_FINALISTS),
         seeds_per_trial=asked.get("seeds_per_trial", 1),
     )
-    if settings.packs_per_gpu > 1 and (settings.most_workers or settings.workers) > 1:
-        raise ConfigError(
-            "--packs-per-gpu: workers of one group cannot share a GPU (NCCL refuses it); leave --workers at 1"
-        )
     if settings.learners is not None and settings.learners < settings.seeds_per_trial:
         raise ConfigError(
             f"--learners {settings.learners}: a trial trains {settings.seeds_per_trial} learners side by side "
@@ -210,6 +176,70 @@ def prepare_settings(
     if resume:
         settings.check_unchanged()
     return settings
+
+
+def settings_of(asked: Mapping[str, Any]) -> dict[str, Any]:
+    """The settings by dotted path that options stand for: those of `set`, and of the options that have a path.
+
+    Raises: ConfigError for a path that is not there.
+    """
+    chosen = {path: list(v) if isinstance(v, tuple) else v for path, v in asked.get("set", {}).items()}
+    if "data" in asked:
+        chosen["data.source"] = source_of("--data", str(asked["data"]))
+    if "labelled" in asked:
+        chosen["data.labelled"] = source_of("--labelled", str(asked["labelled"]))
+    if "epochs" in asked:
+        chosen["train.epochs"] = asked["epochs"]
+    if "kind" in asked:
+        chosen["data.kind"] = asked["kind"]
+    return chosen
+
+
+def home_of(asked: Mapping[str, Any]) -> StoragePath:
+    """The place of all sweeps. Raises: ConfigError where it cannot be used."""
+    if asked.get("storage") == "":
+        raise ConfigError("--storage '': give a folder, or an address such as s3://bucket/folder")
+    home = to_path(asked.get("storage") or working_folder() / "runs").absolute()
+    if isinstance(home, Remote):
+        home.probe()
+    return home
+
+
+def means_of(asked: Mapping[str, Any], home: StoragePath) -> dict[str, Any]:
+    """The fields of `SweepSettings` that say where and with what a sweep runs, which every kind of sweep has.
+
+    Args:
+        asked: the options that were given.
+        home: the place of all sweeps.
+
+    Raises:
+        ConfigError: an option is wrong.
+    """
+    for name in ("max_hours", "max_worker_hours"):
+        if asked.get(name) == 0:
+            raise ConfigError(
+                f"--{name.replace('_', '-')} 0: nothing can be trained in 0 hours; give more, or leave it out"
+            )
+    least, most = workers_of(str(asked.get("workers", 1)))
+    if asked.get("packs_per_gpu", 1) > 1 and (most or least) > 1:
+        raise ConfigError(
+            "--packs-per-gpu: workers of one group cannot share a GPU (NCCL refuses it); leave --workers at 1"
+        )
+    return {
+        "storage": home,
+        "tracking_uri": tracking(asked.get("tracking_uri")),
+        "packs": asked.get("packs", 1),
+        "packs_per_gpu": asked.get("packs_per_gpu", 1),
+        "learners": learners_of(str(asked.get("learners", "auto"))),
+        "workers": least,
+        "most_workers": most,
+        "threads": asked.get("threads"),
+        "gpu": asked.get("gpu"),
+        "artifacts": artifact_store(_text(asked.get("artifacts")), home),
+        "artifacts_gib": asked.get("artifacts_gib"),
+        "checkpoints_gib": asked.get("checkpoints_gib"),
+        "limits": Limits(*(asked.get(name) for name in ("max_hours", "max_worker_hours", "max_epochs", "price"))),
+    }
 
 
 def _space_file(given: Location | None, method: str) -> Path:
@@ -269,7 +299,7 @@ def _baseline_trials(asked: Mapping[str, Any], trials: int, stored: Mapping[str,
     return number or trials
 
 
-def _check_options(asked: dict[str, Any]) -> None:
+def check_options(asked: dict[str, Any]) -> None:
     """Refuse an unknown name, with the nearest one, and a number that is too small. Raises ConfigError."""
     for name, value in asked.items():
         if name not in SweepOptions.__annotations__:
@@ -304,7 +334,7 @@ def trial_count(space: Space, trials: int | None) -> int:
     return min(wanted, size) if wanted else size
 
 
-def _several(given: Location | Sequence[Location] | None) -> list[str]:
+def several(given: Location | Sequence[Location] | None) -> list[str]:
     if given is None:
         return []
     return [str(each) for each in ([given] if isinstance(given, str | PathLike) else given)]

@@ -272,7 +272,8 @@ def run_finals(
     driver.progress.final(len(keys), later)
     if keys:
         seeds, names = pluralize(settings.seeds, "seed"), ", ".join(final_config.name for final_config in final_configs)
-        driver.progress.note(f"the search is over; training {names} with {seeds}")
+        begun = "" if settings.arms and not settings.arm_trials else "the search is over; "
+        driver.progress.note(f"{begun}training {names} with {seeds}")
     for key in keys:
         record = known.get(key)
         if record is not None and record.outcome is not None:

@@ -46,7 +46,7 @@ class SweepPlan:
         if "baseline" in values:  # of version 0.1: how the sweep's only one is optimised
             own = settings.base.method.baseline().name
             self._baselines.setdefault(own, {"method": {"name": own}, "train": values["baseline"]})
-        if write:
+        if write and not settings.arms:
             for baseline in baselines_of(settings.baselines, settings.base):
                 self._decided(baseline)
         self._write()

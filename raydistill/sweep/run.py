@@ -13,9 +13,9 @@ from typing import Any
 
 import ray
 
-from raydistill.artifacts.store import open_store
+from raydistill.artifacts.store import Store, open_store
 from raydistill.records.budget import Budget, Limits, describe_spent
-from raydistill.records.journal import Journal
+from raydistill.records.journal import Journal, TrialRecord
 from raydistill.records.layout import (
     BUDGET_FILE,
     JOURNAL_FILE,
@@ -25,14 +25,15 @@ from raydistill.records.layout import (
 from raydistill.records.leaderboard import LeaderboardEntry
 from raydistill.redaction import redact, redact_values
 from raydistill.storage import StoragePath
+from raydistill.sweep.arms.phases import run_arms
 from raydistill.sweep.checkpoint_retention import CheckpointRetention
 from raydistill.sweep.cluster import check_ray, connected_cluster
 from raydistill.sweep.driver import Driver, SweepError
 from raydistill.sweep.environment import environment
-from raydistill.sweep.final.choice import choose
+from raydistill.sweep.final.choice import Choice, choose
 from raydistill.sweep.final.conclusion import why_none_finished, write_conclusion
 from raydistill.sweep.final.finalists import make_final_configs, pareto_front, ranked, say_which_are_one
-from raydistill.sweep.final.scoring import score_finals
+from raydistill.sweep.final.scoring import score_finals, with_teacher
 from raydistill.sweep.phases import choose_winner, epochs_after, run_finals, run_search, search_baselines
 from raydistill.sweep.plan import SweepPlan
 from raydistill.sweep.preflight.given_teachers import describe_given_teachers
@@ -136,7 +137,7 @@ def _run(settings: SweepSettings, tracker: Tracker, launcher: Launcher) -> Sweep
     broker, broker_name = _start_broker(settings, launcher)
     budget = _budget(settings)
     progress = ProgressReporter(
-        trials=settings.trials,
+        trials=0 if settings.arms else settings.trials,
         epochs=settings.epochs,
         metric=space.metric,
         goal=space.goal,
@@ -156,43 +157,77 @@ def _run(settings: SweepSettings, tracker: Tracker, launcher: Launcher) -> Sweep
         plan,
     )
     log_trials(tracker, journal.path)
+    found: list[TrialRecord] = []
+    best: list[TrialRecord] = []
     try:
-        trials, epochs = pluralize(settings.trials, "trial"), pluralize(settings.epochs, "epoch")
-        progress.note(f"sweep {settings.name}: {trials} of {epochs}")
+        progress.note(f"sweep {settings.name}: {_size(settings)}")
         store = open_store(settings.artifacts, settings.artifacts_gib)
         for line in describe_given_teachers(settings, store, plan.images(settings.base.data)):
             progress.note(line)
-        budget.reserve(epochs_after(plan, store))
-        train_missing_teachers(settings, driver, store)
-        records = run_search(settings, driver)
-        best = pareto_front(records, space.objectives) if space.also else ranked(records, space.metric, space.goal)
-        if not best:
-            raise SweepError(why_none_finished(records, budget.exhausted()))
-        driver.retention.pin(*(record.key for record in best[:LEADERBOARD_SIZE]))  # what the final may need
-        winner, decided = choose_winner(settings, driver, store, best)
-        left = settings.baseline_final_runs if decided.chosen else settings.final_runs
-        searched = search_baselines(settings, driver, store, winner, left)
-        selected = best[:LEADERBOARD_SIZE] if space.also else [winner]
-        final_configs = make_final_configs(selected, driver.plan, searched)
-        for line in say_which_are_one(final_configs):
-            progress.note(line)
-        train_redrawn_teachers(settings, driver, store, [each.spec.config for each in final_configs])
-        finals = run_finals(settings, driver, final_configs[len(decided.chosen) :])
-        choice = choose(final_configs, decided.runs | finals, space.metric, space.goal)
-        choice = replace(choice, passed_over=[*decided.passed_over, *choice.passed_over])
+        if settings.arms:
+            train_missing_teachers(settings, driver, store)
+            choice = run_arms(settings, driver, store)
+            of = {"references_of": with_teacher(choice.chosen).name}
+            settings = replace(settings, experiment={**settings.experiment, **of})
+        else:
+            found, best, choice = _search_and_final(settings, driver, store)
         with suppress(ray.exceptions.GetTimeoutError):
             ray.get(broker.close.remote(), timeout=CLOSE_TIMEOUT_S)
-        rows, left_out = score_finals(settings, driver, ranked(records, space.metric, space.goal), choice)
+        rows, left_out = score_finals(settings, driver, found, choice)
         driver.account()
         progress.note(f"spent: {describe_spent(budget.spent())}")
     finally:
         journal.close()
         kill_actor_tree(broker)
-    ended = [winner, *(record for record in best if record is not winner)]
-    table, path = write_conclusion(settings, rows, ended, choice.runs, choice.chosen[0].name, left_out)
+    table, path = write_conclusion(settings, rows, best, choice.runs, choice.chosen[0].name, left_out)
     log_conclusion(tracker, settings.directory)
     progress.note("done")
     return SweepResult(rows, table, path)
+
+
+def _search_and_final(
+    settings: SweepSettings, driver: Driver, store: Store
+) -> tuple[list[TrialRecord], list[TrialRecord], Choice]:
+    """Search, search the baselines, and train what was found with every seed.
+
+    Args:
+        settings: the sweep.
+        driver: runs the trials.
+        store: receives teachers.
+
+    Returns: the search's trials that came to their end, best first; those in the order of all objectives, the winner
+        first; and the final configurations.
+    Raises: SweepError if no trial finished.
+    """
+    space = settings.space
+    driver.budget.reserve(epochs_after(driver.plan, store))
+    train_missing_teachers(settings, driver, store)
+    records = run_search(settings, driver)
+    best = pareto_front(records, space.objectives) if space.also else ranked(records, space.metric, space.goal)
+    if not best:
+        raise SweepError(why_none_finished(records, driver.budget.exhausted()))
+    driver.retention.pin(*(record.key for record in best[:LEADERBOARD_SIZE]))  # what the final may need
+    winner, decided = choose_winner(settings, driver, store, best)
+    left = settings.baseline_final_runs if decided.chosen else settings.final_runs
+    searched = search_baselines(settings, driver, store, winner, left)
+    selected = best[:LEADERBOARD_SIZE] if space.also else [winner]
+    final_configs = make_final_configs(selected, driver.plan, searched)
+    for line in say_which_are_one(final_configs):
+        driver.progress.note(line)
+    train_redrawn_teachers(settings, driver, store, [each.spec.config for each in final_configs])
+    finals = run_finals(settings, driver, final_configs[len(decided.chosen) :])
+    choice = choose(final_configs, decided.runs | finals, space.metric, space.goal)
+    choice = replace(choice, passed_over=[*decided.passed_over, *choice.passed_over])
+    ended = [winner, *(record for record in best if record is not winner)]
+    return ranked(records, space.metric, space.goal), ended, choice
+
+
+def _size(settings: SweepSettings) -> str:
+    """Say how much a sweep trains."""
+    epochs = pluralize(settings.epochs, "epoch")
+    if settings.arms:
+        return f"{pluralize(len(settings.arms), 'arm')} with {pluralize(settings.seeds, 'seed')}, {epochs} each"
+    return f"{pluralize(settings.trials, 'trial')} of {epochs}"
 
 
 def _start_broker(settings: SweepSettings, launcher: Launcher) -> tuple[Any, str]:

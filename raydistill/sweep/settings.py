@@ -12,6 +12,7 @@ import yaml
 
 from raydistill import config as configuration
 from raydistill.config import Config, ConfigError
+from raydistill.experiments.scales import Arm
 from raydistill.records.budget import Limits
 from raydistill.records.layout import SWEEP_FILE
 from raydistill.records.names import check_name
@@ -83,7 +84,9 @@ class SweepSettings:
     `command` is what was typed, `images` how many there are of each split, `image_size` the pixels that they are
     trained at, `teachers` what those were called that `base` names by their keys. `own_augmentations` names the
     baselines that may get a row with the augmentation of their own preset. `overview` says how the images were
-    understood, line by line; `contents` are their numbers and a digest, by which other images are told.
+    understood, line by line; `contents` are their numbers and a digest, by which other images are told. A sweep of an
+    `experiment` trains its `arms` with every seed instead of a search and its baselines; each arm has a search of its
+    own with `arm_trials` configurations, if any.
     """
 
     name: str
@@ -119,6 +122,9 @@ class SweepSettings:
     seeds_per_trial: int = 1
     overview: tuple[str, ...] = ()
     contents: Mapping[str, Any] = field(default_factory=dict)
+    arms: tuple[Arm, ...] = ()
+    arm_trials: int = 0
+    experiment: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         try:
@@ -141,6 +147,8 @@ class SweepSettings:
     @property
     def final_runs(self) -> int:
         """Most runs of the final: every configuration with every seed, without those that the search trained."""
+        if self.arms:
+            return len(self.arms) * (self.seeds - (1 if self.arm_trials else 0))
         found = LEADERBOARD_SIZE if self.space.also else self.candidates(self.trials)
         return found * self.seeds - (0 if self.space.population else found) + self.baseline_final_runs
 
@@ -168,7 +176,9 @@ class SweepSettings:
 
     @property
     def baseline_count(self) -> int:
-        """Number of baselines; a method that trains without distillation has none of its own."""
+        """Number of baselines; a method that trains without distillation has none of its own, nor has an experiment."""
+        if self.arms:
+            return 0
         return len(self.baselines) or int(self.base.method.baseline() != self.base.method)
 
     @property
@@ -200,6 +210,17 @@ class SweepSettings:
             "seeds_per_trial": self.seeds_per_trial,
             "warm_start": [str(path) for path in self.warm_start],
             "images": dict(self.contents),
+            **({"experiment": self._compared()} if self.arms else {}),
+        }
+
+    def _compared(self) -> dict[str, Any]:
+        """The arms of an experiment, complete."""
+        arms = {arm.name: configuration.dump(arm.config) for arm in self.arms}
+        return {
+            "name": self.experiment["name"],
+            "scale": self.experiment["scale"],
+            "trials": self.arm_trials,
+            "arms": arms,
         }
 
     def store(self) -> None:
@@ -242,9 +263,14 @@ class SweepSettings:
                 f"compared; start another sweep, with --warm-start {self.name} to begin with what this one found"
             )
         now = {name: value for name, value in self.identity().items() if name != "images"}
+        if isinstance(experiment := stored.get("experiment"), dict):
+            for name, values in experiment["arms"].items():
+                with suppress(ConfigError):
+                    experiment["arms"][name] = configuration.dump(configuration.load(values))
         for settings in (stored, now):
-            if isinstance(data := settings["base"].get("data"), dict):
-                settings["base"]["data"] = {name: value for name, value in data.items() if name not in CACHES}
+            for config in (settings["base"], *settings.get("experiment", {}).get("arms", {}).values()):
+                if isinstance(data := config.get("data"), dict):
+                    config["data"] = {name: value for name, value in data.items() if name not in CACHES}
         changes = difference(stored, now)
         if changes:
             raise ConfigError(

@@ -29,6 +29,7 @@ PARENT = ""
 SWEEP, TRIAL, ROLE = "raydistill.sweep", "raydistill.trial", "raydistill.role"
 OUTCOME, MESSAGE = "raydistill.outcome", "raydistill.message"
 ID = "raydistill.id"
+DIGEST = "raydistill.digest"  # of a sweep's images
 SETTINGS = "raydistill.settings"  # of a population's trial, as the last copy left them
 EXPERIMENT = "raydistill"
 PARAMS_PER_CALL, PARAM_LENGTH, TAG_LENGTH = 100, 6000, 5000

@@ -8,14 +8,22 @@ from typing import Any
 
 from raydistill.records.budget import Budget, Limits
 from raydistill.records.journal import TrialRecord, apply_event, read_events, role_of
-from raydistill.records.layout import BUDGET_FILE, IMAGES_FILE, RESULTS_FILE, SHEET_FILE, TABLE_FILE, WINNER_CONFIG_FILE
+from raydistill.records.layout import (
+    BUDGET_FILE,
+    EXPERIMENT_FILE,
+    IMAGES_FILE,
+    RESULTS_FILE,
+    SHEET_FILE,
+    TABLE_FILE,
+    WINNER_CONFIG_FILE,
+)
 from raydistill.records.leaderboard import COLUMNS, LeaderboardEntry, baselines, references
 from raydistill.records.scores import read_scores
 from raydistill.redaction import redact_values
 from raydistill.storage import StoragePath
-from raydistill.tracking.client import ROLE, SETTINGS
+from raydistill.tracking.client import DIGEST, ROLE, SETTINGS
 from raydistill.tracking.tracker import Tracker
-from raydistill.training.checkpoint_files import newest, winner_of
+from raydistill.training.checkpoint_files import PICTURES, newest, winner_of
 
 COMPARED = tuple(column for column in COLUMNS if column not in ("loss", "student_parameters"))
 
@@ -27,9 +35,11 @@ def sweep_tags(identity: dict[str, Any], origin: dict[str, Any]) -> dict[str, An
         identity: `sweep.yaml`.
         origin: `origin.json`, what was typed and where, a tag for each key; empty where a sweep has none.
     """
+    digest = (identity.get("images") or {}).get("digest")
     return {
         "params": flatten(identity["base"]) | {"trials": identity["trials"], "seeds": identity["seeds"]},
         "tags": {"raydistill.method": identity["base"]["method"]["name"]}
+        | ({DIGEST: str(digest)} if digest else {})
         | {f"raydistill.{k}": v if isinstance(v, str) else json.dumps(v) for k, v in redact_values(origin).items()},
     }
 
@@ -91,6 +101,9 @@ def log_scores(tracker: Tracker, record: TrialRecord, directory: StoragePath, wh
         # What a trial reports is the mean of its seeds, and stays so.
         values = {name: value for name, value in scores.values.items() if not record.seed_scores(name)}
         tracker.log(record.key, epoch, values, when)
+    pictures = directory / PICTURES
+    if pictures.exists():
+        tracker.artifact(record.key, pictures, PICTURES)
     checkpoint = newest(directory)
     if checkpoint is not None:
         for part in (checkpoint, checkpoint.with_suffix(".json")):
@@ -107,6 +120,8 @@ def log_conclusion(tracker: Tracker, folder: StoragePath, when: int | None = Non
     """
     for name in (WINNER_CONFIG_FILE, TABLE_FILE, RESULTS_FILE, IMAGES_FILE, SHEET_FILE):
         tracker.artifact(None, folder / name)
+    if (folder / EXPERIMENT_FILE).exists():
+        tracker.artifact(None, folder / EXPERIMENT_FILE)
     rows = [LeaderboardEntry(**row) for row in json.loads((folder / RESULTS_FILE).read_text())]
     # A sweep that went on with a larger budget may have another winner.
     step = json.loads((folder / BUDGET_FILE).read_text())["epochs"] if (folder / BUDGET_FILE).exists() else 0

@@ -10,6 +10,8 @@ from raydistill.errors import RaydistillError
 from raydistill.storage import Remote, StoragePath, reason
 
 # docs/architecture.md#checkpoint-files-below-records
+LEFT_OUT = "left-out.txt"  # which tasks could not score a run, and why
+PICTURES = "pictures"  # folder of a run, with what the tasks that score it have drawn
 WINNER = "winner.txt"  # where there are no links, this holds the name of a sweep's best trial
 
 

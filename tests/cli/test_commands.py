@@ -11,6 +11,9 @@ import typer
 
 from raydistill import config
 from raydistill.cli import app
+from raydistill.cli.sweeping.series import chosen, is_series
+from raydistill.experiments.catalogue import load_experiment
+from raydistill.experiments.scales import load_scale, used_images
 from raydistill.presets import load_preset
 
 ROOT = Path(__file__).parents[2]
@@ -169,10 +172,26 @@ def swept(rest):
     given = parsed(OURS, ["sweep", *rest])
     if given["method"] in ("METHOD", "NAME"):
         return
-    chosen = dict(map(config.parse_setting, given["settings"] or []))
+    if given["method"] is None:
+        named(given)
+        return
+    settings = dict(map(config.parse_setting, given["settings"] or []))
     if given["teacher"]:
-        chosen["teacher.sources"] = given["teacher"]
-    config.load(config.assign(load_preset(given["method"], given["preset"]), {"method.name": given["method"]} | chosen))
+        settings["teacher.sources"] = given["teacher"]
+    preset = load_preset(given["method"], given["preset"] or "default")
+    config.load(config.assign(preset, {"method.name": given["method"]} | settings))
+
+
+def named(given):
+    """The experiment, its scale, and the images of its tasks."""
+    experiment = given["experiment"]
+    assert experiment
+    load_scale(given["scale"])
+    if experiment in ("NAME", "path/to/file.yaml"):
+        return
+    assert chosen(experiment) if is_series(experiment) else load_experiment(experiment)
+    for text in given["images"] or []:
+        assert text.partition("=")[0] in used_images(load_experiment(experiment), given["scale"])
 
 
 def parsed(command, words):

@@ -5,8 +5,8 @@ import sys
 import pytest
 from helpers.commands import run
 
-from raydistill.cli import summary
 from raydistill.cli import sweep as module
+from raydistill.cli.sweeping import summary
 from raydistill.config import ConfigError
 from raydistill.records.layout import SWEEP_FILE
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from raydistill.cli import summary
+from raydistill.cli.sweeping import summary
 from raydistill.config import EvalConfig
 from raydistill.records.leaderboard import LeaderboardEntry
 

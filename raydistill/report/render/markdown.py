@@ -18,6 +18,9 @@ def _blocks(summary: SweepSummary, pictures: Mapping[str, str]) -> Iterator[str]
     yield f"# {escape_html(summary.title)}"
     yield escape_html(summary.conclusion)
     yield "\n".join(f"- {escape_html(caveat)}" for caveat in summary.caveats)
+    yield _table(summary.published)
+    yield "\n".join(f"- {escape_html(claim)}" for claim in summary.claims)
+    yield escape_html(summary.published_note)
     yield f"## {'Final' if summary.sweep.rows else 'Best so far'}"
     yield _table(summary.final) or "No trial has been trained to the end yet."
     yield escape_html(summary.note)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
 
 from raydistill.data.images import LABELS
+from raydistill.experiments.table import judge, render_experiment
 from raydistill.records.few_labels import few_label_table
 from raydistill.records.journal import TrialRecord
-from raydistill.records.layout import RESULTS_FILE, TABLE_FILE, WINNER_CONFIG_FILE
+from raydistill.records.layout import EXPERIMENT_FILE, RESULTS_FILE, TABLE_FILE, WINNER_CONFIG_FILE
 from raydistill.records.leaderboard import LeaderboardEntry, plain, render, render_front
 from raydistill.storage import StoragePath
 from raydistill.sweep.context import write_config
@@ -54,6 +56,10 @@ def write_conclusion(
         table = f"{table}\n\n{few.markdown()}"
     if missing := [line for line in settings.overview if line.startswith(LABELS)]:
         table = "\n\n".join([table, *missing])
+    if settings.experiment:
+        table = f"{render_experiment(settings.experiment, rows)}\n\n{table}"
+        results = [asdict(each) for each in judge(settings.experiment, rows)]
+        (directory / EXPERIMENT_FILE).write_text(json.dumps({**settings.experiment, "results": results}, indent=1))
     (directory / TABLE_FILE).write_text(table + "\n")
     (directory / RESULTS_FILE).write_text(json.dumps(plain(rows), indent=1))
     if isinstance(directory, Path):

@@ -18,7 +18,7 @@ from raydistill.sweep.final.finalists import FinalConfig
 from raydistill.sweep.final.references import start_references
 from raydistill.sweep.settings import LEADERBOARD_SIZE, SweepSettings
 from raydistill.tracking.sync import flatten, log_scores
-from raydistill.training.checkpoint_files import newest
+from raydistill.training.checkpoint_files import LEFT_OUT, newest
 
 # A process takes seconds to start and to open the images, and a task that is killed is repeated as a whole.
 RUNS_PER_TASK = 4
@@ -46,7 +46,8 @@ def score_finals(
     metric, goal = settings.space.metric, settings.space.goal
     driver.progress.note("scoring the selected configurations on the test split")
     ended = {run: record for run, record in choice.finished().items() if run[0] in names}
-    winner = [record for (name, _), record in ended.items() if name == final_configs[0].name]
+    referred = with_teacher(final_configs) if settings.arms else final_configs[0]
+    winner = [record for (name, _), record in ended.items() if name == referred.name]
     waiting = start_scoring(driver, list(ended.values()), settings)
     # Where one task has all final runs, the references follow in its process: another start would take as long.
     # After a task with a GPU, Ray starts another process anyway.
@@ -58,7 +59,7 @@ def score_finals(
         final_config.name: LeaderboardEntry(
             final_config.name,
             _shown_settings(settings, final_config),
-            settings.epochs,
+            final_config.spec.config.train.epochs,
             [scores[record.key] for (name, _), record in ended.items() if name == final_config.name],
             [record.key for (name, _), record in ended.items() if name == final_config.name],
         )
@@ -81,6 +82,12 @@ def score_finals(
     shown = runners_up[: LEADERBOARD_SIZE - 1]
     of_baselines = [row for row in beaten if row not in ours]
     return [*found, *baselines, *references(), *shown, *of_baselines], len(runners_up) - len(shown)
+
+
+def with_teacher(final_configs: list[FinalConfig]) -> FinalConfig:
+    """The first configuration that has a frozen teacher, so that the references include it; else the first."""
+    taught = (each for each in final_configs if each.spec.config.method.teacher_output() is not None)
+    return next(taught, final_configs[0])
 
 
 def _beaten(settings: SweepSettings, final_config: FinalConfig, choice: Choice) -> LeaderboardEntry:
@@ -150,7 +157,13 @@ def collect_scores(driver: Driver, records: list[TrialRecord], scoring: Scoring)
                 continue
             scores[key] |= found
             write_scores(driver.trial_directory(key), Scores(scores[key], checkpoint))
+    said = set()
     for record in records:
+        path = driver.trial_directory(record.key) / LEFT_OUT
+        for line in path.read_text().splitlines() if path.exists() else ():
+            if line not in said:
+                said.add(line)
+                driver.progress.note(f"warning: {record.key} is without {line}")
         log_scores(driver.tracker, record, driver.trial_directory(record.key))
     return scores
 
@@ -175,6 +188,9 @@ def _means(record: TrialRecord) -> dict[str, float]:
 
 def _shown_settings(settings: SweepSettings, final_config: FinalConfig) -> dict[str, Any]:
     """Return what the row of a final configuration says about its settings."""
+    for arm in settings.arms:
+        if arm.name == final_config.name:
+            return {**arm.settings, **(final_config.found.settings if final_config.found else {})}
     if final_config.found is None:
         return _differences(settings, configuration.dump(final_config.spec.config))
     return final_config.found.settings if final_config.baseline else _searched_settings(settings, final_config.found)

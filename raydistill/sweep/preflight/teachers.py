@@ -27,10 +27,12 @@ PREFIX = "teacher-"
 
 
 def required_teachers(settings: SweepSettings) -> list[Config]:
-    """The base configuration under every combination of searched teacher settings.
+    """The base configuration under every combination of searched teacher settings, or the arms of an experiment.
 
     Raises: ConfigError for a range where a teacher's setting needs values.
     """
+    if settings.arms:
+        return [arm.config for arm in settings.arms]
     searched = [p for p in settings.space.parameters if p.path.startswith("teacher.")]
     for parameter in searched:
         if parameter.distribution in CONTINUOUS:
@@ -43,6 +45,8 @@ def required_teachers(settings: SweepSettings) -> list[Config]:
 
 def compared_configs(plan: SweepPlan, winner: Config | None = None) -> list[Config]:
     """The configurations of the baselines, as compared with a winner, or with the base configuration."""
+    if plan.settings.arms:
+        return []
     best = winner or plan.settings.base
     return [plan.baseline_config(each, best) for each in baselines_of(plan.settings.baselines, best)]
 

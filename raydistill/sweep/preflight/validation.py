@@ -8,6 +8,7 @@ from dataclasses import replace
 from raydistill.artifacts.store import open_store
 from raydistill.config import Config, ConfigError, data_errors
 from raydistill.evaluation.protocols import knn_protocol
+from raydistill.evaluation.tasks.names import check_tasks
 from raydistill.options.momentum import MAX_INITIAL_SHARE, SAFE_WINDOW
 from raydistill.redaction import redact
 from raydistill.sweep.preflight.checks import check_batch_sizes, check_values
@@ -156,6 +157,7 @@ def preflight(plan: SweepSettings, notify: Callable[[str], None], *, own_space: 
     from raydistill.sweep.preflight.baselines import check_baselines, describe_baselines
     from raydistill.sweep.preflight.teachers import required_teachers
 
+    check_tasks(plan.base.eval.tasks)
     store = open_store(plan.artifacts, plan.artifacts_gib)
     with data_errors():
         dataset = load_dataset(plan.base.data)

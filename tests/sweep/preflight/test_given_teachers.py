@@ -45,7 +45,10 @@ def said(monkeypatch, dataset, network, own, base=BASE, called=None):
     shown = normalization("digits", dataset.image_size)
     monkeypatch.setattr(teachers, "load", lambda *_: FrozenTeacher(network, None, own, shown))
     settings = SimpleNamespace(
-        base=config.load(base), space=SimpleNamespace(parameters=[]), teachers={"artifact:k": called or "file.pth"}
+        arms=(),
+        base=config.load(base),
+        space=SimpleNamespace(parameters=[]),
+        teachers={"artifact:k": called or "file.pth"},
     )
     return list(describe_given_teachers(settings, SimpleNamespace(by_key=lambda *_: True), dataset))
 

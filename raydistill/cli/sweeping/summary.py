@@ -33,7 +33,8 @@ def conclude(plan: SweepSettings, result: SweepResult, *, artifacts: bool, track
     """
     typer.echo(f"\n{result.table}\n")
     shared = seeds_share(plan.base, redrawn=plan.redraw_teachers)
-    for line in [*legend(result.rows, plan.base.eval), *filter(None, [shared]), *_shows(plan)]:
+    said = _shows(plan) if not plan.arms else ()
+    for line in [*legend(result.rows, plan.base.eval), *filter(None, [shared]), *said]:
         typer.echo(line)
     folder, store = shlex.quote(shown(plan.directory)), shlex.quote(shown(plan.artifacts))
     where = f" --artifacts {store}" if artifacts or isinstance(plan.artifacts, Remote) else ""
@@ -42,8 +43,12 @@ def conclude(plan: SweepSettings, result: SweepResult, *, artifacts: bool, track
     server = f"{program('mlflow')} ui --backend-store-uri {shlex.quote(address)}"
     typer.echo("")
     typer.echo(f"see the report:          {program('raydistill')} report {plan.name}{option}")
-    typer.echo(f"export the encoder:      {program('raydistill')} export {folder} --format timm")
-    typer.echo(f"train the winner alone:  {program('raydistill')} train {folder}{where} --out winner")
+    if plan.arms:
+        best = result.rows[0].runs[0]
+        typer.echo(f"export an arm's encoder: {program('raydistill')} export {plan.name}/{best} --format timm")
+    else:
+        typer.echo(f"export the encoder:      {program('raydistill')} export {folder} --format timm")
+        typer.echo(f"train the winner alone:  {program('raydistill')} train {folder}{where} --out winner")
     typer.echo(f"compare the trials:      {address if address.startswith('http') else server}")
 
 
@@ -65,7 +70,7 @@ def legend(rows: list[LeaderboardEntry], evaluation: EvalConfig) -> Iterator[str
         yield "val_mse, test_mse: squared distance between normalised prediction and teacher on images not trained on"
     if few_label_table(rows).body:
         yield FEW_LABELS_NOTE
-    yield "±: standard deviation over seeds; test is scored once, for the winner and its baselines"
+    yield "±: standard deviation over seeds; test is scored once"
 
 
 def how_to_go_on(plan: SweepSettings) -> str:

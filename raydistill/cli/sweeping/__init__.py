@@ -1,0 +1,1 @@
+"""Parts of `raydistill sweep`: what it would cost, several experiments, and its last words."""

@@ -1,0 +1,1 @@
+"""Published benchmarks of features: their folders, networks and measures, which the tasks use."""

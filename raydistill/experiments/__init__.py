@@ -1,0 +1,1 @@
+"""Published experiments: the catalogue, its scales, and the table that compares published numbers with ours."""

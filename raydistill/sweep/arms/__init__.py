@@ -1,0 +1,1 @@
+"""Sweeps that compare given arms, as experiments have them, instead of searching for a winner."""
