@@ -62,6 +62,7 @@ def test_an_error_of_the_command_line(address, capsys):
 def test_where_a_sweep_is_tracked(address, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     plan = SimpleNamespace(
+        arms=(),
         name="x",
         directory=tmp_path,
         artifacts=tmp_path,

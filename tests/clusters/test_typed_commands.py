@@ -56,7 +56,7 @@ def test_every_sweep_that_is_typed_is_one_that_the_command_takes():
             continue
         given = sweep.make_context("sweep", words).params
         chosen = dict(map(config.parse_setting, given["settings"] or []))
-        config.load(config.assign(load_preset(given["method"], given["preset"]), chosen))
+        config.load(config.assign(load_preset(given["method"], given["preset"] or "default"), chosen))
         if given["name"]:
             assert given["gpu"], f"{name}: no GPU is there at the start"
         seen.append(name)
@@ -69,7 +69,7 @@ def test_every_sweep_that_is_typed_is_one_that_the_command_takes():
     [
         (["--method", "dogo", "--pack", "4"], "--pack"),
         (["--method", "dogo", "--packs", "x"], "integer"),
-        (["--packs", "4"], "method"),
+        (["--method", "dogo", "--seeds", "0"], "greater than or equal to 1"),
     ],
 )
 def test_a_wrong_sweep_would_be_seen(words, complaint):

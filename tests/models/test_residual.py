@@ -29,6 +29,7 @@ def identities(net, size=32):
             found.append(torch.equal(output, inputs[0]))
 
     copies = [module.register_forward_hook(look) for module in net.modules() if type(module).__name__ in BLOCKS]
+    torch.manual_seed(0)  # stochastic depth may skip a block of all four images
     net.train()(torch.rand(4, 3, size, size))
     for copy in copies:
         copy.remove()
