@@ -118,6 +118,7 @@ def score(
     scores: dict[str, float] = {}
     logits: list[Tensor] = []
     left_out: list[str] = []
+    taught = teachers_of(config, dataset, device, teachers, store)
     labels = torch.empty(0)
     for name, encoder in scored_encoders(method, config.eval.encoders).items():
         encoder.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -129,13 +130,12 @@ def score(
         else:
             found = {"test_instance": instance_score(encoder, dataset, dataset.test, device)}
         if config.eval.tasks:
-            taught = teachers_of(config, dataset, device, teachers, store)
             seen = Subject(encoder, dataset, config, device, taught)
             tried = _run_tasks(seen, to_path(directory) / PICTURES, "" if name == "student" else f"_{name}")
             found |= tried.scores
             left_out += [f"task {text} of {name}: {why}\n" for text, why in tried.left_out.items()]
         scores |= {metric + ("" if name == "student" else f"_{name}"): value for metric, value in found.items()}
-    if left_out:
+    if config.eval.tasks:  # also where all went well, after a time when it did not
         (to_path(directory) / LEFT_OUT).write_text("".join(left_out))
     if len(logits) > 1:
         mean = torch.stack(logits).mean(0)

@@ -176,8 +176,8 @@ def _stand_ins(experiment: Experiment, scale: ExperimentScale) -> tuple[str, ...
 def check_arms(experiment: Experiment, configs: Mapping[str, Config]) -> None:
     """Refuse arms that are one configuration, or that differ in what the experiment does not say.
 
-    What each method's preset decides of its losses and its optimiser may differ between methods; images, batches,
-    epochs, scores and augmentation strength may not.
+    What each method's preset decides of its losses, recipes and optimiser may differ between methods. Images, batches,
+    epochs, scores, the section `augment` and the teachers of methods that have any may not.
 
     Args:
         experiment: says what varies.
@@ -204,12 +204,13 @@ def _check_pair(experiment: Experiment, first: str, second: str, plain: Mapping[
     """Refuse two arms that differ in what `varies` does not name; see `check_arms`."""
     base, own = plain[first], plain[second]
     same_method = own["method.name"] == base["method.name"]
+    taught = all(_is_taught(each["method.name"]) for each in (base, own))
     varied = {*experiment.varies}
     if any(path.startswith("teacher.") for path in varied):  # a teacher that varies may be given for each arm
         varied.add("teacher.sources")
     for path in sorted({*base, *own}):
         section = path.partition(".")[0]
-        shared = section in ("data", "augment", "eval") or path == "train.epochs"
+        shared = section in ("data", "augment", "eval") or path == "train.epochs" or (section == "teacher" and taught)
         if path in varied or section in varied or not (shared or same_method):
             continue
         if base.get(path) != own.get(path):
@@ -299,8 +300,7 @@ def teacher_names(experiment: Experiment, scale: ExperimentScale) -> list[str]:
     """
     kinds: dict[tuple[Any, ...], ArmSpec] = {}
     for arm in experiment.arms:
-        taught = configuration.options_class(arm.method)().teacher_output() is not None  # type: ignore[call-arg]
-        if taught and scale.name in arm.scales:
+        if _is_taught(arm.method) and scale.name in arm.scales:
             told = ("backbone", "method", "epochs", "preset")
             how = tuple(at_scale(arm.settings.get(f"teacher.{key}"), scale.name) for key in told)
             kinds.setdefault((how, tuple(_places_of(arm, scale.name))), arm)
@@ -311,11 +311,14 @@ def teacher_names(experiment: Experiment, scale: ExperimentScale) -> list[str]:
     return list(networks) if len(networks) == len(kinds) else [arm.name for arm in kinds.values()]
 
 
+def _is_taught(method: str) -> bool:
+    """Return whether a method learns from a frozen teacher."""
+    return configuration.options_class(method)().teacher_output() is not None  # type: ignore[call-arg]
+
+
 def _places_of(spec: ArmSpec, scale: str) -> list[str]:
     """The names of the teachers that an arm takes, in their order: `teacher.sources: ["{byol}", "{swav}"]`."""
-    return [
-        name for text in at_scale(spec.settings.get("teacher.sources"), scale) or () for name in PLACE.findall(text)
-    ]
+    return _places(spec.settings.get("teacher.sources"), scale)
 
 
 def _places(tasks: Any, scale: str) -> list[str]:

@@ -48,3 +48,20 @@ def test_arms_of_a_later_method_are_compared_with_each_other(tmp_path):
     text = FILE.replace("simreg, teacher.count: 2", "simreg, method.head_depth: 1, teacher.count: 2")
     with pytest.raises(ConfigError, match=r"first and both differ in method\.head_depth \(4 and 1\)"):
         arms(tmp_path, text)
+
+
+def test_methods_that_are_compared_have_the_same_teacher(tmp_path):
+    text = """
+title: two methods
+source: a test
+images: imagenet
+arms:
+  one: {method: seed, method.queue_size: 64}
+  other: {method: simreg, teacher.backbone: resnet50}
+  alone: {method: simclr, teacher.backbone: resnet34}
+metrics: [test_knn]
+"""
+    with pytest.raises(ConfigError, match=r"one and other differ in teacher\.backbone"):
+        arms(tmp_path, text)
+    made = arms(tmp_path, text.replace(", teacher.backbone: resnet50", ""))
+    assert set(made) == {"one", "other", "alone"}  # of a method without one its teacher does not count

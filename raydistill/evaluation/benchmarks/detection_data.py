@@ -125,7 +125,6 @@ def coco_library() -> Any:
     """The package faster_coco_eval. Raises: TaskError where it is not installed."""
     try:
         import faster_coco_eval
-        from faster_coco_eval import mask  # noqa: F401
     except ImportError:
         raise TaskError("detection: COCO needs faster-coco-eval; pip install raydistill[detection]") from None
     return faster_coco_eval

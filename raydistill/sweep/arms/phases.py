@@ -102,7 +102,6 @@ def search_arm(settings: SweepSettings, driver: Driver, arm: Arm) -> TrialRecord
             resolve=lambda chosen: driver.plan.complete(
                 TrialSpec(configuration.load(configuration.assign(base, chosen)))
             ),
-            stop=driver.budget.exhausted,
         )
     )
     best = next(iter(ranked(searched_under(driver.journal, prefix), space.metric, space.goal)), None)

@@ -24,17 +24,8 @@ from raydistill.sweep.settings import SweepSettings, with_own_teacher
 
 # Options of a search; an experiment says itself what it compares.
 REFUSED = (
-    *(
-        "search_space",
-        "baseline",
-        "baseline_trials",
-        "baseline_search",
-        "finalists",
-        "seeds_per_trial",
-        "warm_start",
-        "preset",
-    ),
-    "labelled",
+    *("search_space", "warm_start", "baseline", "baseline_trials", "baseline_search"),
+    *("finalists", "seeds_per_trial", "preset", "labelled"),
 )
 
 
