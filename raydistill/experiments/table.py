@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from raydistill.experiments.scales import ScaledExperiment
-from raydistill.records.intervals import difference, estimate
+from raydistill.records.intervals import difference, estimate, visible
 from raydistill.records.leaderboard import LeaderboardEntry, is_reference, unit_of
 from raydistill.redaction import redact
 from raydistill.table import Table
@@ -23,7 +23,8 @@ class ClaimResult:
     """A claim of the paper beside our seeds.
 
     `mean`, `low` and `high` are those of the better arm minus the worse one, so that above 0 the claim is right, in
-    points or, of errors, as they are; None where they are not known. `seeds` is the number of pairs.
+    points or, of errors, as they are; None where they are not known. `seeds` is the number of pairs, and `visible` the
+    smallest true difference that so many pairs with such a spread show in four of five cases.
     """
 
     better: str
@@ -34,6 +35,7 @@ class ClaimResult:
     low: float | None = None
     high: float | None = None
     seeds: int = 0
+    visible: float | None = None
 
 
 def describe_experiment(ready: ScaledExperiment) -> dict[str, Any]:
@@ -157,7 +159,8 @@ def judge(described: Mapping[str, Any], rows: Sequence[LeaderboardEntry]) -> lis
             verdict = "holds"
         elif high is not None and high < 0:
             verdict = "does not hold"
-        results.append(ClaimResult(better, worse, metric, verdict, sign * found.mean, low, high, found.seeds))
+        shown = visible(first[seed] - second[seed] for seed in first if seed in second) if found.paired else None
+        results.append(ClaimResult(better, worse, metric, verdict, sign * found.mean, low, high, found.seeds, shown))
     return results
 
 
@@ -210,7 +213,10 @@ def _sentence(result: ClaimResult) -> str:
     if result.low is None or result.high is None:
         return f"{text}, one seed)"
     low, high = (_signed(factor * end, digits) for end in (result.low, result.high))
-    return f"{text}, 95 % interval {low} to {high}, {result.seeds} seeds)"
+    text = f"{text}, 95 % interval {low} to {high}, {result.seeds} seeds"
+    if result.verdict == "undecided" and result.visible is not None:
+        return f"{text}; {factor * result.visible:.{digits}f} would have shown)"
+    return f"{text})"
 
 
 def _signed(value: float, digits: int) -> str:

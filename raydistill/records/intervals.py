@@ -8,6 +8,7 @@ from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass
 
 CONFIDENCE = 0.95
+POWER = 0.8
 
 
 @dataclass(frozen=True)
@@ -76,8 +77,21 @@ def difference(ours: Mapping[Hashable, float], theirs: Mapping[Hashable, float])
     return Difference(mean, mean - margin, mean + margin, seeds, False)
 
 
-def _t(freedom: float) -> float:
-    """Half the width of the interval in standard errors."""
+def visible(values: Iterable[float]) -> float | None:
+    """The true mean whose interval would leave out zero in about four of five such samples; None for a single value.
+
+    (t(0.975) + t(0.8)) std / sqrt(n), t with n - 1 degrees of freedom: the usual approximation of the power of
+    Student's t-test.
+    """
+    found = estimate(values)
+    if found.std is None:
+        return None
+    freedom = found.count - 1
+    return (_t(freedom) + _t(freedom, POWER)) * found.std / math.sqrt(found.count)
+
+
+def _t(freedom: float, share: float = (1 + CONFIDENCE) / 2) -> float:
+    """Quantile of Student's t; by default half the width of the interval in standard errors."""
     from scipy.special import stdtrit
 
-    return float(stdtrit(freedom, (1 + CONFIDENCE) / 2))
+    return float(stdtrit(freedom, share))

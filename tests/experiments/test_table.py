@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raydistill.experiments.table import judge, render_experiment
+from raydistill.experiments.table import claim_sentences, judge, render_experiment
 from raydistill.records.leaderboard import LeaderboardEntry
 
 DESCRIBED = {
@@ -51,6 +51,15 @@ def test_a_claim_that_is_wrong_does_not_hold_and_a_wide_interval_decides_nothing
     assert judged([0.40, 0.50, 0.60], [0.42, 0.53, 0.64]).verdict == "does not hold"
     # Differences 0.01, 0.03, 0.08: mean 0.04, deviation 0.0361, half a width 0.0896.
     assert judged([0.41, 0.53, 0.68], [0.40, 0.50, 0.60]).verdict == "undecided"
+
+
+def test_an_undecided_claim_says_what_difference_would_have_shown():
+    # (4.3027 + 1.0607) * 0.036056 / sqrt(3) = 0.11165.
+    rows = [row("deep", [0.41, 0.53, 0.68]), row("linear", [0.40, 0.50, 0.60])]
+    described = claims({"better": "deep", "worse": "linear", "metric": "test_probe"})
+    assert claim_sentences(described, rows)[0].endswith("−4.96 to +12.96, 3 seeds; 11.16 would have shown)")
+    rows = [row("deep", [0.42, 0.53, 0.64]), row("linear", [0.40, 0.50, 0.60])]
+    assert "would have shown" not in claim_sentences(described, rows)[0]
 
 
 def test_of_an_error_less_is_better():
