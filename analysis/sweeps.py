@@ -13,7 +13,6 @@ sweep's folder all is kept but checkpoints, Ray's files and the name of the syst
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 import subprocess
 import sys
@@ -21,11 +20,13 @@ import tempfile
 import time
 from pathlib import Path
 
-from raydistill.records.layout import ORIGIN_FILE, RESULTS_FILE
+from kept import COMMON, keep
+
+from raydistill.records.layout import RESULTS_FILE
 from raydistill.training.checkpoint_files import WINNER, winner_of
 
 HERE = Path(__file__).parent
-COMMON = [
+OPTIONS = [
     "--threads",
     "1",
     "--epochs",
@@ -39,35 +40,16 @@ COMMON = [
 ]
 ALL = ["--set", "eval.encoders=all"]
 SWEEPS = {"dogo": ALL, "seed": [], "simreg": [], "sdssl": ALL, "sssd": ALL, "search": ["--trials", "24"]}
-KEPT = ("journal.jsonl", "sweep.yaml", "budget.json", "images.txt", "table.md", "winner.yaml", "trials/*/scores.json")
 
 
 def command(name: str) -> list[str]:
     """What one would type in a folder that holds `spaces`."""
     space = [] if name == "search" else ["--search-space", f"spaces/{name}.yaml"]
-    return ["sweep.py", "--method", method(name), "--name", name, *space, *COMMON, *SWEEPS[name]]
+    return ["sweep.py", "--method", method(name), "--name", name, *space, *OPTIONS, *SWEEPS[name]]
 
 
 def method(name: str) -> str:
     return "dogo" if name == "search" else name
-
-
-def keep(sweep: Path, target: Path) -> None:
-    """Copy what a sweep is told from; the results come last, since they say that it is whole."""
-    shutil.rmtree(target, ignore_errors=True)
-    for file in (file for pattern in KEPT for file in sorted(sweep.glob(pattern))):
-        copy = target / file.relative_to(sweep)
-        copy.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, copy)
-    origin = json.loads((sweep / ORIGIN_FILE).read_text())
-    origin["environment"].pop("system", None)
-    for place in ("storage", "artifacts"):
-        origin.pop(place, None)
-    (target / ORIGIN_FILE).write_text(json.dumps(origin, indent=1) + "\n")
-    winner = winner_of(sweep)
-    assert winner is not None, "the sweep has not ended"
-    (target / WINNER).write_text(f"{winner.name}\n")
-    shutil.copyfile(sweep / RESULTS_FILE, target / RESULTS_FILE)
 
 
 def main() -> None:
@@ -85,7 +67,11 @@ def main() -> None:
             shutil.copytree(HERE / "spaces", Path(folder) / "spaces")
             program, *words = command(name)
             subprocess.run([sys.executable, HERE.parent / program, *words], cwd=folder, check=True)
-            keep(Path(folder) / "runs" / name, target)
+            sweep = Path(folder) / "runs" / name
+            winner = winner_of(sweep)
+            assert winner is not None, "the sweep has not ended"
+            keep(sweep, target, [*COMMON, "winner.yaml"])
+            (target / WINNER).write_text(f"{winner.name}\n")
         print(f"{name}: {time.monotonic() - began:.0f} s", flush=True)
 
 

@@ -106,7 +106,7 @@ def space_of(name):
 
 
 @every_sweep
-def test_a_stored_sweep_is_whole_small_and_of_its_space(name):
+def test_a_stored_sweep_is_whole_small_and_of_its_space(name, monkeypatch):
     folder = ANALYSIS / "sweeps" / name
     names = {path.name for path in folder.iterdir()}
     assert {"journal.jsonl", "sweep.yaml", "results.json", "table.md", "winner.yaml", "winner.txt"} <= names
@@ -115,6 +115,7 @@ def test_a_stored_sweep_is_whole_small_and_of_its_space(name):
     assert not [path for path in files if PLACE.search(path.read_text())]
     _, space = space_of(name)
     assert yaml.safe_load((folder / "sweep.yaml").read_text())["space"] == space.to_dict()
+    monkeypatch.syspath_prepend(str(ANALYSIS))
     command = runpy.run_path(str(ANALYSIS / "sweeps.py"))["command"](name)
     assert json.loads((folder / "origin.json").read_text())["command"] == " ".join(["python", *command])
 
