@@ -15,7 +15,7 @@ from raydistill.data.views.augment import View
 from raydistill.losses.queues import moco, seed_loss
 from raydistill.methods._seed_alternatives import Alternative, make_alternative
 from raydistill.methods.base import Batch, Method, MethodContext, StepInfo
-from raydistill.models.backbones import Backbone
+from raydistill.models.backbones import Backbone, with_blocks
 from raydistill.models.ema import follow, frozen_copy
 from raydistill.models.heads import HeadedBackbone, relu_head
 from raydistill.models.queue import Queue, TeacherBatch, check_length
@@ -108,8 +108,9 @@ class SEED(Method):
             self.alternative.after_step()
 
     def encoders(self) -> dict[str, nn.Module]:
-        """The backbone, and with its head what the paper's k-NN compares."""
-        return {"student": self.backbone, "head": HeadedBackbone(self.backbone, self.projector)}
+        """The backbone, with its head what the paper's k-NN compares, and a ViT after each of its blocks."""
+        headed = HeadedBackbone(self.backbone, self.projector)
+        return {"student": self.backbone, "head": headed, **with_blocks(self.backbone)}
 
     def head(self) -> nn.Sequential:
         return self.projector

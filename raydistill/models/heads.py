@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from raydistill.models.backbones import Backbone
-
 
 class HeadedBackbone(nn.Module):
-    """A backbone with its head, or the first layers of it, as one encoder; `dim` is its output width."""
+    """A backbone or an exit with its head, or the first layers of it, as one encoder; `dim` is its output width."""
 
-    def __init__(self, backbone: Backbone, layers: nn.Sequential) -> None:
+    def __init__(self, backbone: nn.Module, layers: nn.Sequential) -> None:
         super().__init__()
         self.backbone, self.layers = backbone, layers
         self.dim = [layer for layer in layers if isinstance(layer, nn.Linear)][-1].out_features

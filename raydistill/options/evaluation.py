@@ -25,7 +25,7 @@ class EvalConfig(BaseConfig):
     )
     ks: tuple[int, ...] = Field(DEFAULT_KS, min_length=1, description="k-NN dogo: mean accuracy over these k")
     encoders: Literal["student", "all"] = Field(
-        "student", description="all: also DoGo's peers, SSSD's exits, the blocks of SDSSL and of its baselines"
+        "student", description="all: also DoGo's peers, exits, and the blocks of a ViT (SDSSL, its baselines, SEED)"
     )
     bank_images: int | None = Field(None, ge=1, description="k-NN: compare with a sample of so many training images")
     probe: Literal["dogo", "simreg", "seed", "mocov3", "logistic"] = Field(

@@ -46,8 +46,7 @@ class SDSSLConfig(MethodConfig):
 
     @model_validator(mode="after")
     def _vit(self) -> SDSSLConfig:
-        if "vit" not in self.backbone:
-            raise ValueError(f"backbone {self.backbone!r} is no ViT; SDSSL distils the class token of ViT blocks")
+        check_vit(self.backbone, "SDSSL")
         return self
 
     def ema(self) -> Momentum | None:
@@ -75,3 +74,9 @@ class SDSSLConfig(MethodConfig):
         if self.framework == "byol":
             return BYOLConfig(encoder=self.encoder, **momentum, **common)
         return MoCoV3Config(tau=self.tau, encoder=self.encoder, **momentum, **common)
+
+
+def check_vit(backbone: str, method: str) -> None:
+    """Refuse a backbone that is no ViT. Raises: ValueError, which names the method that needs one."""
+    if "vit" not in backbone:
+        raise ValueError(f"backbone {backbone!r} is no ViT; {method} distils the class token of ViT blocks")

@@ -12,6 +12,7 @@ from helpers.references import PROGRESS, assert_a_queue_longer_than_the_data_is_
 from helpers.rows import batch_for, given, make, options
 
 from raydistill import methods
+from raydistill.models.vit import class_tokens
 
 
 class TestSEED:
@@ -80,6 +81,14 @@ class TestSEED:
         assert list(encoders) == ["student", "head"]
         assert encoders["head"].dim == given().teachers[0].head
         assert torch.equal(encoders["head"](images), method.projector(method.backbone(images)))
+
+    def test_a_vit_is_an_encoder_after_every_block(self):
+        method, images = make("seed", backbone="vit_w32_p4_d3").eval(), torch.randn(2, 3, 8, 8)
+        encoders = method.encoders()
+        assert list(encoders) == ["student", "head", "block_1", "block_2"]
+        tokens = class_tokens(method.backbone.net, images)
+        for name, token in zip(["block_1", "block_2", "student"], tokens, strict=True):
+            torch.testing.assert_close(encoders[name](images), token)
 
     def test_a_teacher_without_a_head_is_explained(self):
         headless = methods.MethodContext(8, 64, (), (methods.FeatureDims(12, None),))
