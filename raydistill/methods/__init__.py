@@ -1,4 +1,4 @@
-"""Learning algorithms: the five methods and their baselines, one file each.
+"""Learning algorithms: the five methods, two that join them, and their baselines, one file each.
 
 Which methods there are, and what each lets you choose, is declared in `raydistill.options`.
 """

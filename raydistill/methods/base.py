@@ -91,7 +91,8 @@ class MethodContext:
         """Width of what a method looks at that has one teacher. Raises ValueError as `teacher_widths`."""
         (width, *others) = self.teacher_widths(output)
         if others:
-            raise ValueError(f"this method takes one teacher and {len(self.teachers)} are given; simreg takes several")
+            given = len(self.teachers)
+            raise ValueError(f"this method takes one teacher and {given} are given; simreg and simreg_exits take more")
         return width
 
     def teacher_widths(self, output: Output) -> list[int]:

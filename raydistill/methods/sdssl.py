@@ -19,6 +19,7 @@ from raydistill.models.backbones import Backbone, with_blocks
 from raydistill.models.ema import follow, frozen_copy
 from raydistill.models.heads import mlp_head
 from raydistill.models.vit import block_count, class_tokens
+from raydistill.options.hybrids.seed_blocks import SEEDBlocksConfig
 from raydistill.options.sdssl import SDSSLConfig
 
 
@@ -104,7 +105,7 @@ class SDSSL(Method):
         return with_blocks(chosen)
 
 
-def distilled(options: SDSSLConfig, blocks: int) -> list[int]:
+def distilled(options: SDSSLConfig | SEEDBlocksConfig, blocks: int) -> list[int]:
     """The intermediate blocks that learn from the last one, counted from 0. Raises ValueError if there are none."""
     middle = list(range(blocks - 1))
     chosen = {
@@ -114,5 +115,5 @@ def distilled(options: SDSSLConfig, blocks: int) -> list[int]:
         "every_second": middle[::-1][::2][::-1],
     }[options.layers]
     if not chosen:
-        raise ValueError(f"backbone {options.backbone!r} has {blocks} block; SDSSL needs at least two")
+        raise ValueError(f"backbone {options.backbone!r} has {blocks} block; {options.name} needs at least two")
     return chosen

@@ -19,6 +19,8 @@ METHODS: dict[str, str] = {
     "simreg": "raydistill.options.simreg:SimRegConfig",
     "seed": "raydistill.options.seed:SEEDConfig",
     "dogo": "raydistill.options.dogo:DoGoConfig",
+    "seed_blocks": "raydistill.options.hybrids.seed_blocks:SEEDBlocksConfig",
+    "simreg_exits": "raydistill.options.hybrids.simreg_exits:SimRegExitsConfig",
     "simclr": "raydistill.options.baselines.simclr:SimCLRConfig",
     "simsiam": "raydistill.options.baselines.simsiam:SimSiamConfig",
     "byol": "raydistill.options.baselines.byol:BYOLConfig",

@@ -25,7 +25,7 @@ from raydistill.training.single import train
 from raydistill.trial_spec import TrialSpec
 
 CPU = torch.device("cpu")
-REGRESSIONS = {"simreg", "regress", "regress_bn"}
+REGRESSIONS = {"simreg", "simreg_exits", "regress", "regress_bn"}
 
 
 def settings(name, teachers=1, **changes):
@@ -60,14 +60,15 @@ def by_hand(spec, store, folder, split_name):
     method = methods.build(wanted.method, given_from(state), seed=0)
     method.load_state_dict(state["method"])
     method.eval()
-    heads = method.heads if wanted.method.name == "simreg" else [method.projection]
+    heads = method.heads if wanted.method.name.startswith("simreg") else [method.projection]
+    backbone = method.network.backbone if wanted.method.name == "simreg_exits" else method.backbone
     distances = []
     for index in range(len(split)):
         image = evaluate_view([split.peek(index)], size=dataset.image_size, normalize=shown, device=CPU)
         for key, head in zip(spec.teachers, heads, strict=True):
             with torch.no_grad():
                 target = load(store, key, shown, CPU)(image, "features")[0].double().numpy()
-                prediction = head(method.backbone(image))[0].double().numpy()
+                prediction = head(backbone(image))[0].double().numpy()
             if wanted.method.name == "regress_bn":
                 prediction, target = (
                     (value - norm.running_mean.numpy()) / np.sqrt(norm.running_var.numpy() + norm.eps)
@@ -83,6 +84,7 @@ def by_hand(spec, store, folder, split_name):
     [
         ("simreg", 2, {}),
         ("simreg", 1, {"inference_layer": 2, "normalize": False}),
+        ("simreg_exits", 2, {}),
         ("regress", 1, {}),
         ("regress_bn", 1, {}),
     ],

@@ -41,6 +41,8 @@ TINY: dict[str, dict[str, Any]] = {
     "sssd": {"clusters": 8},
     "cc": {"clusters": 8},
     "clusterfit": {"clusters": 8},
+    "seed_blocks": {"backbone": "vit_w64_p8_d3", "hidden_dim": 32, "queue_size": 64},
+    "simreg_exits": {},
 }
 
 

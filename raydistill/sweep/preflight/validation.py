@@ -105,7 +105,8 @@ def check_teacher(plan: SweepSettings, fixed: Collection[str]) -> None:
         besides = "and that of a baseline is not searched" if varied else "and neither does a baseline"
         raise ConfigError(
             f"{useless[0]}: {plan.base.method.name} learns from no frozen teacher, {besides}; seed, simreg, sssd, "
-            "compress_1q, compress_2q, crd, cc, clusterfit, regress, regress_bn and supervised_kd do"
+            "seed_blocks, simreg_exits, compress_1q, compress_2q, crd, cc, clusterfit, regress, regress_bn and "
+            "supervised_kd do"
         )
 
 

@@ -1,0 +1,1 @@
+"""Methods that join two papers, a file each."""

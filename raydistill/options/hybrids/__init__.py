@@ -1,0 +1,1 @@
+"""Options of the methods that join two papers, a file each."""
