@@ -9,12 +9,14 @@ from raydistill import config
 from raydistill.config import ConfigError
 from raydistill.experiments.catalogue import FOLDER, SCALES, at_scale, experiment_names, load_experiment
 from raydistill.experiments.scales import NETWORKS, PLACE, Given, load_scale, scaled, teacher_names
+from raydistill.methods import FeatureDims, MethodContext, build
 from raydistill.records.leaderboard import PLAIN
 
 NAMES = experiment_names()
 read, size = cache(load_experiment), cache(load_scale)
 ITEMS = {"sdssl": ("SD", 16), "sssd": ("SS", 9), "simreg": ("SR", 9), "seed": ("SE", 16), "dogo": ("DG", 11)}
 SHARED = ("data", "augment", "eval")
+DIGITS = 12  # pixels at which the digits are trained
 
 
 @cache
@@ -109,6 +111,14 @@ def test_every_item_of_a_paper_is_covered(paper, prefix, count):
 def test_a_trial_of_the_machinery_needs_nothing(name):
     experiment = read(name)
     assert scaled(experiment, size("smoke")).arms
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_method_of_a_trial_of_the_machinery_is_built(name):
+    for arm in scaled(read(name), size("smoke")).arms:
+        teachers = (FeatureDims(64, 128),) * arm.config.teacher.count
+        given = MethodContext(arm.config.data.image_size or DIGITS, 600, (60,) * 10, teachers)
+        assert build(arm.config.method, given, seed=0).encoders()["student"].dim > 0, arm.name
 
 
 @pytest.mark.parametrize("scale", ["cpu", "smoke"])
