@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -67,6 +67,8 @@ def score_references(
     *,
     threads: int,
     gpu: bool = False,
+    rows: Mapping[str, tuple[str, ...]] | None = None,
+    only: Collection[str] | None = None,
 ) -> Rows:
     """Score what a winner has to beat, on the same splits and by the same evaluation as the winner itself.
 
@@ -76,9 +78,12 @@ def score_references(
         store: the address of the store that has them.
         threads: of torch.
         gpu: whether to use one.
+        rows: the keys of the teachers to score, by the names of their rows; None: those of `teachers`, by position.
+        only: the names of the rows to score; None: all.
 
-    Returns: the scores by the name of the row: `pixels`; `untrained`, with one entry for each run; `teacher`, or
-        `teacher-1`, `teacher-2`, ... where a run has several, with one entry for each that differs between the runs.
+    Returns: the scores by the name of the row: `pixels`; `untrained`, with one entry for each run; then the rows of
+        teachers, `teacher`, or `teacher-1`, `teacher-2`, ... where a run has several, with one entry for each that
+        differs between the runs.
 
     Raises:
         CheckpointError: a run has no whole checkpoint.
@@ -89,17 +94,32 @@ def score_references(
     config = runs[0][0]
     dataset = load_dataset(config.data)
     shown = normalization(dataset.name, dataset.image_size)
-    rows: Rows = {"pixels": [score_encoder(RawPixels(), dataset, config, device, trained=False)], "untrained": []}
-    for (own, place), keys in zip(runs, [*teachers] or [()] * len(runs), strict=True):
-        method = _untrained(own, place)
-        student, head = method.encoders()["student"], method.head()
-        taught = teachers_of(own, dataset, device, keys, store)
-        rows["untrained"].append(score_encoder(student, dataset, _but_detection(own), device, head, teachers=taught))
+    frozen = _by_position(teachers) if rows is None else rows
+    found: Rows = {}
+    for name in ("pixels", "untrained", *frozen):
+        if only is not None and name not in only:
+            continue
+        if name == "pixels":
+            found[name] = [score_encoder(RawPixels(), dataset, config, device, trained=False)]
+        elif name == "untrained":
+            found[name] = []
+            for (own, place), keys in zip(runs, [*teachers] or [()] * len(runs), strict=True):
+                method = _untrained(own, place)
+                student, head = method.encoders()["student"], method.head()
+                taught = teachers_of(own, dataset, device, keys, store)
+                scores = score_encoder(student, dataset, _but_detection(own), device, head, teachers=taught)
+                found[name].append(scores)
+        else:
+            loaded = (artifacts.load(open_store(to_path(store)), key, shown, device) for key in frozen[name])
+            found[name] = [
+                score_encoder(TeacherFeatures(each), dataset, config, device, each.head, trained=False)
+                for each in loaded
+            ]
+    return found
+
+
+def _by_position(teachers: Sequence[tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+    """The keys of the teachers by the names of their rows."""
     columns = list(zip(*teachers, strict=True))
-    for number, keys in enumerate(columns, 1):
-        name = "teacher" if len(columns) == 1 else f"teacher-{number}"
-        found = (artifacts.load(open_store(to_path(store)), key, shown, device) for key in dict.fromkeys(keys))
-        rows[name] = [
-            score_encoder(TeacherFeatures(each), dataset, config, device, each.head, trained=False) for each in found
-        ]
-    return rows
+    names = ["teacher"] if len(columns) == 1 else [f"teacher-{number}" for number in range(1, len(columns) + 1)]
+    return {name: tuple(dict.fromkeys(keys)) for name, keys in zip(names, columns, strict=True)}

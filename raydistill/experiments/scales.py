@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,10 +9,10 @@ from typing import Any
 from raydistill import config as configuration
 from raydistill.config import Config, ConfigError, nearest, read_yaml
 from raydistill.experiments.catalogue import FOLDER, SCALES, SCALES_FILE, ArmSpec, Experiment, Settings, at_scale
+from raydistill.experiments.teachers import PLACE, is_taught, places_in, places_of, teacher_names
 from raydistill.presets import load_preset, preset_names
 
 NETWORKS = ("method.backbone", "method.backbones", "teacher.backbone")
-PLACE = re.compile(r"\{([\w.-]+)\}")
 SKIPPED = "none"
 
 
@@ -135,7 +134,7 @@ def used_images(experiment: Experiment, scale: str) -> list[str]:
         experiment: from the catalogue.
         scale: its name.
     """
-    places = [name for arm in experiment.arms for name in _places(arm.settings.get("eval.tasks"), scale)]
+    places = [name for arm in experiment.arms for name in places_in(arm.settings.get("eval.tasks"), scale)]
     return list(dict.fromkeys(places))
 
 
@@ -169,7 +168,7 @@ def _stand_ins(experiment: Experiment, scale: ExperimentScale) -> tuple[str, ...
     """Names in place of the teachers that would have to be given."""
     if not _needed_teacher(experiment, scale.name):
         return ()
-    names = teacher_names(experiment, scale)
+    names = teacher_names(experiment, scale.name)
     return tuple(f"{name}={name}" for name in names) if len(names) > 1 else ("teacher",)
 
 
@@ -204,7 +203,7 @@ def _check_pair(experiment: Experiment, first: str, second: str, plain: Mapping[
     """Refuse two arms that differ in what `varies` does not name; see `check_arms`."""
     base, own = plain[first], plain[second]
     same_method = own["method.name"] == base["method.name"]
-    taught = all(_is_taught(each["method.name"]) for each in (base, own))
+    taught = all(is_taught(each["method.name"]) for each in (base, own))
     varied = {*experiment.varies}
     if any(path.startswith("teacher.") for path in varied):  # a teacher that varies may be given for each arm
         varied.add("teacher.sources")
@@ -268,7 +267,7 @@ def _sources(experiment: Experiment, spec: ArmSpec, scale: ExperimentScale, give
         given: `NAME=SOURCE`; with any other text in front of a `=` it is a source.
     """
     networks = {arm.name: str(at_scale(arm.settings.get("teacher.backbone"), scale.name)) for arm in experiment.arms}
-    places = {arm.name: _places_of(arm, scale.name) for arm in experiment.arms}
+    places = {arm.name: places_of(arm, scale.name) for arm in experiment.arms}
     known = {*networks, *networks.values(), *(place for own in places.values() for place in own)}
     found: dict[str, list[str]] = {}
     for text in given.teachers:
@@ -276,7 +275,7 @@ def _sources(experiment: Experiment, spec: ArmSpec, scale: ExperimentScale, give
         named = bool(source) and name in known
         found.setdefault(name if named else "", []).append(source if named else text)
     plain, own = found.get("", []), places[spec.name]
-    if plain and len(several := teacher_names(experiment, scale)) > 1:
+    if plain and len(several := teacher_names(experiment, scale.name)) > 1:
         raise ConfigError(
             f"--teacher {plain[0]}: the arms of {experiment.name} learn from different teachers; say whose it is, as "
             f"--teacher NAME=SOURCE, where NAME is one of {', '.join(several)}"
@@ -289,40 +288,6 @@ def _sources(experiment: Experiment, spec: ArmSpec, scale: ExperimentScale, give
             raise ConfigError(f"{experiment.name}, arm {spec.name}: takes {', '.join(own)}; give {names}")
         return [source for place in own for source in found[place]]
     return found.get(spec.name) or found.get(networks[spec.name]) or found.get("", [])
-
-
-def teacher_names(experiment: Experiment, scale: ExperimentScale) -> list[str]:
-    """The names by which the different teachers of the arms are told apart; one where all arms have the same.
-
-    Args:
-        experiment: from the catalogue.
-        scale: of it.
-    """
-    kinds: dict[tuple[Any, ...], ArmSpec] = {}
-    for arm in experiment.arms:
-        if _is_taught(arm.method) and scale.name in arm.scales:
-            told = ("backbone", "method", "epochs", "preset")
-            how = tuple(at_scale(arm.settings.get(f"teacher.{key}"), scale.name) for key in told)
-            kinds.setdefault((how, tuple(_places_of(arm, scale.name))), arm)
-    places = dict.fromkeys(place for _, own in kinds for place in own)
-    networks = dict.fromkeys(str(how[0]) for how, _ in kinds)
-    if places:
-        return list(places)
-    return list(networks) if len(networks) == len(kinds) else [arm.name for arm in kinds.values()]
-
-
-def _is_taught(method: str) -> bool:
-    """Return whether a method learns from a frozen teacher."""
-    return configuration.options_class(method)().teacher_output() is not None  # type: ignore[call-arg]
-
-
-def _places_of(spec: ArmSpec, scale: str) -> list[str]:
-    """The names of the teachers that an arm takes, in their order: `teacher.sources: ["{byol}", "{swav}"]`."""
-    return _places(spec.settings.get("teacher.sources"), scale)
-
-
-def _places(tasks: Any, scale: str) -> list[str]:
-    return [name for text in at_scale(tasks, scale) or () for name in PLACE.findall(text)]
 
 
 def _config(experiment: Experiment, spec: ArmSpec, scale: ExperimentScale, given: Given) -> Config:
@@ -340,7 +305,7 @@ def _config(experiment: Experiment, spec: ArmSpec, scale: ExperimentScale, given
     for path in NETWORKS:
         if path in settings:
             settings[path] = _stand_in(settings[path], scale)
-    if _places_of(spec, scale.name):
+    if places_of(spec, scale.name):
         settings.pop("teacher.sources")
     settings |= {path: value for path, value in given.settings.items() if path in known}
     settings["data.source"] = given.data or scale.images[experiment.images]

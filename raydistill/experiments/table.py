@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from raydistill.experiments.scales import ScaledExperiment
+from raydistill.experiments.teachers import labels_of_teachers
 from raydistill.records.intervals import difference, estimate, visible
 from raydistill.records.leaderboard import LeaderboardEntry, is_reference, unit_of
 from raydistill.redaction import redact
@@ -15,6 +16,7 @@ from raydistill.table import Table
 
 ERRORS = ("mse",)  # less is better
 OF_SEED = re.compile(r"final-.*-seed(\d+)(?:-\d+)?")
+SHOWN = 4  # arms of a teacher in a note
 Verdict = Literal["holds", "does not hold", "undecided", "not measured"]
 
 
@@ -58,6 +60,7 @@ def describe_experiment(ready: ScaledExperiment) -> dict[str, Any]:
         "seeds": ready.seeds,
         "equal": _equal(ready),
         "protocol": {"k-NN": scores.knn, "probe": scores.probe, "tasks": list(scores.tasks), "tune": scores.tune},
+        "teacher_labels": labels_of_teachers(experiment, ready.scale.name, {e.name: e.config for e in ready.arms}),
         "notes": experiment.notes,
     }
 
@@ -228,11 +231,23 @@ def protocol_note(described: Mapping[str, Any]) -> str:
     protocol = described["protocol"]
     tasks = f", tasks {', '.join(protocol['tasks'])}" if protocol["tasks"] else ""
     equal = described.get("equal", "images and scores")
-    of = described.get("references_of")
     absent = f" Not at this scale: {', '.join(described['absent'])}." if described.get("absent") else ""
-    beside = f" Untrained student and teacher are those of {of}." if of and len(described["arms"]) > 1 else ""
     return (
         f"Protocol: k-NN {protocol['k-NN']}, probe {protocol['probe']}{tasks}. Published: as printed, at the paper's "
         f"scale. Here: mean ± standard deviation over seeds, test scored once; arms have equal {equal}. "
-        f"A claim holds if the 95 % interval of its difference is above 0.{beside}{absent}"
+        f"A claim holds if the 95 % interval of its difference is above 0.{_whose(described)}{absent}"
     )
+
+
+def _whose(described: Mapping[str, Any]) -> str:
+    """Say of which arm the untrained student is, and which arms each of several teachers taught."""
+    of, teachers = described.get("references_of"), described.get("teachers_of") or {}
+    said = f" The untrained student is that of {of}." if of and len(described["arms"]) > 1 else ""
+    if len(teachers) > 1:
+        said += f" Teachers: {'; '.join(f'{name} of {_some(arms)}' for name, arms in teachers.items())}."
+    return said
+
+
+def _some(arms: Sequence[str]) -> str:
+    """The names of arms; of many the first."""
+    return ", ".join(arms[:SHOWN]) + (f" and {len(arms) - SHOWN} more" if len(arms) > SHOWN else "")

@@ -33,7 +33,8 @@ from raydistill.sweep.environment import environment
 from raydistill.sweep.final.choice import Choice, choose
 from raydistill.sweep.final.conclusion import why_none_finished, write_conclusion
 from raydistill.sweep.final.finalists import make_final_configs, pareto_front, ranked, say_which_are_one
-from raydistill.sweep.final.scoring import score_finals, with_teacher
+from raydistill.sweep.final.scoring import score_finals
+from raydistill.sweep.final.teacher_rows import refer
 from raydistill.sweep.phases import choose_winner, epochs_after, run_finals, run_search, search_baselines
 from raydistill.sweep.plan import SweepPlan
 from raydistill.sweep.preflight.given_teachers import describe_given_teachers
@@ -167,8 +168,7 @@ def _run(settings: SweepSettings, tracker: Tracker, launcher: Launcher) -> Sweep
         if settings.arms:
             train_missing_teachers(settings, driver, store)
             choice = run_arms(settings, driver, store)
-            of = {"references_of": with_teacher(choice.chosen).name}
-            settings = replace(settings, experiment={**settings.experiment, **of})
+            settings = replace(settings, experiment={**settings.experiment, **refer(settings, choice).described()})
         else:
             found, best, choice = _search_and_final(settings, driver, store)
         with suppress(ray.exceptions.GetTimeoutError):

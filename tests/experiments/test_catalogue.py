@@ -8,7 +8,8 @@ import pytest
 from raydistill import config
 from raydistill.config import ConfigError
 from raydistill.experiments.catalogue import FOLDER, SCALES, at_scale, experiment_names, load_experiment
-from raydistill.experiments.scales import NETWORKS, PLACE, Given, load_scale, scaled, teacher_names
+from raydistill.experiments.scales import NETWORKS, Given, load_scale, scaled
+from raydistill.experiments.teachers import PLACE, teacher_names
 from raydistill.methods import FeatureDims, MethodContext, build
 from raydistill.records.leaderboard import PLAIN
 
@@ -31,7 +32,7 @@ def made(name, scale):
     }
     teachers = ()
     if experiment.needs.get("teacher"):
-        names = teacher_names(experiment, sized)
+        names = teacher_names(experiment, sized.name)
         teachers = tuple(f"{each}=artifact:{each}" for each in names) if len(names) > 1 else ("artifact:made-up",)
     given = Given(data="digits", images=dict.fromkeys(places - set(sized.images), "toy"), teachers=teachers)
     if not any(scale in arm.scales for arm in experiment.arms):

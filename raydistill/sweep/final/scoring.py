@@ -16,6 +16,7 @@ from raydistill.sweep.driver import Driver
 from raydistill.sweep.final.choice import Choice
 from raydistill.sweep.final.finalists import FinalConfig
 from raydistill.sweep.final.references import start_references
+from raydistill.sweep.final.teacher_rows import refer
 from raydistill.sweep.settings import LEADERBOARD_SIZE, SweepSettings
 from raydistill.tracking.sync import flatten, log_scores
 from raydistill.training.checkpoint_files import LEFT_OUT, newest
@@ -46,15 +47,14 @@ def score_finals(
     metric, goal = settings.space.metric, settings.space.goal
     driver.progress.note("scoring the selected configurations on the test split")
     ended = {run: record for run, record in choice.finished().items() if run[0] in names}
-    referred = with_teacher(final_configs) if settings.arms else final_configs[0]
-    winner = [record for (name, _), record in ended.items() if name == referred.name]
+    referred = refer(settings, choice)
     waiting = start_scoring(driver, list(ended.values()), settings)
     # Where one task has all final runs, the references follow in its process: another start would take as long.
     # After a task with a GPU, Ray starts another process anyway.
     beside = len(waiting.tasks) > 1 or settings.gpu
-    references = start_references(settings, driver, winner) if beside else None
+    references = start_references(settings, driver, referred) if beside else None
     scores = collect_scores(driver, list(ended.values()), waiting)
-    references = references or start_references(settings, driver, winner)
+    references = references or start_references(settings, driver, referred)
     rows = {
         final_config.name: LeaderboardEntry(
             final_config.name,
@@ -82,12 +82,6 @@ def score_finals(
     shown = runners_up[: LEADERBOARD_SIZE - 1]
     of_baselines = [row for row in beaten if row not in ours]
     return [*found, *baselines, *references(), *shown, *of_baselines], len(runners_up) - len(shown)
-
-
-def with_teacher(final_configs: list[FinalConfig]) -> FinalConfig:
-    """The first configuration that has a frozen teacher, so that the references include it; else the first."""
-    taught = (each for each in final_configs if each.spec.config.method.teacher_output() is not None)
-    return next(taught, final_configs[0])
 
 
 def _beaten(settings: SweepSettings, final_config: FinalConfig, choice: Choice) -> LeaderboardEntry:
