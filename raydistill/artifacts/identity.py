@@ -30,6 +30,7 @@ ADDED: dict[str, dict[str, Any]] = {
         "noise_rates": [0, 0.2, 0.4, 0.6, 0.8],
         "tune": "dogo",
         "tune_epochs": None,
+        "trajectory": False,
         "detector": "c4",
         "detector_steps": None,
     },

@@ -18,6 +18,7 @@ from raydistill.evaluation.held_out import HeldOutDistance
 from raydistill.evaluation.knn import instance_accuracy, knn_scores
 from raydistill.evaluation.protocols import KnnProtocol, knn_protocol
 from raydistill.evaluation.rank import effective_rank
+from raydistill.evaluation.trajectory_files import chosen_images, write_features
 from raydistill.machine import free_memory_of
 from raydistill.training.memory import lost_device, release
 from raydistill.training.pack import Candidate, Scores
@@ -41,7 +42,8 @@ def evaluate(learners: Mapping[str, Candidate], dataset: Dataset, device: torch.
     suffix, the others' end in the encoder's name. Of a method that regresses its teachers also `val_mse`, the error of
     its prediction on the validation images.
 
-    Images are read and prepared once for all learners, whose numbers are those of each alone.
+    Images are read and prepared once for all learners, whose numbers are those of each alone. Students whose ways are
+    drawn (`eval.trajectory`) leave their features of a few validation images in a file.
 
     Args:
         learners: by key.
@@ -51,7 +53,7 @@ def evaluate(learners: Mapping[str, Candidate], dataset: Dataset, device: torch.
     scores: Scores = {}
     for together in _groups(learners, dataset):
         scores |= _evaluate(together, dataset, device)
-    return scores
+    return scores | _keep_features(learners, dataset, device)
 
 
 def _groups(learners: Mapping[str, Candidate], dataset: Dataset) -> Iterator[dict[str, Candidate]]:
@@ -101,6 +103,26 @@ def _evaluate(learners: Mapping[str, Candidate], dataset: Dataset, device: torch
             for metric, value in part.items()
         } | ({"val_mse": float(mse[key])} if key in mse else {})  # type: ignore[arg-type]
     return scores
+
+
+def _keep_features(learners: Mapping[str, Candidate], dataset: Dataset, device: torch.device) -> Scores:
+    """Write the features of students whose ways are drawn; the exceptions of those that could not be."""
+    asked = {key: learner for key, learner in learners.items() if learner.features is not None}
+    if not asked:
+        return {}
+    views = _Plain(dataset, dataset.val, device, chosen_images(len(dataset.val)))
+    found = embed_all({key: each.encoders["student"] for key, each in asked.items()}, views, device, keep=False)
+    failed: Scores = {}
+    for key, features in found.items():
+        try:
+            if isinstance(features, Exception):
+                raise features
+            write_features(asked[key].features, features)  # type: ignore[arg-type]
+        except Exception as error:
+            if lost_device(error):
+                raise
+            failed[key] = error
+    return failed
 
 
 def _neighbours(

@@ -61,6 +61,11 @@ class EvalConfig(BaseConfig):
         "dogo", description="recipe of the tasks that train the whole network: as DoGo, SDSSL (MoCo v3) or SSSD has it"
     )
     tune_epochs: int | None = Field(None, ge=1, description="of that training; none: the recipe's")
+    trajectory: bool = Field(
+        False,
+        description="keep the student's features of 200 validation images whenever it is scored (eval.every); a sweep "
+        "draws the ways of all final runs through function space, as DoGo's figure 5",
+    )
     detector: Literal["c4", "fpn"] = Field("c4", description="task detection: Faster or Mask R-CNN on this neck")
     detector_steps: int | None = Field(None, ge=1, description="task detection: training steps; none: the papers'")
 

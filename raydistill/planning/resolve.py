@@ -61,7 +61,7 @@ def _teacher_config(config: Config, index: int, fixed: Mapping[str, Any]) -> Con
     batch_size = teacher.batch_size or config.data.batch_size
     data = config.data.model_copy(update={"batch_size": batch_size, "stream_seed": 0, "fixed_views": None})
     same = {"data": data.model_dump(mode="json"), "augment": teacher_augment(config).model_dump()}
-    return configuration.load(values | same | {"eval": config.eval.model_dump()})
+    return configuration.load(values | same | {"eval": {**config.eval.model_dump(), "trajectory": False}})
 
 
 def redraw_teachers(config: Config, draw: int) -> Config:

@@ -21,6 +21,7 @@ KEYS_FILE = "keys.json"  # of the teachers and labels of a run outside sweeps; a
 REFERENCES_FILE = "references.json"  # scores of raw pixels, the untrained student and the teachers
 IMAGES_FILE = "images.txt"  # how the images were understood
 SHEET_FILE = "images.png"  # some of them, with their augmented views
+TRAJECTORIES_FILE = "trajectories.png"  # the ways of all final runs through function space (`eval.trajectory`)
 SCORES_FILE = "scores.json"  # a trial's final scores
 EXPERIMENT_FILE = "experiment.json"  # what an experiment compares, with the published numbers
 

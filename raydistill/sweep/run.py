@@ -35,6 +35,7 @@ from raydistill.sweep.final.conclusion import why_none_finished, write_conclusio
 from raydistill.sweep.final.finalists import make_final_configs, pareto_front, ranked, say_which_are_one
 from raydistill.sweep.final.scoring import score_finals
 from raydistill.sweep.final.teacher_rows import refer
+from raydistill.sweep.final.trajectories import draw_trajectories
 from raydistill.sweep.phases import choose_winner, epochs_after, run_finals, run_search, search_baselines
 from raydistill.sweep.plan import SweepPlan
 from raydistill.sweep.preflight.given_teachers import describe_given_teachers
@@ -174,6 +175,7 @@ def _run(settings: SweepSettings, tracker: Tracker, launcher: Launcher) -> Sweep
         with suppress(ray.exceptions.GetTimeoutError):
             ray.get(broker.close.remote(), timeout=CLOSE_TIMEOUT_S)
         rows, left_out = score_finals(settings, driver, found, choice)
+        draw_trajectories(settings, driver, choice)
         driver.account()
         progress.note(f"spent: {describe_spent(budget.spent())}")
     finally:

@@ -15,6 +15,7 @@ from raydistill.records.layout import (
     RESULTS_FILE,
     SHEET_FILE,
     TABLE_FILE,
+    TRAJECTORIES_FILE,
     WINNER_CONFIG_FILE,
 )
 from raydistill.records.leaderboard import COLUMNS, LeaderboardEntry, baselines, references
@@ -120,8 +121,9 @@ def log_conclusion(tracker: Tracker, folder: StoragePath, when: int | None = Non
     """
     for name in (WINNER_CONFIG_FILE, TABLE_FILE, RESULTS_FILE, IMAGES_FILE, SHEET_FILE):
         tracker.artifact(None, folder / name)
-    if (folder / EXPERIMENT_FILE).exists():
-        tracker.artifact(None, folder / EXPERIMENT_FILE)
+    for name in (EXPERIMENT_FILE, TRAJECTORIES_FILE):
+        if (folder / name).exists():
+            tracker.artifact(None, folder / name)
     rows = [LeaderboardEntry(**row) for row in json.loads((folder / RESULTS_FILE).read_text())]
     # A sweep that went on with a larger budget may have another winner.
     step = json.loads((folder / BUDGET_FILE).read_text())["epochs"] if (folder / BUDGET_FILE).exists() else 0

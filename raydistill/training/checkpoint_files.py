@@ -12,6 +12,7 @@ from raydistill.storage import Remote, StoragePath, reason
 # docs/architecture.md#checkpoint-files-below-records
 LEFT_OUT = "left-out.txt"  # which tasks could not score a run, and why
 PICTURES = "pictures"  # folder of a run, with what the tasks that score it have drawn
+TRAJECTORY = "trajectory"  # folder of a run, with what `eval.trajectory` keeps: a file for each scored epoch
 WINNER = "winner.txt"  # where there are no links, this holds the name of a sweep's best trial
 
 

@@ -10,6 +10,7 @@ from torch import nn
 
 from raydistill.methods import Method
 from raydistill.storage import StoragePath
+from raydistill.training.checkpoint_files import TRAJECTORY
 from raydistill.training.checkpoints import PendingCheckpoint
 from raydistill.training.learner import Learner
 from raydistill.training.messages import EpochResult, seed_metric
@@ -75,6 +76,16 @@ class Member:
                 if name == "loss" or name.startswith("val_"):
                     metrics |= {seed_metric(name, number): value for number, value in enumerate(values)}
         return EpochResult(self.key, self.epoch, metrics, done=self.done, offsets=tuple(self.first.offsets))
+
+    def features_file(self, learner: Learner) -> StoragePath | None:
+        """The file for the features that `eval.trajectory` keeps of this epoch; None where none are kept.
+
+        Of several seeds the first one has one, as it has the trial's checkpoint. A learner that went back to an earlier
+        epoch writes the later files again.
+        """
+        if self.directory is None or learner is not self.first or not learner.config.eval.trajectory:
+            return None
+        return self.directory / TRAJECTORY / f"epoch-{learner.epoch:05d}.npz"
 
     # docs/architecture.md#checkpoints-now-and-then
     def begin_checkpoint(self) -> None:

@@ -19,7 +19,7 @@ from raydistill.data.stream import Stream
 from raydistill.data.views.augment import View, normalization
 from raydistill.errors import RaydistillError, one_line
 from raydistill.methods import Method
-from raydistill.storage import to_path
+from raydistill.storage import StoragePath, to_path
 from raydistill.training.checkpoints import latest_checkpoint, to_device
 from raydistill.training.distributed import Workers
 from raydistill.training.learner import Learner, NonFiniteError
@@ -36,12 +36,14 @@ class Candidate:
     """A learner as evaluation sees it: the encoders to score, and how.
 
     `method` has the student's SSL head. `targets`, if it regresses them: its teachers' validation outputs, (N, D) each.
+    `features`: the file for the student's features, if they are kept.
     """
 
     encoders: Mapping[str, nn.Module]
     settings: EvalConfig
     method: Method | None = None
     targets: Callable[[], tuple[Tensor, ...]] | None = None
+    features: StoragePath | None = None
 
 
 Span = tuple[Any, Any]
@@ -301,16 +303,17 @@ class Pack:
         for member in whole.values() if self.workers.rank == 0 else ():
             member.begin_checkpoint()  # its tensors, while scores are made
         began = time.perf_counter()
-        scores = self._scores(_named(whole))
+        scores = self._scores(whole)
         share = (time.perf_counter() - began) / max(len(scores), 1)
         reports += [self._report(member, terms, scores, share) for member in whole.values()]
         return reports
 
-    def _scores(self, trained: dict[str, Learner]) -> Scores:
+    def _scores(self, trained: dict[str, Member]) -> Scores:
         """Score the learners that are due; all have the same exception where the images cannot be read."""
         due = {
-            key: self._candidate(learner)
-            for key, learner in trained.items()
+            name: self._candidate(learner, member.features_file(learner))
+            for member in trained.values()
+            for name, learner in member.named()
             if learner.done or learner.epoch % learner.config.eval.every == 0
         }
         found: Scores = {}
@@ -326,10 +329,10 @@ class Pack:
                 found = dict.fromkeys(due, error)
         return {key: found.get(key, {}) for key in due}
 
-    def _candidate(self, learner: Learner) -> Candidate:
+    def _candidate(self, learner: Learner, features: StoragePath | None) -> Candidate:
         config, method = learner.config, learner.method
         targets = partial(self.provider.held_out, learner.inputs, config.method) if config.method.regresses() else None
-        return Candidate(scored_encoders(method, config.eval.encoders), config.eval, method, targets)
+        return Candidate(scored_encoders(method, config.eval.encoders), config.eval, method, targets, features)
 
     def _report(self, member: Member, terms: dict[str, dict[str, float]], scores: Scores, share: float) -> EpochResult:
         """Report a trial's metrics, and finish its checkpoint.

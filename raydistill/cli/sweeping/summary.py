@@ -15,7 +15,7 @@ from raydistill.config import EvalConfig
 from raydistill.evaluation.protocols import knn_protocol
 from raydistill.records.few_labels import NOTE as FEW_LABELS_NOTE
 from raydistill.records.few_labels import few_label_table
-from raydistill.records.layout import SWEEP_FILE
+from raydistill.records.layout import SWEEP_FILE, TRAJECTORIES_FILE
 from raydistill.records.leaderboard import LeaderboardEntry, seeds_share
 from raydistill.redaction import redact
 from raydistill.storage import Remote
@@ -43,6 +43,8 @@ def conclude(plan: SweepSettings, result: SweepResult, *, artifacts: bool, track
     server = f"{program('mlflow')} ui --backend-store-uri {shlex.quote(address)}"
     typer.echo("")
     typer.echo(f"see the report:          {program('raydistill')} report {plan.name}{option}")
+    if (plan.directory / TRAJECTORIES_FILE).exists():
+        typer.echo(f"see the trajectories:    {shown(plan.directory / TRAJECTORIES_FILE)}")
     if plan.arms:
         best = result.rows[0].runs[0]
         typer.echo(f"export an arm's encoder: {program('raydistill')} export {plan.name}/{best} --format timm")

@@ -19,18 +19,22 @@ from raydistill.data.drawing import limited
 from raydistill.evaluation.tasks.alignment import on_sphere
 from raydistill.evaluation.tasks.base import TaskError
 from raydistill.evaluation.tasks.tsne import COLORS, DRAW, embedded, legend, panel, perplexity, png
+from raydistill.evaluation.trajectory_files import IMAGES
 
-IMAGES = 200  # whose 19900 pairs describe a checkpoint
-LINES = ("-", "--", ":")  # of runs beyond the six colours
+LINES = ("-", "--", ":", "-.")  # of runs of one colour
 
 
-def trajectory_picture(predictions: Mapping[str, Sequence[Tensor]], *, seed: int = 0) -> bytes:
+def trajectory_picture(
+    predictions: Mapping[str, Sequence[Tensor]], *, seed: int = 0, groups: Mapping[str, str] | None = None
+) -> bytes:
     """PNG of one t-SNE of all checkpoints, with a line through those of each run, from a ring to a filled square.
 
     Args:
         predictions: by the name of each run, features or predictions (N, D) of its checkpoints in order. All are of
             the same N images in the same order; D may differ.
         seed: of t-SNE, and of the sample of images where there are more than 200.
+        groups: what each run belongs to, such as its arm. Runs of a group share a colour and differ in their lines;
+            without it every run has a colour of its own.
 
     Raises:
         TaskError: a run without checkpoints, fewer than three in all, images that differ in number or are fewer than
@@ -39,7 +43,8 @@ def trajectory_picture(predictions: Mapping[str, Sequence[Tensor]], *, seed: int
     kept = _sample(predictions, seed)
     rows = torch.stack([similarities(each[kept]) for each in _all(predictions)])
     points = embedded(rows, seed, "checkpoints")
-    return _drawn(points, {name: len(each) for name, each in predictions.items()}, len(kept))
+    looks = _looks(list(predictions), groups or {})
+    return _drawn(points, {name: len(each) for name, each in predictions.items()}, looks, len(kept))
 
 
 def similarities(features: Tensor) -> Tensor:
@@ -73,15 +78,24 @@ def _sample(predictions: Mapping[str, Sequence[Tensor]], seed: int) -> list[int]
     return limited(None, count, (seed, DRAW), IMAGES).tolist()
 
 
-def _drawn(points: np.ndarray, lengths: Mapping[str, int], images: int) -> bytes:
+def _looks(names: Sequence[str], groups: Mapping[str, str]) -> list[tuple[str, str]]:
+    """Colour and line of each run: by its group and its number in there, or by its number alone."""
+    numbers = [(index % len(COLORS), index // len(COLORS)) for index in range(len(names))]
+    if groups:
+        order = list(dict.fromkeys(groups[name] for name in names))
+        own = [groups[name] for name in names]
+        numbers = [(order.index(each) % len(COLORS), own[:index].count(each)) for index, each in enumerate(own)]
+    return [(COLORS[color], LINES[line % len(LINES)]) for color, line in numbers]
+
+
+def _drawn(points: np.ndarray, lengths: Mapping[str, int], looks: Sequence[tuple[str, str]], images: int) -> bytes:
     figure, axes = panel(
         f"t-SNE of {len(points)} checkpoints by similarities of {images} images,\n"
         f"perplexity {perplexity(len(points)):.3g}; ring: first, square: last"
     )
     handles, start = [], 0
-    for index, length in enumerate(lengths.values()):
+    for length, (color, style) in zip(lengths.values(), looks, strict=True):
         x, y = points[start : start + length].T
-        color, style = COLORS[index % len(COLORS)], LINES[index // len(COLORS) % len(LINES)]
         handles += axes.plot(x, y, style, color=color, linewidth=1.2, marker="o", markersize=3)
         axes.plot(x[:1], y[:1], "o", markersize=9, markerfacecolor="none", markeredgecolor=color)
         axes.plot(x[-1:], y[-1:], "s", markersize=7, color=color)

@@ -14,6 +14,8 @@ from raydistill.data.drawing import limited
 from raydistill.evaluation.tasks import trajectory
 from raydistill.evaluation.tasks.base import TaskError
 from raydistill.evaluation.tasks.trajectory import similarities, trajectory_picture
+from raydistill.evaluation.trajectory_files import chosen_images, read_features, write_features
+from raydistill.training.checkpoint_files import CheckpointError
 
 
 def drawn(count, dim, seed=0):
@@ -138,3 +140,34 @@ def test_of_more_than_200_images_a_sample_counts_the_same_in_all_runs():
 def test_what_makes_no_picture_is_refused(runs, said):
     with pytest.raises(TaskError, match=said):
         trajectory_picture(runs)
+
+
+def test_features_that_are_kept_are_read_in_the_order_of_the_epochs(tmp_path):
+    for epoch in (10, 2, 1):
+        write_features(tmp_path / "trajectory" / f"epoch-{epoch:05d}.npz", drawn(9, 4, epoch) * 1e6)
+    found = read_features(tmp_path / "trajectory")
+    assert len(found) == 3
+    for epoch, features in zip((1, 2, 10), found, strict=True):
+        torch.testing.assert_close(similarities(features), similarities(drawn(9, 4, epoch)), rtol=0, atol=2e-3)
+    assert read_features(tmp_path / "nothing") == []
+    with pytest.raises(CheckpointError, match="not finite"):
+        write_features(tmp_path / "bad.npz", torch.full((3, 2), math.nan))
+    (tmp_path / "trajectory" / "epoch-00003.npz").write_bytes(b"torn")
+    with pytest.raises(CheckpointError, match=r"epoch-00003\.npz: features cannot be read"):
+        read_features(tmp_path / "trajectory")
+
+
+def test_the_same_images_describe_every_run():
+    assert chosen_images(7) == list(range(7))
+    assert len(set(chosen_images(5000))) == 200
+    assert chosen_images(5000) == chosen_images(5000)
+
+
+def test_runs_of_a_group_share_a_colour_and_differ_in_their_lines(figures):
+    runs = {f"{arm}{seed}": run(seed, 3) for arm in "ab" for seed in range(3)}
+    trajectory_picture(runs, groups={name: name[0] for name in runs})
+    handles = figures[0].axes[0].get_legend().legend_handles
+    looks = [(handle.get_color(), handle.get_linestyle()) for handle in handles]
+    assert len({color for color, _ in looks[:3]}) == len({color for color, _ in looks[3:]}) == 1
+    assert looks[0][0] != looks[3][0]
+    assert len(set(looks)) == 6
