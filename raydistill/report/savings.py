@@ -56,7 +56,9 @@ def savings(sweep: SweepData) -> Savings:
 
 
 def judged(sweep: SweepData) -> list[str]:
-    """Keys of the search's trials that came to their end or were stopped by a scheduler."""
+    """Keys of the search's trials that came to their end or were stopped by a scheduler; of an experiment its runs."""
+    if sweep.experiment:
+        return sweep.role("final", "finished")
     cut = set(cut_off(sweep))
     return [key for key in sweep.role("search", *ENDED) if key not in cut]
 
@@ -67,9 +69,12 @@ def cut_off(sweep: SweepData) -> list[str]:
 
 
 def full_epochs(sweep: SweepData) -> int:
-    """Number of epochs that a whole trial of the search has."""
+    """Number of epochs that a whole trial of the search has; of an experiment its longest run."""
     asked = sweep.base("train.epochs")
-    return int(asked if asked is not None else max(sweep.epochs().loc[sweep.role("search")], default=0))
+    if asked is None or sweep.experiment:  # arms may differ in their epochs
+        runs = sweep.role("final" if sweep.experiment else "search")
+        return int(max(sweep.epochs().loc[runs], default=0))
+    return int(asked)
 
 
 def describe(found: Savings) -> str:

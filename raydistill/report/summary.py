@@ -17,7 +17,7 @@ from raydistill.redaction import redact
 from raydistill.report.caveats import caveats
 from raydistill.report.comparison import baselines, finalists, metrics, paired, sentences
 from raydistill.report.conclusion import conclusion
-from raydistill.report.formatting import MISSING, duration, heading, label, missing, percent, score, setting
+from raydistill.report.formatting import MISSING, count, duration, heading, label, missing, percent, score, setting
 from raydistill.report.importance import importances, oob_r2, why_none
 from raydistill.report.links import links
 from raydistill.report.load import SweepData
@@ -30,10 +30,15 @@ NOTE = (
     "Accuracies in percent, mean ± standard deviation over seeds. Validation chose the winner, so its own validation "
     "score is a little too good; the test split was scored once, for the rows that have a test score."
 )
+OF_EXPERIMENTS = "Accuracies in percent, mean ± standard deviation over seeds; the test split was scored once."
 PAIRED = "Differences between means, paired by seed; the intervals are Student's."
 UNPAIRED = (
     "Differences between means; where two configurations have no seed in common, the interval is Welch's, else "
     "Student's, paired by seed."
+)
+OF_SEARCHES = (
+    *("search", "metric", "early stopping", "population", "trials asked for", "preset"),
+    *("seeds of each trial", "near-equal trials with every seed, at most"),
 )
 ROLES = ("search", "baseline", "final", "teacher")
 
@@ -105,7 +110,7 @@ def summarize(sweep: SweepData, *, option: str = "") -> SweepSummary:
         conclusion=conclusion(sweep),
         caveats=caveats(sweep),
         final=_final(sweep),
-        note=f"{NOTE}{_seeds(sweep)}" if sweep.rows else "",
+        note=f"{OF_EXPERIMENTS if sweep.experiment else NOTE}{_seeds(sweep)}" if sweep.rows else "",
         published=published_table(sweep.experiment, sweep.rows) if sweep.experiment else Table([], []),
         claims=claim_sentences(sweep.experiment, sweep.rows) if sweep.experiment else [],
         published_note=protocol_note(sweep.experiment) if sweep.experiment else "",
@@ -114,9 +119,9 @@ def summarize(sweep: SweepData, *, option: str = "") -> SweepSummary:
         comparisons=_comparisons(sweep),
         compared=PAIRED if paired(sweep) else UNPAIRED,
         worth=_worth(sweep),
-        shares={str(path): percent(share) for path, share in importances(sweep).items()},
-        no_shares=why_none(sweep),
-        savings=describe(savings(sweep)),
+        shares=_shares(sweep),
+        no_shares="" if sweep.experiment else why_none(sweep),
+        savings=_trained(sweep),
         space=_space(sweep),
         trials=_trials(sweep),
         settings=_winner(sweep),
@@ -148,8 +153,23 @@ def _comparisons(sweep: SweepData) -> Table:
     return Table(header, [[row.name, *sentences(sweep, row)] for row in baselines(sweep)])
 
 
+def _shares(sweep: SweepData) -> dict[str, str]:
+    """The importances by setting; an experiment has searched nothing that they could be of."""
+    return {} if sweep.experiment else {str(path): percent(share) for path, share in importances(sweep).items()}
+
+
+def _trained(sweep: SweepData) -> str:
+    """Say what early stopping saved; of an experiment, what was trained."""
+    found = savings(sweep)
+    if sweep.experiment:
+        return f"{count(found.trials, 'run')} trained {count(found.trained, 'epoch')} in all, without teachers."
+    return describe(found)
+
+
 def _worth(sweep: SweepData) -> str:
     """Say how far the importances can be trusted; empty where there are none."""
+    if sweep.experiment:
+        return ""
     found = oob_r2(sweep)
     if missing(found):
         return ""
@@ -246,6 +266,8 @@ def _about(sweep: SweepData) -> dict[str, str]:
         "spent": describe_spent(sweep.spent) if sweep.spent else "",
         "tracked in": redact(sweep.uri),
     }
+    if sweep.experiment:
+        found = {name: value for name, value in found.items() if name not in OF_SEARCHES}
     return {name: value for name, value in found.items() if value and value != MISSING}
 
 
@@ -274,7 +296,11 @@ def _data(sweep: SweepData) -> dict[str, str]:
 
 def _commands(sweep: SweepData, option: str) -> dict[str, str]:
     found = {"run the sweep": sweep.command} if sweep.command else {}
-    if sweep.rows:
+    if sweep.rows and sweep.experiment:
+        storage = _elsewhere(sweep, "storage", PLACES["storage"])
+        run = next((row.runs[0] for row in sweep.rows if row.runs), "")
+        found["export an arm's encoder"] = f"raydistill export {sweep.name}/{run} --format timm{storage}{option}"
+    elif sweep.rows:
         storage, artifacts = (_elsewhere(sweep, name, folder) for name, folder in PLACES.items())
         found["train the winner again"] = f"raydistill train {sweep.name}{storage}{artifacts}{option}"
         found["export the winner"] = f"raydistill export {sweep.name} --format timm{storage}{option}"

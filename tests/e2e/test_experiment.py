@@ -9,6 +9,9 @@ from mlflow import MlflowClient
 from raydistill.config import ConfigError
 from raydistill.records.journal import Journal, role_of
 from raydistill.report import load
+from raydistill.report.render.latex import latex
+from raydistill.report.render.markdown import markdown
+from raydistill.report.render.page import page
 from raydistill.report.summary import summarize
 from raydistill.sweep.arms.prepare import prepare_experiment
 from raydistill.sweep.workers.local_launcher import LocalLauncher
@@ -128,6 +131,12 @@ def test_a_report_reads_it(done, folder):
     assert "1 were not measured" in summary.conclusion
     assert {line[0] for line in summary.published.body} >= {"regression", "contrast", "untrained"}
     assert len(summary.claims) == 2
+    text = page(summary)
+    assert 'id="settings"' not in text
+    assert "Which settings matter" not in text
+    assert all(each in text for each in ("Published numbers and ours", "4 runs trained 4 epochs", "All runs"))
+    assert "## Settings\n" not in markdown(summary)
+    assert latex(summary).count(r"\begin{table}") == 1
 
 
 def test_each_arm_may_have_a_search_of_its_own(ray_cluster, folder):

@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
+from raydistill.report.comparison import finalists
 from raydistill.report.figures import style
 from raydistill.report.figures.searched import NO_SCORE, kind
 from raydistill.report.formatting import axis, factor
@@ -17,6 +18,7 @@ from raydistill.report.savings import full_epochs, judged, savings
 
 APART = 100  # trials that a white line keeps from each other; among more it would be all that is seen
 PACE = ("step_seconds", "pack_learners", "images_per_second")
+ARMS = ("-", "--", ":")  # lines of arms beyond the colours
 LINES: dict[str, dict[str, Any]] = {
     "winner": {"linestyle": "-", "linewidth": 2.4, **style.WINNER},
     "finished": {"linestyle": "-", "linewidth": 1.1, "color": style.BLUE, "alpha": 0.55, "zorder": 3},
@@ -32,7 +34,12 @@ ENDED: dict[str, Any] = {
 
 
 def learning_curves(sweep: SweepData) -> Figure:
-    """The score by epoch of the search's trials: the winner in orange, stopped ones faint with their end marked."""
+    """The score by epoch of the search's trials: the winner in orange, stopped ones faint with their end marked.
+
+    Of an experiment the final runs, in the colours of their arms.
+    """
+    if sweep.experiment:
+        return _by_arm(sweep)
     curves = sweep.curves(sweep.metric, sweep.role("search")) * factor(sweep.metric)
     curves = curves.dropna(axis=1, how="all")
     if curves.empty:
@@ -53,6 +60,30 @@ def learning_curves(sweep: SweepData) -> Figure:
     }
     handles = [style.mark(name, **look) for name, look in legend.items() if look]
     style.legend(figure, handles, loc="outside lower center", ncols=3)
+    return figure
+
+
+def _by_arm(sweep: SweepData) -> Figure:
+    """The score by epoch of every run of the arms."""
+    curves = (sweep.curves(sweep.metric) * factor(sweep.metric)).dropna(axis=1, how="all")
+    arms = {row.name: [key for key in row.runs if key in curves] for row in finalists(sweep)}
+    arms = {name: keys for name, keys in arms.items() if keys}
+    if not arms:
+        return style.empty(NO_SCORE)
+    figure, (axes,) = style.grid_of(1, 1, 3.8)
+    handles = []
+    for number, (name, keys) in enumerate(arms.items()):
+        color = style.COLORS[number % len(style.COLORS)]
+        look: dict[str, Any] = {"color": color, "linestyle": ARMS[number // len(style.COLORS) % len(ARMS)]}
+        for key in keys:
+            there = curves[key].dropna()
+            dot: dict[str, Any] = {"marker": "o", "markersize": 4} if len(there) == 1 else {}
+            axes.plot(there.index, there, linewidth=1.4, alpha=0.8, **dot, **look)
+        handles.append(style.mark(name, **look))
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(axis(sweep.metric))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    style.legend(figure, handles, loc="outside lower center", ncols=min(len(handles), 4))
     return figure
 
 
@@ -81,15 +112,15 @@ def _saved(axes: Axes, sweep: SweepData) -> None:
     apart = 0.3 if len(epochs) <= APART else 0.0
     axes.bar(range(len(epochs)), epochs, width=1, color=style.BLUE, edgecolor="white", linewidth=apart)
     axes.grid(visible=False)
-    axes.set_xlabel("trials, longest first")
+    axes.set_xlabel(f"{'runs' if sweep.experiment else 'trials'}, longest first")
     axes.set_ylabel("epochs")
     axes.set_xticks([])
     axes.yaxis.set_major_locator(MaxNLocator(5, integer=True, steps=[1, 2, 5, 10]))
 
 
 def _pace(seconds: Axes, images: Axes, sweep: SweepData) -> None:
-    """Every epoch of the search's trials as a point, the median of each number of learners as a line."""
-    keys = sweep.role("search")
+    """Every epoch of the trials as a point, the median of each number of learners as a line."""
+    keys = sweep.role("final" if sweep.experiment else "search")
     frame = pd.DataFrame({name: sweep.curves(name, keys).stack() for name in PACE}).dropna()
     frame["images"] = frame.images_per_second * frame.pack_learners
     frame["milliseconds"] = frame.step_seconds * 1000

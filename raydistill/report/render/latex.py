@@ -14,18 +14,19 @@ SETTINGS = r">{\raggedright\arraybackslash}p{0.45\linewidth}"  # a column that m
 def latex(summary: SweepSummary) -> str:
     """Two tables; the preamble needs array, booktabs and, for quotation marks, the T1 font encoding."""
     name = summary.sweep.name
-    shares = summary.shares if oob_r2(summary.sweep) > 0 else {}  # else they are of noise
+    shares = summary.shares if summary.shares and oob_r2(summary.sweep) > 0 else {}  # else they are of noise
     selected = [*finalists(summary.sweep), *references(summary.sweep)]
     told = {row.name for row in selected} or {row[0] for row in summary.final.body}
     final = Table(summary.final.header[:-1], [row[:-1] for row in summary.final.body if row[0] in told])
     header = [*summary.space.header, *(["share"] if shares else [])]
     space = Table(header, [[*row, *([shares.get(row[0], MISSING)] if shares else [])] for row in summary.space.body])
     what = f"{summary.sweep.method} on {summary.sweep.source}"
+    rows = "Arms" if summary.sweep.experiment else "Winner, baselines"
     tables = [
         final.latex(
             "l" + "r" * (len(final.header) - 1),
             f"{name}-final",
-            f"Winner, baselines and references of the sweep {name} ({what}): mean ± standard deviation over seeds."
+            f"{rows} and references of the sweep {name} ({what}): mean ± standard deviation over seeds."
             if summary.sweep.rows
             else f"Best trials so far of the sweep {name} ({what}), validation scores of one seed.",
         ),
@@ -40,4 +41,6 @@ def latex(summary: SweepSummary) -> str:
             ),
         ),
     ]
+    if summary.sweep.experiment:  # it has searched nothing
+        tables = tables[:1]
     return "\n".join([r"% \usepackage{array} \usepackage{booktabs} \usepackage[T1]{fontenc}", *filter(None, tables)])

@@ -28,16 +28,18 @@ def _blocks(summary: SweepSummary, pictures: Mapping[str, str]) -> Iterator[str]
     yield escape_html(summary.few_labels_note) if summary.few_labels.body else ""
     yield _table(summary.comparisons)
     yield escape_html(summary.compared) if summary.comparisons.body else ""
-    yield "## Settings"
-    yield _table(summary.space)
-    yield _table(Table(["setting", "explains by itself"], [list(pair) for pair in summary.shares.items()]))
-    yield escape_html(summary.worth or summary.no_shares)
+    experiment = bool(summary.sweep.experiment)
+    if not experiment:
+        yield "## Settings"
+        yield _table(summary.space)
+        yield _table(Table(["setting", "explains by itself"], [list(pair) for pair in summary.shares.items()]))
+        yield escape_html(summary.worth or summary.no_shares)
     yield "## Training"
     yield escape_html(summary.savings)
     yield from (f"![{escape_html(caption)}]({address})" for caption, address in pictures.items())
-    yield "## Trials"
+    yield "## Runs" if experiment else "## Trials"
     yield _table(_trials(summary))
-    yield "## The winner's settings"
+    yield "## Settings of the best arm on validation" if experiment else "## The winner's settings"
     yield _pairs("setting", summary.settings) or "There is no winner."
     yield "## The sweep"
     yield _pairs("sweep", summary.about)

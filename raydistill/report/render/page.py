@@ -30,8 +30,20 @@ CAPTIONS = {
 NEAREST = "; the settings that matter most are nearest to it"
 
 
+OF_EXPERIMENTS = {
+    "comparison": "Arms and, in grey, references. A circle is a seed, a diamond the mean, a bar the 95 % interval of "
+    "the mean.",
+    "learning_curves": "Score by epoch, a line for each run; runs of an arm share a colour.",
+    "budget": "Left: the epochs of each run. Middle and right: what it costs a learner, and what the pack gains, when "
+    "learners train side by side; a point is an epoch, the line the median. A machine that does other work as well "
+    "makes these times long and uneven.",
+}
+
+
 def captions(sweep: SweepData) -> dict[str, str]:
-    """Captions of the figures, by the figures' names."""
+    """Captions of the figures, by the figures' names; an experiment has none of a search."""
+    if sweep.experiment:
+        return OF_EXPERIMENTS
     nearest = "" if why_none(sweep) else NEAREST
     return {name: text.replace("{nearest}", nearest) for name, text in CAPTIONS.items()}
 
