@@ -16,6 +16,7 @@ from raydistill.config import ConfigError, data_errors
 from raydistill.experiments.catalogue import load_experiment
 from raydistill.experiments.scales import used_images
 from raydistill.redaction import redact
+from raydistill.sweep.arms.finished import finished_result
 from raydistill.sweep.options import has_begun, prepare_settings
 from raydistill.sweep.settings import SweepSettings
 
@@ -169,8 +170,13 @@ def command(
     if dry_run:
         typer.echo(_described(plan))
         return
-    say_where(plan, resumed=resume)
     from raydistill.cli.sweeping.summary import conclude, how_to_go_on
+
+    known = finished_result(plan) if resume else None
+    say_where(plan, resumed=resume, finished=known is not None)
+    if known is not None:
+        conclude(plan, known, artifacts=artifacts is not None, tracking=tracking_uri is not None)
+        return
     from raydistill.sweep.run import run_sweep
 
     try:
@@ -234,6 +240,13 @@ def _preparation(
     return partial(prepare_experiment, experiment, scale, images=places)
 
 
-def say_where(plan: SweepSettings, *, resumed: bool = False) -> None:
-    goes_on = "; it goes on where it was" if resumed else ""
+def say_where(plan: SweepSettings, *, resumed: bool = False, finished: bool = False) -> None:
+    """Print where a sweep and its runs are.
+
+    Args:
+        plan: the sweep.
+        resumed: whether it had begun before.
+        finished: whether nothing of it is left to do.
+    """
+    goes_on = "; it is finished" if finished else "; it goes on where it was" if resumed else ""
     typer.echo(f"sweep {plan.name} in {shown(plan.directory)}, tracked in {redact(plan.tracking_uri)}{goes_on}")

@@ -8,7 +8,7 @@ import os
 import time
 import uuid
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import ray
@@ -22,9 +22,9 @@ from raydistill.records.layout import (
     ORIGIN_FILE,
     SWEEP_FILE,
 )
-from raydistill.records.leaderboard import LeaderboardEntry
 from raydistill.redaction import redact, redact_values
-from raydistill.storage import StoragePath
+from raydistill.sweep.arms.finished import SweepResult as SweepResult
+from raydistill.sweep.arms.finished import finished_result, mark_complete
 from raydistill.sweep.arms.phases import run_arms
 from raydistill.sweep.checkpoint_retention import CheckpointRetention
 from raydistill.sweep.cluster import check_ray, connected_cluster
@@ -62,17 +62,8 @@ log = logging.getLogger(__name__)
 CLOSE_TIMEOUT_S = 600.0
 
 
-@dataclass(frozen=True)
-class SweepResult:
-    """Result of a finished sweep: the leaderboard, as text too, and the path of the winner's configuration."""
-
-    rows: list[LeaderboardEntry]
-    table: str
-    winner: StoragePath
-
-
 def run_sweep(settings: SweepSettings, *, resume: bool = False, launcher: Launcher | None = None) -> SweepResult:
-    """Run or resume a sweep to its end.
+    """Run or resume a sweep to its end. An experiment that is finished gives its result at once.
 
     Args:
         settings: of the sweep.
@@ -82,6 +73,8 @@ def run_sweep(settings: SweepSettings, *, resume: bool = False, launcher: Launch
     Raises: ConfigError if it may not start, or the cluster is open to others; TrackingError if the tracking
     server does not answer, before Ray starts; SweepError if no trial finished.
     """
+    if resume and (known := finished_result(settings)) is not None:
+        return known
     settings.check_start(resume=resume)
     launcher = choose_launcher(launcher, settings)
     if not ray.is_initialized():
@@ -106,6 +99,8 @@ def run_sweep(settings: SweepSettings, *, resume: bool = False, launcher: Launch
         undelivered = tracker.close(outcome)
         if undelivered:
             log.warning("%d events were not delivered to %s", undelivered, redact(settings.tracking_uri))
+        elif outcome == "finished" and settings.arms:
+            mark_complete(settings)
 
 
 def _origin(settings: SweepSettings, *, resume: bool) -> dict[str, Any]:

@@ -248,7 +248,10 @@ class SweepSettings:
             raise ConfigError(f"--resume: there is no sweep {self.name!r} in {self.storage}")
 
     def check_unchanged(self) -> None:
-        """Refuse to resume a sweep that was started with other settings."""
+        """Refuse to resume a sweep that was started with other settings.
+
+        Images that nobody has opened, as those of a finished experiment, are not compared.
+        """
         path = self.directory / SWEEP_FILE
         values = configuration.read_yaml(path)
         if not isinstance(values, dict):
@@ -257,12 +260,14 @@ class SweepSettings:
         with suppress(ConfigError):  # settings that came after the sweep's version have their defaults
             stored["base"] = configuration.dump(configuration.load(stored.get("base", {})))
         known = stored.pop("images", None)  # sweeps of before do not say
-        if known and (other := other_images(known, self.contents)):
+        if known and self.contents and (other := other_images(known, self.contents)):
             raise ConfigError(
                 f"--resume: the images of sweep {self.name!r} are others now ({other}), and trials on both cannot be "
                 f"compared; start another sweep, with --warm-start {self.name} to begin with what this one found"
             )
         now = {name: value for name, value in self.identity().items() if name != "images"}
+        if not self.contents:  # whether images have labels decides on the metric
+            stored["space"] = now["space"]
         if isinstance(experiment := stored.get("experiment"), dict):
             for name, values in experiment["arms"].items():
                 with suppress(ConfigError):

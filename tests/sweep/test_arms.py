@@ -7,9 +7,10 @@ from types import SimpleNamespace
 import pytest
 import yaml
 
-from raydistill.cli.sweeping.series import chosen, is_series, is_whole
+from raydistill.cli.sweeping.series import chosen, is_series
 from raydistill.config import ConfigError
 from raydistill.records.layout import EXPERIMENT_FILE, RESULTS_FILE
+from raydistill.sweep.arms.finished import finished_result, is_whole, mark_complete
 from raydistill.sweep.arms.phases import arm_space
 from raydistill.sweep.arms.prepare import prepare_experiment
 
@@ -105,9 +106,40 @@ def test_several_experiments_by_a_pattern():
     ],
 )
 def test_an_experiment_is_whole_with_every_seed_of_every_arm(tmp_path, scores, whole):
-    plan = SimpleNamespace(directory=tmp_path, seeds=2, arms=[SimpleNamespace(name=name) for name in ("a", "b")])
+    config = SimpleNamespace(eval=SimpleNamespace(trajectory=False))
+    arms = [SimpleNamespace(name=name, config=config) for name in ("a", "b")]
+    plan = SimpleNamespace(directory=tmp_path, seeds=2, arms=arms)
     assert not is_whole(plan)
     rows = [{"name": name, "scores": found} for name, found in zip("ab", scores, strict=False)]
+    rows += [{"name": name, "scores": [{"test_knn": 0.1}]} for name in ("pixels", "untrained")]
     (tmp_path / RESULTS_FILE).write_text(json.dumps(rows))
     (tmp_path / EXPERIMENT_FILE).write_text("{}")
+    assert not is_whole(plan), "MLflow may lack something"
+    mark_complete(plan)
     assert is_whole(plan) == whole
+    (tmp_path / EXPERIMENT_FILE).write_text(json.dumps({"complete": True, "teachers_of": {"teacher": ["a"]}}))
+    assert not is_whole(plan), "a teacher has no row"
+
+
+def test_a_finished_experiment_answers_from_its_folder(tmp_path, monkeypatch):
+    """Its images are not opened, and other settings are refused all the same."""
+    plan = prepared(tmp_path, "dogo/trajectories")
+    plan.store()
+    scores = [{"test_knn": 0.5}] * plan.seeds
+    rows = [{"name": name, "settings": {}, "epochs": 3, "scores": scores} for name in ("simclr", "dogo")]
+    rows += [{"name": name, "settings": {}, "epochs": 0, "scores": scores[:1]} for name in ("pixels", "untrained")]
+    (plan.directory / RESULTS_FILE).write_text(json.dumps(rows))
+    (plan.directory / EXPERIMENT_FILE).write_text("{}")
+    (plan.directory / "table.md").write_text("the table\n")
+    mark_complete(plan)
+    assert finished_result(plan) is None, "the picture is missing"
+    (plan.directory / "trajectories.png").write_bytes(b"")
+    monkeypatch.setattr("raydistill.sweep.arms.prepare.preflight_arms", None)  # which opens the images
+    places = {"storage": tmp_path / "runs", "artifacts": tmp_path / "artifacts", "tracking_uri": "sqlite:///x.db"}
+    resumed = {"name": plan.name, "resume": True, **places}
+    again = prepare_experiment("dogo/trajectories", "smoke", **resumed)
+    found = finished_result(again)
+    assert found.table == "the table"
+    assert [row.name for row in found.rows] == ["simclr", "dogo", "pixels", "untrained"]
+    with pytest.raises(ConfigError, match=r"experiment\.arms\.dogo\.train\.epochs: 3 -> 4"):
+        prepare_experiment("dogo/trajectories", "smoke", **resumed, epochs=4)

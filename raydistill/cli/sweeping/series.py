@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable
 from fnmatch import fnmatchcase
@@ -14,8 +13,8 @@ from raydistill.cli.arguments import fail
 from raydistill.config import ConfigError
 from raydistill.errors import RaydistillError
 from raydistill.experiments.catalogue import experiment_names
-from raydistill.records.layout import EXPERIMENT_FILE, RESULTS_FILE
 from raydistill.redaction import redact
+from raydistill.sweep.arms.finished import is_whole
 from raydistill.sweep.options import has_begun
 from raydistill.sweep.settings import SweepSettings
 from raydistill.table import Table
@@ -35,19 +34,6 @@ def chosen(pattern: str) -> list[str]:
     if not names:
         raise ConfigError(f"--experiment {pattern!r}: no experiment is called so; `raydistill experiments` lists them")
     return names
-
-
-def is_whole(plan: SweepSettings) -> bool:
-    """Return whether every arm of an experiment has the test scores of every seed."""
-    path = plan.directory / RESULTS_FILE
-    if not (plan.directory / EXPERIMENT_FILE).exists() or not path.exists():
-        return False
-    rows = {row["name"]: row["scores"] for row in json.loads(path.read_text())}
-    scores = [rows.get(arm.name, []) for arm in plan.arms]
-    return all(
-        len(found) == plan.seeds and all(any(key.startswith("test_") for key in score) for score in found)
-        for found in scores
-    )
 
 
 def run_series(names: list[str], scale: str, prepare: Callable[[str], Prepare], options: dict[str, Any]) -> None:
@@ -81,7 +67,7 @@ def run_series(names: list[str], scale: str, prepare: Callable[[str], Prepare], 
                     continue
                 result = run_sweep(plan, resume=begun)
                 typer.echo(f"\n{result.table}")
-                whole = "done" if is_whole(plan) else "done, but some runs have no score; the same command tries again"
+                whole = "done" if is_whole(plan) else "done, but some scores are missing; the same command tries again"
                 rows.append([name, whole, f"{time.monotonic() - started:.0f} s"])
             except RaydistillError as error:
                 failed += 1

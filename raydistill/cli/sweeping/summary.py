@@ -19,7 +19,7 @@ from raydistill.records.layout import SWEEP_FILE, TRAJECTORIES_FILE
 from raydistill.records.leaderboard import LeaderboardEntry, seeds_share
 from raydistill.redaction import redact
 from raydistill.storage import Remote
-from raydistill.sweep.run import SweepResult
+from raydistill.sweep.arms.finished import SweepResult
 from raydistill.sweep.settings import SweepSettings
 
 

@@ -17,6 +17,7 @@ from raydistill.experiments.scales import Arm, Given, ScaledExperiment, load_sca
 from raydistill.experiments.table import describe_experiment
 from raydistill.records.locations import next_name, source_of, teacher_of
 from raydistill.storage import StoragePath
+from raydistill.sweep.arms.finished import is_whole
 from raydistill.sweep.options import check_options, home_of, means_of, settings_of, several
 from raydistill.sweep.preflight.validation import LOOKED_AT, say_what_stays_random
 from raydistill.sweep.search.space import Space
@@ -99,6 +100,9 @@ def prepare_experiment(
         experiment=describe_experiment(ready),
     )
     settings.check_name(resume=resume)
+    if resume and not any(arm.config.teacher.sources for arm in arms) and is_whole(settings):
+        settings.check_unchanged()
+        return settings  # nothing will be trained, so no images are opened
     settings = preflight_arms(settings, ready, notify)
     if resume:
         settings.check_unchanged()
