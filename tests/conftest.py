@@ -9,7 +9,7 @@ import pytest
 # a second thread makes them many times slower.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-pytest_plugins = ["helpers.plugins.distribution", "helpers.plugins.durations"]
+pytest_plugins = ["helpers.plugins.distribution", "helpers.plugins.durations", "helpers.plugins.stores"]
 
 
 @pytest.fixture(scope="session")
