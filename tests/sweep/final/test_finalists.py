@@ -97,7 +97,11 @@ def test_baselines_start_their_residual_blocks_as_the_winner_does(tmp_path):
 
 DISTILLED = [name for name in ROWS if options(name).baseline() != options(name)]
 ENDS = ("same-settings", "default", "own-augmentation")
-AUGMENTED = {"simreg": {"student_recipe": "small"}, "sdssl": {"recipes": ["weak", "small"]}}
+AUGMENTED = {
+    "simreg": {"student_recipe": "small"},
+    "simreg_exits": {"student_recipe": "small"},
+    "sdssl": {"recipes": ["weak", "small"]},
+}
 
 
 @pytest.mark.parametrize("name", DISTILLED)
