@@ -13,9 +13,10 @@ from raydistill.experiments.catalogue import load_experiment
 from raydistill.experiments.scales import Given, load_scale, scaled, scaled_anyway
 from raydistill.experiments.table import describe_experiment, protocol_note
 from raydistill.records.journal import TrialRecord
+from raydistill.sweep.final import references
 from raydistill.sweep.final.choice import Choice
 from raydistill.sweep.final.references import kept_rows
-from raydistill.sweep.final.teacher_rows import refer, teacher_rows
+from raydistill.sweep.final.teacher_rows import Referred, refer, teacher_rows
 
 TAUGHT = config.dump(config.load({"method": "simreg"}))
 
@@ -168,3 +169,63 @@ def test_rows_of_a_version_that_scored_one_arm_are_kept_by_their_names():
     del known["of"]["rows"], known["of"]["config"]["train"]["patience"]
     made = stored({"teacher": ["a"]})["of"]
     assert set(kept_rows(known, made)) == {"pixels", "untrained", "teacher"}
+
+
+@pytest.fixture
+def tasks(monkeypatch):
+    """Names of the rows that each task scores; a task that has the row `teacher-broken` fails."""
+    found = []
+
+    def remote(*args, only, rows, **options):
+        found.append(list(only))
+        return {name: [{"test_knn": 0.5}] * (2 if name == "untrained" else 1) for name in only}
+
+    def get(scores):
+        if "teacher-broken" in scores:
+            raise RuntimeError("no such teacher")
+        return scores
+
+    fake = SimpleNamespace(
+        remote=lambda **needs: lambda function: SimpleNamespace(remote=remote),
+        get=get,
+        exceptions=SimpleNamespace(RayError=RuntimeError),
+    )
+    monkeypatch.setattr(references, "ray", fake)
+    return found
+
+
+def started(folder, named, notes):
+    records = runs(("a",), ("a",))
+    arms = {"deep": records} | {f"arm-{key}": runs((key,)) for key in named}
+    labels = {arm: [arm.removeprefix("arm-")] for arm in arms}
+    driver = SimpleNamespace(
+        directory=folder, trial_directory=folder.joinpath, progress=SimpleNamespace(note=notes.append)
+    )
+    settings = SimpleNamespace(arms=["deep"], gpu=False, artifacts=folder, teachers={})
+    return references.start_references(settings, driver, Referred("deep", records, teacher_rows(arms, labels)))()
+
+
+def test_a_resume_scores_only_rows_that_are_missing(tmp_path, tasks):
+    notes = []
+    first = started(tmp_path, ["b", "c", "d"], notes)
+    assert tasks == [["pixels", "untrained", "teacher-deep", "teacher-b"], ["teacher-c", "teacher-d"]]
+    assert [row.name for row in first] == [*tasks[0], *tasks[1]]
+    assert set(first[2].settings) == {"teacher.backbone", "teacher.method"}
+    assert first[2].epochs > 0
+    tasks.clear()
+    assert started(tmp_path, ["b", "c", "d"], notes) == first
+    assert tasks == []
+    more = started(tmp_path, ["b", "c", "d", "e"], notes)
+    assert tasks == [["teacher-e"]]
+    assert more[:-1] == first
+    assert notes == []
+
+
+def test_rows_of_a_task_that_failed_are_left_out_and_tried_again(tmp_path, tasks):
+    notes = []
+    rows = started(tmp_path, ["b", "c", "broken"], notes)
+    assert [row.name for row in rows] == ["pixels", "untrained", "teacher-deep", "teacher-b"]
+    assert notes == ["warning: the references teacher-c, teacher-broken could not be scored: no such teacher"]
+    tasks.clear()
+    started(tmp_path, ["b", "c", "broken"], notes)
+    assert tasks == [["teacher-c", "teacher-broken"]]
