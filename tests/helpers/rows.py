@@ -28,7 +28,8 @@ ROWS = {
     "sssd": {"backbone": "resnet10_w4", "clusters": 4},
     "cc": {"backbone": "resnet10_w4", "clusters": 4},
     "clusterfit": {"backbone": "resnet10_w4", "clusters": 4},
-    "seed_blocks": {"backbone": "vit_w32_p4_d3", "hidden_dim": 8, "queue_size": 16},
+    # A constant weight, so that a loss that falls shows that it learns.
+    "seed_blocks": {"backbone": "vit_w32_p4_d3", "hidden_dim": 8, "queue_size": 16, "alpha_schedule": "constant"},
     "simreg_exits": {"backbone": "resnet10_w4"},
 }
 TEACHERS = (FeatureDims(features=12, head=6), FeatureDims(features=10, head=None))

@@ -88,7 +88,7 @@ def store(kind, folder):
 @pytest.mark.fault(11)
 def test_what_is_logged_while_the_server_is_away_arrives_when_it_is_back(server, monkeypatch):
     # Pauses of up to eight seconds would go on after the server is back.
-    monkeypatch.setattr(delivery_queue, "LONGEST_PAUSE", delivery_queue.FIRST_PAUSE)
+    monkeypatch.setattr(delivery_queue, "LONGEST_PAUSE", 2 * delivery_queue.FIRST_PAUSE)
     tracker = Tracker(server.url, "outage", "sweep", params={"a": 1}, system_metrics=False)
     tracker.start_trial("t0000", {"train.lr": 0.1})
     for epoch in range(1, 6):

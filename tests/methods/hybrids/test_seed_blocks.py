@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 from raydistill.config import ConfigError
 from raydistill.methods import StepInfo
 from raydistill.models.vit import class_tokens
+from raydistill.options import find
 
 HALFWAY = StepInfo(5, 10)
 BACKBONE = ROWS["seed_blocks"]["backbone"]
@@ -53,7 +54,8 @@ def test_without_alpha_it_is_seed_to_the_last_bit(strategy):
 @pytest.mark.parametrize("own", [True, False])
 @pytest.mark.parametrize(("layers", "blocks"), [("all", [0, 1, 2]), ("last", [1, 2]), ("first", [0, 2])])
 def test_the_whole_loss(own, layers, blocks):
-    method, batch = in_float64("seed_blocks", layers=layers, own_positive=own, alpha=0.6, tau_t=0.1, tau_s=0.3)
+    changes = {"layers": layers, "own_positive": own, "alpha": 0.6, "alpha_schedule": "cosine"}
+    method, batch = in_float64("seed_blocks", tau_t=0.1, tau_s=0.3, **changes)
     (view,) = method.views
     tokens = class_tokens(method.backbone.net, batch.views[view])
     teacher, queue = batch.teachers[0](view, "head").numpy(), method.queue.rows.numpy()
@@ -85,12 +87,13 @@ def test_the_blocks_never_weigh_more_than_alpha(step, alpha, schedule, jump):
 
 
 def test_alpha_rises_from_0_so_that_a_longer_run_differs_from_its_start_on():
-    method = make("seed_blocks")
+    assert find("seed_blocks")().alpha_schedule == "cosine"
+    method = make("seed_blocks", alpha_schedule="cosine")
     batch = batch_for(method)
     losses = [method.loss(batch, StepInfo(step, 10)) for step in (0, 10)]
     assert losses[0]["loss"].item() == losses[0]["seed"].item()
     assert losses[1]["loss"].item() == pytest.approx((losses[1]["seed"] + 0.8 * losses[1]["blocks"]).item())
-    assert options("seed_blocks").follows_length()
+    assert options("seed_blocks", alpha_schedule="cosine").follows_length()
     assert not options("seed_blocks", alpha_schedule="constant").follows_length()
 
 
