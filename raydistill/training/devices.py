@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import socket
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from raydistill.config import ConfigError
 
 if TYPE_CHECKING:
     import torch
+
+NARROW = 8  # numbers in a vector of AVX2
 
 
 def device_of(given: str | None) -> torch.device:
@@ -37,6 +40,34 @@ def has_bf16(device: torch.device) -> bool:
     if device.type != "cuda":
         return False
     return torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (8, 0)
+
+
+def sound_kernels(network: torch.nn.Module, device: torch.device) -> AbstractContextManager[Any]:
+    """Kernels to train a network with: without oneDNN where that would write beyond its memory.
+
+    oneDNN of torch 2.15 does so in the backward pass of convolutions with channels last and fewer than eight output
+    channels, on CPUs without AVX-512. Which kernels are taken depends on the network and the CPU alone.
+    """
+    import torch
+
+    if device.type != "cpu" or torch.backends.cpu.get_cpu_capability() == "AVX512":
+        return nullcontext()
+    convolutions = (module for module in network.modules() if isinstance(module, torch.nn.Conv2d))
+    narrow = any(convolution.out_channels < NARROW for convolution in convolutions)
+    return _without_onednn() if narrow else nullcontext()
+
+
+@contextmanager
+def _without_onednn() -> Iterator[None]:
+    """The kernels of torch itself; `mkldnn.flags` would warn about GPUs of Intel."""
+    import torch
+
+    kernels: Any = torch.backends.mkldnn
+    before, kernels.enabled = kernels.enabled, False
+    try:
+        yield
+    finally:
+        kernels.enabled = before
 
 
 def check_computes(device: torch.device) -> None:

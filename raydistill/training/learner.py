@@ -16,7 +16,7 @@ from raydistill.config import DEFAULT_OFFSETS, Config
 from raydistill.data.views.augment import View
 from raydistill.errors import RaydistillError
 from raydistill.methods import Batch, StepInfo
-from raydistill.training.devices import has_bf16
+from raydistill.training.devices import has_bf16, sound_kernels
 from raydistill.training.distributed import Workers, with_shared_norms
 from raydistill.training.optimizers import make_optimizer
 from raydistill.training.patience import has_settled, is_opening, span
@@ -122,7 +122,7 @@ class Learner:
         """
         progress = StepInfo(self.step, self.config.train.epochs * self.steps_per_epoch)
         self.method.train()
-        with self._own_random_state():
+        with self._own_random_state(), sound_kernels(self.method, self.device):
             with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._bf16):
                 terms = self.method.loss(batch, progress)
             self.optimizer.zero_grad(set_to_none=True)

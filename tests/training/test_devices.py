@@ -1,9 +1,48 @@
 """What a device can do decides the precision that `auto` means."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 
-from raydistill.training.devices import Clock, has_bf16
+from raydistill.models.backbones import Backbone
+from raydistill.training.devices import Clock, has_bf16, sound_kernels
+
+TRAINED = """
+import torch
+from raydistill.models.backbones import Backbone
+from raydistill.training.devices import sound_kernels
+
+for width in range(1, 8):
+    for size, images in ((8, 6), (12, 16), (32, 32)):
+        net = Backbone(f"resnet10_w{width}", stem="narrow", image_size=size).to(memory_format=torch.channels_last)
+        batch = torch.randn(images, 3, size, size).contiguous(memory_format=torch.channels_last)
+        for _ in range(5):
+            with sound_kernels(net, batch.device):
+                net(batch).square().sum().backward()
+print("whole")
+"""
+
+
+@pytest.mark.slow
+def test_narrow_networks_are_trained_within_their_memory():
+    """oneDNN of torch 2.15 ends the process on a CPU without AVX-512, at the latest when its memory is freed."""
+    done = subprocess.run([sys.executable, "-c", TRAINED], capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "whole\n"), done.stderr[-500:]
+
+
+@pytest.mark.parametrize(
+    ("capability", "width", "taken"),
+    [("AVX2", 4, False), ("AVX2", 8, True), ("DEFAULT", 7, False), ("AVX512", 4, True)],
+)
+def test_onednn_is_left_out_only_where_it_is_unsound(monkeypatch, capability, width, taken):
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    network = Backbone(f"resnet10_w{width}", stem="narrow", image_size=12)
+    before = torch.backends.mkldnn.enabled
+    with sound_kernels(network, torch.device("cpu")):
+        assert torch.backends.mkldnn.enabled is (taken and before)
+    assert torch.backends.mkldnn.enabled is before
 
 
 @pytest.mark.parametrize(("capability", "expected"), [((7, 5), False), ((8, 0), True), ((9, 0), True)])

@@ -25,6 +25,7 @@ from raydistill.evaluation.mixing import erased, mixed, soft_targets
 from raydistill.evaluation.online import embed_split
 from raydistill.evaluation.tasks.base import Subject, TaskError
 from raydistill.evaluation.tasks.names import slug
+from raydistill.training.devices import sound_kernels
 
 log = logging.getLogger(__name__)
 KD_TEMPERATURE, KD_WEIGHT = 4.0, 0.9
@@ -316,15 +317,16 @@ def _train(
             targets = soft_targets(labels[indices.to(device)], classes, recipe.smoothing)
             images = erased(views[view], rng, recipe.erasing)
             images, targets = mixed(images, targets, rng, mixup=recipe.mixup, cutmix=recipe.cutmix)
-            logits = network(images)
-            if teacher is None:
-                loss = F.cross_entropy(logits, targets)
-            else:
-                with torch.no_grad():
-                    wanted = teacher(images)
-                loss = kd_loss(logits, wanted, targets)
-            optimizer.zero_grad()
-            loss.backward()
+            with sound_kernels(network, device):
+                logits = network(images)
+                if teacher is None:
+                    loss = F.cross_entropy(logits, targets)
+                else:
+                    with torch.no_grad():
+                        wanted = teacher(images)
+                    loss = kd_loss(logits, wanted, targets)
+                optimizer.zero_grad()
+                loss.backward()
             _check_gradients(network)
             optimizer.step()
             total += loss.detach()
