@@ -42,24 +42,28 @@ def has_bf16(device: torch.device) -> bool:
     return torch.version.hip is not None or torch.cuda.get_device_capability(device) >= (8, 0)
 
 
-def sound_kernels(network: torch.nn.Module, device: torch.device) -> AbstractContextManager[Any]:
-    """Kernels to train a network with: without oneDNN where that would write beyond its memory.
+def is_unsound(network: torch.nn.Module, device: torch.device) -> bool:
+    """Return whether oneDNN would write beyond its memory while a network is trained; see `sound_kernels`.
 
     oneDNN of torch 2.15 does so in the backward pass of convolutions with channels last and fewer than eight output
-    channels, on CPUs without AVX-512. Which kernels are taken depends on the network and the CPU alone.
+    channels, on CPUs without AVX-512.
     """
     import torch
 
     if device.type != "cpu" or torch.backends.cpu.get_cpu_capability() == "AVX512":
-        return nullcontext()
+        return False
     convolutions = (module for module in network.modules() if isinstance(module, torch.nn.Conv2d))
-    narrow = any(convolution.out_channels < NARROW for convolution in convolutions)
-    return _without_onednn() if narrow else nullcontext()
+    return any(convolution.out_channels < NARROW for convolution in convolutions)
+
+
+def sound_kernels(*, unsound: bool) -> AbstractContextManager[None]:
+    """Kernels to train a network with: those of torch itself where oneDNN `is_unsound`."""
+    return _without_onednn() if unsound else nullcontext()
 
 
 @contextmanager
 def _without_onednn() -> Iterator[None]:
-    """The kernels of torch itself; `mkldnn.flags` would warn about GPUs of Intel."""
+    """Leave oneDNN out for a while; `mkldnn.flags` would warn about GPUs of Intel."""
     import torch
 
     kernels: Any = torch.backends.mkldnn

@@ -16,7 +16,7 @@ from raydistill.config import DEFAULT_OFFSETS, Config
 from raydistill.data.views.augment import View
 from raydistill.errors import RaydistillError
 from raydistill.methods import Batch, StepInfo
-from raydistill.training.devices import has_bf16, sound_kernels
+from raydistill.training.devices import has_bf16, is_unsound, sound_kernels
 from raydistill.training.distributed import Workers, with_shared_norms
 from raydistill.training.optimizers import make_optimizer
 from raydistill.training.patience import has_settled, is_opening, span
@@ -79,6 +79,7 @@ class Learner:
         self._random_state: dict[str, Tensor] = {}
         self._sums: dict[str, Tensor] = {}
         self._first_bad: dict[str, Tensor] = {}
+        self._unsound = is_unsound(self.method, self.device)
         self._waits = self.device.type == "cpu"  # else the host would wait for the GPU in each step
         self._bf16 = config.train.precision == "bf16" or (config.train.precision == "auto" and has_bf16(self.device))
 
@@ -122,7 +123,7 @@ class Learner:
         """
         progress = StepInfo(self.step, self.config.train.epochs * self.steps_per_epoch)
         self.method.train()
-        with self._own_random_state(), sound_kernels(self.method, self.device):
+        with self._own_random_state(), sound_kernels(unsound=self._unsound):
             with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._bf16):
                 terms = self.method.loss(batch, progress)
             self.optimizer.zero_grad(set_to_none=True)

@@ -7,19 +7,19 @@ import pytest
 import torch
 
 from raydistill.models.backbones import Backbone
-from raydistill.training.devices import Clock, has_bf16, sound_kernels
+from raydistill.training.devices import Clock, has_bf16, is_unsound, sound_kernels
 
 TRAINED = """
 import torch
 from raydistill.models.backbones import Backbone
-from raydistill.training.devices import sound_kernels
+from raydistill.training.devices import is_unsound, sound_kernels
 
 for width in range(1, 8):
     for size, images in ((8, 6), (12, 16), (32, 32)):
         net = Backbone(f"resnet10_w{width}", stem="narrow", image_size=size).to(memory_format=torch.channels_last)
         batch = torch.randn(images, 3, size, size).contiguous(memory_format=torch.channels_last)
         for _ in range(5):
-            with sound_kernels(net, batch.device):
+            with sound_kernels(unsound=is_unsound(net, batch.device)):
                 net(batch).square().sum().backward()
 print("whole")
 """
@@ -40,7 +40,7 @@ def test_onednn_is_left_out_only_where_it_is_unsound(monkeypatch, capability, wi
     monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
     network = Backbone(f"resnet10_w{width}", stem="narrow", image_size=12)
     before = torch.backends.mkldnn.enabled
-    with sound_kernels(network, torch.device("cpu")):
+    with sound_kernels(unsound=is_unsound(network, torch.device("cpu"))):
         assert torch.backends.mkldnn.enabled is (taken and before)
     assert torch.backends.mkldnn.enabled is before
 

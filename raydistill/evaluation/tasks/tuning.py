@@ -25,7 +25,7 @@ from raydistill.evaluation.mixing import erased, mixed, soft_targets
 from raydistill.evaluation.online import embed_split
 from raydistill.evaluation.tasks.base import Subject, TaskError
 from raydistill.evaluation.tasks.names import slug
-from raydistill.training.devices import sound_kernels
+from raydistill.training.devices import is_unsound, sound_kernels
 
 log = logging.getLogger(__name__)
 KD_TEMPERATURE, KD_WEIGHT = 4.0, 0.9
@@ -303,7 +303,7 @@ def _train(
     assert stream.images.labels is not None
     labels, device = stream.images.labels.to(stream.device), stream.device
     view, classes = View(recipe.view, _DRAW), len(dataset.classes)
-    optimizer = _optimizer(network, recipe)
+    optimizer, unsound = _optimizer(network, recipe), is_unsound(network, device)
     best, best_epoch, kept = -1.0, 0, network.state_dict()
     if teacher is not None:
         teacher.eval()
@@ -317,7 +317,7 @@ def _train(
             targets = soft_targets(labels[indices.to(device)], classes, recipe.smoothing)
             images = erased(views[view], rng, recipe.erasing)
             images, targets = mixed(images, targets, rng, mixup=recipe.mixup, cutmix=recipe.cutmix)
-            with sound_kernels(network, device):
+            with sound_kernels(unsound=unsound):
                 logits = network(images)
                 if teacher is None:
                     loss = F.cross_entropy(logits, targets)
