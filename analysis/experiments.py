@@ -1,6 +1,6 @@
 """Runs published experiments at scale `cpu` on CIFAR-10, and keeps what they show.
 
-    python analysis/experiments.py --data path/to/cifar10                    # all that are kept here: hours
+    python analysis/experiments.py --data path/to/cifar10                    # all that are missing: hours
     python analysis/experiments.py --data path/to/cifar10 simreg/head-depth  # or some
 
 Each is the command `python sweep.py --experiment NAME --scale cpu --data cifar10`, in the folder --work. Further
