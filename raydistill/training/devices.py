@@ -57,7 +57,7 @@ def is_unsound(network: torch.nn.Module, device: torch.device) -> bool:
 
 
 def sound_kernels(*, unsound: bool) -> AbstractContextManager[None]:
-    """Kernels to train a network with: those of torch itself where oneDNN `is_unsound`."""
+    """Kernels for a backward pass: those of torch itself where oneDNN `is_unsound`."""
     return _without_onednn() if unsound else nullcontext()
 
 

@@ -123,11 +123,12 @@ class Learner:
         """
         progress = StepInfo(self.step, self.config.train.epochs * self.steps_per_epoch)
         self.method.train()
-        with self._own_random_state(), sound_kernels(unsound=self._unsound):
+        with self._own_random_state():
             with torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self._bf16):
                 terms = self.method.loss(batch, progress)
             self.optimizer.zero_grad(set_to_none=True)
-            terms["loss"].backward()
+            with sound_kernels(unsound=self._unsound):  # not round the loss, which may compute what all learners share
+                terms["loss"].backward()
             self.workers.sum_gradients(self.parameters)
             self._check_finite(terms, self._gradient_norm())
             fall, end = span(self.config.train, self.settled)

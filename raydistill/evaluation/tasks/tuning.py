@@ -317,15 +317,15 @@ def _train(
             targets = soft_targets(labels[indices.to(device)], classes, recipe.smoothing)
             images = erased(views[view], rng, recipe.erasing)
             images, targets = mixed(images, targets, rng, mixup=recipe.mixup, cutmix=recipe.cutmix)
+            logits = network(images)
+            if teacher is None:
+                loss = F.cross_entropy(logits, targets)
+            else:
+                with torch.no_grad():
+                    wanted = teacher(images)
+                loss = kd_loss(logits, wanted, targets)
+            optimizer.zero_grad()
             with sound_kernels(unsound=unsound):
-                logits = network(images)
-                if teacher is None:
-                    loss = F.cross_entropy(logits, targets)
-                else:
-                    with torch.no_grad():
-                        wanted = teacher(images)
-                    loss = kd_loss(logits, wanted, targets)
-                optimizer.zero_grad()
                 loss.backward()
             _check_gradients(network)
             optimizer.step()
