@@ -19,6 +19,7 @@ from raydistill.redaction import redact
 from raydistill.sweep.arms.finished import finished_result
 from raydistill.sweep.options import has_begun, prepare_settings
 from raydistill.sweep.settings import SweepSettings
+from raydistill.sweep.timings import Timings
 
 DEFAULT_SCALE = "cpu"
 
@@ -103,6 +104,7 @@ def command(
         list[str] | None, typer.Option(help="a sweep's name or folder; start from what it found; repeatable")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print what would run, and stop")] = False,
+    timings: Annotated[bool, typer.Option("--timings", help="print where the time went, at the end")] = False,
     resume: Annotated[bool, typer.Option("--resume", help="go on with an interrupted sweep")] = False,
     resume_or_start: Annotated[
         bool,
@@ -179,8 +181,9 @@ def command(
         return
     from raydistill.sweep.run import run_sweep
 
+    took = Timings()
     try:
-        result = run_sweep(plan, resume=resume)
+        result = run_sweep(plan, resume=resume, timings=took)
     except KeyboardInterrupt as stopped:
         signum = getattr(stopped, "signum", signal.SIGINT)
         why = "interrupted" if signum == signal.SIGINT else f"ended by {signal.Signals(signum).name}"
@@ -188,6 +191,8 @@ def command(
     except BrokenPipeError:
         unread(f"; {how_to_go_on(plan)}")
     conclude(plan, result, artifacts=artifacts is not None, tracking=tracking_uri is not None)
+    if timings:
+        typer.echo(f"\n{took.table().markdown()}")
 
 
 def _described(plan: SweepSettings) -> str:

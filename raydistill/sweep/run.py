@@ -7,6 +7,7 @@ import logging
 import os
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -44,10 +45,11 @@ from raydistill.sweep.preflight.security import MODE, refuse_open_cluster
 from raydistill.sweep.preflight.teachers import train_missing_teachers, train_redrawn_teachers
 from raydistill.sweep.progress import ProgressReporter, pluralize
 from raydistill.sweep.settings import LEADERBOARD_SIZE, SweepSettings
+from raydistill.sweep.timings import CLOSED, EPOCH, RAY, READY, SCORES, SETTINGS, Timings
 from raydistill.sweep.workers.broker import Broker
 from raydistill.sweep.workers.capacity import INITIAL_LEARNERS, MAX_LEARNERS
 from raydistill.sweep.workers.cleanup import kill_actor_tree
-from raydistill.sweep.workers.local_launcher import Launcher, LocalLauncher, choose_launcher
+from raydistill.sweep.workers.local_launcher import ON_CPU, Launcher, default_launcher, named_launcher
 from raydistill.sweep.workers.worker_group import WorkerGroupSettings, on_this_node
 from raydistill.tracking.client import EXPERIMENT
 from raydistill.tracking.sync import (
@@ -62,41 +64,59 @@ log = logging.getLogger(__name__)
 CLOSE_TIMEOUT_S = 600.0
 
 
-def run_sweep(settings: SweepSettings, *, resume: bool = False, launcher: Launcher | None = None) -> SweepResult:
+def run_sweep(
+    settings: SweepSettings,
+    *,
+    resume: bool = False,
+    launcher: Launcher | None = None,
+    timings: Timings | None = None,
+) -> SweepResult:
     """Run or resume a sweep to its end. An experiment that is finished gives its result at once.
 
     Args:
         settings: of the sweep.
         resume: continue a sweep that was interrupted.
-        launcher: starts the worker groups; by default the one that RAYDISTILL_LAUNCHER names, else Ray Train's.
+        launcher: starts the worker groups; None: that of RAYDISTILL_LAUNCHER, else of `default_launcher`.
+        timings: receives the moments of the sweep, which its folder keeps, too.
 
     Raises: ConfigError if it may not start, or the cluster is open to others; TrackingError if the tracking
-    server does not answer, before Ray starts; SweepError if no trial finished.
+    server does not answer; SweepError if no trial finished.
     """
     if resume and (known := finished_result(settings)) is not None:
         return known
+    timings = timings or Timings()
+    timings.mark(SETTINGS)
     settings.check_start(resume=resume)
-    launcher = choose_launcher(launcher, settings)
+    launcher = launcher or named_launcher(settings)
+    alone = not ray.is_initialized() and not os.environ.get("RAY_ADDRESS")
     if not ray.is_initialized():
         refuse_open_cluster(os.environ.get("RAY_ADDRESS"), os.environ.get(MODE))
         check_ray(os.environ.get("RAY_ADDRESS"))
     origin = _origin(settings, resume=resume)
-    tracker = Tracker(settings.tracking_uri, EXPERIMENT, settings.name, **sweep_tags(settings.identity(), origin))
+    # Beside Ray, which is mostly processes that start: MLflow's imports and tables take as long.
+    said = sweep_tags(settings.identity(), origin)
+    starter = ThreadPoolExecutor(1, "tracker")
+    tracking = starter.submit(Tracker, settings.tracking_uri, EXPERIMENT, settings.name, **said)
     outcome = "failed"
     try:
         with connected_cluster():
+            timings.mark(RAY)
+            tracker = tracking.result()
             settings.store()
             write_atomically(settings.directory / ORIGIN_FILE, json.dumps(origin, indent=1).encode())
             for file in (settings.directory / SWEEP_FILE, *write_images(settings)):
                 tracker.artifact(None, file)
-            result = _run(settings, tracker, launcher)
+            result = _run(settings, tracker, launcher, timings, alone=alone)
         outcome = "finished"
+        timings.mark(CLOSED)
+        timings.write(settings.directory)
         return result
     except (KeyboardInterrupt, BrokenPipeError):
         outcome = "interrupted"
         raise
     finally:
-        undelivered = tracker.close(outcome)
+        starter.shutdown()
+        undelivered = tracking.result().close(outcome) if tracking.exception() is None else 0
         if undelivered:
             log.warning("%d events were not delivered to %s", undelivered, redact(settings.tracking_uri))
         elif outcome == "finished" and settings.arms:
@@ -124,11 +144,22 @@ def _origin(settings: SweepSettings, *, resume: bool) -> dict[str, Any]:
     }
 
 
-def _run(settings: SweepSettings, tracker: Tracker, launcher: Launcher) -> SweepResult:
-    """Run the sweep on the cluster that is connected now."""
+def _run(
+    settings: SweepSettings, tracker: Tracker, launcher: Launcher | None, timings: Timings, *, alone: bool
+) -> SweepResult:
+    """Run the sweep on the cluster that is connected now.
+
+    Args:
+        settings: of the sweep.
+        tracker: receives its results.
+        launcher: starts the worker groups; None: the default.
+        timings: receives the moments of the sweep.
+        alone: whether the cluster is the sweep's own on this machine.
+    """
     if settings.gpu is None:
-        gpus = 0 if launcher is LocalLauncher else ray.cluster_resources().get("GPU", 0)
+        gpus = 0 if launcher in ON_CPU else ray.cluster_resources().get("GPU", 0)
         settings = replace(settings, gpu=gpus > 0)
+    launcher = launcher or default_launcher(settings, alone=alone)
     space, plan = settings.space, SweepPlan(settings, write=True)
     journal = Journal(settings.directory / JOURNAL_FILE)
     broker, broker_name = _start_broker(settings, launcher)
@@ -157,6 +188,7 @@ def _run(settings: SweepSettings, tracker: Tracker, launcher: Launcher) -> Sweep
     found: list[TrialRecord] = []
     best: list[TrialRecord] = []
     try:
+        timings.mark(READY)
         progress.note(f"sweep {settings.name}: {_size(settings)}")
         store = open_store(settings.artifacts, settings.artifacts_gib)
         for line in describe_given_teachers(settings, store, plan.images(settings.base.data)):
@@ -167,9 +199,12 @@ def _run(settings: SweepSettings, tracker: Tracker, launcher: Launcher) -> Sweep
             settings = replace(settings, experiment={**settings.experiment, **refer(settings, choice).described()})
         else:
             found, best, choice = _search_and_final(settings, driver, store)
+        timings.mark(EPOCH)
+        timings.told(ray.get(broker.moments.remote()))
         with suppress(ray.exceptions.GetTimeoutError):
             ray.get(broker.close.remote(), timeout=CLOSE_TIMEOUT_S)
         rows, left_out = score_finals(settings, driver, found, choice)
+        timings.mark(SCORES)
         draw_trajectories(settings, driver, choice)
         driver.account()
         progress.note(f"spent: {describe_spent(budget.spent())}")

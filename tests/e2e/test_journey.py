@@ -17,6 +17,7 @@ from raydistill.config import DataConfig
 from raydistill.data.images import decode
 from raydistill.data.sources import open_source
 from raydistill.records.journal import Journal
+from raydistill.sweep.timings import CLOSED, EPOCH, RAY, READY, SCORES, SETTINGS, STEP, WORKER
 from raydistill.sweep.workers.local_launcher import LAUNCHER
 
 ROOT = Path(__file__).parents[2]
@@ -70,11 +71,14 @@ def test_three_more_commands_lead_to_a_report_and_an_encoder(tmp_path):
         "2",
         "--threads",
         "1",
+        "--timings",
         *small,
         cwd=tmp_path,
-        **{LAUNCHER: "local"},
+        **{LAUNCHER: "process"},
     )
     assert "raydistill report dogo-1" in said
+    moments = [line.split("|")[1].strip() for line in said.splitlines() if re.search(r"\| \d+\.\d s +\|", line)]
+    assert moments == [SETTINGS, RAY, READY, WORKER, STEP, EPOCH, SCORES, CLOSED]
     best_of_its_search(tmp_path / "runs" / "dogo-1", "simclr-searched", "baseline-simclr-t")
     (block,) = re.findall(r"<!-- journey -->\n```bash\n(.*?)```", (ROOT / "README.md").read_text(), re.S)
     for program, *words in map(shlex.split, block.splitlines()):

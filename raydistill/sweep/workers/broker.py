@@ -67,6 +67,7 @@ class Broker:
         self._changed = asyncio.Condition()
         self._watching: set[asyncio.Future[None]] = set()
         self._hosts_lost = 0
+        self._moments: dict[str, float] = {}
 
     async def expect(self, trials: int) -> None:
         """Say how many trials will come: a group starts at once, and while empty need not wait for more."""
@@ -179,6 +180,14 @@ class Broker:
             "workers": sum(group.workers for group in self._groups.values()),
             "shares": [group.share for group in self._groups.values() if group.training],
         }
+
+    async def note(self, what: str, when: float) -> None:
+        """Note a moment of a worker, in seconds since 1970; the first of several counts."""
+        self._moments.setdefault(what, when)
+
+    async def moments(self) -> dict[str, float]:
+        """Return what workers have noted."""
+        return dict(self._moments)
 
     async def learners_failed(self, name: str, reports: list[EpochResult]) -> None:
         """Pass on the errors of learners that one of several workers failed on; its group starts again."""

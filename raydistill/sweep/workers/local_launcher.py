@@ -1,7 +1,7 @@
-"""The local launcher: one CPU worker in a thread of the broker's process, without Ray Train.
+"""Launchers of a single CPU worker without Ray Train, which start faster and train the same to the last bit.
 
-It starts faster than a worker group of Ray Train, and trains the same to the last bit. It cannot survive its worker:
-what kills the worker's process kills the broker, and with it the sweep, which `--resume` continues.
+`ProcessLauncher` gives the worker a process, and another one when that dies, as Ray Train does. `LocalLauncher` gives
+it a thread of the broker's process: what kills the worker kills the sweep, which `--resume` continues.
 """
 
 from __future__ import annotations
@@ -16,10 +16,52 @@ import ray
 
 from raydistill.config import ConfigError
 from raydistill.sweep.settings import SweepSettings
-from raydistill.sweep.workers.worker_group import RayLauncher, WorkerGroupSettings, worker_config
+from raydistill.sweep.workers.cleanup import kill_actor_tree
+from raydistill.sweep.workers.worker_group import (
+    CPUS_PER_WORKER,
+    MAX_WORKER_RESTARTS,
+    RayLauncher,
+    WorkerGroupSettings,
+    on_this_node,
+    worker_config,
+)
 
-LAUNCHER = "RAYDISTILL_LAUNCHER"  # `ray` (the default) or `local`: one CPU worker beside the driver, without Ray Train
+LAUNCHER = "RAYDISTILL_LAUNCHER"  # one of LAUNCHERS, instead of the one that suits the sweep
 Launcher = Callable[[WorkerGroupSettings, str], Callable[[str], Awaitable[None]]]
+
+
+class ProcessLauncher:
+    """Runs the one worker of a group in an actor on this node, and starts it again when it dies; learners resume.
+
+    Lives inside the broker's actor, which owns the workers: they end with it.
+    """
+
+    def __init__(self, settings: WorkerGroupSettings, storage: str) -> None:
+        self.settings, self.storage = settings, storage
+
+    async def __call__(self, name: str) -> None:
+        """Run the group `name` to its end. Raises: what ended its worker at last."""
+        broker = ray.get_runtime_context().current_actor
+        config = worker_config(name, broker, self.settings, self.storage)
+        actor = ray.remote(num_cpus=CPUS_PER_WORKER, scheduling_strategy=on_this_node())(WorkerProcess)
+        for left in reversed(range(MAX_WORKER_RESTARTS)):
+            worker = actor.remote()
+            try:
+                await worker.run.remote(config)
+                return
+            except ray.exceptions.RayError:
+                # The broker finds the learner that kills its workers, and closes a group that cannot start at all.
+                kill_actor_tree(worker)
+                if not left:
+                    raise
+
+
+class WorkerProcess:
+    """The process of one CPU worker."""
+
+    def run(self, config: dict[str, Any]) -> None:
+        """Train until the broker closes the group; `config` is as `worker_config` makes it."""
+        _run_worker(config)
 
 
 class LocalLauncher:
@@ -47,14 +89,18 @@ class LocalLauncher:
 def _run(config: dict[str, Any]) -> Exception | None:
     """Run the worker. Returns: what ended it, if the broker did not."""
     try:
-        # Here, so that torch loads beside the broker's event loop and not in it.
-        from raydistill.sweep.workers.worker_loop import run_worker
-        from raydistill.training.distributed import Workers
-
-        run_worker(config, "cpu", Workers())
+        _run_worker(config)
     except Exception as error:
         return error
     return None
+
+
+def _run_worker(config: dict[str, Any]) -> None:
+    # Here, so that torch loads beside the broker's event loop and not in it.
+    from raydistill.sweep.workers.worker_loop import run_worker
+    from raydistill.training.distributed import Workers
+
+    run_worker(config, "cpu", Workers())
 
 
 def _settle(ended: asyncio.Future[None], error: Exception | None) -> None:
@@ -66,18 +112,38 @@ def _settle(ended: asyncio.Future[None], error: Exception | None) -> None:
         ended.set_exception(error)
 
 
-def choose_launcher(given: Launcher | None, settings: SweepSettings) -> Launcher:
-    """Return the launcher `given`, else the one that RAYDISTILL_LAUNCHER names.
+LAUNCHERS: dict[str, Launcher] = {"ray": RayLauncher, "process": ProcessLauncher, "local": LocalLauncher}
+ON_CPU = (ProcessLauncher, LocalLauncher)
 
-    Raises: ConfigError for another name, or if the local launcher cannot run what the sweep asks for.
+
+def named_launcher(settings: SweepSettings) -> Launcher | None:
+    """Return the launcher that RAYDISTILL_LAUNCHER names, if it names one.
+
+    Raises: ConfigError for another name, or if the launcher cannot run what the sweep asks for.
     """
-    launchers: dict[str, Launcher] = {"ray": RayLauncher, "local": LocalLauncher}
-    name = os.environ.get(LAUNCHER, "ray")
-    if given is None and name not in launchers:
-        raise ConfigError(f"{LAUNCHER}={name!r}: choose {' or '.join(launchers)}")
-    launcher = given or launchers[name]
-    if launcher is LocalLauncher and (max(settings.packs, settings.workers, settings.most_workers or 1) > 1):
-        raise ConfigError(f"{LAUNCHER}=local runs one worker: leave --packs and --workers at 1")
-    if launcher is LocalLauncher and settings.gpu:
-        raise ConfigError(f"{LAUNCHER}=local trains on the CPU: leave --gpu out")
-    return launcher
+    name = os.environ.get(LAUNCHER)
+    if name is None:
+        return None
+    if name not in LAUNCHERS:
+        raise ConfigError(f"{LAUNCHER}={name!r}: choose {' or '.join(LAUNCHERS)}")
+    if LAUNCHERS[name] in ON_CPU:
+        if not _one_worker(settings):
+            raise ConfigError(f"{LAUNCHER}={name} runs one worker: leave --packs and --workers at 1")
+        if settings.gpu:
+            raise ConfigError(f"{LAUNCHER}={name} trains on the CPU: leave --gpu out")
+    return LAUNCHERS[name]
+
+
+# docs/architecture.md#ray-free-worker-loop
+def default_launcher(settings: SweepSettings, *, alone: bool) -> Launcher:
+    """Return Ray Train's launcher, or, where one CPU worker on this machine is all, the faster one of a process.
+
+    Args:
+        settings: the sweep, which says whether workers take GPUs.
+        alone: whether the cluster is the sweep's own on this machine.
+    """
+    return ProcessLauncher if alone and not settings.gpu and _one_worker(settings) else RayLauncher
+
+
+def _one_worker(settings: SweepSettings) -> bool:
+    return max(settings.packs, settings.workers, settings.most_workers or 1) == 1

@@ -17,6 +17,7 @@ from raydistill.evaluation.online import evaluate
 from raydistill.machine import usable_cores
 from raydistill.records.layout import SWEEP_FILE
 from raydistill.storage import StorageError, to_path
+from raydistill.sweep.timings import STEP, WORKER
 from raydistill.training.devices import check_computes
 from raydistill.training.distributed import Workers, lost_worker
 from raydistill.training.messages import Directive, EpochResult, EpochStats
@@ -36,6 +37,7 @@ class BrokerControl:
         self.workers = workers
         self.fresh = True
         self.up = False
+        self.stepped = False
         self.last_tick = time.monotonic()
 
     def boundary(self, reports: list[EpochResult], load: EpochStats | None) -> Directive:
@@ -47,6 +49,9 @@ class BrokerControl:
         self.up = True
 
     def tick(self, share: float) -> None:
+        if not self.stepped:
+            self.stepped = True
+            self.broker.note.remote(STEP, time.time())
         if time.monotonic() - self.last_tick > TICK_INTERVAL_S:
             self.last_tick = time.monotonic()
             self.broker.tick.remote(self.name, share)
@@ -76,6 +81,7 @@ def run_worker(config: dict[str, Any], device: torch.device | str, workers: Work
     torch.set_num_threads(threads)
     limit_threads(threads)
     logging.getLogger("raydistill").setLevel(os.environ.get("RAYDISTILL_LOG", "WARNING"))
+    config["broker"].note.remote(WORKER, time.time())
     control = BrokerControl(config["broker"], config["name"], workers.world)
     if not ray.get(config["broker"].wants.remote(config["name"])):
         return  # workers before these could not start

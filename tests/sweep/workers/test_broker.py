@@ -30,6 +30,16 @@ def test_trials_share_a_pack_and_get_their_reports():
     play(scenario)
 
 
+def test_of_the_moments_of_several_workers_the_first_counts():
+    async def scenario():
+        broker = Broker(GROUPS, 2)
+        for what, when in (("up", 3.0), ("step", 5.0), ("up", 4.0)):
+            await broker.note(what, when)
+        assert await broker.moments() == {"up": 3.0, "step": 5.0}
+
+    play(scenario)
+
+
 def test_an_empty_pack_gathers_trials_before_it_starts():
     async def scenario():
         broker = Broker(GROUPS, 3, gather_seconds=30)

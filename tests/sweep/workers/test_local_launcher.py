@@ -1,4 +1,4 @@
-"""The local launcher: the same sweep as with Ray Train to the last bit, and how its worker starts and ends."""
+"""Launchers without Ray Train: the same sweep to the last bit, and how their worker starts, dies and ends."""
 
 import asyncio
 from types import SimpleNamespace
@@ -15,7 +15,13 @@ from raydistill.records.journal import read_records
 from raydistill.sweep.search.space_parser import load_space
 from raydistill.sweep.settings import SweepSettings
 from raydistill.sweep.workers import worker_loop
-from raydistill.sweep.workers.local_launcher import LAUNCHER, LocalLauncher, choose_launcher
+from raydistill.sweep.workers.local_launcher import (
+    LAUNCHER,
+    LocalLauncher,
+    ProcessLauncher,
+    default_launcher,
+    named_launcher,
+)
 from raydistill.sweep.workers.worker_group import RayLauncher, WorkerGroupSettings
 
 CLOCK = {"epoch_seconds", "images_per_second", "step_seconds", "shared_seconds"}
@@ -57,21 +63,22 @@ def test_it_trains_what_ray_train_does_bit_for_bit(ray_cluster, tmp_path):
     from raydistill.sweep.run import run_sweep
 
     plans, results = [], []
-    for launcher in (RayLauncher, LocalLauncher):
+    for launcher in (RayLauncher, LocalLauncher, ProcessLauncher):
         folder = tmp_path / launcher.__name__
         folder.mkdir()
         plans.append(plan(folder))
         results.append(run_sweep(plans[-1], launcher=launcher))
-    real, local = (settings.directory for settings in plans)
+    real, *others = (settings.directory for settings in plans)
     assert list((real / "ray").glob("train-*")), "Ray Train ran"
-    assert not list((local / "ray").glob("train-*")), "it did not"
     records = timeless(real)
     assert len(records) == 3, "a final of its own beside the two that the search tried"
     assert {record.outcome for record in records.values()} == {"finished"}
-    assert timeless(local) == records
-    assert results[1].table == results[0].table
-    for key in records:
-        assert same(weights(local / "trials" / key), weights(real / "trials" / key)), key
+    for other, result in zip(others, results[1:], strict=True):
+        assert not list((other / "ray").glob("train-*")), "it did not"
+        assert timeless(other) == records
+        assert result.table == results[0].table
+        for key in records:
+            assert same(weights(other / "trials" / key), weights(real / "trials" / key)), key
 
 
 @pytest.mark.e2e
@@ -132,15 +139,26 @@ def test_what_ends_the_worker_is_raised_to_the_broker(launch):
 
 
 class TestChoice:
-    def test_ray_train_is_the_default(self, monkeypatch, tmp_path):
+    def test_a_process_suits_one_cpu_worker_on_a_cluster_of_its_own(self, tmp_path):
+        assert default_launcher(plan(tmp_path), alone=True) is ProcessLauncher
+        assert default_launcher(plan(tmp_path), alone=False) is RayLauncher
+
+    @pytest.mark.parametrize("values", [{"packs": 2}, {"workers": 2}, {"most_workers": 2}, {"gpu": True}])
+    def test_ray_train_runs_everything_else(self, tmp_path, values):
+        assert default_launcher(plan(tmp_path, **values), alone=True) is RayLauncher
+
+    @pytest.mark.parametrize(
+        ("name", "launcher"), [("ray", RayLauncher), ("process", ProcessLauncher), ("local", LocalLauncher)]
+    )
+    def test_the_environment_names_one(self, monkeypatch, tmp_path, name, launcher):
+        monkeypatch.setenv(LAUNCHER, name)
+        assert named_launcher(plan(tmp_path)) is launcher
+
+    def test_without_a_name_the_sweep_chooses(self, monkeypatch, tmp_path):
         monkeypatch.delenv(LAUNCHER, raising=False)
-        assert choose_launcher(None, plan(tmp_path)) is RayLauncher
+        assert named_launcher(plan(tmp_path)) is None
 
-    def test_the_environment_chooses_unless_the_caller_does(self, monkeypatch, tmp_path):
-        monkeypatch.setenv(LAUNCHER, "local")
-        assert choose_launcher(None, plan(tmp_path)) is LocalLauncher
-        assert choose_launcher(RayLauncher, plan(tmp_path)) is RayLauncher
-
+    @pytest.mark.parametrize("name", ["process", "local"])
     @pytest.mark.parametrize(
         ("values", "cause"),
         [
@@ -150,13 +168,14 @@ class TestChoice:
             ({"gpu": True}, "--gpu"),
         ],
     )
-    def test_one_worker_on_the_cpu_is_all_that_it_runs(self, monkeypatch, tmp_path, values, cause):
-        monkeypatch.setenv(LAUNCHER, "local")
-        with pytest.raises(ConfigError, match=cause):
-            choose_launcher(None, plan(tmp_path, **values))
-        assert choose_launcher(RayLauncher, plan(tmp_path, **values)) is RayLauncher
+    def test_one_worker_on_the_cpu_is_all_that_they_run(self, monkeypatch, tmp_path, name, values, cause):
+        monkeypatch.setenv(LAUNCHER, name)
+        with pytest.raises(ConfigError, match=f"^{LAUNCHER}={name} .*{cause}"):
+            named_launcher(plan(tmp_path, **values))
+        monkeypatch.setenv(LAUNCHER, "ray")
+        assert named_launcher(plan(tmp_path, **values)) is RayLauncher
 
     def test_an_unknown_name_is_refused_with_those_that_are_known(self, monkeypatch, tmp_path):
         monkeypatch.setenv(LAUNCHER, "loca")
-        with pytest.raises(ConfigError, match="'loca': choose ray or local"):
-            choose_launcher(None, plan(tmp_path))
+        with pytest.raises(ConfigError, match="'loca': choose ray or process or local"):
+            named_launcher(plan(tmp_path))

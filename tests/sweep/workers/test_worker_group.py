@@ -14,6 +14,8 @@ from raydistill import config
 from raydistill.records.journal import Journal
 from raydistill.sweep.search.space_parser import load_space
 from raydistill.sweep.settings import SweepSettings
+from raydistill.sweep.workers.local_launcher import ProcessLauncher
+from raydistill.sweep.workers.worker_group import RayLauncher
 from raydistill.training.checkpoints import latest_checkpoint
 from raydistill.training.single import train
 from raydistill.trial_spec import TrialSpec
@@ -21,7 +23,7 @@ from raydistill.trial_spec import TrialSpec
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 
 
-def sweep(folder, name, *, epochs, **values):
+def sweep(folder, name, *, epochs, launcher=RayLauncher, **values):
     from raydistill.sweep.run import run_sweep
 
     space = folder / "space.yaml"
@@ -45,7 +47,7 @@ def sweep(folder, name, *, epochs, **values):
         threads=1,
         **values,
     )
-    run_sweep(settings)
+    run_sweep(settings, launcher=launcher)
     trials = Journal(settings.directory / "journal.jsonl").trials
     states = {key: latest_checkpoint(settings.directory / "trials" / key) for key in trials}
     return settings, trials, states
@@ -62,21 +64,21 @@ def processes(kind):
 
 
 @pytest.mark.fault(3)
-def test_a_worker_killed_in_mid_epoch_costs_no_trial_and_changes_no_bit(ray_cluster, tmp_path):
+def test_a_single_worker_killed_in_mid_epoch_costs_no_trial_and_changes_no_bit(ray_cluster, tmp_path):
     journal = tmp_path / "runs" / "cut" / "journal.jsonl"
     killed = []
 
     def kill():
         while not killed:
             if journal.exists() and '"epoch": 4' in journal.read_text():
-                for pid in processes("RayTrainWorker"):
+                for pid in processes("WorkerProcess"):
                     os.kill(pid, signal.SIGKILL)
                     killed.append(pid)
             time.sleep(0.01)
 
     thread = threading.Thread(target=kill, daemon=True)
     thread.start()
-    _, trials, cut = sweep(tmp_path, "cut", epochs=12)
+    _, trials, cut = sweep(tmp_path, "cut", epochs=12, launcher=ProcessLauncher)
     assert killed
     assert all(trial.outcome == "finished" and trial.epochs == 12 for trial in trials.values())
     for key, trial in trials.items():
