@@ -100,9 +100,8 @@ def choose_winner(
     if len(near) == 1:
         return best[0], Choice([], [], {})
     competitors = competing(near[0].spec.config.method.name, near)
-    later = settings.baseline_search_runs + settings.baseline_final_runs
     train_redrawn_teachers(settings, driver, store, [each.spec.config for each in competitors])
-    runs = run_finals(settings, driver, competitors, later=later)
+    runs = run_finals(settings, driver, competitors, later=settings.baseline_final_runs)
     choice = choose(competitors, runs, space.metric, space.goal)
     winner = choice.chosen[0].found
     assert winner is not None
@@ -244,7 +243,7 @@ def run_finals(
         settings: the sweep.
         driver: runs the trials.
         final_configs: what is trained.
-        later: runs of the sweep that follow.
+        later: full runs of the sweep that follow.
     """
     known = driver.journal.trials
     plan = {

@@ -7,6 +7,10 @@ from collections.abc import Callable, Sequence
 
 from raydistill.records.journal import Outcome, role_of
 
+PACE_SECONDS = 60.0
+PRIOR_TRIALS = 4  # so many trials of the average length are taken to have ended before the first
+SEARCHED = ("search", "baseline")  # roles of trials that early stopping may end
+
 
 class ProgressReporter:
     """Lines of progress of a running sweep.
@@ -19,7 +23,9 @@ class ProgressReporter:
         epochs: of each trial.
         metric: which score.
         goal: maximize or minimize the metric.
-        later: learners of the baselines' searches and of the final to follow; `final` says how many it really has.
+        later: learners of the final to follow; `final` says how many it really has.
+        later_searched: learners of the baselines' searches to follow.
+        expected: epochs of a trial of a search on average, early stopping included; None: all.
         spent: gives what the sweep has cost, in words.
         seeds: that each trial of a search trains. Each counts as an epoch, as in the budget.
     """
@@ -32,13 +38,16 @@ class ProgressReporter:
         metric: str,
         goal: str,
         later: int = 0,
+        later_searched: int = 0,
+        expected: float | None = None,
         spent: Callable[[], str] = str,
         seeds: int = 1,
         every: float = 10.0,
         write: Callable[[str], None] = print,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.trials, self.epochs, self.metric, self.later = trials, epochs, metric, later
+        self.trials, self.epochs, self.metric = trials, epochs, metric
+        self.later, self.later_searched, self.expected = later, later_searched, expected or epochs
         self.every, self.write, self.clock, self.spent, self.seeds = every, write, clock, spent, seeds
         self._sign = 1 if goal == "maximize" else -1
         self._begun = self._said = clock()
@@ -46,6 +55,7 @@ class ProgressReporter:
         self._ended: dict[str, int] = {}
         self._lengths: dict[str, int] = {}
         self._new_epochs = 0
+        self._paced = [(self._begun, 0.0)]  # times and the epochs until then, the done shares of running ones included
         self._scores: dict[str, float] = {}
         self._whole: set[str] = set()
         self._of_the_search: tuple[dict[str, float], set[str]] | None = None
@@ -58,13 +68,15 @@ class ProgressReporter:
 
     def baseline(self, runs: int) -> None:
         """The search of a baseline follows, with so many runs of those that were to come; the best is its own."""
-        self.trials, self.later = self.trials + runs, max(self.later - runs * self.seeds, 0)
+        self.trials, self.later_searched = self.trials + runs, max(self.later_searched - runs * self.seeds, 0)
         self._of_the_search = self._of_the_search or (self._scores, self._whole)
         self._scores, self._whole, self._full = {}, set(), False
 
     def final(self, runs: int, later: int = 0) -> None:
         """A search is over; so many runs follow, none of which is stopped early, and `later` ones after them."""
         self.trials, self.later, self._full = self.trials + runs, later, True
+        if not later:
+            self.later_searched = 0  # also where a baseline had nothing to search
         self._scores, self._whole = self._of_the_search or (self._scores, self._whole)
 
     def already(self, key: str, epochs: int, value: float | None) -> None:
@@ -124,6 +136,7 @@ class ProgressReporter:
 
     def tick(self, shares: Sequence[float] = ()) -> None:
         """Say where the sweep stands, every `every` seconds; `shares` of the running epochs are done."""
+        self._pace(shares)
         if self.clock() - self._said >= self.every:
             self._said = self.clock()
             self.note(self.status(shares))
@@ -139,30 +152,53 @@ class ProgressReporter:
             parts[-1] += f" (epoch {', '.join(f'{share:.0%}' for share in shares)} done)"
         if best := self._best():
             parts.append(f"best {self.metric} {self._scores[best]:.4f} ({best})")
-        parts.append(self._time_left())
+        parts.append(self._time_left(shares))
         if spent := self.spent():
             parts.append(f"spent {spent}")
         return ", ".join(parts)
 
-    def _time_left(self) -> str:
-        """Estimate the time left from the speed so far; trials to come are taken to be as long as those that ended."""
+    def _time_left(self, shares: Sequence[float]) -> str:
+        """Estimate the time left by the speed of the last while; methods and packs differ in theirs.
+
+        A trial of a search is taken to be as long as those that ended, and, before many have, as early stopping makes
+        them on average.
+        """
         if not self._new_epochs:
             return "waiting for the first epoch"
-        guess = self._ended and not self._full
-        typical = sum(self._ended.values()) / len(self._ended) if guess else self.epochs
+        self._pace(shares)
+        (began, before), (now, done) = self._paced[0], self._paced[-1]
+        ended = [epochs for key, epochs in self._ended.items() if role_of(key) in SEARCHED]
+        typical = (PRIOR_TRIALS * self.expected + sum(ended)) / (PRIOR_TRIALS + len(ended))
         running = sum(
-            max(self._lengths.get(key, typical) - epoch, 0) * self._seeds_of(key)
+            max(self._lengths.get(key, self._length(key, typical)) - epoch, 0) * self._seeds_of(key)
             for key, epoch in self._running.items()
         )
-        waiting = max(self.trials - len(self._ended) - len(self._running), 0) * (1 if self._full else self.seeds)
-        epochs = running + waiting * typical + self.later * self.epochs
-        seconds = epochs * (self.clock() - self._begun) / self._new_epochs
+        waiting = max(self.trials - len(self._ended) - len(self._running), 0)
+        each = self.epochs if self._full else typical * self.seeds
+        epochs = running + waiting * each + self.later * self.epochs + self.later_searched * typical
+        seconds = max(epochs - sum(shares), 0) * (now - began) / max(done - before, 1e-9)
         if not seconds:
             return "nearly done"
         return f"about {seconds / 60:.0f} min left" if seconds >= 90 else f"about {seconds:.0f} s left"
 
+    def _length(self, key: str, typical: float) -> float:
+        """Epochs to expect of a running trial: of one that early stopping has let go on, all."""
+        searched = role_of(key) in SEARCHED and not self._full
+        return typical if searched and self._running[key] < typical else self.epochs
+
+    def _pace(self, shares: Sequence[float]) -> None:
+        """Note how much has been trained by now; the start, before the first epochs, is no part of the pace."""
+        beside = len(self._running) / max(len(shares), 1)
+        done = self._new_epochs + beside * sum(shares)
+        if not self._new_epochs:
+            self._paced = [(self.clock(), done)]
+            return
+        self._paced.append((self.clock(), done))
+        while len(self._paced) > 2 and self.clock() - self._paced[1][0] > PACE_SECONDS:
+            del self._paced[0]
+
     def _seeds_of(self, key: str) -> int:
-        return self.seeds if role_of(key) in ("search", "baseline") else 1
+        return self.seeds if role_of(key) in SEARCHED else 1
 
     def _score(self, key: str, value: float | None) -> None:
         if value is not None:

@@ -39,6 +39,7 @@ from raydistill.sweep.final.teacher_rows import refer
 from raydistill.sweep.final.trajectories import draw_trajectories
 from raydistill.sweep.phases import choose_winner, epochs_after, run_finals, run_search, search_baselines
 from raydistill.sweep.plan import SweepPlan
+from raydistill.sweep.preflight.cost import expected_epochs
 from raydistill.sweep.preflight.given_teachers import describe_given_teachers
 from raydistill.sweep.preflight.images import write_images
 from raydistill.sweep.preflight.security import MODE, refuse_open_cluster
@@ -169,7 +170,9 @@ def _run(
         epochs=settings.epochs,
         metric=space.metric,
         goal=space.goal,
-        later=settings.baseline_search_runs + settings.final_runs,
+        later=settings.final_runs,
+        later_searched=settings.baseline_search_runs or len(settings.arms) * settings.arm_trials,
+        expected=_expected_epochs(settings),
         seeds=settings.seeds_per_trial,
         spent=lambda: describe_spent(budget.spent()) if settings.limits != Limits() else "",
     )
@@ -252,6 +255,14 @@ def _search_and_final(
     choice = replace(choice, passed_over=[*decided.passed_over, *choice.passed_over])
     ended = [winner, *(record for record in best if record is not winner)]
     return ranked(records, space.metric, space.goal), ended, choice
+
+
+def _expected_epochs(settings: SweepSettings) -> float:
+    """Epochs of a trial of the search on average."""
+    stop = settings.space.early_terminate
+    if stop is None or settings.arms:
+        return settings.epochs
+    return expected_epochs(settings.trials, settings.epochs, stop, every=settings.base.eval.every) / settings.trials
 
 
 def _size(settings: SweepSettings) -> str:

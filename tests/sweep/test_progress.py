@@ -1,5 +1,11 @@
 """Progress lines say what a person wants to know."""
 
+import re
+from pathlib import Path
+from statistics import median
+
+import pytest
+
 from raydistill.sweep.progress import ProgressReporter
 
 
@@ -30,8 +36,8 @@ def test_trials_epochs_best_and_time_left():
     now[0] = 110
     progress.ended("a", "finished")
     progress.tick()
-    # Two trials of 5.5 epochs on average are left, at 110 s for 11 epochs.
-    assert lines[-1] == "[01:50] 2 of 4 trials, 0 running, 11 trial-epochs, best val_knn 0.6000 (a), about 2 min left"
+    # Two trials are left, of 8.5 epochs: the mean of four as long as expected, of 10 and of 1. 98 s took 10.5 epochs.
+    assert lines[-1] == "[01:50] 2 of 4 trials, 0 running, 11 trial-epochs, best val_knn 0.6000 (a), about 3 min left"
 
 
 def test_each_seed_of_a_searchs_trial_counts_as_an_epoch_and_those_of_the_final_as_one():
@@ -108,12 +114,12 @@ def test_the_final_is_in_the_time_left_and_in_full():
 
 
 def test_the_best_of_a_baselines_search_is_its_own_and_the_final_shows_the_winner():
-    progress, _, _ = make(later=9)
+    progress, _, _ = make(later=2, later_searched=9)
     progress.result("a", 1, 0.9)
     progress.ended("a", "stopped_early")
     before = progress.trials
     progress.baseline(4)
-    assert (progress.trials, progress.later) == (before + 4, 5)
+    assert (progress.trials, progress.later, progress.later_searched) == (before + 4, 2, 5)
     assert "best" not in progress.status()
     progress.result("baseline-simclr-t0000", 1, 0.5)
     assert "best val_knn 0.5000 (baseline-simclr-t0000)" in progress.status()
@@ -123,17 +129,17 @@ def test_the_best_of_a_baselines_search_is_its_own_and_the_final_shows_the_winne
 
 
 def test_the_time_left_counts_what_follows_the_seeds_of_near_equal_trials():
-    progress, _, now = make(later=9)
+    progress, _, now = make(later=4, later_searched=3)
     progress.result("a", 10, 0.9)
     progress.ended("a", "finished")
     progress.trials = 1
     now[0] = 10
-    progress.final(2, later=5)
+    progress.final(2, later=2)
     assert progress.status().endswith("about 12 min left"), "seven runs of ten epochs, each epoch 10 s"
     progress.baseline(3)
-    assert (progress.trials, progress.later) == (6, 2)
+    assert (progress.trials, progress.later, progress.later_searched) == (6, 2, 0)
     progress.final(2)
-    assert (progress.trials, progress.later) == (8, 0)
+    assert (progress.trials, progress.later, progress.later_searched) == (8, 0, 0)
 
 
 def test_minimising():
@@ -152,3 +158,89 @@ def test_a_teacher_has_a_length_of_its_own():
     assert progress.status().endswith("1 running, 20 trial-epochs, about 83 min left")
     progress.ended("teacher-0", "finished", "its score has settled, val_knn 0.9000")
     assert lines[-1].endswith("teacher-0 finished after 20 of 40 epochs: its score has settled, val_knn 0.9000")
+
+
+RECORDED = Path(__file__).parents[1] / "stored" / "progress_of_readme.log"
+OVER = (
+    277  # seconds, of the recorded sweep; its search began to train at second 15, and had a baseline's search after it
+)
+
+
+def seconds_of(line):
+    minutes, seconds = re.match(r"\[(\d+):(\d+)\]", line).groups()
+    return 60 * int(minutes) + int(seconds)
+
+
+class Replay:
+    """The printed lines of a sweep of README's first command on two cores, told again to another reporter."""
+
+    ENDED = re.compile(r"\[[\d:]+\] (\S+) (finished|stopped early) after (\d+) of")
+    STATUS = re.compile(r"(\d+) of \d+ trials, (\d+) running, (\d+) trial-epochs")
+
+    def __init__(self, progress, now):
+        self.progress, self.now = progress, now
+        self.lines = RECORDED.read_text().splitlines()
+        ends = [self.ENDED.match(line) for line in self.lines]
+        self.lengths = {end[1]: int(end[3]) for end in ends if end}
+        self.done = {}
+        self.phase = "t0"
+
+    def train(self, key, epochs):
+        self.progress.started(key)
+        for epoch in range(self.done.get(key, 0) + 1, epochs + 1):
+            self.progress.result(key, epoch, 0.5)
+        self.done[key] = max(epochs, self.done.get(key, 0))
+
+    def to(self, running, epochs):
+        """Train the next `running` trials until all have so many epochs together, side by side."""
+        waiting = [key for key in self.lengths if key.startswith(self.phase) and key not in self.progress._ended]
+        beside = waiting[:running]
+        for key in beside:
+            self.train(key, 0)
+        while sum(self.done.values()) < epochs:
+            able = [key for key in beside if self.done[key] < self.lengths[key]]
+            if not able:
+                return
+            key = min(able, key=self.done.get)
+            self.train(key, self.done[key] + 1)
+
+    def estimates(self):
+        """The time and the seconds left that the reporter says, wherever the sweep told its status."""
+        for line in self.lines:
+            self.now[0] = seconds_of(line)
+            if "searching the baseline" in line:
+                self.progress.baseline(16)
+                self.phase = "baseline"
+            elif "the search is over" in line:
+                self.progress.final(7)
+                self.phase = "final"
+            elif end := self.ENDED.match(line):
+                self.train(end[1], int(end[3]))
+                self.progress.ended(end[1], end[2].replace(" ", "_"))
+            elif told := self.STATUS.search(line):
+                self.to(int(told[2]), int(told[3]))
+                shares = [int(share) / 100 for share in re.findall(r"(\d+)% done", line)]
+                self.progress.tick(shares)
+                if left := re.search(r"about (\d+) (min|s) left", self.progress.status(shares)):
+                    yield self.now[0], int(left[1]) * (60 if left[2] == "min" else 1)
+
+
+def test_the_time_left_is_near_the_truth_from_the_first_epoch_on():
+    now = [0.0]
+    progress = ProgressReporter(
+        trials=16,
+        epochs=10,
+        metric="val_knn",
+        goal="maximize",
+        later=7,
+        later_searched=16,
+        expected=4.56,  # of ASHA with its first rung at 2 and eta 3
+        write=lambda text: None,
+        clock=lambda: now[0],
+    )
+    ratios = [left / (OVER - when) for when, left in Replay(progress, now).estimates() if when < OVER - 60]
+    assert len(ratios) == 19
+    assert ratios[0] == pytest.approx(1, abs=0.5), "the sweep's own estimate was 3.9 times too long then"
+    assert median(ratios) < 1.6
+    assert max(ratios) < 2.2, "the baseline's epochs take less than half as long, which nobody knows before they begin"
+    assert min(ratios) > 0.7
