@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import subprocess
 import sys
 import time
@@ -22,7 +23,7 @@ from pathlib import Path
 from kept import COMMON, keep
 
 from raydistill.records.layout import EXPERIMENT_FILE, RESULTS_FILE, TABLE_FILE
-from raydistill.records.leaderboard import unit_of
+from raydistill.records.leaderboard import LeaderboardEntry, is_reference, unit_of
 from raydistill.table import Table
 
 HERE = Path(__file__).parent
@@ -76,6 +77,44 @@ def _rows() -> Iterator[list[str]]:
             factor, digits = unit_of(claim["metric"])
             mean, low, high = (f"{factor * claim[end]:+.{digits}f}" for end in ("mean", "low", "high"))
             yield [link, said, claim["metric"], mean, f"{low} to {high}", claim["verdict"]]
+
+
+def comparison(name: str = "ours/head-to-head", against: str = "simclr") -> str:
+    """Scores of a kept experiment's rows as Markdown, and how far each arm is from one of them, with intervals.
+
+    Args:
+        name: of the experiment.
+        against: the arm that the others are compared with, by the claims of the experiment.
+    """
+    described = json.loads((KEPT / name / EXPERIMENT_FILE).read_text())
+    rows = {row["name"]: LeaderboardEntry(**row) for row in json.loads((KEPT / name / RESULTS_FILE).read_text())}
+    claims = {(each["better"], each["metric"]): each for each in described["results"] if each["worse"] == against}
+    order = [*described["arms"], *(each for each in rows if is_reference(each))]
+    order.sort(key=lambda each: -(rows[each].mean("test_probe") or (0.0,))[0])
+    body = []
+    for each in order:
+        cells = [each, str(len(rows[each].scores))]
+        for metric in ("test_knn", "test_probe"):
+            mean, std = rows[each].mean(metric) or (math.nan, math.nan)
+            claim = claims.get((each, metric))
+            spread = f" ± {100 * std:.2f}" if len(rows[each].scores) > 1 else ""
+            apart = (
+                "–"
+                if claim is None
+                else "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * claim[end] for end in ("mean", "low", "high")))
+            )
+            cells += [f"{100 * mean:.2f}{spread}", apart]
+        body.append([*cells, " ".join(f"{_short(key)}={_number(value)}" for key, value in rows[each].settings.items())])
+    apart = f"minus {against} (95 % interval)"
+    return Table(["", "seeds", "k-NN", apart, "probe", apart, "found by its search"], body).markdown()
+
+
+def _short(path: str) -> str:
+    return path.rpartition(".")[2]
+
+
+def _number(value: object) -> str:
+    return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
 def main() -> None:

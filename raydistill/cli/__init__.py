@@ -26,15 +26,43 @@ from raydistill.cli import (
 from raydistill.cli.arguments import fail, until_unread
 from raydistill.errors import RaydistillError
 
+EXAMPLES = {
+    "sweep": (
+        "raydistill sweep --method dogo",
+        "raydistill sweep --method seed --data photos --teacher timm:vit_small_patch14_dinov2 --trials 32",
+        "raydistill sweep --experiment simreg/head-depth --scale cpu --data cifar10",
+    ),
+    "experiments": ("raydistill experiments --scale cpu", "raydistill experiments simreg/head-depth"),
+    "data": ("raydistill data photos",),
+    "train": ("raydistill train dogo-1 --out winner", "raydistill train dogo-1/t0003 --threads 2 --device cpu"),
+    "report": ("raydistill report dogo-1",),
+    "leaderboard": ("raydistill leaderboard --tracking-uri sqlite:///mlflow.db",),
+    "evaluate": (
+        "raydistill evaluate dogo-1 photos --labels-per-class 1,5,20",
+        "raydistill evaluate timm:resnet18 photos --protocol dogo",
+        "raydistill evaluate dogo-1 --task tsne --task noise",
+    ),
+    "export": ("raydistill export dogo-1 --format timm",),
+    "embed": ("raydistill embed dogo-1 photos --out embeddings.parquet",),
+}
+
+
+def _examples(command: str) -> str | None:
+    """The examples of a command as the end of its help; `\\b` keeps click from joining the lines."""
+    if command not in EXAMPLES:
+        return None
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in EXAMPLES[command])
+
+
 app = typer.Typer(
-    add_completion=False,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     help="Find the hyperparameters that make self-supervised distillation work on your images.",
 )
 for part in (sweep, experiments, data, train, report, leaderboard, evaluate, export, embed, track, artifacts, doctor):
-    app.command(part.__name__.rpartition(".")[2])(until_unread(part.command))
+    name = part.__name__.rpartition(".")[2]
+    app.command(name, epilog=_examples(name))(until_unread(part.command))
 
 
 def sweep_alone() -> None:

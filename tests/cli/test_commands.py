@@ -1,8 +1,10 @@
 """Every command that README and the docs print: the shell, the program and the project's own checks accept it."""
 
+import os
 import re
 import shlex
 import subprocess
+import sys
 from pathlib import Path
 
 import click
@@ -10,7 +12,7 @@ import pytest
 import typer
 
 from raydistill import config
-from raydistill.cli import app
+from raydistill.cli import EXAMPLES, app
 from raydistill.cli.sweeping.series import chosen, is_series
 from raydistill.experiments.catalogue import load_experiment
 from raydistill.experiments.scales import load_scale, used_images
@@ -93,6 +95,15 @@ def test_programs_accept_their_commands(block, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for words in commands(block):
         accepted(words)
+
+
+@pytest.mark.parametrize(("command", "line"), [(name, line) for name, lines in EXAMPLES.items() for line in lines])
+def test_the_examples_of_a_commands_help_are_accepted(command, line):
+    program, name, *rest = shlex.split(line)
+    assert (program, name) == ("raydistill", command)
+    accepted([program, name, *rest])
+    if name == "sweep":
+        swept(rest)
 
 
 def commands(block):
@@ -220,3 +231,11 @@ def test_what_is_wrong_is_seen():
 
 def test_there_are_commands_on_the_pages():
     assert len(BLOCKS) > 25
+
+
+def test_the_shell_completes_commands_and_options(tmp_path):
+    """As bash asks, with what `raydistill --install-completion` writes."""
+    asked = {"_RAYDISTILL_COMPLETE": "complete_bash", "COMP_WORDS": "raydistill evaluate --prot", "COMP_CWORD": "2"}
+    code = "from raydistill.cli import app; app(prog_name='raydistill')"
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | asked, capture_output=True, text=True)
+    assert done.stdout.split() == ["--protocol"]

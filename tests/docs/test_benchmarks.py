@@ -5,6 +5,7 @@ import importlib.util
 import json
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from helpers.commands import run_script
@@ -64,6 +65,34 @@ def test_a_part_that_fails_on_a_gpu_loses_none_of_the_others(tmp_path, monkeypat
     kept = json.loads((tmp_path / "gpu.json").read_text())
     assert (kept["a"], kept["c"]) == ({"x": 1}, {"y": 2})
     assert "illegal memory access" in kept["failed"]["b"]
+
+
+def test_the_startup_benchmark_takes_medians_of_a_sweeps_own_timings(monkeypatch, capsys):
+    monkeypatch.syspath_prepend(str(FOLDER))
+    startup = importlib.import_module("startup")
+    moments = {"settings": 2.0, "ray": 6.0, "ready": 7.0, "worker": 10.0, "step": 11.5, "epoch": 100.0}
+    names = [getattr(startup, name.upper()) for name in moments]
+    launched = []
+
+    def sweep(command, cwd, env, **_):
+        folder = Path(cwd) / "runs" / "s"
+        folder.mkdir(parents=True)
+        later = float(len(launched))
+        found = {name: at + later for name, at in zip(names, moments.values(), strict=True)}
+        (folder / "timings.json").write_text(json.dumps(found))
+        launched.append((command[2:], env.get(startup.LAUNCHER)))
+        return SimpleNamespace(returncode=0, stdout="a table", stderr="")
+
+    monkeypatch.setattr(startup.subprocess, "run", sweep)
+    monkeypatch.setattr(sys, "argv", ["startup.py", "--repeats", "3", "--launcher", "ray"])
+    startup.main()
+    result = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert len(launched) == 4, "the first one is dropped"
+    assert {launcher for _, launcher in launched} == {"ray"}
+    assert "--trials" in launched[0][0]
+    assert "--trials" not in launched[1][0], "README's own sweep"
+    assert (result["first_step_s"], result["of_which_ray_s"]) == (13.5, 7.0)
+    assert result["after_last_epoch_s"] == pytest.approx(result["total_s"] - 102, abs=0.02)
 
 
 @pytest.mark.slow

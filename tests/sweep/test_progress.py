@@ -161,9 +161,7 @@ def test_a_teacher_has_a_length_of_its_own():
 
 
 RECORDED = Path(__file__).parents[1] / "stored" / "progress_of_readme.log"
-OVER = (
-    277  # seconds, of the recorded sweep; its search began to train at second 15, and had a baseline's search after it
-)
+OVER = 277  # seconds of the recorded sweep, which began to train at about 15
 
 
 def seconds_of(line):
