@@ -160,7 +160,7 @@ def test_a_teacher_has_a_length_of_its_own():
     assert lines[-1].endswith("teacher-0 finished after 20 of 40 epochs: its score has settled, val_knn 0.9000")
 
 
-RECORDED = Path(__file__).parents[1] / "stored" / "progress_of_readme.log"
+RECORDED = Path(__file__).parents[1] / "stored" / "progress_of_dogo.log"
 OVER = 277  # seconds of the recorded sweep, which began to train at about 15
 
 
@@ -170,7 +170,7 @@ def seconds_of(line):
 
 
 class Replay:
-    """The printed lines of a sweep of README's first command on two cores, told again to another reporter."""
+    """The printed lines of `--method dogo --trials 16` on the digits and two cores, told again to another reporter."""
 
     ENDED = re.compile(r"\[[\d:]+\] (\S+) (finished|stopped early) after (\d+) of")
     STATUS = re.compile(r"(\d+) of \d+ trials, (\d+) running, (\d+) trial-epochs")
