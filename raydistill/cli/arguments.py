@@ -48,6 +48,12 @@ def shown(path: StoragePath) -> str:
     return str(path.relative_to(Path.cwd())) if path.is_relative_to(Path.cwd()) else str(path)
 
 
+def meanwhile(text: str) -> None:
+    """Say to a person at a terminal what takes the next seconds."""
+    if sys.stdout.isatty():
+        typer.echo(f"{text} ...")
+
+
 def typed() -> str:
     """The command line, without passwords."""
     program = Path(sys.argv[0]).name

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from raydistill import config as configuration
-from raydistill.cli.arguments import Kind, Set, fail, shown, typed, unread
+from raydistill.cli.arguments import Kind, Set, fail, meanwhile, shown, typed, unread
 from raydistill.cli.sweeping.series import chosen, is_series, run_series
 from raydistill.config import ConfigError, data_errors
 from raydistill.experiments.catalogue import load_experiment
@@ -168,6 +168,7 @@ def command(
         except KeyboardInterrupt as stopped:
             fail("interrupted; the same command goes on", 128 + getattr(stopped, "signum", signal.SIGINT))
         return
+    meanwhile("reading settings and images")
     plan = _preparation(method, experiment, scale, images or [])(resume=resume, **options)
     if dry_run:
         typer.echo(_described(plan))
@@ -179,6 +180,7 @@ def command(
     if known is not None:
         conclude(plan, known, artifacts=artifacts is not None, tracking=tracking_uri is not None)
         return
+    meanwhile("starting Ray and MLflow")
     from raydistill.sweep.run import run_sweep
 
     took = Timings()

@@ -20,6 +20,7 @@ MAX_TRIAL_RESTARTS = 10
 TRIAL_SHARE = 0.0001  # of the resource that names the driver's node
 MAX_ROUNDS = 4
 MAX_TUNE_CHECKPOINTS = 3
+PHASES = {"baseline": "search of a baseline", "final": "final runs", "teacher": "teachers"}  # as a live view names them
 
 
 class SweepError(RaydistillError, RuntimeError):
@@ -32,6 +33,7 @@ class Driver(SweepContext):
     def run(self, phase: Phase) -> list[TrialRecord]:
         """Run what the journal does not have yet; return all records of the phase."""
         keys = [phase.key(i) for i in range(phase.trials)]
+        self.progress.at(PHASES.get(phase.role, phase.role))
         # Tune gives up a trial whose process dies at a bad moment. Its learner is unharmed, so another round runs it.
         for _ in range(MAX_ROUNDS):
             new = [key for key in keys if key not in self.journal.trials]

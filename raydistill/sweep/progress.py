@@ -3,13 +3,65 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from raydistill.records.journal import Outcome, role_of
+
+if TYPE_CHECKING:
+    from raydistill.sweep.live_view import LiveView
 
 PACE_SECONDS = 60.0
 PRIOR_TRIALS = 4  # so many trials of the average length are taken to have ended before the first
 SEARCHED = ("search", "baseline")  # roles of trials that early stopping may end
+
+
+@dataclass(frozen=True)
+class RunningTrial:
+    """A trial that trains now.
+
+    Attributes:
+        key: its name.
+        settings: what tells it from the others, by path.
+        done: epochs, the running one by its share.
+        epochs: of the whole trial.
+        scores: so far, in the order of the epochs.
+    """
+
+    key: str
+    settings: Mapping[str, Any]
+    done: float
+    epochs: int
+    scores: Sequence[float] = ()
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a sweep stands.
+
+    Attributes:
+        phase: what it does now, in words.
+        seconds: since it began.
+        ended, trials: how many trials have ended, and how many there are in this phase and before.
+        trial_epochs: trained so far, of all trials.
+        left: the time left, in words.
+        spent: what it has cost, in words; may be empty.
+        metric: which score is shown.
+        best: name and score of the trial that would win now.
+        running: trials that train now.
+    """
+
+    phase: str
+    seconds: float
+    ended: int
+    trials: int
+    trial_epochs: int
+    left: str
+    spent: str
+    metric: str
+    best: tuple[str, float] | None
+    running: Sequence[RunningTrial]
 
 
 class ProgressReporter:
@@ -28,6 +80,10 @@ class ProgressReporter:
         expected: epochs of a trial of a search on average, early stopping included; None: all.
         spent: gives what the sweep has cost, in words.
         seeds: that each trial of a search trains. Each counts as an epoch, as in the budget.
+        every: seconds between two lines on where the sweep stands.
+        write: takes a line.
+        clock: seconds.
+        view: shows where the sweep stands in place of such lines.
     """
 
     def __init__(
@@ -45,10 +101,15 @@ class ProgressReporter:
         every: float = 10.0,
         write: Callable[[str], None] = print,
         clock: Callable[[], float] = time.monotonic,
+        view: LiveView | None = None,
     ) -> None:
         self.trials, self.epochs, self.metric = trials, epochs, metric
         self.later, self.later_searched, self.expected = later, later_searched, expected or epochs
-        self.every, self.write, self.clock, self.spent, self.seeds = every, write, clock, spent, seeds
+        self.every, self.clock, self.spent, self.seeds = every, clock, spent, seeds
+        self.view, self.write = view, write if view is None else view.write
+        self.phase = "search"
+        self._curves: dict[str, list[float]] = {}
+        self._settings: dict[str, Mapping[str, Any]] = {}
         self._sign = 1 if goal == "maximize" else -1
         self._begun = self._said = clock()
         self._running: dict[str, int] = {}
@@ -65,6 +126,12 @@ class ProgressReporter:
         """One line with the time since the start."""
         minutes, seconds = divmod(int(self.clock() - self._begun), 60)
         self.write(f"[{minutes:02d}:{seconds:02d}] {text}")
+
+    def at(self, phase: str) -> None:
+        """Begin a phase, which a live view names; the lines say it by themselves."""
+        self.phase = phase
+        if self.view is not None:
+            self.view.show(self.standing())
 
     def baseline(self, runs: int) -> None:
         """The search of a baseline follows, with so many runs of those that were to come; the best is its own."""
@@ -92,14 +159,16 @@ class ProgressReporter:
         if epochs >= self.epochs:
             self._whole.add(key)
 
-    def started(self, key: str, epochs: int | None = None) -> None:
+    def started(self, key: str, epochs: int | None = None, settings: Mapping[str, Any] | None = None) -> None:
         """Report a trial's start.
 
         Args:
             key: the trial.
             epochs: of it, where they are not those of all trials.
+            settings: what tells it from the others.
         """
         self._running.setdefault(key, 0)
+        self._settings[key] = settings or {}
         if epochs not in (None, self.epochs):
             self._lengths[key] = epochs
 
@@ -114,6 +183,8 @@ class ProgressReporter:
         self._running[key] = epoch
         self._new_epochs += self._seeds_of(key)
         self._score(key, value)
+        if value is not None:
+            self._curves.setdefault(key, []).append(value)
 
     def ended(self, key: str, outcome: Outcome, message: str = "") -> None:
         """Report a trial's end.
@@ -137,16 +208,53 @@ class ProgressReporter:
     def tick(self, shares: Sequence[float] = ()) -> None:
         """Say where the sweep stands, every `every` seconds; `shares` of the running epochs are done."""
         self._pace(shares)
-        if self.clock() - self._said >= self.every:
+        if self.view is not None:
+            self.view.show(self.standing(shares))
+        elif self.clock() - self._said >= self.every:
             self._said = self.clock()
             self.note(self.status(shares))
 
+    def standing(self, shares: Sequence[float] = ()) -> Standing:
+        """Return where the sweep stands, for a live view; `shares` of the running epochs are done."""
+        best = self._best()
+        share = max(shares, default=0.0)
+        running = [
+            RunningTrial(
+                key,
+                self._settings.get(key, {}),
+                min(epoch + share, self._lengths.get(key, self.epochs)),
+                self._lengths.get(key, self.epochs),
+                self._curves.get(key, ()),
+            )
+            for key, epoch in self._running.items()
+        ]
+        return Standing(
+            self.phase,
+            self.clock() - self._begun,
+            len(self._ended),
+            self.trials,
+            self._trained(),
+            self._time_left(shares),
+            self.spent(),
+            self.metric,
+            (best, self._scores[best]) if best else None,
+            running,
+        )
+
+    def close(self) -> None:
+        """Take the live view away, if there is one."""
+        if self.view is not None:
+            self.view.close()
+            self.view, self.write = None, print
+
+    def _trained(self) -> int:
+        return sum(epoch * self._seeds_of(key) for key, epoch in (*self._ended.items(), *self._running.items()))
+
     def status(self, shares: Sequence[float] = ()) -> str:
-        epochs = sum(epoch * self._seeds_of(key) for key, epoch in (*self._ended.items(), *self._running.items()))
         parts = [
             f"{len(self._ended)} of {self.trials} trials",
             f"{len(self._running)} running",
-            f"{epochs} trial-epochs",
+            f"{self._trained()} trial-epochs",
         ]
         if any(shares):
             parts[-1] += f" (epoch {', '.join(f'{share:.0%}' for share in shares)} done)"

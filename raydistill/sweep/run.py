@@ -37,6 +37,7 @@ from raydistill.sweep.final.finalists import make_final_configs, pareto_front, r
 from raydistill.sweep.final.scoring import score_finals
 from raydistill.sweep.final.teacher_rows import refer
 from raydistill.sweep.final.trajectories import draw_trajectories
+from raydistill.sweep.live_view import LiveView, wanted
 from raydistill.sweep.phases import choose_winner, epochs_after, run_finals, run_search, search_baselines
 from raydistill.sweep.plan import SweepPlan
 from raydistill.sweep.preflight.cost import expected_epochs
@@ -175,6 +176,7 @@ def _run(
         expected=_expected_epochs(settings),
         seeds=settings.seeds_per_trial,
         spent=lambda: describe_spent(budget.spent()) if settings.limits != Limits() else "",
+        view=LiveView() if wanted() else None,
     )
     driver = Driver(
         settings.directory,
@@ -212,6 +214,7 @@ def _run(
         driver.account()
         progress.note(f"spent: {describe_spent(budget.spent())}")
     finally:
+        progress.close()
         journal.close()
         kill_actor_tree(broker)
     table, path = write_conclusion(settings, rows, best, choice.runs, choice.chosen[0].name, left_out)

@@ -45,6 +45,7 @@ def score_finals(
     final_configs = choice.chosen
     names = {final_config.name for final_config in final_configs}
     metric, goal = settings.space.metric, settings.space.goal
+    driver.progress.at("final scores")
     driver.progress.note("scoring the selected configurations on the test split")
     ended = {run: record for run, record in choice.finished().items() if run[0] in names}
     referred = refer(settings, choice)
