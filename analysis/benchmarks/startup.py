@@ -20,7 +20,7 @@ import time
 from pathlib import Path
 
 from raydistill.records.layout import TIMINGS_FILE
-from raydistill.sweep.timings import EPOCH, RAY, READY, SETTINGS, STEP, WORKER
+from raydistill.sweep.display.timings import EPOCH, RAY, READY, SETTINGS, STEP, WORKER
 from raydistill.sweep.workers.local_launcher import LAUNCHER, LAUNCHERS
 
 SWEEP = Path(__file__).parents[2] / "sweep.py"

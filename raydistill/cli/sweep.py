@@ -17,9 +17,9 @@ from raydistill.experiments.catalogue import load_experiment
 from raydistill.experiments.scales import used_images
 from raydistill.redaction import redact
 from raydistill.sweep.arms.finished import finished_result
+from raydistill.sweep.display.timings import Timings
 from raydistill.sweep.options import has_begun, prepare_settings
 from raydistill.sweep.settings import SweepSettings
-from raydistill.sweep.timings import Timings
 
 DEFAULT_SCALE = "cpu"
 

@@ -18,8 +18,8 @@ from raydistill.records.journal import Journal, Outcome, TrialRecord, role_of
 from raydistill.records.layout import BUDGET_FILE
 from raydistill.storage import StoragePath
 from raydistill.sweep.checkpoint_retention import CheckpointRetention
+from raydistill.sweep.display.progress import ProgressReporter
 from raydistill.sweep.plan import SweepPlan
-from raydistill.sweep.progress import ProgressReporter
 from raydistill.sweep.search.samplers import Proposer, Settings
 from raydistill.tracking.tracker import Tracker
 from raydistill.training.checkpoint_files import write_atomically

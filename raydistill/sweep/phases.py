@@ -12,13 +12,13 @@ from raydistill.config import Config
 from raydistill.records.journal import Journal, TrialRecord, role_of
 from raydistill.records.noise import describe
 from raydistill.sweep.context import Phase
+from raydistill.sweep.display.progress import pluralize
 from raydistill.sweep.driver import Driver
 from raydistill.sweep.final.choice import Choice, candidates, choose
 from raydistill.sweep.final.finalists import FinalConfig, competing, default_config, final_key, ranked, seeded
 from raydistill.sweep.plan import SweepPlan
 from raydistill.sweep.preflight.cost import expected_epochs
 from raydistill.sweep.preflight.teachers import redrawn_epochs, train_redrawn_teachers
-from raydistill.sweep.progress import pluralize
 from raydistill.sweep.search.baselines import Baseline, baselines_of, hints
 from raydistill.sweep.search.samplers import FixedProposer, make_proposer, observe_past_trials
 from raydistill.sweep.search.schedulers import make_scheduler

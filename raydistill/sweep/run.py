@@ -29,6 +29,9 @@ from raydistill.sweep.arms.finished import finished_result, mark_complete
 from raydistill.sweep.arms.phases import run_arms
 from raydistill.sweep.checkpoint_retention import CheckpointRetention
 from raydistill.sweep.cluster import check_ray, connected_cluster
+from raydistill.sweep.display.live_view import LiveView, wanted
+from raydistill.sweep.display.progress import ProgressReporter, pluralize
+from raydistill.sweep.display.timings import CLOSED, EPOCH, RAY, READY, SCORES, SETTINGS, Timings
 from raydistill.sweep.driver import Driver, SweepError
 from raydistill.sweep.environment import environment
 from raydistill.sweep.final.choice import Choice, choose
@@ -37,7 +40,6 @@ from raydistill.sweep.final.finalists import make_final_configs, pareto_front, r
 from raydistill.sweep.final.scoring import score_finals
 from raydistill.sweep.final.teacher_rows import refer
 from raydistill.sweep.final.trajectories import draw_trajectories
-from raydistill.sweep.live_view import LiveView, wanted
 from raydistill.sweep.phases import choose_winner, epochs_after, run_finals, run_search, search_baselines
 from raydistill.sweep.plan import SweepPlan
 from raydistill.sweep.preflight.cost import expected_epochs
@@ -45,9 +47,7 @@ from raydistill.sweep.preflight.given_teachers import describe_given_teachers
 from raydistill.sweep.preflight.images import write_images
 from raydistill.sweep.preflight.security import MODE, refuse_open_cluster
 from raydistill.sweep.preflight.teachers import train_missing_teachers, train_redrawn_teachers
-from raydistill.sweep.progress import ProgressReporter, pluralize
 from raydistill.sweep.settings import LEADERBOARD_SIZE, SweepSettings
-from raydistill.sweep.timings import CLOSED, EPOCH, RAY, READY, SCORES, SETTINGS, Timings
 from raydistill.sweep.workers.broker import Broker
 from raydistill.sweep.workers.capacity import INITIAL_LEARNERS, MAX_LEARNERS
 from raydistill.sweep.workers.cleanup import kill_actor_tree

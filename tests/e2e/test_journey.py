@@ -17,7 +17,7 @@ from raydistill.config import DataConfig
 from raydistill.data.images import decode
 from raydistill.data.sources import open_source
 from raydistill.records.journal import Journal
-from raydistill.sweep.timings import CLOSED, EPOCH, RAY, READY, SCORES, SETTINGS, STEP, WORKER
+from raydistill.sweep.display.timings import CLOSED, EPOCH, RAY, READY, SCORES, SETTINGS, STEP, WORKER
 from raydistill.sweep.workers.local_launcher import LAUNCHER
 
 ROOT = Path(__file__).parents[2]

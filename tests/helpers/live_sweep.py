@@ -5,8 +5,8 @@ import time
 
 from rich.console import Console
 
-from raydistill.sweep.live_view import LiveView
-from raydistill.sweep.progress import ProgressReporter
+from raydistill.sweep.display.live_view import LiveView
+from raydistill.sweep.display.progress import ProgressReporter
 
 now = [0.0]
 view = LiveView(Console(highlight=False, width=110), load=lambda: "CPU 97 %")

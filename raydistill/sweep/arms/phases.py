@@ -9,12 +9,12 @@ from raydistill.artifacts.store import Store
 from raydistill.experiments.scales import Arm
 from raydistill.records.journal import TrialRecord
 from raydistill.sweep.context import Phase
+from raydistill.sweep.display.progress import pluralize
 from raydistill.sweep.driver import Driver, SweepError
 from raydistill.sweep.final.choice import Choice, scores
 from raydistill.sweep.final.finalists import FinalConfig, ranked
 from raydistill.sweep.phases import run_finals, searched_under
 from raydistill.sweep.preflight.teachers import train_redrawn_teachers
-from raydistill.sweep.progress import pluralize
 from raydistill.sweep.search.baselines import Baseline, baseline_space, beside, hints
 from raydistill.sweep.search.samplers import make_proposer, observe_past_trials
 from raydistill.sweep.search.space import Space

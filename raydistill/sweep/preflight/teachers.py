@@ -13,9 +13,9 @@ from raydistill.artifacts.teachers import publish
 from raydistill.config import Config, ConfigError
 from raydistill.planning.resolve import TeacherRun, redraw_teachers
 from raydistill.sweep.context import Phase
+from raydistill.sweep.display.progress import pluralize
 from raydistill.sweep.driver import Driver, SweepError
 from raydistill.sweep.plan import SweepPlan
-from raydistill.sweep.progress import pluralize
 from raydistill.sweep.search.baselines import baselines_of
 from raydistill.sweep.search.samplers import FixedProposer
 from raydistill.sweep.search.space import CONTINUOUS

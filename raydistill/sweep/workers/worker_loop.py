@@ -17,7 +17,7 @@ from raydistill.evaluation.online import evaluate
 from raydistill.machine import usable_cores
 from raydistill.records.layout import SWEEP_FILE
 from raydistill.storage import StorageError, to_path
-from raydistill.sweep.timings import STEP, WORKER
+from raydistill.sweep.display.timings import STEP, WORKER
 from raydistill.training.devices import check_computes
 from raydistill.training.distributed import Workers, lost_worker
 from raydistill.training.messages import Directive, EpochResult, EpochStats

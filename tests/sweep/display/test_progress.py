@@ -6,7 +6,7 @@ from statistics import median
 
 import pytest
 
-from raydistill.sweep.progress import ProgressReporter
+from raydistill.sweep.display.progress import ProgressReporter
 
 
 def make(**values):
@@ -160,7 +160,7 @@ def test_a_teacher_has_a_length_of_its_own():
     assert lines[-1].endswith("teacher-0 finished after 20 of 40 epochs: its score has settled, val_knn 0.9000")
 
 
-RECORDED = Path(__file__).parents[1] / "stored" / "progress_of_dogo.log"
+RECORDED = Path(__file__).parents[2] / "stored" / "progress_of_dogo.log"
 OVER = 277  # seconds of the recorded sweep, which began to train at about 15
 
 

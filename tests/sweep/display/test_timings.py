@@ -7,7 +7,7 @@ import time
 import psutil
 import pytest
 
-from raydistill.sweep.timings import CLOSED, RAY, SETTINGS, STEP, WORKER, Timings
+from raydistill.sweep.display.timings import CLOSED, RAY, SETTINGS, STEP, WORKER, Timings
 
 
 @pytest.fixture

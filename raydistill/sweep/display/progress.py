@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from raydistill.records.journal import Outcome, role_of
 
 if TYPE_CHECKING:
-    from raydistill.sweep.live_view import LiveView
+    from raydistill.sweep.display.live_view import LiveView
 
 PACE_SECONDS = 60.0
 PRIOR_TRIALS = 4  # so many trials of the average length are taken to have ended before the first
@@ -37,8 +37,8 @@ class RunningTrial:
 
 
 @dataclass(frozen=True)
-class Standing:
-    """Where a sweep stands.
+class SweepStatus:
+    """State of a running sweep, as it is shown.
 
     Attributes:
         phase: what it does now, in words.
@@ -214,7 +214,7 @@ class ProgressReporter:
             self._said = self.clock()
             self.note(self.status(shares))
 
-    def standing(self, shares: Sequence[float] = ()) -> Standing:
+    def standing(self, shares: Sequence[float] = ()) -> SweepStatus:
         """Return where the sweep stands, for a live view; `shares` of the running epochs are done."""
         best = self._best()
         share = max(shares, default=0.0)
@@ -228,7 +228,7 @@ class ProgressReporter:
             )
             for key, epoch in self._running.items()
         ]
-        return Standing(
+        return SweepStatus(
             self.phase,
             self.clock() - self._begun,
             len(self._ended),

@@ -16,10 +16,10 @@ import pyte
 import pytest
 from rich.console import Console
 
-from raydistill.sweep.live_view import PLAIN, LiveView, render, sparkline, wanted
-from raydistill.sweep.progress import ProgressReporter, RunningTrial, Standing
+from raydistill.sweep.display.live_view import PLAIN, LiveView, render, sparkline, wanted
+from raydistill.sweep.display.progress import ProgressReporter, RunningTrial, SweepStatus
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 COLUMNS, LINES = 110, 22
 SWEEP = ROOT / "tests" / "helpers" / "live_sweep.py"
 
@@ -79,7 +79,7 @@ def standing(**values):
         "best": None,
         "running": (),
     }
-    return Standing(**given | values)
+    return SweepStatus(**given | values)
 
 
 def drawn(view):

@@ -15,7 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from raydistill.sweep.progress import Standing
+from raydistill.sweep.display.progress import SweepStatus
 
 PLAIN = "RAYDISTILL_PLAIN"  # set: plain lines in a terminal, too
 SPARKS = "▁▂▃▄▅▆▇█"
@@ -47,7 +47,7 @@ class LiveView:
         """Write a line of the log above the view."""
         self._console.print(escape(line), soft_wrap=True)
 
-    def show(self, standing: Standing) -> None:
+    def show(self, standing: SweepStatus) -> None:
         """Replace the view."""
         self._live.update(render(standing, self._load(), self._console.width))
 
@@ -56,7 +56,7 @@ class LiveView:
         self._live.stop()
 
 
-def render(standing: Standing, load: str = "", width: int = 100) -> RenderableType:
+def render(standing: SweepStatus, load: str = "", width: int = 100) -> RenderableType:
     """Draw the view.
 
     Args:
