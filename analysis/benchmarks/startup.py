@@ -3,7 +3,7 @@
     python analysis/benchmarks/startup.py [--quick] [--repeats 3] [--launcher process]
 
 Each repeat is `python sweep.py --method dogo --timings` in a folder of its own. Before them one run compiles what the
-machine keeps afterwards. Last line: medians. `of_which_ray_s` is the start of Ray, beside which MLflow is connected,
+machine keeps afterwards. Last line: medians. `of_which_ray_s` is the start of MLflow and Ray,
 and that of its first worker, torch's import included; `after_last_epoch_s` is the final scores and all that closes.
 """
 

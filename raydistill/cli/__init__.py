@@ -30,7 +30,7 @@ EXAMPLES = {
     "sweep": (
         "raydistill sweep --method dogo",
         "raydistill sweep --method seed --data photos --teacher timm:vit_small_patch14_dinov2 --trials 32",
-        "raydistill sweep --experiment simreg/head-depth --scale cpu --data cifar10",
+        "raydistill sweep --experiment simreg/head-depth --scale cpu",
     ),
     "experiments": ("raydistill experiments --scale cpu", "raydistill experiments simreg/head-depth"),
     "data": ("raydistill data photos",),

@@ -7,7 +7,6 @@ import logging
 import os
 import time
 import uuid
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from typing import Any
@@ -51,7 +50,13 @@ from raydistill.sweep.settings import LEADERBOARD_SIZE, SweepSettings
 from raydistill.sweep.workers.broker import Broker
 from raydistill.sweep.workers.capacity import INITIAL_LEARNERS, MAX_LEARNERS
 from raydistill.sweep.workers.cleanup import kill_actor_tree
-from raydistill.sweep.workers.local_launcher import ON_CPU, Launcher, default_launcher, named_launcher
+from raydistill.sweep.workers.local_launcher import (
+    ON_CPU,
+    Launcher,
+    check_launcher,
+    default_launcher,
+    named_launcher,
+)
 from raydistill.sweep.workers.worker_group import WorkerGroupSettings, on_this_node
 from raydistill.tracking.client import EXPERIMENT
 from raydistill.tracking.sync import (
@@ -79,31 +84,30 @@ def run_sweep(
         settings: of the sweep.
         resume: continue a sweep that was interrupted.
         launcher: starts the worker groups; None: that of RAYDISTILL_LAUNCHER, else of `default_launcher`.
-        timings: receives the moments of the sweep, which its folder keeps, too.
+        timings: receives the moments of the sweep, which its folder keeps, too; None: they count from this call.
 
     Raises: ConfigError if it may not start, or the cluster is open to others; TrackingError if the tracking
-    server does not answer; SweepError if no trial finished.
+    server does not answer, before Ray starts; SweepError if no trial finished.
     """
     if resume and (known := finished_result(settings)) is not None:
         return known
-    timings = timings or Timings()
+    timings = timings or Timings(began=time.time())
     timings.mark(SETTINGS)
     settings.check_start(resume=resume)
-    launcher = launcher or named_launcher(settings)
+    if launcher is None:
+        launcher = named_launcher(settings)
+    else:
+        check_launcher(launcher, settings)
     alone = not ray.is_initialized() and not os.environ.get("RAY_ADDRESS")
     if not ray.is_initialized():
         refuse_open_cluster(os.environ.get("RAY_ADDRESS"), os.environ.get(MODE))
         check_ray(os.environ.get("RAY_ADDRESS"))
     origin = _origin(settings, resume=resume)
-    # Beside Ray, which is mostly processes that start: MLflow's imports and tables take as long.
-    said = sweep_tags(settings.identity(), origin)
-    starter = ThreadPoolExecutor(1, "tracker")
-    tracking = starter.submit(Tracker, settings.tracking_uri, EXPERIMENT, settings.name, **said)
+    tracker = Tracker(settings.tracking_uri, EXPERIMENT, settings.name, **sweep_tags(settings.identity(), origin))
     outcome = "failed"
     try:
         with connected_cluster():
             timings.mark(RAY)
-            tracker = tracking.result()
             settings.store()
             write_atomically(settings.directory / ORIGIN_FILE, json.dumps(origin, indent=1).encode())
             for file in (settings.directory / SWEEP_FILE, *write_images(settings)):
@@ -111,14 +115,14 @@ def run_sweep(
             result = _run(settings, tracker, launcher, timings, alone=alone)
         outcome = "finished"
         timings.mark(CLOSED)
-        timings.write(settings.directory)
+        with suppress(OSError):
+            timings.write(settings.directory)
         return result
     except (KeyboardInterrupt, BrokenPipeError):
         outcome = "interrupted"
         raise
     finally:
-        starter.shutdown()
-        undelivered = tracking.result().close(outcome) if tracking.exception() is None else 0
+        undelivered = tracker.close(outcome)
         if undelivered:
             log.warning("%d events were not delivered to %s", undelivered, redact(settings.tracking_uri))
         elif outcome == "finished" and settings.arms:
@@ -176,7 +180,6 @@ def _run(
         expected=_expected_epochs(settings),
         seeds=settings.seeds_per_trial,
         spent=lambda: describe_spent(budget.spent()) if settings.limits != Limits() else "",
-        view=LiveView() if wanted() else None,
     )
     driver = Driver(
         settings.directory,
@@ -193,6 +196,8 @@ def _run(
     found: list[TrialRecord] = []
     best: list[TrialRecord] = []
     try:
+        if wanted():
+            progress.watch(LiveView())
         timings.mark(READY)
         progress.note(f"sweep {settings.name}: {_size(settings)}")
         store = open_store(settings.artifacts, settings.artifacts_gib)

@@ -44,7 +44,8 @@ class TuneCallback(Unstored, tune.Callback):
         if not config.exists():
             write_config(config, record.spec.config)
             self._context.tracker.artifact(record.key, config)
-        self._context.progress.started(record.key, record.config["train"]["epochs"], record.settings)
+        length = record.config["train"]["epochs"]
+        self._context.progress.started(record.key, length, record.settings, done=record.epochs)
 
     def on_trial_result(self, iteration: int, trials: list[Any], trial: Any, result: dict, **info: Any) -> None:
         if "failure" in result:

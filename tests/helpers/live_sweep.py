@@ -19,8 +19,8 @@ progress = ProgressReporter(
     later_searched=8,
     expected=4.6,
     clock=lambda: now[0],
-    view=view,
 )
+progress.watch(view)
 progress.note("sweep dogo-1: 8 trials of 10 epochs")
 trials = {
     "t0000": ({"method.lambda_kd": 30.2852, "method.tau_kd": 0.1, "train.lr": 0.0022}, 0.93),
@@ -31,7 +31,7 @@ trials = {
 for key, (settings, _) in trials.items():
     progress.started(key, 10, settings)
 now[0] = 14
-progress.tick([0.0])
+progress.tick()
 for epoch in range(1, 6):
     for key, (_, score) in trials.items():
         if key != "t0003" or epoch < 3:
@@ -40,10 +40,10 @@ for epoch in range(1, 6):
         now[0] = 24
         progress.ended("t0003", "stopped_early")
     now[0] = 14 + 5 * epoch
-    progress.tick([0.0])
+    progress.tick()
 progress.started("t0004", 10, {"method.lambda_kd": 55.0, "method.tau_kd": 0.2, "train.lr": 0.0017})
 now[0] = 41.5
-progress.tick([0.62])
+progress.tick(dict.fromkeys(("t0000", "t0001", "t0002", "t0004"), 0.62))
 time.sleep(0.6)
 if sys.argv[1:] == ["closed"]:
     progress.close()

@@ -50,7 +50,7 @@ class Trained:
         self.expected = trials
 
     def on_status(self):
-        return {"room": self.room, "workers": 1, "shares": []}
+        return {"room": self.room, "workers": 1, "shares": {}}
 
     def on_join(self, request):
         self.joined[request.key] = request

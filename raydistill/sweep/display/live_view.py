@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from typing import Any
 
 import psutil
 from rich.bar import Bar
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -26,8 +26,10 @@ REFRESHES_PER_SECOND = 4
 
 
 def wanted() -> bool:
-    """Return whether standard output is a terminal that can show a live view, and nobody asked for plain lines."""
-    return sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb" and not os.environ.get(PLAIN)
+    """Return whether standard output is a terminal that shows a live view, and plain lines are not asked."""
+    if not sys.stdout.isatty() or os.environ.get("TERM", "dumb") == "dumb" or os.environ.get(PLAIN):
+        return False
+    return (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
 
 
 class LiveView:
@@ -40,20 +42,26 @@ class LiveView:
 
     def __init__(self, console: Console | None = None, load: Callable[[], str] | None = None) -> None:
         self._console, self._load = console or Console(highlight=False), load or _load
-        self._live = Live(console=self._console, refresh_per_second=REFRESHES_PER_SECOND, transient=True)
+        self._live = Live(
+            console=self._console,
+            refresh_per_second=REFRESHES_PER_SECOND,
+            transient=True,
+            redirect_stderr=sys.stderr.isatty(),
+        )
         self._live.start()
 
     def write(self, line: str) -> None:
         """Write a line of the log above the view."""
-        self._console.print(escape(line), soft_wrap=True)
+        self._console.print(line, markup=False, emoji=False, soft_wrap=True)
 
     def show(self, standing: SweepStatus) -> None:
         """Replace the view."""
         self._live.update(render(standing, self._load(), self._console.width))
 
     def close(self) -> None:
-        """Take the view away; the log stays."""
-        self._live.stop()
+        """Take the view away; the log stays. A terminal that is gone needs nothing."""
+        with suppress(OSError):
+            self._live.stop()
 
 
 def render(standing: SweepStatus, load: str = "", width: int = 100) -> RenderableType:
@@ -89,7 +97,7 @@ def render(standing: SweepStatus, load: str = "", width: int = 100) -> Renderabl
         table.add_column(style=style, no_wrap=True)
     for trial, (key, done, curve, settings) in zip(shown, rows, strict=True):
         bar = Bar(trial.epochs, 0, trial.done, width=BAR, color="cyan", bgcolor="grey23")
-        table.add_row(key, bar, done, curve, _cut(settings, width - taken))
+        table.add_row(key, bar, done, curve, Text(_cut(settings, width - taken)))
     if shown:
         parts.append(table)
     if more := len(standing.running) - len(shown):

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from raydistill.sweep.display.live_view import LiveView
 
 PACE_SECONDS = 60.0
+NONE: Mapping[str, float] = {}
 PRIOR_TRIALS = 4  # so many trials of the average length are taken to have ended before the first
 SEARCHED = ("search", "baseline")  # roles of trials that early stopping may end
 
@@ -83,7 +84,6 @@ class ProgressReporter:
         every: seconds between two lines on where the sweep stands.
         write: takes a line.
         clock: seconds.
-        view: shows where the sweep stands in place of such lines.
     """
 
     def __init__(
@@ -101,12 +101,12 @@ class ProgressReporter:
         every: float = 10.0,
         write: Callable[[str], None] = print,
         clock: Callable[[], float] = time.monotonic,
-        view: LiveView | None = None,
     ) -> None:
         self.trials, self.epochs, self.metric = trials, epochs, metric
         self.later, self.later_searched, self.expected = later, later_searched, expected or epochs
         self.every, self.clock, self.spent, self.seeds = every, clock, spent, seeds
-        self.view, self.write = view, write if view is None else view.write
+        self.write = write
+        self.view: LiveView | None = None
         self.phase = "search"
         self._curves: dict[str, list[float]] = {}
         self._settings: dict[str, Mapping[str, Any]] = {}
@@ -159,15 +159,18 @@ class ProgressReporter:
         if epochs >= self.epochs:
             self._whole.add(key)
 
-    def started(self, key: str, epochs: int | None = None, settings: Mapping[str, Any] | None = None) -> None:
+    def started(
+        self, key: str, epochs: int | None = None, settings: Mapping[str, Any] | None = None, done: int = 0
+    ) -> None:
         """Report a trial's start.
 
         Args:
             key: the trial.
             epochs: of it, where they are not those of all trials.
             settings: what tells it from the others.
+        done: epochs that it had before a resume.
         """
-        self._running.setdefault(key, 0)
+        self._running.setdefault(key, done)
         self._settings[key] = settings or {}
         if epochs not in (None, self.epochs):
             self._lengths[key] = epochs
@@ -205,8 +208,8 @@ class ProgressReporter:
             self._whole.add(key)
         self.note(f"{text}: {message}" if message else text)
 
-    def tick(self, shares: Sequence[float] = ()) -> None:
-        """Say where the sweep stands, every `every` seconds; `shares` of the running epochs are done."""
+    def tick(self, shares: Mapping[str, float] = NONE) -> None:
+        """Say now and then where the sweep stands; `shares`: what each trial has done of its running epoch."""
         self._pace(shares)
         if self.view is not None:
             self.view.show(self.standing(shares))
@@ -214,15 +217,14 @@ class ProgressReporter:
             self._said = self.clock()
             self.note(self.status(shares))
 
-    def standing(self, shares: Sequence[float] = ()) -> SweepStatus:
-        """Return where the sweep stands, for a live view; `shares` of the running epochs are done."""
+    def standing(self, shares: Mapping[str, float] = NONE) -> SweepStatus:
+        """Return where the sweep stands, for a live view; `shares` as in `tick`."""
         best = self._best()
-        share = max(shares, default=0.0)
         running = [
             RunningTrial(
                 key,
                 self._settings.get(key, {}),
-                min(epoch + share, self._lengths.get(key, self.epochs)),
+                min(epoch + shares.get(key, 0.0), self._lengths.get(key, self.epochs)),
                 self._lengths.get(key, self.epochs),
                 self._curves.get(key, ()),
             )
@@ -241,6 +243,10 @@ class ProgressReporter:
             running,
         )
 
+    def watch(self, view: LiveView) -> None:
+        """Show where the sweep stands in a live view from now on."""
+        self.view, self.write = view, view.write
+
     def close(self) -> None:
         """Take the live view away, if there is one."""
         if self.view is not None:
@@ -250,14 +256,15 @@ class ProgressReporter:
     def _trained(self) -> int:
         return sum(epoch * self._seeds_of(key) for key, epoch in (*self._ended.items(), *self._running.items()))
 
-    def status(self, shares: Sequence[float] = ()) -> str:
+    def status(self, shares: Mapping[str, float] = NONE) -> str:
         parts = [
             f"{len(self._ended)} of {self.trials} trials",
             f"{len(self._running)} running",
             f"{self._trained()} trial-epochs",
         ]
-        if any(shares):
-            parts[-1] += f" (epoch {', '.join(f'{share:.0%}' for share in shares)} done)"
+        if any(shares.values()):
+            of_packs = dict.fromkeys(f"{share:.0%}" for share in shares.values())
+            parts[-1] += f" (epoch {', '.join(of_packs)} done)"
         if best := self._best():
             parts.append(f"best {self.metric} {self._scores[best]:.4f} ({best})")
         parts.append(self._time_left(shares))
@@ -265,7 +272,7 @@ class ProgressReporter:
             parts.append(f"spent {spent}")
         return ", ".join(parts)
 
-    def _time_left(self, shares: Sequence[float]) -> str:
+    def _time_left(self, shares: Mapping[str, float]) -> str:
         """Estimate the time left by the speed of the last while; methods and packs differ in theirs.
 
         A trial of a search is taken to be as long as those that ended, and, before many have, as early stopping makes
@@ -273,18 +280,18 @@ class ProgressReporter:
         """
         if not self._new_epochs:
             return "waiting for the first epoch"
-        self._pace(shares)
-        (began, before), (now, done) = self._paced[0], self._paced[-1]
+        pace = self._pace(shares)
         ended = [epochs for key, epochs in self._ended.items() if role_of(key) in SEARCHED]
         typical = (PRIOR_TRIALS * self.expected + sum(ended)) / (PRIOR_TRIALS + len(ended))
         running = sum(
-            max(self._lengths.get(key, self._length(key, typical)) - epoch, 0) * self._seeds_of(key)
+            max(self._lengths.get(key, self._length(key, typical)) - epoch - shares.get(key, 0.0), 0)
+            * self._seeds_of(key)
             for key, epoch in self._running.items()
         )
         waiting = max(self.trials - len(self._ended) - len(self._running), 0)
         each = self.epochs if self._full else typical * self.seeds
         epochs = running + waiting * each + self.later * self.epochs + self.later_searched * typical
-        seconds = max(epochs - sum(shares), 0) * (now - began) / max(done - before, 1e-9)
+        seconds = epochs * pace
         if not seconds:
             return "nearly done"
         return f"about {seconds / 60:.0f} min left" if seconds >= 90 else f"about {seconds:.0f} s left"
@@ -294,16 +301,21 @@ class ProgressReporter:
         searched = role_of(key) in SEARCHED and not self._full
         return typical if searched and self._running[key] < typical else self.epochs
 
-    def _pace(self, shares: Sequence[float]) -> None:
-        """Note how much has been trained by now; the start, before the first epochs, is no part of the pace."""
-        beside = len(self._running) / max(len(shares), 1)
-        done = self._new_epochs + beside * sum(shares)
-        if not self._new_epochs:
+    def _pace(self, shares: Mapping[str, float]) -> float:
+        """Note how much has been trained by now; return the seconds of an epoch, by the last while with progress.
+
+        The start, before the first epoch, is no part of it. What a lost worker repeats is no progress.
+        """
+        partly = sum(share * self._seeds_of(key) for key, share in shares.items() if key in self._running)
+        done = max(self._new_epochs + partly, self._paced[-1][1])
+        if not self._new_epochs and not self._paced[-1][1]:
             self._paced = [(self.clock(), done)]
-            return
+            return 0.0
         self._paced.append((self.clock(), done))
-        while len(self._paced) > 2 and self.clock() - self._paced[1][0] > PACE_SECONDS:
+        while len(self._paced) > 2 and self.clock() - self._paced[1][0] > PACE_SECONDS and done > self._paced[1][1]:
             del self._paced[0]
+        began, before = self._paced[0]
+        return (self.clock() - began) / (done - before) if done > before else 0.0
 
     def _seeds_of(self, key: str) -> int:
         return self.seeds if role_of(key) in SEARCHED else 1

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import psutil
 
@@ -13,13 +15,22 @@ from raydistill.storage import StoragePath
 from raydistill.table import Table
 
 SETTINGS = "settings and images read"
-RAY = "Ray started"
-READY = "MLflow and the broker ready"
+RAY = "MLflow and Ray started"
+READY = "broker ready"
 WORKER = "first worker up, torch imported"
 STEP = "first training step done"
 EPOCH = "last epoch done"
 SCORES = "final scores made"
 CLOSED = "table written, Ray closed"
+
+
+def _age() -> float:
+    """Seconds since this process started. psutil knows them to a second, Linux to a hundredth."""
+    try:
+        since_boot = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19]) / os.sysconf("SC_CLK_TCK")
+        return time.clock_gettime(time.CLOCK_BOOTTIME) - since_boot
+    except (OSError, AttributeError, ValueError, IndexError):
+        return time.time() - psutil.Process().create_time()
 
 
 class Timings:
@@ -31,7 +42,7 @@ class Timings:
     """
 
     def __init__(self, began: float | None = None, clock: Callable[[], float] = time.time) -> None:
-        self.began = psutil.Process().create_time() if began is None else began
+        self.began = time.time() - _age() if began is None else began
         self._clock = clock
         self._moments: dict[str, float] = {}
 

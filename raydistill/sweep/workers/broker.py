@@ -172,13 +172,13 @@ class Broker:
             group.share = share
 
     async def status(self) -> dict[str, Any]:
-        """Return `room`, the learners that may train at once; `workers`; `shares` done of the running epochs."""
+        """Return `room`, the learners that may train at once, `workers`, and `shares` of the trials' running epochs."""
         room = sum(group.size.capacity for group in self._groups.values())
         unborn = self._new_size().capacity * (self.placement.max_groups - len(self._groups))
         return {
             "room": room + unborn,
             "workers": sum(group.workers for group in self._groups.values()),
-            "shares": [group.share for group in self._groups.values() if group.training],
+            "shares": {key: group.share for group in self._groups.values() for key in group.in_training()},
         }
 
     async def note(self, what: str, when: float) -> None:

@@ -19,6 +19,7 @@ from raydistill.sweep.settings import SweepSettings
 from raydistill.sweep.workers.cleanup import kill_actor_tree
 from raydistill.sweep.workers.worker_group import (
     CPUS_PER_WORKER,
+    MAX_FAILED_STARTS,
     MAX_WORKER_RESTARTS,
     RayLauncher,
     WorkerGroupSettings,
@@ -27,6 +28,7 @@ from raydistill.sweep.workers.worker_group import (
 )
 
 LAUNCHER = "RAYDISTILL_LAUNCHER"  # one of LAUNCHERS, instead of the one that suits the sweep
+MOST_PAUSE_S = 10  # between two starts of a worker that fail
 Launcher = Callable[[WorkerGroupSettings, str], Callable[[str], Awaitable[None]]]
 
 
@@ -44,20 +46,33 @@ class ProcessLauncher:
         broker = ray.get_runtime_context().current_actor
         config = worker_config(name, broker, self.settings, self.storage)
         actor = ray.remote(num_cpus=CPUS_PER_WORKER, scheduling_strategy=on_this_node())(WorkerProcess)
+        failed_starts = 0
         for left in reversed(range(MAX_WORKER_RESTARTS)):
             worker = actor.remote()
             try:
+                await worker.prepare.remote()
+                failed_starts = 0
                 await worker.run.remote(config)
                 return
-            except ray.exceptions.RayError:
-                # The broker finds the learner that kills its workers, and closes a group that cannot start at all.
+            except ray.exceptions.RayError as error:
+                # The broker finds the learner that kills its workers; its own mistakes a worker tells the broker.
                 kill_actor_tree(worker)
                 if not left:
                     raise
+                failed_starts += 1
+                if failed_starts > MAX_FAILED_STARTS:
+                    cause = " ".join(str(error).split())[:300]
+                    await broker.group_failed.remote(name, f"worker group {name} cannot start: {cause}")
+                    return
+            await asyncio.sleep(min(failed_starts - 1, MOST_PAUSE_S))
 
 
 class WorkerProcess:
     """The process of one CPU worker."""
+
+    def prepare(self) -> None:
+        """Import what training needs, so that a process that cannot is told from one that its learners killed."""
+        from raydistill.sweep.workers import worker_loop  # noqa: F401
 
     def run(self, config: dict[str, Any]) -> None:
         """Train until the broker closes the group; `config` is as `worker_config` makes it."""
@@ -126,12 +141,19 @@ def named_launcher(settings: SweepSettings) -> Launcher | None:
         return None
     if name not in LAUNCHERS:
         raise ConfigError(f"{LAUNCHER}={name!r}: choose {' or '.join(LAUNCHERS)}")
-    if LAUNCHERS[name] in ON_CPU:
-        if not _one_worker(settings):
-            raise ConfigError(f"{LAUNCHER}={name} runs one worker: leave --packs and --workers at 1")
-        if settings.gpu:
-            raise ConfigError(f"{LAUNCHER}={name} trains on the CPU: leave --gpu out")
+    check_launcher(LAUNCHERS[name], settings)
     return LAUNCHERS[name]
+
+
+def check_launcher(launcher: Launcher, settings: SweepSettings) -> None:
+    """Refuse a launcher of a single CPU worker for a sweep that asks for more. Raises: ConfigError."""
+    if launcher not in ON_CPU:
+        return
+    name = next(name for name, each in LAUNCHERS.items() if each is launcher)
+    if not _one_worker(settings):
+        raise ConfigError(f"{LAUNCHER}={name} runs one worker: leave --packs and --workers at 1")
+    if settings.gpu:
+        raise ConfigError(f"{LAUNCHER}={name} trains on the CPU: leave --gpu out")
 
 
 # docs/architecture.md#ray-free-worker-loop

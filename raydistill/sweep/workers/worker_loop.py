@@ -80,12 +80,12 @@ def run_worker(config: dict[str, Any], device: torch.device | str, workers: Work
     threads = config["threads"] or threads_of(ray.nodes(), ray.get_runtime_context().get_node_id(), **config["beside"])
     torch.set_num_threads(threads)
     limit_threads(threads)
-    logging.getLogger("raydistill").setLevel(os.environ.get("RAYDISTILL_LOG", "WARNING"))
     config["broker"].note.remote(WORKER, time.time())
     control = BrokerControl(config["broker"], config["name"], workers.world)
     if not ray.get(config["broker"].wants.remote(config["name"])):
         return  # workers before these could not start
     try:
+        logging.getLogger("raydistill").setLevel(os.environ.get("RAYDISTILL_LOG", "WARNING").upper())
         if not (to_path(config["storage"]).parent.parent / SWEEP_FILE).exists():
             raise StorageError(f"--storage is not reached from node {ray.util.get_node_ip_address()}")
         check_computes(torch.device(device))

@@ -11,6 +11,7 @@ import sys
 import termios
 from contextlib import suppress
 from pathlib import Path
+from types import SimpleNamespace
 
 import pyte
 import pytest
@@ -122,9 +123,13 @@ def test_words_in_brackets_are_written_as_they_are(capsys):
 
 def test_without_a_terminal_lines_are_plain(monkeypatch):
     assert not wanted(), "pytest reads the output"
-    monkeypatch.setattr("sys.stdout.isatty", lambda: True, raising=False)
+    terminal = SimpleNamespace(isatty=lambda: True, encoding="utf-8")
+    monkeypatch.setattr("sys.stdout", terminal)
     monkeypatch.setenv("TERM", "xterm")
     assert wanted()
+    terminal.encoding = "iso-8859-1"
+    assert not wanted(), "it has no bars"
+    terminal.encoding = "utf-8"
     monkeypatch.setenv(PLAIN, "1")
     assert not wanted()
 
@@ -133,6 +138,7 @@ def test_a_phase_is_named_at_once():
     shown = []
     view = type("View", (), {"show": shown.append, "write": print, "close": lambda self: None})()
     view.show = shown.append
-    progress = ProgressReporter(trials=2, epochs=3, metric="val_knn", goal="maximize", view=view)
+    progress = ProgressReporter(trials=2, epochs=3, metric="val_knn", goal="maximize")
+    progress.watch(view)
     progress.at("final runs")
     assert [each.phase for each in shown] == ["final runs"]

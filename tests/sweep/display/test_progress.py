@@ -22,7 +22,7 @@ def test_trials_epochs_best_and_time_left():
     progress.started("a")
     progress.started("b")
     now[0] = 12
-    progress.tick([0.25])
+    progress.tick({"a": 0.25, "b": 0.25})
     assert lines[-1] == (
         "[00:12] 0 of 4 trials, 2 running, 0 trial-epochs (epoch 25% done), waiting for the first epoch"
     )
@@ -217,7 +217,8 @@ class Replay:
                 self.progress.ended(end[1], end[2].replace(" ", "_"))
             elif told := self.STATUS.search(line):
                 self.to(int(told[2]), int(told[3]))
-                shares = [int(share) / 100 for share in re.findall(r"(\d+)% done", line)]
+                done = [int(share) / 100 for share in re.findall(r"(\d+)% done", line)]
+                shares = dict.fromkeys(self.progress._running, done[0]) if done else {}
                 self.progress.tick(shares)
                 if left := re.search(r"about (\d+) (min|s) left", self.progress.status(shares)):
                     yield self.now[0], int(left[1]) * (60 if left[2] == "min" else 1)
@@ -242,3 +243,32 @@ def test_the_time_left_is_near_the_truth_from_the_first_epoch_on():
     assert median(ratios) < 1.6
     assert max(ratios) < 2.2, "the baseline's epochs take less than half as long, which nobody knows before they begin"
     assert min(ratios) > 0.7
+
+
+def test_while_nothing_moves_the_pace_falls_slowly_and_what_is_repeated_is_no_progress():
+    progress, _, now = make(later=0)
+    for key in "abcd":
+        progress.started(key)
+    for now[0] in (1.0, 11.0, 21.0):
+        for key in "abcd":
+            progress.result(key, int(now[0] // 10) + 1, 0.5)
+        progress.tick()
+    assert progress.status().endswith("about 49 s left"), "28 epochs; 12 took 21 s"
+    for now[0] in (80.0, 140.0):  # its worker has died
+        progress.tick(dict.fromkeys("abcd", 0.0))
+    assert progress.status().endswith("about 15 min left"), "28 epochs; the last four took 129 s"
+
+
+def test_a_trial_has_its_own_share_of_an_epoch_and_several_seeds_count():
+    progress, _, now = make(seeds=2)
+    progress.started("t0000", done=4)
+    progress.started("t0001", done=4)
+    now[0] = 5
+    progress.tick({"t0000": 0.5})
+    now[0] = 10
+    progress.result("t0000", 5, 0.5)
+    now[0] = 40
+    shown = progress.standing({"t0000": 0.75})
+    assert [trial.done for trial in shown.running] == [5.75, 4]
+    # 4.25 and 6 epochs of two seeds, and two trials of ten; from 1 to 3.5 epochs took 35 s.
+    assert shown.left == "about 14 min left"

@@ -37,4 +37,4 @@ def test_without_a_start_they_count_from_that_of_this_process():
     made = Timings()
     made.mark(SETTINGS)
     own = time.time() - psutil.Process(os.getpid()).create_time()
-    assert made.seconds()[SETTINGS] == pytest.approx(own, abs=1)
+    assert made.seconds()[SETTINGS] == pytest.approx(own, abs=1.1), "psutil knows when the machine started to a second"

@@ -19,6 +19,7 @@ from raydistill.sweep.workers.local_launcher import (
     LAUNCHER,
     LocalLauncher,
     ProcessLauncher,
+    check_launcher,
     default_launcher,
     named_launcher,
 )
@@ -179,3 +180,51 @@ class TestChoice:
         monkeypatch.setenv(LAUNCHER, "loca")
         with pytest.raises(ConfigError, match="'loca': choose ray or process or local"):
             named_launcher(plan(tmp_path))
+
+
+def test_a_caller_is_refused_alike(tmp_path):
+    with pytest.raises(ConfigError, match="runs one worker"):
+        check_launcher(ProcessLauncher, plan(tmp_path, workers=2))
+    check_launcher(RayLauncher, plan(tmp_path, workers=2))
+
+
+@pytest.mark.parametrize(("deaths", "said"), [(3, []), (10**6, ["worker group pack-0 cannot start: no torch here"])])
+def test_a_process_that_cannot_start_is_tried_some_times_and_its_group_then_ends(monkeypatch, deaths, said):
+    """As one that is killed while it imports torch; those that come up forget what was before."""
+    import ray
+
+    from raydistill.sweep.workers import local_launcher
+
+    told, killed, slept, left = [], [], [], [deaths]
+
+    class Remote:
+        def __init__(self, work):
+            self.work = work
+
+        async def remote(self, *arguments):
+            return self.work(*arguments)
+
+    def prepare():
+        if left[0]:
+            left[0] -= 1
+            raise ray.exceptions.RayActorError(error_msg="no torch here")
+
+    async def pause(seconds):
+        slept.append(seconds)
+
+    worker = SimpleNamespace(prepare=Remote(prepare), run=Remote(lambda config: None))
+    broker = SimpleNamespace(group_failed=Remote(lambda name, text: told.append(text)))
+    fake = SimpleNamespace(
+        remote=lambda **_: lambda cls: SimpleNamespace(remote=lambda: worker),
+        get_runtime_context=lambda: SimpleNamespace(current_actor=broker),
+        exceptions=ray.exceptions,
+    )
+    monkeypatch.setattr(local_launcher, "ray", fake)
+    monkeypatch.setattr(local_launcher, "on_this_node", lambda: None)
+    monkeypatch.setattr(local_launcher, "kill_actor_tree", killed.append)
+    monkeypatch.setattr(local_launcher.asyncio, "sleep", pause)
+    asyncio.run(ProcessLauncher(WorkerGroupSettings(), "/runs/s/ray/t")("pack-0"))
+    assert told == said
+    assert len(killed) == min(deaths, 21), "none is left behind"
+    assert slept[:4] == [0, 1, 2, 3][: len(slept)]
+    assert max(slept) <= 10
