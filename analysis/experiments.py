@@ -22,7 +22,8 @@ from pathlib import Path
 
 from kept import COMMON, keep
 
-from raydistill.records.layout import EXPERIMENT_FILE, RESULTS_FILE, TABLE_FILE
+from raydistill.records.journal import read_records
+from raydistill.records.layout import EXPERIMENT_FILE, JOURNAL_FILE, RESULTS_FILE, TABLE_FILE
 from raydistill.records.leaderboard import LeaderboardEntry, is_reference, unit_of
 from raydistill.table import Table
 
@@ -88,6 +89,7 @@ def comparison(name: str = "ours/head-to-head", against: str = "simclr") -> str:
     """
     described = json.loads((KEPT / name / EXPERIMENT_FILE).read_text())
     rows = {row["name"]: LeaderboardEntry(**row) for row in json.loads((KEPT / name / RESULTS_FILE).read_text())}
+    tried = read_records(KEPT / name / JOURNAL_FILE)
     claims = {(each["better"], each["metric"]): each for each in described["results"] if each["worse"] == against}
     order = [*described["arms"], *(each for each in rows if is_reference(each))]
     order.sort(key=lambda each: -(rows[each].mean("test_probe") or (0.0,))[0])
@@ -104,13 +106,10 @@ def comparison(name: str = "ours/head-to-head", against: str = "simclr") -> str:
                 else "{:+.1f} ({:+.1f} to {:+.1f})".format(*(100 * claim[end] for end in ("mean", "low", "high")))
             )
             cells += [f"{100 * mean:.2f}{spread}", apart]
-        body.append([*cells, " ".join(f"{_short(key)}={_number(value)}" for key, value in rows[each].settings.items())])
+        found = tried[rows[each].runs[0]].settings if each in described["arms"] else {}
+        body.append([*cells, " ".join(f"{path.rpartition('.')[2]}={_number(found[path])}" for path in found)])
     apart = f"minus {against} (95 % interval)"
     return Table(["", "seeds", "k-NN", apart, "probe", apart, "found by its search"], body).markdown()
-
-
-def _short(path: str) -> str:
-    return path.rpartition(".")[2]
 
 
 def _number(value: object) -> str:

@@ -74,5 +74,13 @@ def test_it_was_made_by_the_command_and_names_no_machine(name):
     assert yaml.safe_load((folder / "sweep.yaml").read_text())["experiment"]
 
 
+def test_the_head_to_head_page_shows_what_was_kept_and_no_network_is_below_raw_pixels():
+    page = (ANALYSIS.parent / "docs" / "head-to-head.md").read_text()
+    assert experiments.comparison() in page
+    _, described, rows = read("ours/head-to-head")
+    for metric in ("test_knn", "test_probe"):
+        assert all(rows[arm].mean(metric)[0] > rows["pixels"].mean(metric)[0] for arm in described["arms"])
+
+
 def test_the_overview_is_in_the_page():
     assert experiments.overview() in (ANALYSIS / "README.md").read_text()
