@@ -33,7 +33,7 @@ def test_a_sweep_writes_down_what_its_teachers_were_called(tmp_path, monkeypatch
     monkeypatch.chdir(tmp_path)
     trial(tmp_path / "taught")
     plans = []
-    monkeypatch.setattr(sweep_run, "run_sweep", lambda plan, resume: plans.append(plan) or 1 / 0)
+    monkeypatch.setattr(sweep_run, "run_sweep", lambda plan, **_: plans.append(plan) or 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main(["sweep", "--method", "seed", *SETTINGS, "--teacher", "taught"])
     origin = sweep_run._origin(plans[0], resume=False)
