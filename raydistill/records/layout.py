@@ -22,7 +22,7 @@ REFERENCES_FILE = "references.json"  # scores of raw pixels, the untrained stude
 IMAGES_FILE = "images.txt"  # how the images were understood
 SHEET_FILE = "images.png"  # some of them, with their augmented views
 TRAJECTORIES_FILE = "trajectories.png"  # the ways of all final runs through function space (`eval.trajectory`)
-TIMINGS_FILE = "timings.json"  # where the time of the last start went
+TIMINGS_FILE = "timings.json"  # moments of the last run of the command, in seconds
 SCORES_FILE = "scores.json"  # a trial's final scores
 EXPERIMENT_FILE = "experiment.json"  # what an experiment compares, with the published numbers
 

@@ -20,7 +20,7 @@ MAX_TRIAL_RESTARTS = 10
 TRIAL_SHARE = 0.0001  # of the resource that names the driver's node
 MAX_ROUNDS = 4
 MAX_TUNE_CHECKPOINTS = 3
-PHASES = {"baseline": "search of a baseline", "final": "final runs", "teacher": "teachers"}  # as a live view names them
+PHASES = {"baseline": "search", "final": "final runs", "teacher": "teachers"}  # as a live view names them
 
 
 class SweepError(RaydistillError, RuntimeError):

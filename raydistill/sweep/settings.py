@@ -266,7 +266,7 @@ class SweepSettings:
                 f"compared; start another sweep, with --warm-start {self.name} to begin with what this one found"
             )
         now = {name: value for name, value in self.identity().items() if name != "images"}
-        if self.arms and not self.contents:  # of an experiment the space is but the metric, and images decide on it
+        if self.arms and not self.contents:  # its space holds only the metric, which follows from the images
             stored["space"] = now["space"]
         if isinstance(experiment := stored.get("experiment"), dict):
             for name, values in experiment["arms"].items():

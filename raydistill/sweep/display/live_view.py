@@ -54,9 +54,9 @@ class LiveView:
         """Write a line of the log above the view."""
         self._console.print(line, markup=False, emoji=False, soft_wrap=True)
 
-    def show(self, standing: SweepStatus) -> None:
+    def show(self, status: SweepStatus) -> None:
         """Replace the view."""
-        self._live.update(render(standing, self._load(), self._console.width))
+        self._live.update(render(status, self._load(), self._console.width))
 
     def close(self) -> None:
         """Take the view away; the log stays. A terminal that is gone needs nothing."""
@@ -64,28 +64,28 @@ class LiveView:
             self._live.stop()
 
 
-def render(standing: SweepStatus, load: str = "", width: int = 100) -> RenderableType:
+def render(status: SweepStatus, load: str = "", width: int = 100) -> RenderableType:
     """Draw the view.
 
     Args:
-        standing: what to show.
+        status: what to show.
         load: of the machine, in words.
         width: of the terminal, in columns.
     """
-    minutes, seconds = divmod(int(standing.seconds), 60)
+    minutes, seconds = divmod(int(status.seconds), 60)
     facts = [
         f"{minutes:02d}:{seconds:02d}",
-        f"{standing.ended} of {standing.trials} trials",
-        f"{standing.trial_epochs} trial-epochs",
-        standing.left,
-        *filter(None, [standing.spent and f"spent {standing.spent}", load]),
+        f"{status.ended} of {status.trials} trials",
+        f"{status.trial_epochs} trial-epochs",
+        status.left,
+        *filter(None, [status.spent and f"spent {status.spent}", load]),
     ]
-    head = Text.assemble((standing.phase, "bold"), "  ", (" · ".join(facts), "dim"))
+    head = Text.assemble((status.phase, "bold"), "  ", (" · ".join(facts), "dim"))
     parts: list[RenderableType] = ["", head]
-    if standing.best:
-        name, score = standing.best
-        parts.append(Text.assemble("best ", (f"{standing.metric} {score:.4f}", "bold green"), f" ({name})"))
-    shown = standing.running[:MOST_TRIALS]
+    if status.best:
+        name, score = status.best
+        parts.append(Text.assemble("best ", (f"{status.metric} {score:.4f}", "bold green"), f" ({name})"))
+    shown = status.running[:MOST_TRIALS]
     table = Table(box=None, padding=(0, GAP, 0, 0), show_header=False, pad_edge=False)
     rows = [
         (trial.key, f"{trial.done:.1f} of {trial.epochs}", _curve(trial.scores), _settings(trial.settings))
@@ -100,7 +100,7 @@ def render(standing: SweepStatus, load: str = "", width: int = 100) -> Renderabl
         table.add_row(key, bar, done, curve, Text(_cut(settings, width - taken)))
     if shown:
         parts.append(table)
-    if more := len(standing.running) - len(shown):
+    if more := len(status.running) - len(shown):
         parts.append(Text(f"and {more} more", "dim"))
     return Group(*parts)
 

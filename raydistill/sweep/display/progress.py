@@ -131,7 +131,7 @@ class ProgressReporter:
         """Begin a phase, which a live view names; the lines say it by themselves."""
         self.phase = phase
         if self.view is not None:
-            self.view.show(self.standing())
+            self.view.show(self.snapshot())
 
     def baseline(self, runs: int) -> None:
         """The search of a baseline follows, with so many runs of those that were to come; the best is its own."""
@@ -212,12 +212,12 @@ class ProgressReporter:
         """Say now and then where the sweep stands; `shares`: what each trial has done of its running epoch."""
         self._pace(shares)
         if self.view is not None:
-            self.view.show(self.standing(shares))
+            self.view.show(self.snapshot(shares))
         elif self.clock() - self._said >= self.every:
             self._said = self.clock()
             self.note(self.status(shares))
 
-    def standing(self, shares: Mapping[str, float] = NONE) -> SweepStatus:
+    def snapshot(self, shares: Mapping[str, float] = NONE) -> SweepStatus:
         """Return where the sweep stands, for a live view; `shares` as in `tick`."""
         best = self._best()
         running = [

@@ -10,6 +10,7 @@ import asyncio
 import os
 import threading
 from collections.abc import Awaitable, Callable
+from importlib import import_module
 from typing import Any
 
 import ray
@@ -72,7 +73,7 @@ class WorkerProcess:
 
     def prepare(self) -> None:
         """Import what training needs, so that a process that cannot is told from one that its learners killed."""
-        from raydistill.sweep.workers import worker_loop  # noqa: F401
+        import_module("raydistill.sweep.workers.worker_loop")
 
     def run(self, config: dict[str, Any]) -> None:
         """Train until the broker closes the group; `config` is as `worker_config` makes it."""

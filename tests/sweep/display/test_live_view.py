@@ -67,7 +67,7 @@ def test_at_the_end_the_log_remains_and_the_view_is_gone():
     assert lines[-1] == "[00:41] done"
 
 
-def standing(**values):
+def status(**values):
     given = {
         "phase": "search",
         "seconds": 61.0,
@@ -91,7 +91,7 @@ def drawn(view):
 
 def test_many_trials_are_counted_and_not_all_drawn():
     running = [RunningTrial(f"t{index:04d}", {}, 1.0, 10) for index in range(30)]
-    text = drawn(render(standing(running=running, spent="3.20")))
+    text = drawn(render(status(running=running, spent="3.20")))
     assert "t0011" in text
     assert "t0012" not in text
     assert "and 18 more" in text
@@ -100,7 +100,7 @@ def test_many_trials_are_counted_and_not_all_drawn():
 
 def test_settings_that_do_not_fit_are_cut_and_cost_no_second_line():
     trial = RunningTrial("t0000", {f"method.setting_{index}": index for index in range(20)}, 1.0, 10, (0.5, 0.25))
-    lines = [line for line in drawn(render(standing(running=[trial]))).splitlines() if line.strip()]
+    lines = [line for line in drawn(render(status(running=[trial]))).splitlines() if line.strip()]
     assert len(lines) == 2
     assert lines[1].startswith("t0000 ")
     assert " 1.0 of 10  █▁ 0.2500  setting_0=0 " in lines[1], "what is short stays whole"

@@ -268,7 +268,7 @@ def test_a_trial_has_its_own_share_of_an_epoch_and_several_seeds_count():
     now[0] = 10
     progress.result("t0000", 5, 0.5)
     now[0] = 40
-    shown = progress.standing({"t0000": 0.75})
+    shown = progress.snapshot({"t0000": 0.75})
     assert [trial.done for trial in shown.running] == [5.75, 4]
     # 4.25 and 6 epochs of two seeds, and two trials of ten; from 1 to 3.5 epochs took 35 s.
     assert shown.left == "about 14 min left"
