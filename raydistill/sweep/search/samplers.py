@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import random
@@ -12,11 +13,12 @@ from typing import Any, Protocol
 
 from raydistill.records.journal import Outcome, TrialRecord
 from raydistill.storage import Remote, StoragePath
-from raydistill.sweep.search.space import Parameter, Space
+from raydistill.sweep.search.space import CONTINUOUS, Parameter, Space
 
 Settings = dict[str, Any]
 Metrics = dict[str, float]
 STARTUP_TRIALS = 6  # random trials before a model proposes
+REPEATS = 20  # proposals of known settings before an untried one is drawn
 
 
 @dataclass(frozen=True)
@@ -80,6 +82,9 @@ class BayesProposer:
     tpe: multivariate, with constant liar. gp: a Gaussian process. cmaes: for real numbers, other parameters are
     drawn at random. nsga2: genetic, for several metrics.
 
+    No settings are proposed twice: a second trial would repeat the first. None is left when all of a space of lists
+    were.
+
     The study is a file in the sweep's directory, and a resumed sweep goes on with it; where that is no
     directory of this machine, `remember` makes it anew.
     """
@@ -113,6 +118,8 @@ class BayesProposer:
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self._study.set_metric_names([metric for metric, _ in space.objectives])
         self._trials: dict[str, Any] = {}
+        self._proposed: set[str] = set()
+        self._seed = seed
         if earlier is not None and not self._study.get_trials(deepcopy=False):
             self._learn(earlier)
 
@@ -121,6 +128,7 @@ class BayesProposer:
         states = self._optuna.trial.TrialState
         records = list(records)
         proposed = {record.key for record in records}
+        self._proposed |= {_text(record.settings) for record in records}
         for trial in self._study.get_trials(deepcopy=False, states=(states.RUNNING,)):
             if trial.user_attrs.get("key") not in proposed:
                 # Asked for in the moment of a kill, and never tried.
@@ -151,10 +159,22 @@ class BayesProposer:
             )
 
     def propose(self, key: str) -> Settings | None:
-        trial = self._study.ask()
+        for _ in range(REPEATS):
+            trial, settings = self._ask()
+            if _text(settings) not in self._proposed:
+                break
+            self._study.tell(trial.number, state=self._optuna.trial.TrialState.FAIL)
+        else:
+            drawn = self._draw_untried()
+            if drawn is None:
+                return None
+            searched = [p for p in self._space.parameters if p.path in drawn]
+            self._study.enqueue_trial({p.path: _asked(p, drawn[p.path]) for p in searched})
+            trial, settings = self._ask()
         trial.set_user_attr("key", key)
         self._trials[key] = trial
-        return self._space.propose(lambda parameter: _suggest(trial, parameter))
+        self._proposed.add(_text(settings))
+        return settings
 
     def observe(self, key: str, epoch: int, metrics: Metrics) -> None:
         # Optuna keeps no curves of several metrics.
@@ -174,6 +194,19 @@ class BayesProposer:
         else:
             self._study.tell(trial.number, state=states.FAIL)
         del self._trials[key]
+
+    def _ask(self) -> tuple[Any, Settings]:
+        trial = self._study.ask()
+        return trial, self._space.propose(lambda parameter: _suggest(trial, parameter))
+
+    def _draw_untried(self) -> Settings | None:
+        """Settings at random that no trial has, of the first thousand; None where there are none."""
+        rng = random.Random(self._seed + len(self._proposed))
+        if any(p.distribution in CONTINUOUS for p in self._space.parameters):
+            return self._space.sample(rng)
+        untried = (each for each in self._space.combinations() if _text(each) not in self._proposed)
+        found = list(itertools.islice(untried, 1000))
+        return rng.choice(found) if found else None
 
     def _learn(self, earlier: PriorTrials) -> None:
         names = [name for name, _ in self._space.objectives]
@@ -279,6 +312,10 @@ def _distribution(parameter: Parameter) -> Any:
     if parameter.distribution == "int_uniform":
         return IntDistribution(int(low), int(high))
     return FloatDistribution(low, high, log=parameter.distribution in ("log_uniform_values", "q_log_uniform_values"))
+
+
+def _text(settings: Settings) -> str:
+    return json.dumps(settings, sort_keys=True)
 
 
 def _asked(parameter: Parameter, value: Any) -> Any:

@@ -1,5 +1,6 @@
 """The model-based search and warm starts, without a cluster: what the study knows after a resume."""
 
+import itertools
 from dataclasses import replace
 from pathlib import Path
 
@@ -53,6 +54,39 @@ def test_a_study_that_is_gone_is_made_anew_from_the_journal(tmp_path, place, tex
     search.observe("t0014", 2, {"val_knn": 0.3, "student_parameters": 5.0})
     search.finish("t0014", "finished", {"val_knn": 0.4, "student_parameters": 5.0})
     assert states(search)["t0014"] == "COMPLETE"
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "cmaes", "nsga2"])
+def test_every_point_of_a_small_space_is_proposed_once_and_then_none(tmp_path, sampler):
+    parameters = "{method.tau_c: {values: [0.1, 0.5]}, train.warmup_epochs: {values: [0, 1, 2]}}"
+    text = f"method: bayes\nsampler: {sampler}\nparameters: {parameters}\n"
+    search = proposer(tmp_path, text, PLACES[1])
+    found = []
+    for number in range(6):
+        settings = search.propose(f"t{number}")
+        found.append((settings["method.tau_c"], settings["train.warmup_epochs"]))
+        search.finish(f"t{number}", ("finished", "stopped_early", "failed")[number % 3], {"val_knn": number / 6})
+    assert sorted(found) == list(itertools.product([0.1, 0.5], [0, 1, 2]))
+    assert search.propose("t6") is None
+    assert "RUNNING" not in states(search).values()
+
+
+def test_settings_of_before_a_resume_are_not_proposed_again(tmp_path):
+    text = "method: bayes\nparameters: {train.lr: {values: [0.001, 0.002, 0.01]}}\n"
+    search = proposer(tmp_path, text, PLACES[1])
+    search.remember([record("t0000", "finished", 0.5, lr=0.01), record("t0001", "failed", lr=0.001)])
+    assert search.propose("t0002") == {"train.lr": 0.002}
+    assert search.propose("t0003") is None
+
+
+def test_a_range_that_is_not_active_does_not_end_the_search(tmp_path):
+    """Of two draws without momentum only one is new; the range beside it is inexhaustible."""
+    lr = "{min: 0.001, max: 0.1, when: {train.optimizer: [sgd]}}"
+    text = f"method: bayes\nparameters: {{train.optimizer: {{values: [adam, sgd]}}, train.lr: {lr}}}\n"
+    search = proposer(tmp_path, text, PLACES[1])
+    found = [search.propose(f"t{number}") for number in range(30)]
+    assert found.count({"train.optimizer": "adam"}) == 1
+    assert len({each.get("train.lr") for each in found}) == 30
 
 
 @pytest.mark.fault(4)
