@@ -40,6 +40,10 @@ EXPERIMENTS = (
     "dogo/noise",
     "dogo/label-fractions",
     "ours/head-to-head",
+    "ours/simreg-exits",
+    "ours/seed-blocks",
+    "ours/dogo-three-peers",
+    "ours/simreg-many-teachers",
 )
 
 

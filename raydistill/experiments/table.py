@@ -108,7 +108,7 @@ def claim_sentences(described: Mapping[str, Any], rows: Sequence[LeaderboardEntr
 
 
 def published_table(described: Mapping[str, Any], rows: Sequence[LeaderboardEntry]) -> Table:
-    """Published numbers beside ours, a line for each arm and each reference.
+    """Published numbers beside ours, where there are any, a line for each arm and each reference.
 
     Args:
         described: as `describe_experiment` gives it.
@@ -118,15 +118,17 @@ def published_table(described: Mapping[str, Any], rows: Sequence[LeaderboardEntr
     others = [*(row.name for row in rows if is_reference(row.name)), *described["published"]]
     shown = list(dict.fromkeys([*described["arms"], *others]))
     metrics = [metric for metric in described["metrics"] if _known(metric, described, by_name)]
+    compared = {metric for metric in metrics if any(metric in row for row in described["published"].values())}
     header = ["arm", "seeds"]
     for metric in metrics:
-        header += [f"{metric}: published", "here"]
+        header += [f"{metric}: published", "here"] if metric in compared else [metric]
     body = []
     for name in shown:
         published, row = described["published"].get(name, {}), by_name.get(name)
         cells = [name, str(len(row.scores)) if row else "0"]
         for metric in metrics:
-            cells += [_published(published.get(metric), metric), _ours(row, metric)]
+            cells += [_published(published.get(metric), metric)] if metric in compared else []
+            cells.append(_ours(row, metric))
         body.append(cells)
     return Table(header, body)
 
@@ -232,9 +234,10 @@ def protocol_note(described: Mapping[str, Any]) -> str:
     tasks = f", tasks {', '.join(protocol['tasks'])}" if protocol["tasks"] else ""
     equal = described.get("equal", "images and scores")
     absent = f" Not at this scale: {', '.join(described['absent'])}." if described.get("absent") else ""
+    published = " Published: as printed, at the paper's scale. Here:" if described["published"] else " Numbers:"
     return (
-        f"Protocol: k-NN {protocol['k-NN']}, probe {protocol['probe']}{tasks}. Published: as printed, at the paper's "
-        f"scale. Here: mean ± standard deviation over seeds, test scored once; arms have equal {equal}. "
+        f"Protocol: k-NN {protocol['k-NN']}, probe {protocol['probe']}{tasks}.{published} "
+        f"mean ± standard deviation over seeds, test scored once; arms have equal {equal}. "
         f"A claim holds if the 95 % interval of its difference is above 0.{_whose(described)}{absent}"
     )
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from raydistill.experiments.table import claim_sentences, judge, render_experiment
+from raydistill.experiments.table import claim_sentences, judge, protocol_note, published_table, render_experiment
 from raydistill.records.leaderboard import LeaderboardEntry
 
 DESCRIBED = {
@@ -140,6 +140,15 @@ def test_the_table_has_published_and_own_numbers():
     assert lines["pixels"] == ["1", "–", "39.00", "–", "–"]
     assert "- deep beats linear by test_probe: not measured" in text
     assert text.rstrip().endswith("Narrow networks stand in.")
+
+
+def test_a_metric_that_no_paper_has_is_one_column():
+    row = LeaderboardEntry("deep", {}, 8, [{"test_probe": 0.45, "test_mse": 0.2, "test_knn": 0.4}])
+    described = DESCRIBED | {"published": {"deep": {"test_probe": 68.5}}, "metrics": ["test_knn", "test_probe"]}
+    table = published_table(described, [row])
+    assert table.header == ["arm", "seeds", "test_knn", "test_probe: published", "here"]
+    assert table.body[0] == ["deep", "1", "40.00", "68.5", "45.00"]
+    assert "Published" not in protocol_note(DESCRIBED | {"published": {}})
 
 
 def test_a_published_reference_has_a_row_although_it_was_not_scored():
