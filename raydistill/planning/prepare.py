@@ -197,7 +197,10 @@ def promised(config: Config, dataset: Dataset, store: Store) -> MethodContext:
         widths = [FeatureDims(*teacher.widths) for teacher in loaded]
     else:
         context = MethodContext(dataset.image_size, len(dataset.train))
-        widths = [_widths(methods.build(recipe.method, context, seed=0)) for recipe in teacher_configs(config)]
+        widths = [
+            _widths(methods.build(recipe.method, context, seed=0))
+            for recipe in teacher_configs(config, len(dataset.train))
+        ]
     return MethodContext(dataset.image_size, len(dataset.train), counts, tuple(widths), dataset.levels)
 
 

@@ -14,6 +14,7 @@ from raydistill.artifacts.teachers import provenance
 from raydistill.config import Config, ConfigError
 from raydistill.data.sources import Dataset
 from raydistill.presets import load_preset
+from raydistill.presets.sizes import fit_sizes
 from raydistill.trial_spec import ARTIFACT_PREFIX, TrialSpec, teacher_augment
 
 
@@ -30,14 +31,18 @@ class TeacherRun:
         return key_of("teacher", self.provenance)
 
 
-def teacher_configs(config: Config, fixed: Mapping[str, Any] | None = None) -> list[Config]:
+def teacher_configs(config: Config, images: int, fixed: Mapping[str, Any] | None = None) -> list[Config]:
     """The runs that make the teachers of `config`; none if it needs none, or names where they are.
 
-    `fixed` are settings by dotted path, in place of those of the preset of the teacher's method.
+    Args:
+        config: of the student.
+        images: training images, which sizes of the preset may exceed.
+        fixed: settings by dotted path, in place of those of the preset of the teacher's method.
     """
     if config.method.teacher_output() is None or config.teacher.sources:
         return []
-    return [_teacher_config(config, index, fixed or {}) for index in range(config.teacher.count)]
+    made = [_teacher_config(config, index, fixed or {}) for index in range(config.teacher.count)]
+    return [fit_sizes(each, images, given=["data.batch_size"]) for each in made]
 
 
 def _teacher_config(config: Config, index: int, fixed: Mapping[str, Any]) -> Config:
@@ -85,7 +90,7 @@ def teacher_runs(config: Config, dataset: Dataset, fixed: Mapping[str, Any] | No
         dataset: the images.
         fixed: settings by dotted path, in place of those of the preset of the teacher's method.
     """
-    return [TeacherRun(made, provenance(made, dataset)) for made in teacher_configs(config, fixed)]
+    return [TeacherRun(made, provenance(made, dataset)) for made in teacher_configs(config, len(dataset.train), fixed)]
 
 
 def teacher_keys(config: Config, dataset: Dataset) -> tuple[str, ...]:

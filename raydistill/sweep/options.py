@@ -170,7 +170,7 @@ def prepare_settings(
     say_what_cannot_happen(settings, notify)
     check_objectives(settings, notify, resume=resume)
     settings.check_name(resume=resume)
-    settings = preflight(settings, notify, own_space=given_space not in (None, PAPER))
+    settings = preflight(settings, notify, own_space=given_space not in (None, PAPER), chosen=chosen)
     trials = trial_count(settings.space, asked.get("trials"))
     settings = replace(settings, trials=trials, baseline_trials=_baseline_trials(asked, trials, stored))
     if resume:

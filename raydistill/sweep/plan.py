@@ -15,6 +15,7 @@ from raydistill.config import Config, ConfigError, TrainConfig
 from raydistill.data.sources import OpenedDatasets
 from raydistill.planning.resolve import TeacherRun, resolve, teacher_runs
 from raydistill.presets import load_preset, preset_names, settings_of_before
+from raydistill.presets.sizes import fit_sizes
 from raydistill.records.layout import JOURNAL_FILE, PLAN_FILE
 from raydistill.sweep.search.baselines import RECIPES, Baseline, baseline_space, baselines_of, beside
 from raydistill.sweep.search.space import Space
@@ -140,6 +141,8 @@ class SweepPlan:
         known = self._baselines.setdefault(baseline.name, {})
         if "method" not in known:
             values = configuration.load(load_preset(baseline.method, self.baseline_preset(baseline)))
+            if images := self.settings.images.get("train"):
+                values = fit_sizes(values, images)
             train = configuration.dump(values)["train"]
             if baseline.method == self.settings.base.method.name:
                 train = configuration.dump(self.settings.base)["train"]

@@ -115,7 +115,7 @@ def test_a_network_without_such_blocks_is_refused():
 def test_a_teacher_has_its_own_setting_and_its_key_changes_with_it_alone():
     def made(**teacher):
         run = config.load({"method": "seed", "teacher": teacher, "data": {"limit": 40}})
-        (recipe,) = teacher_configs(run)
+        (recipe,) = teacher_configs(run, 1000)
         return recipe.method.zero_init_residual, provenance(recipe, load_dataset(recipe.data))
 
     (before, key), (none, same), (zero, other) = made(), made(zero_init_residual=None), made(zero_init_residual=False)

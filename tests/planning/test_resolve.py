@@ -56,7 +56,7 @@ class TestLength:
     def test_in_proportion_to_the_students_unless_it_is_given(self, student, teacher, expected):
         wanted = made(student=student, **teacher)
         assert wanted.teacher_epochs == expected
-        assert [run.train.epochs for run in teacher_configs(wanted)] == [expected]
+        assert [run.train.epochs for run in teacher_configs(wanted, 1000)] == [expected]
         spelt = with_own_teacher(wanted)
         assert spelt.teacher.epochs == expected
         longer = spelt.model_copy(update={"train": spelt.train.model_copy(update={"epochs": student + 5})})
@@ -83,7 +83,7 @@ class TestRedrawn:
         wanted = made("sssd", count=count, seed=seed)
         drawn = [redraw_teachers(wanted, draw) for draw in range(draws)]
         assert drawn[0] == wanted
-        seeds = [run.train.seed for each in drawn for run in teacher_configs(each)]
+        seeds = [run.train.seed for each in drawn for run in teacher_configs(each, 1000)]
         assert seeds == list(range(seed, seed + draws * count))
         assert [each.method.label_source().seed for each in drawn] == list(range(draws))
         unchanged = [each.model_copy(update={"teacher": wanted.teacher, "method": wanted.method}) for each in drawn]

@@ -78,7 +78,7 @@ class TestTeachers:
     def test_a_teacher_may_have_an_augmentation_of_its_own(self, tmp_path):
         own = BASE | {"augment": {"hue": 0.2}, "teacher": BASE["teacher"] | {"augment": {"grey": 0.5}}}
         settings = settings_in(tmp_path, SEARCHED, own)
-        (run,) = teacher_configs(settings.resolve({"augment.min_crop": 0.6}))
+        (run,) = teacher_configs(settings.resolve({"augment.min_crop": 0.6}), 1000)
         assert run.augment.chosen() == {"grey": 0.5}
 
     def test_a_trial_that_is_trained_again_alone_keeps_its_teacher(self, tmp_path):
@@ -99,7 +99,7 @@ class TestTeachers:
 
     def test_alone_a_run_gives_its_teacher_its_own_augmentation(self):
         run = with_own_teacher(config.load(BASE | {"augment": {"solarize": 0.3}}))
-        (teacher,) = teacher_configs(run)
+        (teacher,) = teacher_configs(run, 1000)
         assert run.teacher.augment == teacher.augment == run.augment
 
 

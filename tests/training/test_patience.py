@@ -221,4 +221,4 @@ class TestTeacher:
             resolve, "load_preset", lambda *_: {"method": {"name": "simclr"}, "train": {"schedule": "step"}}
         )
         with pytest.raises(ConfigError, match=r"train\.patience = 2"):
-            resolve.teacher_configs(self.spec(patience=2).config)
+            resolve.teacher_configs(self.spec(patience=2).config, 1000)

@@ -10,6 +10,7 @@ from raydistill.config import Config, ConfigError, data_errors
 from raydistill.evaluation.protocols import knn_protocol
 from raydistill.evaluation.tasks.names import check_tasks
 from raydistill.options.momentum import MAX_INITIAL_SHARE, SAFE_WINDOW
+from raydistill.presets.sizes import fit_sizes
 from raydistill.redaction import redact
 from raydistill.sweep.preflight.checks import check_batch_sizes, check_values
 from raydistill.sweep.search.adapt import fit_to_images
@@ -135,16 +136,23 @@ def check_redraw(plan: SweepSettings) -> None:
         raise ConfigError(f"--redraw-teachers: {plan.base.method.name} has neither a frozen teacher nor clusters")
 
 
-def preflight(plan: SweepSettings, notify: Callable[[str], None], *, own_space: bool = False) -> SweepSettings:
+def preflight(
+    plan: SweepSettings,
+    notify: Callable[[str], None],
+    *,
+    own_space: bool = False,
+    chosen: Collection[str] | None = None,
+) -> SweepSettings:
     """Open the data, take the teachers in and build the method once, before Ray starts.
 
     Args:
         plan: what is to run.
         notify: gets a line where the plan is changed.
         own_space: whether the search space was given, rather than the method's own.
+        chosen: paths of settings that were given, while the preset's may be fitted to the images; None: all were.
 
-    Returns: the plan with what its images are, its teachers named by their keys in the store, a space that fits the
-        number of images, a metric that images without labels have, and the rows that its baselines may have.
+    Returns: the plan with what its images are, its teachers named by their keys in the store, sizes and a space that
+        fit the number of images, a metric that images without labels have, and the rows that its baselines may have.
     """
     if plan.most_workers is None and plan.base.data.batch_size % plan.workers:
         raise ConfigError(f"data.batch_size = {plan.base.data.batch_size} does not divide among {plan.workers} workers")
@@ -170,6 +178,10 @@ def preflight(plan: SweepSettings, notify: Callable[[str], None], *, own_space: 
                 "the digits are augmented as characters: never mirrored, crops keep 70 %; "
                 "--kind photographs takes the recipes as published"
             )
+        if chosen is not None:
+            workers = 1 if plan.most_workers else plan.workers
+            sizes = fit_sizes(plan.base, len(dataset.train), given=chosen, multiple=workers, notify=notify)
+            plan = replace(plan, base=sizes)
         stream = Stream(
             dataset.train,
             size=dataset.image_size,
@@ -178,7 +190,7 @@ def preflight(plan: SweepSettings, notify: Callable[[str], None], *, own_space: 
             normalize=((0.5,) * 3, (0.5,) * 3),
             world=plan.most_workers or plan.workers,
         )
-        plan = replace(plan, space=fit_to_images(plan.space, len(dataset.train), notify))
+        plan = replace(plan, space=fit_to_images(plan.space, len(dataset.train), notify, shipped=not own_space))
         say_what_stays_random(plan.base, plan.epochs * stream.steps_per_epoch, notify)
         check_batch_sizes(plan.space, 1 if plan.most_workers else plan.workers, len(dataset.train))
         splits = {name: len(images) for name, images in dataset.splits.items()}

@@ -11,17 +11,24 @@ from raydistill.sweep.search.space import Parameter, Space
 ALSO_OF_GIVEN_TEACHERS = ("teacher.sources", "teacher.format", "teacher.bank")
 
 
-def fit_to_images(space: Space, images: int, notify: Callable[[str], None]) -> Space:
+def fit_to_images(space: Space, images: int, notify: Callable[[str], None], *, shipped: bool = False) -> Space:
     """Drop the values that `at_most` does not allow, and what depends on them alone.
 
     Args:
         space: the search space.
         images: training images.
         notify: gets a line for each parameter that loses values.
+        shipped: whether the space is the package's own, of which a parameter that keeps no value is not searched.
 
     Returns: the space with plain lists and ranges.
-    Raises: ConfigError for a parameter that keeps no value.
+    Raises: ConfigError for a parameter of a space of one's own that keeps no value, and if nothing is left to search.
     """
+    if shipped:
+        kept = tuple(each for each in space.parameters if leaves_a_value(each, images))
+        gone = [each.path for each in space.parameters if each not in kept]
+        if gone and kept:
+            notify(f"{', '.join(gone)}: not searched, since all values are too large for {images} training images")
+            space = replace(space, parameters=_without(kept, gone))
     fitted: list[Parameter] = []
     limited: dict[str, Parameter] = {}
     for parameter in space.parameters:
@@ -36,6 +43,15 @@ def fit_to_images(space: Space, images: int, notify: Callable[[str], None]) -> S
     if never:
         notify(f"{', '.join(never)}: not searched, since nothing is left of the values that this depends on")
     return replace(space, parameters=_without(fitted, never))
+
+
+def leaves_a_value(parameter: Parameter, images: int | None) -> bool:
+    """Return whether `at_most` leaves something of a parameter, whose value None is for any number of images."""
+    if parameter.divisor is None or images is None or None in parameter.values:
+        return True
+    least = parameter.low if parameter.low is not None else min(parameter.values)
+    limit = images // parameter.divisor
+    return least <= limit if parameter.values else least < limit
 
 
 def without_teacher_settings(space: Space, notify: Callable[[str], None]) -> Space:

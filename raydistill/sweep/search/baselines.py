@@ -9,7 +9,7 @@ from typing import Any
 
 from raydistill import config as configuration
 from raydistill.config import Config, ConfigError, parse_setting
-from raydistill.sweep.search.adapt import fit_to_images
+from raydistill.sweep.search.adapt import fit_to_images, leaves_a_value
 from raydistill.sweep.search.samplers import PriorTrials, Settings
 from raydistill.sweep.search.space import Parameter, Space, changes_loss_scale, default_space
 from raydistill.sweep.search.space_parser import load_space
@@ -117,7 +117,7 @@ def baseline_space(baseline: Baseline, sweep: Space, method: str, images: int | 
         also=(),
         population=None,
         run_cap=None,
-        parameters=tuple(p for p in (*options, *train) if p.path not in left_out and _leaves_a_value(p, images)),
+        parameters=tuple(p for p in (*options, *train) if p.path not in left_out and leaves_a_value(p, images)),
     )
     return space if images is None else fit_to_images(space, images, lambda _: None)
 
@@ -181,12 +181,3 @@ def _own_parameters(baseline: Baseline, sweep: Space, method: str) -> list[Param
     own = sweep if baseline.method == method else load_space(default_space(baseline.method), baseline.method, {})
     fixed = {*(f"method.{name}" for name in STUDENT), *(path for path, _ in baseline.settings)}
     return [p for p in own.parameters if p.path not in fixed]
-
-
-def _leaves_a_value(parameter: Parameter, images: int | None) -> bool:
-    """Return whether `at_most` leaves something of a parameter."""
-    if parameter.divisor is None or images is None:
-        return True
-    least = parameter.low if parameter.low is not None else min(v for v in parameter.values if v is not None)
-    limit = images // parameter.divisor
-    return least <= limit if parameter.values else least < limit

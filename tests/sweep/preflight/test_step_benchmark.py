@@ -52,7 +52,7 @@ def test_every_method_is_measured_without_a_trained_teacher(name, tmp_path):
     assert timings.start_seconds > 0
     assert timings.checkpoint_seconds > 0
     assert timings.steps_per_epoch == 100 // 32
-    needed = teacher_configs(run)
+    needed = teacher_configs(run, 1000)
     dataset = load_dataset(run.data)
     keys = [key_of("teacher", teachers.provenance(recipe, dataset)) for recipe in needed]
     assert [(t.key, t.epochs) for t in timings.teachers_missing] == [(key, 3) for key in keys]

@@ -128,3 +128,13 @@ def test_how_a_teacher_is_trained_is_not_searched_where_one_is_given(tmp_path):
 def test_a_space_of_teachers_alone_is_refused_where_one_is_given(tmp_path):
     with pytest.raises(ConfigError, match=r"teacher\.epochs: the teachers are given, so there is nothing to search"):
         without_teacher_settings(seed(tmp_path, "teacher.epochs: {values: [1, 2]}"), lambda _: None)
+
+
+def test_of_the_packages_own_space_what_keeps_no_value_is_not_searched(tmp_path):
+    notes = []
+    inside = "method.momentum: {values: [0.9], when: {method.queue_size: [1024]}}"
+    space = seed(tmp_path, QUEUE, inside, "method.tau_s: {values: [0.1, 0.2]}")
+    assert values(fit_to_images(space, 100, notes.append, shipped=True)) == {"method.tau_s": (0.1, 0.2)}
+    assert notes == ["method.queue_size: not searched, since all values are too large for 100 training images"]
+    with pytest.raises(ConfigError, match="all are above 100"):
+        fit_to_images(seed(tmp_path, QUEUE), 100, notes.append, shipped=True)
