@@ -1,5 +1,7 @@
 """The report's figures on made-up sweeps: whose trials they show, in which colours, and that their texts fit."""
 
+import html
+import re
 from itertools import pairwise
 
 import pandas as pd
@@ -10,6 +12,7 @@ from raydistill.report import figures
 from raydistill.report.figures import labels, searched, style
 from raydistill.report.figures.scales import scale_of
 from raydistill.report.papers.trials import varied
+from raydistill.report.render.svg import to_svg
 
 CHOICES = {
     "method.backbone": ["resnet10_w16", "resnet18_w32", "vit_tiny_patch4", "mobilenet_v3_large", "efficientnet_b0"],
@@ -30,6 +33,42 @@ def of_choices(count=len(CHOICES), trials=10):
     return made_up(
         [Trial(f"t{i:04d}", each, [{"val_knn": i / 20, "loss": 1.0}]) for i, each in enumerate(values)], space=space
     )
+
+
+def said(figure):
+    """What points and lines of a figure say in a page, in the order in which they are drawn."""
+    drawn = re.findall(r"<title>(.*?)</title>", to_svg(figure, "figure", "a figure"))
+    return [html.unescape(text) for text in drawn]
+
+
+@pytest.mark.parametrize("name", ["slices", "parallel_coordinates", "learning_curves"])
+def test_every_trial_says_what_it_is_where_a_pointer_rests(name):
+    space = {"train.lr": {"distribution": "uniform", "min": 0.01, "max": 0.1}, "method.stem": {"values": ["a<b", "&c"]}}
+    trials = [
+        Trial("t0000", {"train.lr": 0.02, "method.stem": "a<b"}, [{"val_knn": 0.5}, {"val_knn": 0.9123}]),
+        Trial("t0001", {"train.lr": 0.0333, "method.stem": "&c"}, [{"val_knn": 0.25}], outcome="stopped_early"),
+    ]
+    sweep = made_up(trials, space=space)
+    found = said(getattr(figures, name)(sweep))
+    panels = 2 if name == "slices" else 1
+    assert sorted(found) == sorted(
+        panels
+        * [
+            "t0000: validation k-NN accuracy 91.23, finished; lr=0.02 stem=a<b",
+            "t0001: validation k-NN accuracy 25.00, stopped early; lr=0.0333 stem=&c",
+        ]
+    )
+
+
+def test_points_of_very_many_trials_are_drawn_together_and_only_the_winner_speaks(monkeypatch):
+    monkeypatch.setattr(searched, "SPEAKING", 9)
+    assert len(said(figures.slices(of_choices(1, trials=9)))) == 9
+    assert [text[:6] for text in said(figures.slices(of_choices(1, trials=10)))] == ["t0009:"]
+
+
+def test_every_seed_says_what_it_is():
+    found = said(figures.comparison(whole(9)))
+    assert any(re.fullmatch(r"dogo, seed 0: test k-NN accuracy \d+\.\d\d", text) for text in found), found
 
 
 def boxes(figure, texts):

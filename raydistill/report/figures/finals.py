@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -11,7 +13,7 @@ from raydistill.report.comparison import METRICS, by_seed, finalists, references
 from raydistill.report.figures import style
 from raydistill.report.figures.labels import shortened
 from raydistill.report.figures.scales import jitter
-from raydistill.report.formatting import ACCURACY, axis, factor
+from raydistill.report.formatting import ACCURACY, axis, factor, label, score
 from raydistill.report.load import SweepData
 
 MAX_PANELS = 3  # panels
@@ -46,20 +48,17 @@ def _name(sweep: SweepData, row: LeaderboardEntry, sweeps: tuple[SweepData, ...]
 def _panel(axes: Axes, shown: Shown, metric: str) -> None:
     scale = factor(metric)
     for place, (_, sweep, row) in enumerate(shown):
-        values = [value * scale for value in by_seed(sweep, row, metric).values()]
+        seeds = {seed: value * scale for seed, value in by_seed(sweep, row, metric).items()}
+        values = list(seeds.values())
         if not values:
             continue
         color = style.RED if row is sweep.rows[0] else style.GREY if is_reference(row.name) else style.BLUE
         found = estimate(values)
-        axes.plot(
-            values,
-            place + jitter(len(values), 0.3),
-            "o",
-            markersize=4.5,
-            markerfacecolor="none",
-            markeredgecolor=color,
-            alpha=0.8,
-        )
+        look: dict[str, Any] = {"markersize": 4.5, "markerfacecolor": "none", "markeredgecolor": color, "alpha": 0.8}
+        for (seed, value), apart in zip(seeds.items(), jitter(len(values), 0.3), strict=True):
+            drawn = axes.plot(value, place + apart, "o", **look)
+            of = f"{row.name}, seed {seed}" if isinstance(seed, int) else str(seed)
+            style.say(drawn, f"{of}: {label(metric)} {score(metric, value / scale)}")
         if found.low is not None and found.high is not None:
             axes.plot([found.low, found.high], [place, place], color=color, linewidth=1.6, solid_capstyle="butt")
         axes.plot(found.mean, place, "D", markersize=5.5, color=color, markeredgecolor="white", markeredgewidth=0.6)

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 
 from raydistill.report.figures import labels, style
 from raydistill.report.figures.scales import Scale, jitter, scale_of
-from raydistill.report.figures.searched import NO_SCORE, NO_SETTING, kind, scores
+from raydistill.report.figures.searched import NO_SCORE, NO_SETTING, described, kind, scores
 from raydistill.report.formatting import axis, short_names
 from raydistill.report.importance import importances
 from raydistill.report.load import SweepData
@@ -47,7 +47,8 @@ def parallel_coordinates(sweep: SweepData) -> Figure:
     colors = _colors(sweep, found)
     thin = min(1.0, max(THIN, (CROWD / len(found)) ** 0.5))
     for key, line in heights.iterrows():
-        axes.plot(range(len(scales)), line, **_look(kind(sweep, str(key)), colors.get(str(key)), thin))
+        drawn = axes.plot(range(len(scales)), line, **_look(kind(sweep, str(key)), colors.get(str(key)), thin))
+        style.say(drawn, described(sweep, str(key)))
     return figure
 
 

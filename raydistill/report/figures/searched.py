@@ -13,7 +13,17 @@ from matplotlib.lines import Line2D
 
 from raydistill.report.figures import style
 from raydistill.report.figures.scales import Scale, jitter, scale_of
-from raydistill.report.formatting import axis, count, factor, label, percent, short_names
+from raydistill.report.formatting import (
+    axis,
+    count,
+    factor,
+    label,
+    missing,
+    percent,
+    score,
+    setting,
+    short_names,
+)
 from raydistill.report.importance import importances, rests_on, why_none
 from raydistill.report.load import SweepData
 
@@ -21,6 +31,7 @@ NO_SCORE = "No trial of the search has a score yet."
 NO_SETTING = "The search varied no setting."
 REST, LEAST = "together, or noise", 0.005  # what no setting explains by itself, and how little of it is none
 COLUMNS = 4
+SPEAKING = 300  # trials whose points are drawn one by one, so that each says what it is
 HEIGHT = 2.0  # inches of a row of panels
 
 
@@ -95,6 +106,16 @@ def scores(sweep: SweepData) -> pd.Series:
     return found.sort_values(ascending=sweep.maximize, kind="stable")
 
 
+def described(sweep: SweepData, key: str) -> str:
+    """Say what a trial is: its score, how long it was trained, and its settings."""
+    names = short_names(sweep.searched)
+    values = ((names[path], sweep.setting(key, path)) for path in sweep.searched)
+    settings = " ".join(f"{name}={setting(value)}" for name, value in values if not missing(value))
+    last = sweep.scores[sweep.metric].get(key) if sweep.metric in sweep.scores else None
+    outcome = str(sweep.trials.outcome[key]).replace("_", " ")
+    return f"{key}: {label(sweep.metric)} {score(sweep.metric, last)}, {outcome}; {settings}".rstrip("; ")
+
+
 def kind(sweep: SweepData, key: str) -> str:
     """Return how a trial is drawn: as the winner, or by its outcome."""
     return "winner" if key == sweep.best else str(sweep.trials.outcome[key])
@@ -104,8 +125,13 @@ def _slice(panel: Axes, sweep: SweepData, path: str, scale: Scale, found: pd.Ser
     places = [scale.place(sweep.setting(str(key), path)) for key in found.index]
     points = pd.DataFrame({"x": places, "y": found, "kind": [kind(sweep, str(key)) for key in found.index]})
     points["x"] += jitter(len(points), 0.3 if scale.choices else 0.0)
+    points["key"] = list(map(str, found.index))
     for of, group in points.dropna().groupby("kind"):
-        panel.plot(group.x, group.y, linestyle="none", **_look(str(of)))
+        parts = [group.iloc[[row]] for row in range(len(group))] if len(points) <= SPEAKING else [group]
+        for part in parts:
+            drawn = panel.plot(part.x, part.y, linestyle="none", **_look(str(of)))
+            if len(part) == 1:
+                style.say(drawn, described(sweep, part.key.iloc[0]))
 
 
 def _look(of: str) -> dict[str, Any]:

@@ -16,6 +16,7 @@ SCORES, LIGHTEST = "cividis_r", 0.25  # light is low; where it begins, so that i
 WIDTH = 10.4  # inches
 EDGE, GAP = 0.6, 0.2  # inches that an axis's labels, and two panels, take from it
 TEXT, SMALL = 9.0, 8.0  # points
+HOVER = "says:"  # before what an artist says, in the place of its id
 WINNER: dict[str, Any] = {"color": RED, "zorder": 5}
 
 
@@ -76,6 +77,12 @@ def empty(text: str, *, height: float = 1.4) -> Figure:
     figure.add_axes((0, 0, 1, 1)).set_axis_off()  # a notebook shows no figure without axes
     figure.text(0.5, 0.5, plain(text), ha="center", va="center", fontsize=TEXT + 1, color=GREY, wrap=True)
     return figure
+
+
+def say(artists: Iterable[Line2D], text: str) -> None:
+    """Have points or lines say what they are where a pointer rests on them, in a page (`render.svg`)."""
+    for artist in artists:
+        artist.set_gid(HOVER + " ".join(text.split()))
 
 
 def plain(text: str) -> str:

@@ -11,7 +11,7 @@ from matplotlib.ticker import MaxNLocator
 
 from raydistill.report.comparison import finalists
 from raydistill.report.figures import style
-from raydistill.report.figures.searched import NO_SCORE, kind
+from raydistill.report.figures.searched import NO_SCORE, described, kind
 from raydistill.report.formatting import axis, factor
 from raydistill.report.load import SweepData
 from raydistill.report.savings import full_epochs, judged, savings
@@ -49,7 +49,8 @@ def learning_curves(sweep: SweepData) -> Figure:
     for key, curve in curves.items():
         there = curve.dropna()
         dot: dict[str, Any] = {"marker": "o", "markersize": 4} if len(there) == 1 else {}
-        axes.plot(there.index, there, **dot | LINES.get(kinds[str(key)], ENDED))
+        drawn = axes.plot(there.index, there, **dot | LINES.get(kinds[str(key)], ENDED))
+        style.say(drawn, described(sweep, str(key)))
     axes.set_xlabel("epoch")
     axes.set_ylabel(axis(sweep.metric))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -78,7 +79,8 @@ def _by_arm(sweep: SweepData) -> Figure:
         for key in keys:
             there = curves[key].dropna()
             dot: dict[str, Any] = {"marker": "o", "markersize": 4} if len(there) == 1 else {}
-            axes.plot(there.index, there, linewidth=1.4, alpha=0.8, **dot, **look)
+            drawn = axes.plot(there.index, there, linewidth=1.4, alpha=0.8, **dot, **look)
+            style.say(drawn, f"{name}: {key}")
         handles.append(style.mark(name, **look))
     axes.set_xlabel("epoch")
     axes.set_ylabel(axis(sweep.metric))

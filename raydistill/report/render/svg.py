@@ -1,4 +1,7 @@
-"""A figure as SVG inside a page: text as text, names that do not clash, nothing fetched from elsewhere."""
+"""A figure as SVG inside a page: text as text, names that do not clash, nothing fetched from elsewhere.
+
+What `figures.style.say` gave a point or a line becomes its title, which browsers show where a pointer rests.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ import re
 
 import matplotlib
 from matplotlib.figure import Figure
+
+from raydistill.report.figures.style import HOVER
 
 DIGITS = 2  # of a coordinate, in points
 NOTHING = dict.fromkeys(("Date", "Creator", "Format", "Type"))
@@ -29,6 +34,7 @@ def to_svg(figure: Figure, name: str, label: str) -> str:
     _, head, body = re.split(r"(<svg[^>]*>)", text, maxsplit=1)
     box = re.search(r'viewBox="([^"]*)"', head)
     assert box is not None
+    body = re.sub(rf'<g id="{HOVER}([^"]*)">', r'<g class="says"><title>\1</title>', body)
     body = re.sub(r'\bid="', f'id="{name}-', body)
     body = re.sub(r"url\(#", f"url(#{name}-", body)
     body = re.sub(r'(?:xlink:)?href="#', f'href="#{name}-', body)
