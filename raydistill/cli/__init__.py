@@ -24,6 +24,7 @@ from raydistill.cli import (
     train,
 )
 from raydistill.cli.arguments import fail, until_unread
+from raydistill.cli.sweeping import space
 from raydistill.errors import RaydistillError
 
 EXAMPLES = {
@@ -32,6 +33,7 @@ EXAMPLES = {
         "raydistill sweep --method seed --data photos --teacher timm:vit_small_patch14_dinov2 --trials 32",
         "raydistill sweep --experiment simreg/head-depth --scale cpu",
     ),
+    "space": ("raydistill space", "raydistill space dogo > my.yaml", "raydistill space seed --paper > my.yaml"),
     "experiments": ("raydistill experiments --scale cpu", "raydistill experiments simreg/head-depth"),
     "data": ("raydistill data photos",),
     "train": ("raydistill train dogo-1 --out winner", "raydistill train dogo-1/t0003 --threads 2 --device cpu"),
@@ -60,7 +62,21 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Find the hyperparameters that make self-supervised distillation work on your images.",
 )
-for part in (sweep, experiments, data, train, report, leaderboard, evaluate, export, embed, track, artifacts, doctor):
+for part in (
+    sweep,
+    space,
+    experiments,
+    data,
+    train,
+    report,
+    leaderboard,
+    evaluate,
+    export,
+    embed,
+    track,
+    artifacts,
+    doctor,
+):
     name = part.__name__.rpartition(".")[2]
     app.command(name, epilog=_examples(name))(until_unread(part.command))
 

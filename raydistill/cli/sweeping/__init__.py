@@ -1,1 +1,1 @@
-"""Parts of `raydistill sweep`: what it would cost, several experiments, and its last words."""
+"""Parts of `raydistill sweep`: what it would cost, several experiments, its last words, and spaces to edit."""

@@ -292,12 +292,15 @@ def default_space(method: str) -> Path:
     return found[method]
 
 
-def paper_space(method: str) -> Path:
-    """The file with every axis of the method's paper. Raises ConfigError, which lists the methods that have one."""
+def paper_space(method: str, flag: str = f"--search-space {PAPER}") -> Path:
+    """The file with every axis of the method's paper; `flag` is what asked for it.
+
+    Raises: ConfigError, which lists the methods that have one.
+    """
     found = {path.stem.removesuffix(OF_PAPER): path for path in SHIPPED.glob(f"*{OF_PAPER}.yaml")}
     if method not in found:
         there = ", ".join(sorted(found)) or "none"
-        raise ConfigError(f"--search-space {PAPER}: there is none for method {method!r} (there: {there})")
+        raise ConfigError(f"{flag}: there is none for method {method!r} (there: {there})")
     return found[method]
 
 
