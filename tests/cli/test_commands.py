@@ -79,6 +79,7 @@ OUTSIDE = {
     "umask",
     "unset",
     "until",
+    "uv",
     "watch",
     "xargs",
 }
