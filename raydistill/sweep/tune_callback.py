@@ -14,6 +14,7 @@ from raydistill.records.layout import CONFIG_FILE
 from raydistill.sweep.context import SEARCHES, Phase, SweepContext, outcome_of, reported, write_config
 from raydistill.sweep.tune_search import TuneSearch, Unstored
 from raydistill.tracking.sync import log_copy, log_start
+from raydistill.training.failures import ERROR_FILE
 
 STATUS_INTERVAL_S = 0.5
 
@@ -100,6 +101,9 @@ class TuneCallback(Unstored, tune.Callback):
             message = f"its score has settled, {name} {record.last(name):.4f}"
         self._context.journal.end(key, outcome, message)
         self._context.tracker.end_trial(key, outcome, message)
+        if failure and (traceback := self._context.trial_directory(key) / ERROR_FILE).exists():
+            self._context.tracker.artifact(key, traceback)
+            message = f"{message}; traceback: {traceback}"
         self._context.progress.ended(key, outcome, message)
         self._context.keep(record)
 

@@ -18,6 +18,7 @@ from raydistill.tracking.sync import (
     sweep_tags,
 )
 from raydistill.tracking.tracker import Tracker, TrackingError
+from raydistill.training.failures import ERROR_FILE
 
 DELIVERY_TIMEOUT_S = 600.0  # seconds that a slow server has for what is left at the end
 
@@ -49,6 +50,8 @@ def backfill(folder: StoragePath, tracking_uri: str) -> int:
     trials = log_trials(tracker, folder / JOURNAL_FILE)
     for config in folder.glob("trials/*/config.yaml"):
         tracker.artifact(config.parent.name, config)
+    for traceback in folder.glob(f"trials/*/{ERROR_FILE}"):
+        tracker.artifact(traceback.parent.name, traceback)
     for scores in folder.glob(f"trials/*/{SCORES_FILE}"):
         log_scores(tracker, trials[scores.parent.name], scores.parent, ended)
     concluded = (folder / RESULTS_FILE).exists()

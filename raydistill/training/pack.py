@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -17,18 +16,17 @@ from raydistill.config import DataConfig, EvalConfig
 from raydistill.data.sources import Dataset
 from raydistill.data.stream import Stream
 from raydistill.data.views.augment import View, normalization
-from raydistill.errors import RaydistillError, one_line
+from raydistill.errors import one_line
 from raydistill.methods import Method
 from raydistill.storage import StoragePath, to_path
 from raydistill.training.checkpoints import latest_checkpoint, to_device
 from raydistill.training.distributed import Workers
+from raydistill.training.failures import LearnerError, remove_traceback, write_traceback
 from raydistill.training.learner import Learner, NonFiniteError
 from raydistill.training.member import Member, scored_encoders
 from raydistill.training.memory import lost_device, memory_in_use, out_of_memory, release
 from raydistill.training.messages import EpochResult, EpochStats, JoinRequest
 from raydistill.training.teachers import LoadedTeachers, StepInputs, TeacherProvider
-
-log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -51,14 +49,6 @@ Span = tuple[Any, Any]
 Scores = dict[str, dict[str, float] | Exception]
 # docs/architecture.md#shared-evaluation
 Evaluate = Callable[[Mapping[str, Candidate], Dataset, torch.device], Scores]
-
-
-class LearnerError(RaydistillError, RuntimeError):
-    """One worker of several cannot go on with learners; the group must start again without them."""
-
-    def __init__(self, *reports: EpochResult) -> None:
-        super().__init__("; ".join(f"{report.key}: {report.error}" for report in reports))
-        self.reports = reports
 
 
 class Pack:
@@ -124,10 +114,12 @@ class Pack:
         """
         if not self.members:
             self._next_epoch = None
+        if self.workers.rank == 0:
+            remove_traceback(request.directory)
         try:
             member = self._build(request)
         except Exception as error:
-            return self._failed(request.key, 0, error)
+            return self._failed(request.key, 0, error, directory=request.directory)
         if member.done:
             return member.result()
         self.members[request.key] = member
@@ -236,7 +228,7 @@ class Pack:
                 try:
                     learner.train_step(learner.batch(step))
                 except Exception as error:
-                    reports.append(self._failed(member.key, member.epoch, error, member.prefix(learner)))
+                    reports.append(self._member_failed(member, error, member.prefix(learner)))
                     del due[member.key]
                     self.remove(member.key)
                     break
@@ -262,11 +254,18 @@ class Pack:
         return reports
 
     @staticmethod
-    def _crowded(members: Iterable[Member], error: Exception) -> list[EpochResult]:
+    def _crowded(members: Collection[Member], error: Exception) -> list[EpochResult]:
         text = f"no room for what all learners share: {one_line(error)}"
+        for member in members:
+            write_traceback(member.directory, error)
         return [EpochResult(member.key, member.epoch, error=text, memory=True) for member in members]
 
-    def _failed(self, key: str, epoch: int, error: Exception, prefix: str = "") -> EpochResult:
+    def _member_failed(self, member: Member, error: Exception, prefix: str = "") -> EpochResult:
+        return self._failed(member.key, member.epoch, error, prefix, member.directory)
+
+    def _failed(
+        self, key: str, epoch: int, error: Exception, prefix: str = "", directory: str | StoragePath | None = None
+    ) -> EpochResult:
         """The report of a trial that cannot go on.
 
         Args:
@@ -274,6 +273,7 @@ class Pack:
             epoch: its last one.
             error: of one of its learners.
             prefix: of the message.
+            directory: of the trial, which gets the traceback.
 
         Raises: LearnerError where other workers wait for this one in the middle of the step; a loss that is not
         finite is so on all of them, and they drop the learner together. `error` itself when another worker or the
@@ -281,7 +281,7 @@ class Pack:
         """
         if self.workers.lost(error) or lost_device(error):
             raise error
-        log.debug("learner of %s failed", key, exc_info=error)
+        write_traceback(directory, error)
         report = EpochResult(key, epoch, error=prefix + one_line(error), memory=out_of_memory(error))
         if self.workers.world > 1 and not isinstance(error, NonFiniteError):
             raise LearnerError(report)
@@ -299,7 +299,7 @@ class Pack:
                 terms |= {name: learner.finish_epoch() for name, learner in member.named()}
                 whole[member.key] = member
             except Exception as error:
-                reports.append(self._failed(member.key, member.epoch, error))
+                reports.append(self._member_failed(member, error))
         for member in whole.values() if self.workers.rank == 0 else ():
             member.begin_checkpoint()  # its tensors, while scores are made
         began = time.perf_counter()
@@ -353,7 +353,7 @@ class Pack:
                 member.finish_checkpoint()
         except Exception as error:
             member.abandon_checkpoint()
-            return self._failed(member.key, member.epoch, error, prefix)
+            return self._member_failed(member, error, prefix)
         return member.result()
 
     def _metrics(

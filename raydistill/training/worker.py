@@ -11,8 +11,9 @@ from raydistill.artifacts.store import Store
 from raydistill.config import DataConfig
 from raydistill.data.sources import Dataset, load_dataset
 from raydistill.training.distributed import Workers
+from raydistill.training.failures import LearnerError, write_traceback
 from raydistill.training.messages import Directive, EpochResult, EpochStats, data_key
-from raydistill.training.pack import Evaluate, LearnerError, Pack
+from raydistill.training.pack import Evaluate, Pack
 from raydistill.training.teachers import LoadedTeachers
 
 
@@ -105,6 +106,7 @@ class _PackSet:
                 report = self._pack(request.spec.data).add(request)
             except (ValueError, OSError) as error:
                 report = EpochResult(request.key, error=str(error))
+                write_traceback(request.directory, error)
                 self._all_or_none([report], error)
             if report is not None:
                 reports.append(report)
@@ -120,6 +122,8 @@ class _PackSet:
             return pack.run_epoch(tick), pack.load
         except (ValueError, OSError) as error:
             reports = [EpochResult(key, error=str(error)) for key in pack.members]
+            for member in pack.members.values():
+                write_traceback(member.directory, error)
             self._all_or_none(reports, error)
             del self.packs[data_key(data)]
             return reports, None

@@ -26,6 +26,7 @@ from raydistill.sweep.checkpoint_retention import CheckpointRetention
 from raydistill.sweep.workers.local_launcher import LAUNCHER
 from raydistill.training.checkpoint_files import finished
 from raydistill.training.checkpoints import latest_checkpoint, write_checkpoint
+from raydistill.training.failures import ERROR_FILE, remove_traceback, write_traceback
 from raydistill.trial_spec import TrialSpec
 
 ROOT = Path(__file__).parents[2]
@@ -166,6 +167,15 @@ def test_checkpoints_are_written_kept_and_read(bucket):
     assert latest_checkpoint(bucket)["weights"].tolist() == [3.0] * 3
     (bucket / "epoch-00003.safetensors").write_bytes(b"cut short")
     assert latest_checkpoint(bucket)["epoch"] == 2
+
+
+def test_the_traceback_of_a_trial_is_written_and_removed_there(bucket):
+    trial = bucket / "trials" / "t0000"
+    remove_traceback(str(trial))  # there is none yet
+    write_traceback(str(trial), ValueError("the cause"))
+    assert (trial / ERROR_FILE).read_text() == "ValueError: the cause\n"
+    remove_traceback(str(trial))
+    assert not (trial / ERROR_FILE).exists()
 
 
 def test_the_keeper_counts_and_deletes_there(bucket):

@@ -22,6 +22,7 @@ from raydistill.sweep.settings import SweepSettings
 from raydistill.sweep.workers.local_launcher import LAUNCHER, LocalLauncher
 from raydistill.tracking.backfill import backfill
 from raydistill.training.checkpoints import latest_checkpoint
+from raydistill.training.failures import ERROR_FILE
 
 pytestmark = [pytest.mark.e2e, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]
@@ -107,6 +108,9 @@ class TestAWholeSweep:
             assert trial.epochs == 0
             assert "nan" in trial.message
             assert "epoch 0, step 1" in trial.message
+            told = (settings.directory / "trials" / trial.key / ERROR_FILE).read_text()
+            assert told.startswith("Traceback")
+            assert trial.message in told
         assert all(t.outcome != "failed" for t in trials.values() if t.config["train"]["lr"] == GOOD)
 
     @pytest.mark.fault(1)
@@ -139,7 +143,9 @@ class TestAWholeSweep:
                 assert [(p.step, p.value) for p in history] == [
                     (e, pytest.approx(m[metric])) for e, m in trial.results.items() if metric in m
                 ]
-            assert "config.yaml" in [a.path for a in client.list_artifacts(run.info.run_id)]
+            files = {a.path for a in client.list_artifacts(run.info.run_id)}
+            assert "config.yaml" in files
+            assert (ERROR_FILE in files) == (trial.outcome == "failed")
         names = [a.path for a in client.list_artifacts(parent.info.run_id)]
         assert {"winner.yaml", "table.md", "results.json"} <= set(names)
         assert {"winner_test_knn", "pixels_test_knn", "untrained_test_probe"} <= set(parent.data.metrics)
@@ -280,6 +286,8 @@ def test_when_every_trial_fails_the_cause_is_one_line_and_there_is_no_best(ray_c
     error = [line for line in done.stderr.splitlines() if line.startswith("error:")]
     assert len(error) == 1
     assert "2 of 2 trials failed" in error[0]
+    for key in ("t0000", "t0001"):
+        assert f"; traceback: {tmp_path / 'runs' / 's' / 'trials' / key / ERROR_FILE}\n" in done.stdout
     assert "nan" in error[0]
     assert "Traceback" not in done.stderr
     assert "best" not in done.stdout

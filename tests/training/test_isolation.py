@@ -15,9 +15,10 @@ from raydistill.data.sources import load_dataset
 from raydistill.sweep.workers.broker import Broker
 from raydistill.training.checkpoints import latest_checkpoint
 from raydistill.training.distributed import Workers
+from raydistill.training.failures import LearnerError
 from raydistill.training.learner import NonFiniteError
 from raydistill.training.messages import Directive
-from raydistill.training.pack import LearnerError, Pack
+from raydistill.training.pack import Pack
 from raydistill.training.worker import serve
 
 DATA = {"limit": 60, "batch_size": 16, "image_size": 8}

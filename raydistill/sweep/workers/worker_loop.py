@@ -20,8 +20,8 @@ from raydistill.storage import StorageError, to_path
 from raydistill.sweep.display.timings import STEP, WORKER
 from raydistill.training.devices import check_computes
 from raydistill.training.distributed import Workers, lost_worker
+from raydistill.training.failures import LearnerError
 from raydistill.training.messages import Directive, EpochResult, EpochStats
-from raydistill.training.pack import LearnerError
 from raydistill.training.worker import serve
 
 TICK_INTERVAL_S = 2.0
