@@ -20,7 +20,7 @@ class SDSSLConfig(MethodConfig):
     comparable_loss: ClassVar[tuple[str, ...]] = ("stem", "hidden_dim", "intermediate_dim")
 
     name: Literal["sdssl"] = "sdssl"
-    backbone: str = Field("vit_w64_d4", description="a ViT: vit_{tiny,small,base,wWIDTH}[_pPATCH][_dBLOCKS]")
+    backbone: str = Field("vit_w64_d4", description="a ViT: `vit_{tiny,small,base,wWIDTH}[_pPATCH][_dBLOCKS]`")
     framework: Literal["simclr", "byol", "mocov3"] = "mocov3"
     alpha: float = Field(0.8, ge=0, description="largest weight of L_isd: 0.8 (ViT-B/16), 0.6 (ViT-S/32)")
     alpha_schedule: Literal["cosine", "linear", "constant", "step"] = Field(

@@ -18,7 +18,7 @@ class SEEDBlocksConfig(MethodConfig):
     comparable_loss: ClassVar[tuple[str, ...]] = ("stem", "backbone", "hidden_dim")
 
     name: Literal["seed_blocks"] = "seed_blocks"
-    backbone: str = Field("vit_w64_d4", description="a ViT: vit_{tiny,small,base,wWIDTH}[_pPATCH][_dBLOCKS]")
+    backbone: str = Field("vit_w64_d4", description="a ViT: `vit_{tiny,small,base,wWIDTH}[_pPATCH][_dBLOCKS]`")
     teacher: Output = Field("head", description="embed with the teacher's SSL head (SEED) or its backbone alone")
     alpha: float = Field(0.8, ge=0, description="largest weight of the blocks' loss; SDSSL: 0.8 or 0.6; 0: SEED")
     alpha_schedule: Literal["cosine", "linear", "constant", "step"] = Field(
