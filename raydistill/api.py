@@ -45,7 +45,7 @@ def plan_sweep(method: str, *, resume: bool = False, **options: Unpack[SweepOpti
     Raises:
         ConfigError: for an option, a setting or data that cannot work; the message names it.
 
-    Example:
+    Examples:
         >>> settings = plan_sweep("simclr", trials=2, epochs=1, set={"data.limit": 100})
         >>> settings.trials
         2
@@ -71,7 +71,7 @@ def run_sweep(sweep: str | SweepSettings, *, resume: bool = False, **options: Un
         ConfigError: for what cannot work, before anything starts.
         RaydistillError: if no trial finished, or MLflow cannot be reached.
 
-    Example:
+    Examples:
         >>> sweep = run_sweep("dogo", data="images/", trials=20, name="mine")
         >>> sweep.leaderboard()
     """
@@ -111,7 +111,7 @@ def plan_experiment(
     Raises:
         ConfigError: for what cannot work.
 
-    Example:
+    Examples:
         >>> run_sweep(plan_experiment("simreg/head-depth", "cpu", data="images/"))
     """
     from raydistill.sweep.arms.prepare import prepare_experiment
@@ -133,7 +133,7 @@ def load_sweep(sweep: Location, *, storage: Location | None = None) -> Sweep:
     Raises:
         ConfigError: where there is no such sweep, or its files are damaged.
 
-    Example:
+    Examples:
         >>> load_sweep("dogo-1").trials().sort_values("val_knn").tail()
     """
     from raydistill.report.sweep_folder import read_sweep
@@ -158,7 +158,7 @@ def load_config(
     Raises:
         ConfigError: naming the key, the value, and the nearest valid name.
 
-    Example:
+    Examples:
         >>> load_config("simclr", set={"train.epochs": 5}).train.epochs
         5
     """
@@ -217,7 +217,7 @@ def train(
         ConfigError: for settings or data that cannot be used, or a folder that holds another run.
         RaydistillError: where training fails, for instance by a loss that is not finite.
 
-    Example:
+    Examples:
         >>> result = train("simclr", out="first-run")
         >>> result.metrics["val_knn"]
     """
@@ -263,7 +263,7 @@ def load_encoder(
     Raises:
         ConfigError: where there is no such run, or no encoder of that name.
 
-    Example:
+    Examples:
         >>> encoder = load_encoder("dogo-1")
         >>> encoder.dim, encoder.image_size
         (128, 32)
@@ -301,7 +301,7 @@ def evaluate(
     Raises:
         ConfigError: for images or settings that cannot be used.
 
-    Example:
+    Examples:
         >>> evaluate("dogo-1", "images/")["test_knn"]
     """
     from raydistill.data.sources import load_dataset

@@ -1,5 +1,6 @@
-"""Every command that README and the docs print: the shell, the program and the project's own checks accept it."""
+"""Every command that the pages of the site print: the shell, the program and the project's own checks accept it."""
 
+import contextlib
 import os
 import re
 import shlex
@@ -10,6 +11,7 @@ from pathlib import Path
 import click
 import pytest
 import typer
+from helpers.site_pages import PAGES
 
 from raydistill import config
 from raydistill.cli import EXAMPLES, app
@@ -19,12 +21,17 @@ from raydistill.experiments.scales import load_scale, used_images
 from raydistill.presets import load_preset
 
 ROOT = Path(__file__).parents[2]
-TOP = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "analysis/README.md", "clusters/README.md")
-PAGES = [*(ROOT / name for name in TOP), *sorted((ROOT / "docs").rglob("*.md"))]
 BLOCKS = [
     pytest.param(block, id=f"{page.relative_to(ROOT)}-{number}")
     for page in PAGES
     for number, block in enumerate(re.findall(r"```bash\n(.*?)```", page.read_text(), re.S), 1)
+]
+IN_TEXT = [
+    pytest.param(command, id=f"{page.relative_to(ROOT)}: {command}")
+    for page in PAGES
+    for command in re.findall(
+        r"`((?:raydistill|python sweep\.py) [^`]+)`", re.sub(r"```.*?```", "", page.read_text(), flags=re.S)
+    )
 ]
 USAGE = (click.UsageError, typer.BadParameter.__base__)  # typer brings a click of its own
 OURS = typer.main.get_command(app)
@@ -98,6 +105,25 @@ def test_programs_accept_their_commands(block, tmp_path, monkeypatch):
         accepted(words)
 
 
+@pytest.mark.parametrize("command", IN_TEXT)
+def test_commands_in_a_sentence_exist_with_their_options(command):
+    """Such a command may leave out arguments and the value of an option."""
+    program, *words = shlex.split(command)
+    if program == "python":
+        python(words)
+        return
+    names = [word for word in words if word.startswith("--")]
+    known = OURS if words[0].startswith("--") else OURS.commands[words[0]]
+    assert set(names) <= {name for option in known.params for name in (*option.opts, *option.secondary_opts)}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_are_in_blocks_that_are_checked(page):
+    for language, block in re.findall(r"^```(.*?)\n(.*?)^```$", page.read_text(), re.M | re.S):
+        printed = re.search(r"^\s*(?:\$ )?(?:raydistill \w|python sweep\.py )", block, re.M)
+        assert language == "bash" or not printed, block
+
+
 @pytest.mark.parametrize(("command", "line"), [(name, line) for name, lines in EXAMPLES.items() for line in lines])
 def test_the_examples_of_a_commands_help_are_accepted(command, line):
     program, name, *rest = shlex.split(line)
@@ -161,6 +187,11 @@ def accepted(words):
             assert (ROOT / rest[0]).exists(), rest[0]
         case "ruff" | "mypy":
             pass
+        case "mkdocs":
+            from mkdocs.__main__ import cli
+
+            with contextlib.chdir(ROOT):  # since it opens its configuration
+                parsed(cli, rest)
         case "jupyter":
             assert (ROOT / rest[-1]).is_dir(), rest
         case "optuna-dashboard":
@@ -224,6 +255,7 @@ def test_what_is_wrong_is_seen():
         "python nothing.py",
         "sox a",
         "python sweep.py --method dogo --set train.lrr=1",
+        "mkdocs biuld",
     ):
         with pytest.raises((AssertionError, *USAGE, config.ConfigError, SystemExit)):
             for words in commands(line):
