@@ -122,7 +122,7 @@ def test_the_evaluation_benchmark_compares_equal_predictions():
 @pytest.mark.soak
 @pytest.mark.slow
 def test_the_search_benchmark_runs():
-    result = json.loads(run(ROOT / "analysis" / "benchmarks" / "search.py", "--quick").splitlines()[-1])
+    result = json.loads(run(ROOT / "analysis" / "benchmarks" / "search_live.py", "--quick").splitlines()[-1])
     assert 0 < result["grid_best"] <= 1
     low, high = result["search_seconds_spread"]
     assert 0 < low <= result["search_seconds"] <= high
