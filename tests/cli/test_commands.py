@@ -126,7 +126,7 @@ def test_commands_are_in_blocks_that_are_checked(page):
 
 @pytest.mark.parametrize(("command", "line"), [(name, line) for name, lines in EXAMPLES.items() for line in lines])
 def test_the_examples_of_a_commands_help_are_accepted(command, line):
-    program, name, *rest = shlex.split(line)
+    ((program, name, *rest),) = commands(line)
     assert (program, name) == ("raydistill", command)
     accepted([program, name, *rest])
     if name == "sweep":
