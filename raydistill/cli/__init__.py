@@ -32,6 +32,7 @@ EXAMPLES = {
         "raydistill sweep --method dogo",
         "raydistill sweep --method seed --data photos --teacher timm:vit_small_patch14_dinov2 --trials 32",
         "raydistill sweep --experiment simreg/head-depth --scale cpu",
+        "raydistill sweep --method dogo --name dogo-1 --resume --trials 40",
     ),
     "space": ("raydistill space", "raydistill space dogo > my.yaml", "raydistill space seed --paper > my.yaml"),
     "experiments": ("raydistill experiments --scale cpu", "raydistill experiments simreg/head-depth"),

@@ -40,7 +40,8 @@ def command(
     ] = None,
     kind: Kind = None,
     trials: Annotated[
-        int | None, typer.Option(min=1, help="configurations to try [run_cap of the space, else 8]")
+        int | None,
+        typer.Option(min=1, help="configurations to try [run_cap of the space, else 8; of --resume: as before]"),
     ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="of each trial [the preset's]")] = None,
     preset: Annotated[
@@ -105,7 +106,9 @@ def command(
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="print what would run, and stop")] = False,
     timings: Annotated[bool, typer.Option("--timings", help="print where the time went, at the end")] = False,
-    resume: Annotated[bool, typer.Option("--resume", help="go on with an interrupted sweep")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="go on with an interrupted sweep, or with more --trials")
+    ] = False,
     resume_or_start: Annotated[
         bool,
         typer.Option("--resume-or-start", help="go on with the sweep of this --name if it has begun, else start it"),

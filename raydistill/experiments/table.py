@@ -235,9 +235,10 @@ def protocol_note(described: Mapping[str, Any]) -> str:
     equal = described.get("equal", "images and scores")
     absent = f" Not at this scale: {', '.join(described['absent'])}." if described.get("absent") else ""
     published = " Published: as printed, at the paper's scale. Here:" if described["published"] else " Numbers:"
+    scored = described.get("scored_again") or "test scored once"
     return (
         f"Protocol: k-NN {protocol['k-NN']}, probe {protocol['probe']}{tasks}.{published} "
-        f"mean ± standard deviation over seeds, test scored once; arms have equal {equal}. "
+        f"mean ± standard deviation over seeds, {scored}; arms have equal {equal}. "
         f"A claim holds if the 95 % interval of its difference is above 0.{_whose(described)}{absent}"
     )
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
@@ -20,6 +20,7 @@ from raydistill.training.messages import seed_metric
 from raydistill.trial_spec import TrialSpec
 
 PART_BYTES = 2**16
+FINAL = "final"  # the event of a final
 Offsets = tuple[tuple[int, int], ...]
 Outcome = Literal["finished", "stopped_early", "failed"]
 
@@ -88,14 +89,28 @@ class TrialRecord:
         return next(iter(self.seed_scores(metric)), self.last(metric))
 
 
+@dataclass(frozen=True)
+class FinalRecord:
+    """Decision of a final, written down before its runs are scored on test.
+
+    `trials`: how many trials the searches had begun, those of baselines included. `winner`: the key of the trial that
+    won. `runs`: the keys of the runs of each configuration that is scored on test.
+    """
+
+    trials: int
+    winner: str
+    runs: dict[str, list[str]]
+
+
 # docs/architecture.md#journal-as-the-source-of-truth
 class Journal:
-    """An append-only file of events, and the trials that they add up to."""
+    """An append-only file of events, and the trials and finals that they add up to."""
 
     def __init__(self, path: StoragePath) -> None:
         self.path = path
         self._lines = _Parts(path) if isinstance(path, Remote) else _File(path)
         self.trials = read_records(path) if path.exists() else {}
+        self.finals = read_finals(path) if path.exists() else []
 
     def propose(self, key: str, settings: dict[str, Any], spec: TrialSpec) -> None:
         """Write down a new trial.
@@ -142,6 +157,12 @@ class Journal:
         self._write(
             {"event": "copy", "key": key, "epoch": epoch, "donor": donor, "settings": settings, **spec.to_dict()}
         )
+
+    def final(self, final: FinalRecord) -> None:
+        """Write down what is scored on test; nothing where that is what was scored last."""
+        if self.finals[-1:] != [final]:
+            self._write({"event": FINAL, **asdict(final)})
+            self.finals.append(final)
 
     def close(self) -> None:
         self._lines.close()
@@ -198,7 +219,9 @@ def _parts(path: Remote) -> list[Remote]:
 
 
 def apply_event(trials: dict[str, TrialRecord], event: dict[str, Any]) -> None:
-    """Add an event to what the events before it add up to."""
+    """Add an event to what the events before it add up to; that of a final is about no trial."""
+    if event["event"] == FINAL:
+        return
     key = event["key"]
     if event["event"] == "trial":
         trials[key] = TrialRecord(key, event["settings"], event["config"], keys=_keys(event))
@@ -226,6 +249,27 @@ def read_records(path: StoragePath) -> dict[str, TrialRecord]:
     for event in read_events(path):
         apply_event(trials, event)
     return trials
+
+
+def read_finals(path: StoragePath) -> list[FinalRecord]:
+    """The finals of a journal in their order; sweeps of versions before 0.2 have none."""
+    return [
+        FinalRecord(event["trials"], event["winner"], event["runs"])
+        for event in read_events(path)
+        if event["event"] == FINAL
+    ]
+
+
+def scored_again(finals: Sequence[FinalRecord]) -> str:
+    """Say that test scores were there before the last trials were tried; empty where they were not."""
+    counts = [final.trials for final in finals]
+    if not counts or counts[-1] == counts[0]:
+        return ""
+    more = counts[-1] - counts[0]
+    return (
+        f"test scored again after {more} more {'trial' if more == 1 else 'trials'}: its scores were seen before, after "
+        f"{counts[0]} trials of the searches; scores of configurations that had one are those of then"
+    )
 
 
 def read_events(path: StoragePath) -> Iterator[dict[str, Any]]:

@@ -12,6 +12,7 @@ from raydistill.report.formatting import count, is_number, missing, setting
 from raydistill.report.importance import log_scaled
 from raydistill.report.load import SweepData
 from raydistill.report.savings import cut_off, full_epochs
+from raydistill.tracking.client import SCORED_AGAIN
 
 EDGE = 0.05  # of a range
 FEW_SEEDS = 3
@@ -20,7 +21,7 @@ EARLY = 0.1  # of the training
 
 def caveats(sweep: SweepData) -> list[str]:
     """Sentences; none where there is nothing to say."""
-    found = (_unfinished, _failed, _edges, _seeds, _stopping, _budget, _images)
+    found = (_unfinished, _failed, _edges, _seeds, _stopping, _budget, _scored_again, _images)
     return [sentence for check in found for sentence in check(sweep)]
 
 
@@ -109,6 +110,11 @@ def _stopping(sweep: SweepData) -> Iterator[str]:
             f"Trials were judged from epoch {first} of {length} on; slow starters may have been stopped. Where the "
             "learning curves cross later, raise early_terminate.min_iter."
         )
+
+
+def _scored_again(sweep: SweepData) -> Iterator[str]:
+    if again := sweep.tags.get(SCORED_AGAIN):
+        yield f"{again[:1].upper()}{again[1:]}. Whoever decided to go on knew them."
 
 
 def _images(sweep: SweepData) -> Iterator[str]:

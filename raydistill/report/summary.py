@@ -23,14 +23,16 @@ from raydistill.report.links import links
 from raydistill.report.load import SweepData
 from raydistill.report.savings import describe, savings
 from raydistill.table import Table
+from raydistill.tracking.client import SCORED_AGAIN
 
 LEADERS = 5
 PLACES = {"storage": "runs", "artifacts": "artifacts"}
 NOTE = (
     "Accuracies in percent, mean ± standard deviation over seeds. Validation chose the winner, so its own validation "
-    "score is a little too good; the test split was scored once, for the rows that have a test score."
+    "score is a little too good; {scored}."
 )
-OF_EXPERIMENTS = "Accuracies in percent, mean ± standard deviation over seeds; the test split was scored once."
+SCORED_ONCE = "the test split was scored once, for the rows that have a test score"
+OF_EXPERIMENTS = "Accuracies in percent, mean ± standard deviation over seeds; {scored}."
 PAIRED = "Differences between means, paired by seed; the intervals are Student's."
 UNPAIRED = (
     "Differences between means; where two configurations have no seed in common, the interval is Welch's, else "
@@ -110,7 +112,7 @@ def summarize(sweep: SweepData, *, option: str = "") -> SweepSummary:
         conclusion=conclusion(sweep),
         caveats=caveats(sweep),
         final=_final(sweep),
-        note=f"{OF_EXPERIMENTS if sweep.experiment else NOTE}{_seeds(sweep)}" if sweep.rows else "",
+        note=_note(sweep) if sweep.rows else "",
         published=published_table(sweep.experiment, sweep.rows) if sweep.experiment else Table([], []),
         claims=claim_sentences(sweep.experiment, sweep.rows) if sweep.experiment else [],
         published_note=protocol_note(sweep.experiment) if sweep.experiment else "",
@@ -233,6 +235,13 @@ def _winner(sweep: SweepData) -> dict[str, str]:
         return {}
     params = sweep.params.loc[sweep.winner]
     return {str(path): redact(setting(value)) for path, value in params.items() if not missing(value)}
+
+
+def _note(sweep: SweepData) -> str:
+    """Say how the scores of the final table were made."""
+    once = "the test split was scored once" if sweep.experiment else SCORED_ONCE
+    note = OF_EXPERIMENTS if sweep.experiment else NOTE
+    return note.format(scored=sweep.tags.get(SCORED_AGAIN) or once) + _seeds(sweep)
 
 
 def _seeds(sweep: SweepData) -> str:

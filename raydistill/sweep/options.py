@@ -103,7 +103,8 @@ def prepare_settings(
 
     Args:
         method: the method to explore.
-        resume: whether the sweep is there already, with the same settings, and goes on.
+        resume: whether the sweep is there already, with the same settings, and goes on. Only `trials` may differ;
+            without it, the sweep's own number stays.
         command: what was typed.
         notify: gets a line about each setting that has no effect, or that was changed.
         **options: as `raydistill sweep` has them.
@@ -137,7 +138,8 @@ def prepare_settings(
             space = without_teacher_settings(space, notify)
     searched = [parameter.path for parameter in space.parameters]
     base = with_own_teacher(base, searched)
-    trials = trial_count(space, asked.get("trials"))
+    wanted = asked.get("trials") or stored.get("trials")
+    trials = trial_count(space, wanted)
     baselines = tuple(several(asked.get("baseline")))
     names = [parse_baseline(text).name for text in baselines]
     if twice := sorted({name for name in names if names.count(name) > 1}):
@@ -171,7 +173,7 @@ def prepare_settings(
     check_objectives(settings, notify, resume=resume)
     settings.check_name(resume=resume)
     settings = preflight(settings, notify, own_space=given_space not in (None, PAPER), chosen=chosen)
-    trials = trial_count(settings.space, asked.get("trials"))
+    trials = trial_count(settings.space, wanted)
     settings = replace(settings, trials=trials, baseline_trials=_baseline_trials(asked, trials, stored))
     if resume:
         settings.check_unchanged()

@@ -15,11 +15,14 @@ import ray
 
 from raydistill.artifacts.store import Store, open_store
 from raydistill.records.budget import Budget, Limits, describe_spent
-from raydistill.records.journal import Journal, TrialRecord
+from raydistill.records.journal import FinalRecord, Journal, TrialRecord, role_of, scored_again
 from raydistill.records.layout import (
     BUDGET_FILE,
+    EXPERIMENT_FILE,
     JOURNAL_FILE,
     ORIGIN_FILE,
+    RESULTS_FILE,
+    SCORES_FILE,
     SWEEP_FILE,
 )
 from raydistill.redaction import redact, redact_values
@@ -28,6 +31,7 @@ from raydistill.sweep.arms.finished import finished_result, mark_complete
 from raydistill.sweep.arms.phases import run_arms
 from raydistill.sweep.checkpoint_retention import CheckpointRetention
 from raydistill.sweep.cluster import check_ray, connected_cluster
+from raydistill.sweep.context import SEARCHES
 from raydistill.sweep.display.live_view import LiveView, wanted
 from raydistill.sweep.display.progress import ProgressReporter, pluralize
 from raydistill.sweep.display.timings import CLOSED, EPOCH, RAY, READY, SCORES, SETTINGS, Timings
@@ -39,6 +43,7 @@ from raydistill.sweep.final.finalists import make_final_configs, pareto_front, r
 from raydistill.sweep.final.scoring import score_finals
 from raydistill.sweep.final.teacher_rows import refer
 from raydistill.sweep.final.trajectories import draw_trajectories
+from raydistill.sweep.more_trials import stored_trials
 from raydistill.sweep.phases import choose_winner, epochs_after, run_finals, run_search, search_baselines
 from raydistill.sweep.plan import SweepPlan
 from raydistill.sweep.preflight.cost import expected_epochs
@@ -82,7 +87,7 @@ def run_sweep(
 
     Args:
         settings: of the sweep.
-        resume: continue a sweep that was interrupted.
+        resume: continue a sweep that was interrupted, or one that is to try more trials.
         launcher: starts the worker groups; None: that of RAYDISTILL_LAUNCHER, else of `default_launcher`.
         timings: receives the moments of the sweep, which its folder keeps, too; None: they count from this call.
 
@@ -108,6 +113,8 @@ def run_sweep(
     try:
         with connected_cluster():
             timings.mark(RAY)
+            if settings.arms and resume and stored_trials(settings.directory) != settings.arm_trials:
+                _reopen(settings)
             settings.store()
             write_atomically(settings.directory / ORIGIN_FILE, json.dumps(origin, indent=1).encode())
             for file in (settings.directory / SWEEP_FILE, *write_images(settings)):
@@ -127,6 +134,12 @@ def run_sweep(
             log.warning("%d events were not delivered to %s", undelivered, redact(settings.tracking_uri))
         elif outcome == "finished" and settings.arms:
             mark_complete(settings)
+
+
+def _reopen(settings: SweepSettings) -> None:
+    """Note that an experiment that may be finished has trials to search again."""
+    if (settings.directory / EXPERIMENT_FILE).exists():
+        mark_complete(settings, complete=False)
 
 
 def _origin(settings: SweepSettings, *, resume: bool) -> dict[str, Any]:
@@ -200,6 +213,8 @@ def _run(
             progress.watch(LiveView())
         timings.mark(READY)
         progress.note(f"sweep {settings.name}: {_size(settings)}")
+        if not journal.finals and _is_scored(settings):  # by a version that did not write it down
+            journal.final(FinalRecord(_tried(journal), "", {}))
         store = open_store(settings.artifacts, settings.artifacts_gib)
         for line in describe_given_teachers(settings, store, plan.images(settings.base.data)):
             progress.note(line)
@@ -213,6 +228,11 @@ def _run(
         timings.told(ray.get(broker.moments.remote()))
         with suppress(ray.exceptions.GetTimeoutError):
             ray.get(broker.close.remote(), timeout=CLOSE_TIMEOUT_S)
+        # Before anything is scored, so that scores of a sweep that is interrupted meanwhile count as seen.
+        journal.final(_decided(journal, choice))
+        again = scored_again(journal.finals)
+        if again:
+            progress.note(again)
         rows, left_out = score_finals(settings, driver, found, choice)
         timings.mark(SCORES)
         draw_trajectories(settings, driver, choice)
@@ -222,10 +242,31 @@ def _run(
         progress.close()
         journal.close()
         kill_actor_tree(broker)
-    table, path = write_conclusion(settings, rows, best, choice.runs, choice.chosen[0].name, left_out)
+    table, path = write_conclusion(settings, rows, best, choice.runs, choice.chosen[0].name, left_out, again)
     log_conclusion(tracker, settings.directory)
     progress.note("done")
     return SweepResult(rows, table, path)
+
+
+def _is_scored(settings: SweepSettings) -> bool:
+    """Return whether a sweep has scores on test already."""
+    folder = settings.directory
+    return (folder / RESULTS_FILE).exists() or any(folder.glob(f"trials/*/{SCORES_FILE}"))
+
+
+def _tried(journal: Journal) -> int:
+    """Number of trials that the searches have begun, those of baselines included."""
+    return sum(role_of(key) in SEARCHES for key in journal.trials)
+
+
+def _decided(journal: Journal, choice: Choice) -> FinalRecord:
+    """Return what is about to be scored on test."""
+    chosen: dict[str, list[str]] = {each.name: [] for each in choice.chosen}
+    for (name, _), record in choice.finished().items():
+        if name in chosen:
+            chosen[name].append(record.key)
+    first = chosen[choice.chosen[0].name]
+    return FinalRecord(_tried(journal), first[0] if first else "", chosen)
 
 
 def _search_and_final(

@@ -18,6 +18,7 @@ from raydistill.records.layout import SWEEP_FILE
 from raydistill.records.names import check_name
 from raydistill.records.noise import ACCURACIES
 from raydistill.storage import StoragePath, reason
+from raydistill.sweep.more_trials import allow_other_numbers
 from raydistill.sweep.search.space import Space, difference
 from raydistill.trial_spec import teacher_augment
 
@@ -248,7 +249,7 @@ class SweepSettings:
             raise ConfigError(f"--resume: there is no sweep {self.name!r} in {self.storage}")
 
     def check_unchanged(self) -> None:
-        """Refuse to resume a sweep that was started with other settings.
+        """Refuse to resume a sweep that was started with other settings, but for the number of trials.
 
         Images that nobody has opened, as those of a finished experiment, are not compared.
         """
@@ -276,9 +277,11 @@ class SweepSettings:
             for config in (settings["base"], *settings.get("experiment", {}).get("arms", {}).values()):
                 if isinstance(data := config.get("data"), dict):
                     config["data"] = {name: value for name, value in data.items() if name not in CACHES}
+        allow_other_numbers(self.directory, stored, now)
         changes = difference(stored, now)
         if changes:
+            begin = "" if self.arms else f", with --warm-start {self.name} to begin with what this one found"
             raise ConfigError(
                 f"--resume: sweep {self.name!r} was started with other settings: {'; '.join(changes)}; give those, or "
-                "another --name for a sweep of its own"
+                f"another --name for a sweep of its own{begin}"
             )

@@ -30,6 +30,7 @@ SWEEP, TRIAL, ROLE = "raydistill.sweep", "raydistill.trial", "raydistill.role"
 OUTCOME, MESSAGE = "raydistill.outcome", "raydistill.message"
 ID = "raydistill.id"
 DIGEST = "raydistill.digest"  # of a sweep's images
+SCORED_AGAIN = "raydistill.scored_again"  # says that test scores had been seen before the last trials
 SETTINGS = "raydistill.settings"  # of a population's trial, as the last copy left them
 EXPERIMENT = "raydistill"
 PARAMS_PER_CALL, PARAM_LENGTH, TAG_LENGTH = 100, 6000, 5000

@@ -7,11 +7,20 @@ from dataclasses import asdict
 from typing import Any
 
 from raydistill.records.budget import Budget, Limits
-from raydistill.records.journal import TrialRecord, apply_event, read_events, role_of
+from raydistill.records.journal import (
+    FINAL,
+    TrialRecord,
+    apply_event,
+    read_events,
+    read_finals,
+    role_of,
+    scored_again,
+)
 from raydistill.records.layout import (
     BUDGET_FILE,
     EXPERIMENT_FILE,
     IMAGES_FILE,
+    JOURNAL_FILE,
     RESULTS_FILE,
     SHEET_FILE,
     TABLE_FILE,
@@ -22,7 +31,7 @@ from raydistill.records.leaderboard import COLUMNS, LeaderboardEntry, baselines,
 from raydistill.records.scores import read_scores
 from raydistill.redaction import redact_values
 from raydistill.storage import StoragePath
-from raydistill.tracking.client import DIGEST, ROLE, SETTINGS
+from raydistill.tracking.client import DIGEST, ROLE, SCORED_AGAIN, SETTINGS
 from raydistill.tracking.tracker import Tracker
 from raydistill.training.checkpoint_files import PICTURES, newest, winner_of
 
@@ -51,6 +60,8 @@ def log_trials(tracker: Tracker, journal: StoragePath) -> dict[str, TrialRecord]
     trials: dict[str, TrialRecord] = {}
     for event in read_events(journal):
         apply_event(trials, event)
+        if event["event"] == FINAL:
+            continue
         record, when = trials[event["key"]], moment(event)
         match event["event"]:
             case "trial":
@@ -133,6 +144,8 @@ def log_conclusion(tracker: Tracker, folder: StoragePath, when: int | None = Non
         tracker.log_parent({f"{prefix}_{metric}": mean[0] for metric, mean in means.items() if mean}, step, when)
     if (winner := winner_of(folder)) is not None:
         tracker.tag_parent({"raydistill.winner": winner.name})
+    if again := scored_again(read_finals(folder / JOURNAL_FILE)):
+        tracker.tag_parent({SCORED_AGAIN: again})
     if (folder / BUDGET_FILE).exists():
         values = json.loads((folder / BUDGET_FILE).read_text())
         spent = Budget.from_dict(values, Limits(**values["limits"]), clock=lambda: 0.0).spent()

@@ -246,8 +246,11 @@ def test_a_changed_space_is_refused_with_the_difference(tmp_path):
     with pytest.raises(config.ConfigError, match=r"method.tau_kd.values: \[0.1, 0.5\] -> \[0.1, 0.2\]"):
         changed.check_start(resume=True)
     plan(tmp_path, space([0.1, 0.5]), trials=2).check_start(resume=True)
-    with pytest.raises(config.ConfigError, match="trials: 2 -> 3"):
-        plan(tmp_path, space([0.1, 0.5]), trials=3).check_start(resume=True)
+    with pytest.raises(config.ConfigError, match="--warm-start s to begin with what this one found"):
+        changed.check_start(resume=True)
+    with pytest.raises(config.ConfigError, match="seeds: 3 -> 2"):
+        plan(tmp_path, space([0.1, 0.5]), trials=3, seeds=2).check_start(resume=True)
+    plan(tmp_path, space([0.1, 0.5]), trials=3).check_start(resume=True)
     with pytest.raises(config.ConfigError, match="add --resume"):
         changed.check_start(resume=False)
 

@@ -15,7 +15,8 @@ from raydistill.config import EvalConfig
 from raydistill.evaluation.protocols import knn_protocol
 from raydistill.records.few_labels import NOTE as FEW_LABELS_NOTE
 from raydistill.records.few_labels import few_label_table
-from raydistill.records.layout import SWEEP_FILE, TRAJECTORIES_FILE
+from raydistill.records.journal import read_finals, scored_again
+from raydistill.records.layout import JOURNAL_FILE, SWEEP_FILE, TRAJECTORIES_FILE
 from raydistill.records.leaderboard import LeaderboardEntry, seeds_share
 from raydistill.redaction import redact
 from raydistill.storage import Remote
@@ -34,7 +35,9 @@ def conclude(plan: SweepSettings, result: SweepResult, *, artifacts: bool, track
     typer.echo(f"\n{result.table}\n")
     shared = seeds_share(plan.base, redrawn=plan.redraw_teachers)
     said = _shows(plan) if not plan.arms else ()
-    for line in [*legend(result.rows, plan.base.eval), *filter(None, [shared]), *said]:
+    path = plan.directory / JOURNAL_FILE
+    again = scored_again(read_finals(path)) if path.exists() else ""
+    for line in [*legend(result.rows, plan.base.eval, again=bool(again)), *filter(None, [shared]), *said]:
         typer.echo(line)
     folder, store = shlex.quote(shown(plan.directory)), shlex.quote(shown(plan.artifacts))
     where = f" --artifacts {store}" if artifacts or isinstance(plan.artifacts, Remote) else ""
@@ -54,8 +57,14 @@ def conclude(plan: SweepSettings, result: SweepResult, *, artifacts: bool, track
     typer.echo(f"compare the trials:      {address if address.startswith('http') else server}")
 
 
-def legend(rows: list[LeaderboardEntry], evaluation: EvalConfig) -> Iterator[str]:
-    """Explain the columns of the table."""
+def legend(rows: list[LeaderboardEntry], evaluation: EvalConfig, *, again: bool = False) -> Iterator[str]:
+    """Explain the columns of the table.
+
+    Args:
+        rows: of the table.
+        evaluation: how they were scored.
+        again: whether test scores had been seen before the last trials, as a line below the table says.
+    """
     there = {name for row in rows for score in row.scores for name in score}
     if "val_knn" in there:
         protocol = knn_protocol(evaluation)
@@ -72,7 +81,7 @@ def legend(rows: list[LeaderboardEntry], evaluation: EvalConfig) -> Iterator[str
         yield "val_mse, test_mse: squared distance between normalised prediction and teacher on images not trained on"
     if few_label_table(rows).body:
         yield FEW_LABELS_NOTE
-    yield "±: standard deviation over seeds; test is scored once"
+    yield "±: standard deviation over seeds" + ("" if again else "; test is scored once")
 
 
 def how_to_go_on(plan: SweepSettings) -> str:

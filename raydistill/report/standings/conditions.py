@@ -12,6 +12,7 @@ from raydistill.config import ConfigError
 from raydistill.report.formatting import setting
 from raydistill.report.load import SweepData
 from raydistill.report.standings.compare import Conditions, Parts, Unknown
+from raydistill.tracking.client import SCORED_AGAIN
 
 Settings = Mapping[str, Any]
 # Settings of the data that choose, split or change the images, so that the sweep's digest is of others.
@@ -134,6 +135,7 @@ def _budget(sweep: SweepData, settings: Settings, trials: int) -> Parts:
         "seeds a trial": (sweep.seeds_per_trial, 1),
         "finalists": (sweep.identity.get("finalists", 1), 1),
         "warm start": (", ".join(map(str, sweep.identity.get("warm_start") or ())), ""),
+        "test": ("seen before" if SCORED_AGAIN in sweep.tags else "", ""),
         "patience": (settings.get("train.patience"), None),
     }
     told |= {name: value for name, (value, usual) in more.items() if value != usual}

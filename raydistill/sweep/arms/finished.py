@@ -14,6 +14,7 @@ from raydistill.records.layout import (
 )
 from raydistill.records.leaderboard import LeaderboardEntry
 from raydistill.storage import StoragePath
+from raydistill.sweep.more_trials import stored_trials
 from raydistill.sweep.settings import SweepSettings
 
 COMPLETE = "complete"  # in an experiment's file, once MLflow has all that the sweep's folder has
@@ -35,6 +36,9 @@ def is_whole(plan: SweepSettings) -> bool:
         return False
     described = json.loads((plan.directory / EXPERIMENT_FILE).read_text())
     rows = {row["name"]: row["scores"] for row in json.loads(path.read_text())}
+    searched = stored_trials(plan.directory)
+    if searched is not None and searched != plan.arm_trials:
+        return False
     if not described.get(COMPLETE) or not {"pixels", "untrained", *described.get("teachers_of", ())} <= set(rows):
         return False
     drawn = any(arm.config.eval.trajectory for arm in plan.arms)
@@ -60,7 +64,7 @@ def finished_result(plan: SweepSettings) -> SweepResult | None:
     return SweepResult(rows, table, plan.directory / WINNER_CONFIG_FILE)
 
 
-def mark_complete(plan: SweepSettings) -> None:
-    """Note in an experiment's file that nothing of it is left to do."""
+def mark_complete(plan: SweepSettings, *, complete: bool = True) -> None:
+    """Note in an experiment's file that nothing of it is left to do, or that something is again."""
     path = plan.directory / EXPERIMENT_FILE
-    path.write_text(json.dumps({**json.loads(path.read_text()), COMPLETE: True}, indent=1))
+    path.write_text(json.dumps({**json.loads(path.read_text()), COMPLETE: complete}, indent=1))

@@ -18,6 +18,7 @@ from raydistill.experiments.table import describe_experiment
 from raydistill.records.locations import next_name, source_of, teacher_of
 from raydistill.storage import StoragePath
 from raydistill.sweep.arms.finished import is_whole
+from raydistill.sweep.more_trials import stored_trials
 from raydistill.sweep.options import check_options, home_of, means_of, settings_of, several
 from raydistill.sweep.preflight.validation import LOOKED_AT, say_what_stays_random
 from raydistill.sweep.search.space import Space
@@ -71,13 +72,14 @@ def prepare_experiment(
         raise ConfigError("data.labelled: an experiment trains and scores on the same images; leave it out")
     home = home_of(asked)
     source = chosen.pop("data.source", None)
+    name = asked["name"] if "name" in asked else next_name(home, _stem(found.name, scale), resume)
     given = Given(
         data=source,
         images={name: _place(name, place) for name, place in (images or {}).items()},
         teachers=tuple(_teacher(home, each) for each in several(asked.get("teacher"))),
         settings=chosen,
         seeds=asked.get("seeds"),
-        trials=asked.get("trials"),
+        trials=asked.get("trials") or (stored_trials(home / name) if resume and found.search else None),
     )
     _check_settings(found.name, chosen, [arm.method for arm in found.arms])
     ready = scaled(found, load_scale(scale), given)
@@ -86,7 +88,7 @@ def prepare_experiment(
     arms = tuple(replace(arm, config=with_own_teacher(arm.config)) for arm in ready.arms)
     settings = SweepSettings(
         **means_of(asked, home),
-        name=asked["name"] if "name" in asked else next_name(home, _stem(found.name, scale), resume),
+        name=name,
         base=arms[0].config,
         space=Space("grid", "val_knn", "maximize", None, None, ()),
         trials=len(arms),

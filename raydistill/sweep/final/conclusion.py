@@ -26,6 +26,7 @@ def write_conclusion(
     finals: dict[tuple[str, int], TrialRecord],
     name: str,
     left_out: int = 0,
+    again: str = "",
 ) -> tuple[str, StoragePath]:
     """Write the table, the results, the winner's configuration and the pointer to its checkpoints.
 
@@ -36,6 +37,7 @@ def write_conclusion(
         finals: the final runs by configuration's name and seed.
         name: of the winner's configuration. Its own run is its first seed that finished.
         left_out: runners-up without a row.
+        again: says that test scores had been seen before the last trials; empty where they had not.
 
     Returns: the table, and the path of the winner's configuration.
     """
@@ -56,10 +58,13 @@ def write_conclusion(
         table = f"{table}\n\n{few.markdown()}"
     if missing := [line for line in settings.overview if line.startswith(LABELS)]:
         table = "\n\n".join([table, *missing])
+    if again:
+        table = f"{table}\n\n{again}"
     if settings.experiment:
-        table = f"{render_experiment(settings.experiment, rows)}\n\n{table}"
-        results = [asdict(each) for each in judge(settings.experiment, rows)]
-        (directory / EXPERIMENT_FILE).write_text(json.dumps({**settings.experiment, "results": results}, indent=1))
+        described = {**settings.experiment, **({"scored_again": again} if again else {})}
+        table = f"{render_experiment(described, rows)}\n\n{table}"
+        results = [asdict(each) for each in judge(described, rows)]
+        (directory / EXPERIMENT_FILE).write_text(json.dumps({**described, "results": results}, indent=1))
     (directory / TABLE_FILE).write_text(table + "\n")
     (directory / RESULTS_FILE).write_text(json.dumps(plain(rows), indent=1))
     if isinstance(directory, Path):

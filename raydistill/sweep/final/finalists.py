@@ -6,10 +6,11 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from raydistill import config as configuration
 from raydistill.config import Config
 from raydistill.options import MethodConfig
 from raydistill.planning.resolve import redraw_teachers
-from raydistill.records.journal import TrialRecord
+from raydistill.records.journal import TrialRecord, role_of
 from raydistill.records.leaderboard import OWN_AUGMENTATION, SEARCHED
 from raydistill.sweep.plan import SweepPlan
 from raydistill.sweep.search.baselines import Baseline, baselines_of
@@ -183,6 +184,8 @@ def seeded(spec: TrialSpec, seed: int, *, redraw: bool = False) -> TrialSpec:
 def final_key(final_config: FinalConfig, seed: int, known: Mapping[str, TrialRecord], *, redraw: bool = False) -> str:
     """Return the trial's name; another where an earlier final of the sweep used it for another configuration.
 
+    A run of an earlier final that trained the same configuration under another name is taken instead of a new one.
+
     Args:
         final_config: what is trained.
         seed: of the run.
@@ -191,4 +194,12 @@ def final_key(final_config: FinalConfig, seed: int, known: Mapping[str, TrialRec
     """
     name, config = f"final-{final_config.name}-seed{seed}", seeded(final_config.spec, seed, redraw=redraw).config
     names = itertools.chain([name], (f"{name}-{again}" for again in itertools.count(2)))
-    return next(key for key in names if key not in known or known[key].spec.config == config)
+    own = next(key for key in names if key not in known or known[key].spec.config == config)
+    return own if own in known else _same_run(config, known) or own
+
+
+def _same_run(config: Config, known: Mapping[str, TrialRecord]) -> str | None:
+    """Find a run of an earlier final that finished with this very configuration."""
+    wanted = configuration.dump(config)
+    ended = (key for key, record in known.items() if record.outcome == "finished" and record.config == wanted)
+    return next((key for key in ended if role_of(key) == "final"), None)

@@ -61,6 +61,19 @@ def test_a_final_of_another_configuration_is_not_taken_for_this_one():
     assert final_key(final_config(0.3), 1, known) == "final-dogo-seed1-3"
 
 
+def test_a_finished_run_of_an_earlier_final_is_taken_whatever_its_name():
+    """With `--finalists`, a configuration that competes is named by its trial, and else by its row."""
+    before = final_config(0.1)
+    record = TrialRecord("final-dogo-seed1", {}, planned(before), outcome="finished")
+    teacher = TrialRecord("teacher-0123", {}, planned(final_config(0.3)), outcome="finished")
+    known = {record.key: record, teacher.key: teacher}
+    assert final_key(replace(before, name="dogo-t0003"), 1, known) == "final-dogo-seed1"
+    assert final_key(replace(before, name="dogo-t0003"), 2, known) == "final-dogo-t0003-seed2", "another seed"
+    assert final_key(replace(final_config(0.3), name="dogo-t0004"), 1, known) == "final-dogo-t0004-seed1"
+    record.outcome = "failed"
+    assert final_key(replace(before, name="dogo-t0003"), 1, known) == "final-dogo-t0003-seed1", "one that failed is not"
+
+
 @pytest.mark.parametrize("seeds", [1, 3])
 @pytest.mark.parametrize(
     ("text", "fronts", "own"),
