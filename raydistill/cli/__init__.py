@@ -24,7 +24,7 @@ from raydistill.cli import (
     train,
 )
 from raydistill.cli.arguments import fail, until_unread
-from raydistill.cli.sweeping import space
+from raydistill.cli.sweeping import add, space, stop
 from raydistill.errors import RaydistillError
 
 EXAMPLES = {
@@ -35,6 +35,8 @@ EXAMPLES = {
         "raydistill sweep --method dogo --name dogo-1 --resume --trials 40",
     ),
     "space": ("raydistill space", "raydistill space dogo > my.yaml", "raydistill space seed --paper > my.yaml"),
+    "stop": ("raydistill stop dogo-1 t0007", "raydistill stop dogo-1", "raydistill stop dogo-1 --now"),
+    "add": ("raydistill add dogo-1 lambda_kd=100 lr=0.003",),
     "experiments": ("raydistill experiments --scale cpu", "raydistill experiments simreg/head-depth"),
     "data": ("raydistill data photos",),
     "train": ("raydistill train dogo-1 --out winner", "raydistill train dogo-1/t0003 --threads 2 --device cpu"),
@@ -66,6 +68,8 @@ app = typer.Typer(
 for part in (
     sweep,
     space,
+    stop,
+    add,
     experiments,
     data,
     train,

@@ -8,6 +8,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 SEARCH = "search"
+TRIAL_BY_HAND = "stopped by hand"  # what a trial's end says that was stopped by its name
+BY_HAND = f"the search was {TRIAL_BY_HAND}"  # a reason that no limit takes back
 
 
 @dataclass(frozen=True)
@@ -114,6 +116,18 @@ class Budget:
                     break
         return self._reasons.get(self._phase, "")
 
+    def end(self, reason: str) -> None:
+        """Have the phase start no more, for this reason."""
+        self._reasons.setdefault(self._phase, reason)
+
+    def stopped_by_hand(self) -> list[str]:
+        """Return the phases that were stopped by hand: `SEARCH`, or a baseline's name."""
+        return [phase for phase, reason in self._reasons.items() if reason == BY_HAND]
+
+    def reopen(self) -> None:
+        """Take back that searches were stopped by hand, since they are to try more."""
+        self._reasons = {phase: reason for phase, reason in self._reasons.items() if reason != BY_HAND}
+
     def to_dict(self) -> dict[str, Any]:
         """Return what a resumed sweep needs to go on counting, as plain values; the limits are its own."""
         self._settle()
@@ -134,7 +148,8 @@ class Budget:
         """Go on from what `to_dict` gave; the time between is not counted, and no accelerator is in use.
 
         Args:
-            values: of `to_dict`. Under the same limits an exhausted budget stays exhausted.
+            values: of `to_dict`. Under the same limits an exhausted budget stays exhausted, and under any limits what
+                was stopped by hand.
             limits: of the resumed sweep.
             clock: seconds, as `time.monotonic`.
         """
@@ -143,9 +158,10 @@ class Budget:
         budget._accelerator_seconds = float(values["accelerator_seconds"])
         budget._epochs = int(values["epochs"])
         budget._final_epochs = int(values["final_epochs"])
-        if values["limits"] == asdict(limits):
-            own = {SEARCH: str(values["exhausted"])} if values["exhausted"] else {}
-            budget._reasons = own | values.get("exhausted_later", {})
+        own = {SEARCH: str(values["exhausted"])} if values["exhausted"] else {}
+        reasons = own | values.get("exhausted_later", {})
+        same = values["limits"] == asdict(limits)
+        budget._reasons = {phase: reason for phase, reason in reasons.items() if same or reason == BY_HAND}
         return budget
 
     def _settle(self) -> None:

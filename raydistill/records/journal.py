@@ -44,7 +44,7 @@ class TrialRecord:
 
     `config` is the configuration as it was written down, for those who show it: they read journals of any version.
     `keys` are those of its teachers and labels (`TrialSpec.keys_to_dict`), empty where the journal has none.
-    `offsets`: which of the stream's epochs it saw (`train.offsets`).
+    `offsets`: which of the stream's epochs it saw (`train.offsets`). `added`: a user asked for its settings.
     """
 
     key: str
@@ -56,6 +56,7 @@ class TrialRecord:
     copies: list[WeightCopy] = field(default_factory=list)
     offsets: Offsets = DEFAULT_OFFSETS
     keys: dict[str, Any] = field(default_factory=dict)
+    added: bool = False
 
     @property
     def spec(self) -> TrialSpec:
@@ -112,15 +113,17 @@ class Journal:
         self.trials = read_records(path) if path.exists() else {}
         self.finals = read_finals(path) if path.exists() else []
 
-    def propose(self, key: str, settings: dict[str, Any], spec: TrialSpec) -> None:
+    def propose(self, key: str, settings: dict[str, Any], spec: TrialSpec, *, added: bool = False) -> None:
         """Write down a new trial.
 
         Args:
             key: the trial.
             settings: what the search chose.
             spec: what it trains.
+            added: whether a user asked for these settings while the search ran.
         """
-        self._write({"event": "trial", "key": key, "settings": settings, **spec.to_dict()})
+        by_hand = {"added": True} if added else {}
+        self._write({"event": "trial", "key": key, "settings": settings, **by_hand, **spec.to_dict()})
 
     def result(self, key: str, epoch: int, metrics: dict[str, float], offsets: Offsets = ()) -> None:
         """Write down an epoch.
@@ -224,7 +227,8 @@ def apply_event(trials: dict[str, TrialRecord], event: dict[str, Any]) -> None:
         return
     key = event["key"]
     if event["event"] == "trial":
-        trials[key] = TrialRecord(key, event["settings"], event["config"], keys=_keys(event))
+        added = event.get("added", False)
+        trials[key] = TrialRecord(key, event["settings"], event["config"], keys=_keys(event), added=added)
         return
     record = trials[key]
     if event["event"] == "result":

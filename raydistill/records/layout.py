@@ -24,6 +24,8 @@ SHEET_FILE = "images.png"  # some of them, with their augmented views
 TRAJECTORIES_FILE = "trajectories.png"  # the ways of all final runs through function space (`eval.trajectory`)
 TIMINGS_FILE = "timings.json"  # moments of the last run of the command, in seconds
 SCORES_FILE = "scores.json"  # a trial's final scores
+CONTROL_FOLDER = "control"  # requests to a running sweep, and its answers
+RUNNING_FILE = "running.json"  # in there while the sweep takes requests: its process
 EXPERIMENT_FILE = "experiment.json"  # what an experiment compares, with the published numbers
 
 

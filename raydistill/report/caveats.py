@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from raydistill import config as configuration
+from raydistill.records.budget import TRIAL_BY_HAND
 from raydistill.report.comparison import finalists
 from raydistill.report.formatting import count, is_number, missing, setting
 from raydistill.report.importance import log_scaled
@@ -36,7 +37,11 @@ def _unfinished(sweep: SweepData) -> Iterator[str]:
 
 
 def _budget(sweep: SweepData) -> Iterator[str]:
-    cut = cut_off(sweep)
+    ended = cut_off(sweep)
+    by_hand = [key for key in ended if str(sweep.trials.message[key]).endswith(TRIAL_BY_HAND)]
+    if by_hand:
+        yield f"{count(len(by_hand), 'trial was', 'trials were')} stopped by hand: {_some(by_hand)}."
+    cut = [key for key in ended if key not in by_hand]
     if cut:
         were = count(len(cut), "trial was", "trials were")
         yield f"{were} cut off by the sweep's budget: {sweep.trials.message[cut[0]]}."

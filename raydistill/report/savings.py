@@ -64,7 +64,7 @@ def judged(sweep: SweepData) -> list[str]:
 
 
 def cut_off(sweep: SweepData) -> list[str]:
-    """Keys of those that a spent budget ended: it leaves a message, where early stopping says nothing."""
+    """Keys of those that a spent budget or a user ended: both leave a message, where early stopping says nothing."""
     return [key for key in sweep.role("search", "stopped_early") if sweep.trials.message[key]]
 
 

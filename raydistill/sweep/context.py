@@ -18,6 +18,7 @@ from raydistill.records.journal import Journal, Outcome, TrialRecord, role_of
 from raydistill.records.layout import BUDGET_FILE
 from raydistill.storage import StoragePath
 from raydistill.sweep.checkpoint_retention import CheckpointRetention
+from raydistill.sweep.control.sweep_control import SweepControl
 from raydistill.sweep.display.progress import ProgressReporter
 from raydistill.sweep.plan import SweepPlan
 from raydistill.sweep.search.samplers import Proposer, Settings
@@ -78,6 +79,7 @@ class SweepContext:
     budget: Budget
     retention: CheckpointRetention
     plan: SweepPlan
+    control: SweepControl | None = None
     _accounted: float = 0.0
 
     def keep(self, record: TrialRecord, *, make_room: bool = True) -> None:

@@ -11,7 +11,7 @@ from ray.tune.schedulers import TrialScheduler
 from raydistill.errors import RaydistillError
 from raydistill.records.journal import TrialRecord
 from raydistill.sweep.context import Phase, SweepContext, reported
-from raydistill.sweep.tune_callback import STATUS_INTERVAL_S, BudgetStopper, TuneCallback
+from raydistill.sweep.tune_callback import STATUS_INTERVAL_S, PhaseStopper, TuneCallback
 from raydistill.sweep.tune_search import TuneSearch
 from raydistill.sweep.workers.trainable import SweepTrainable, last_copy
 from raydistill.training.messages import JoinRequest
@@ -116,7 +116,7 @@ class Driver(SweepContext):
                 callbacks=[callback],
                 # Restarts of the trial's own small process, when its node is lost; the learner resumes.
                 failure_config=tune.FailureConfig(max_failures=MAX_TRIAL_RESTARTS),
-                stop=BudgetStopper(phase.stop),
+                stop=PhaseStopper(self, phase, search),
                 checkpoint_config=tune.CheckpointConfig(num_to_keep=MAX_TUNE_CHECKPOINTS),
             ),
         )

@@ -5,10 +5,12 @@ from __future__ import annotations
 import itertools
 import math
 import re
+from dataclasses import replace
 
 from raydistill import config as configuration
 from raydistill.artifacts.store import Store
 from raydistill.config import Config
+from raydistill.records.budget import SEARCH
 from raydistill.records.journal import Journal, TrialRecord, role_of
 from raydistill.records.noise import describe
 from raydistill.sweep.context import Phase
@@ -121,6 +123,9 @@ def search_baselines(
         winner: the search's best trial.
         final_runs: that are still to come, for the budget.
     """
+    if SEARCH in driver.budget.stopped_by_hand():  # both arms are searched alike
+        begun = len(_searched(driver.journal))
+        settings = replace(settings, baseline_trials=min(settings.baseline_trials, begun))
     best: dict[Baseline, list[TrialRecord]] = {}
     driver.retention.pin(winner.key)
     baselines = baselines_of(settings.baselines, winner.spec.config) if settings.baseline_trials else []

@@ -32,6 +32,8 @@ from raydistill.sweep.arms.phases import run_arms
 from raydistill.sweep.checkpoint_retention import CheckpointRetention
 from raydistill.sweep.cluster import check_ray, connected_cluster
 from raydistill.sweep.context import SEARCHES
+from raydistill.sweep.control.requests import Inbox
+from raydistill.sweep.control.sweep_control import SweepControl
 from raydistill.sweep.display.live_view import LiveView, wanted
 from raydistill.sweep.display.progress import ProgressReporter, pluralize
 from raydistill.sweep.display.timings import CLOSED, EPOCH, RAY, READY, SCORES, SETTINGS, Timings
@@ -113,7 +115,7 @@ def run_sweep(
     try:
         with connected_cluster():
             timings.mark(RAY)
-            if settings.arms and resume and stored_trials(settings.directory) != settings.arm_trials:
+            if resume:
                 _reopen(settings)
             settings.store()
             write_atomically(settings.directory / ORIGIN_FILE, json.dumps(origin, indent=1).encode())
@@ -137,9 +139,17 @@ def run_sweep(
 
 
 def _reopen(settings: SweepSettings) -> None:
-    """Note that an experiment that may be finished has trials to search again."""
-    if (settings.directory / EXPERIMENT_FILE).exists():
+    """Prepare a sweep that has begun for another number of trials: a search stopped by hand goes on with more."""
+    before, asked = stored_trials(settings.directory), settings.arm_trials if settings.arms else settings.trials
+    if before is None or before == asked:
+        return
+    if settings.arms and (settings.directory / EXPERIMENT_FILE).exists():
         mark_complete(settings, complete=False)
+    path = settings.directory / BUDGET_FILE
+    if asked > before and path.exists():
+        budget = _budget(settings)
+        budget.reopen()
+        write_atomically(path, json.dumps(budget.to_dict()).encode())
 
 
 def _origin(settings: SweepSettings, *, resume: bool) -> dict[str, Any]:
@@ -194,6 +204,8 @@ def _run(
         seeds=settings.seeds_per_trial,
         spent=lambda: describe_spent(budget.spent()) if settings.limits != Limits() else "",
     )
+    inbox = Inbox(settings.directory)
+    control = SweepControl(inbox, journal, budget, space, progress.note)
     driver = Driver(
         settings.directory,
         broker,
@@ -204,6 +216,7 @@ def _run(
         budget,
         CheckpointRetention(settings.directory, settings.checkpoints_gib, goal=space.goal),
         plan,
+        control,
     )
     log_trials(tracker, journal.path)
     found: list[TrialRecord] = []
@@ -212,6 +225,7 @@ def _run(
         if wanted():
             progress.watch(LiveView())
         timings.mark(READY)
+        inbox.open()
         progress.note(f"sweep {settings.name}: {_size(settings)}")
         if not journal.finals and _is_scored(settings):  # by a version that did not write it down
             journal.final(FinalRecord(_tried(journal), "", {}))
@@ -225,6 +239,7 @@ def _run(
         else:
             found, best, choice = _search_and_final(settings, driver, store)
         timings.mark(EPOCH)
+        inbox.close("its final runs are trained, and are being scored")
         timings.told(ray.get(broker.moments.remote()))
         with suppress(ray.exceptions.GetTimeoutError):
             ray.get(broker.close.remote(), timeout=CLOSE_TIMEOUT_S)
@@ -233,6 +248,9 @@ def _run(
         again = scored_again(journal.finals)
         if again:
             progress.note(again)
+        notes = control.notes(settings.trials)
+        for line in notes:
+            progress.note(line)
         rows, left_out = score_finals(settings, driver, found, choice)
         timings.mark(SCORES)
         draw_trajectories(settings, driver, choice)
@@ -240,9 +258,11 @@ def _run(
         progress.note(f"spent: {describe_spent(budget.spent())}")
     finally:
         progress.close()
+        with suppress(OSError):
+            inbox.close("it has ended")
         journal.close()
         kill_actor_tree(broker)
-    table, path = write_conclusion(settings, rows, best, choice.runs, choice.chosen[0].name, left_out, again)
+    table, path = write_conclusion(settings, rows, best, choice.runs, choice.chosen[0].name, left_out, notes, again)
     log_conclusion(tracker, settings.directory)
     progress.note("done")
     return SweepResult(rows, table, path)

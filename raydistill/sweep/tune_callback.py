@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import ray
 from ray import tune
 from ray.tune.experiment import Trial as TuneTrial
 
+from raydistill.records.budget import BY_HAND, TRIAL_BY_HAND
 from raydistill.records.layout import CONFIG_FILE
 from raydistill.sweep.context import SEARCHES, Phase, SweepContext, outcome_of, reported, write_config
 from raydistill.sweep.tune_search import TuneSearch, Unstored
@@ -95,11 +95,15 @@ class TuneCallback(Unstored, tune.Callback):
         record = self._context.journal.trials[key]
         outcome = outcome_of(record, bool(failure))
         self._search.running.discard(key)
-        message = failure or (self._phase.stop() if outcome == "stopped_early" else "")
+        control = self._context.control
+        by_hand = TRIAL_BY_HAND if control is not None and control.stops(key) else ""
+        message = failure or ((by_hand or self._phase.stop()) if outcome == "stopped_early" else "")
         if outcome == "finished" and record.epochs < record.config["train"]["epochs"]:
             name = "val_knn" if record.last("val_knn") is not None else "val_instance"
             message = f"its score has settled, {name} {record.last(name):.4f}"
         self._context.journal.end(key, outcome, message)
+        if control is not None:
+            control.ended(key)
         self._context.tracker.end_trial(key, outcome, message)
         if failure and (traceback := self._context.trial_directory(key) / ERROR_FILE).exists():
             self._context.tracker.artifact(key, traceback)
@@ -117,23 +121,35 @@ class TuneCallback(Unstored, tune.Callback):
         self.look()
 
     def look(self) -> None:
-        """Ask the broker now and then how many trials it has room for, and how far they are."""
+        """Ask the broker now and then how many trials it has room for, and how far they are; obey requests."""
         if time.monotonic() - self._last_status > STATUS_INTERVAL_S:
             self._last_status = time.monotonic()
             status = ray.get(self._context.broker.status.remote())
             self._search.note_room(status["room"])
             self._context.count(status["workers"])
             self._context.progress.tick(status["shares"])
+            control = self._context.control
+            if control is not None and control.look(self._phase, self._search.unproposed):
+                self._context.account()
 
 
-class BudgetStopper(Unstored, tune.Stopper):
-    """End the phase when its budget is spent. `stop` returns the reason, or nothing."""
+class PhaseStopper(Unstored, tune.Stopper):
+    """End the phase when its budget is spent, and trials that are stopped by hand after their epoch.
 
-    def __init__(self, stop: Callable[[], str] = str) -> None:
-        self._stop = stop
+    Args:
+        context: the sweep's shared parts.
+        phase: that runs.
+        search: knows which trials are in training.
+    """
+
+    def __init__(self, context: SweepContext, phase: Phase, search: TuneSearch) -> None:
+        self._context, self._phase, self._search = context, phase, search
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
-        return False
+        control = self._context.control
+        named = control is not None and control.stops(self._search.key_of(trial_id))
+        return named or self._phase.stop() == BY_HAND
 
     def stop_all(self) -> bool:
-        return bool(self._stop())
+        reason = self._phase.stop()
+        return bool(reason) and not (reason == BY_HAND and self._search.running)

@@ -8,6 +8,7 @@ import ray
 from ray.tune.search import Searcher
 
 from raydistill.machine import usable_memory
+from raydistill.records.budget import BY_HAND
 from raydistill.records.journal import TrialRecord
 from raydistill.sweep.context import Phase, SweepContext, outcome_of, reported
 
@@ -53,20 +54,18 @@ class TuneSearch(Unstored, Searcher):
 
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:
         """Return the next trial's Tune config, None while there is no room for it, or FINISHED."""
-        if not self._pending and not self._keys:
+        if (not self._pending and not self._keys) or self._phase.stop() == BY_HAND:
             return Searcher.FINISHED
         if len(self.running) >= self.room and not self._phase.together:
             return None
         if self._pending:
             record = self._pending.pop(0)
         else:
-            key = self._keys[0]
-            settings = self._phase.proposer.propose(key)
-            if settings is None:
+            found = self._propose(self._keys[0])
+            if found is None:
                 return Searcher.FINISHED
             self._keys.pop(0)
-            self._context.journal.propose(key, settings, self._phase.resolve(settings))
-            record = self._context.journal.trials[key]
+            record = found
         self._key_of[trial_id] = record.key
         self.running.add(record.key)
         return {
@@ -80,6 +79,23 @@ class TuneSearch(Unstored, Searcher):
             "carry": self._phase.population,
         }
 
+    def _propose(self, key: str) -> TrialRecord | None:
+        """Begin a trial with settings that a user added, else with those of the proposer; None: nothing is left."""
+        control, journal = self._context.control, self._context.journal
+        added = control.next_added() if control is not None and self._phase.role == "search" else None
+        if control is not None and added is not None:
+            settings = self._phase.proposer.propose_with(key, added.settings)
+            if settings is not None:
+                journal.propose(key, settings, self._phase.resolve(settings), added=True)
+            control.tried(added)
+            if settings is not None:
+                return journal.trials[key]
+        settings = self._phase.proposer.propose(key)
+        if settings is None:
+            return None
+        journal.propose(key, settings, self._phase.resolve(settings))
+        return journal.trials[key]
+
     def on_pause(self, trial_id: str) -> None:
         """Do nothing: the callback handles pauses."""
 
@@ -89,6 +105,15 @@ class TuneSearch(Unstored, Searcher):
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:
         if self._phase.metric in result:
             self._phase.proposer.observe(self._key_of[trial_id], result["epoch"], reported(result))
+
+    @property
+    def unproposed(self) -> list[str]:
+        """The keys of the trials that have not begun."""
+        return list(self._keys)
+
+    def key_of(self, trial_id: str) -> str:
+        """Return the key of a trial by its name in Tune."""
+        return self._key_of.get(trial_id, "")
 
     @property
     def given(self) -> list[str]:

@@ -31,6 +31,7 @@ OUTCOME, MESSAGE = "raydistill.outcome", "raydistill.message"
 ID = "raydistill.id"
 DIGEST = "raydistill.digest"  # of a sweep's images
 SCORED_AGAIN = "raydistill.scored_again"  # says that test scores had been seen before the last trials
+ADDED = "raydistill.added"  # a user asked for these settings while the search ran
 SETTINGS = "raydistill.settings"  # of a population's trial, as the last copy left them
 EXPERIMENT = "raydistill"
 PARAMS_PER_CALL, PARAM_LENGTH, TAG_LENGTH = 100, 6000, 5000

@@ -31,7 +31,7 @@ from raydistill.records.leaderboard import COLUMNS, LeaderboardEntry, baselines,
 from raydistill.records.scores import read_scores
 from raydistill.redaction import redact_values
 from raydistill.storage import StoragePath
-from raydistill.tracking.client import DIGEST, ROLE, SCORED_AGAIN, SETTINGS
+from raydistill.tracking.client import ADDED, DIGEST, ROLE, SCORED_AGAIN, SETTINGS
 from raydistill.tracking.tracker import Tracker
 from raydistill.training.checkpoint_files import PICTURES, newest, winner_of
 
@@ -83,7 +83,8 @@ def log_start(tracker: Tracker, record: TrialRecord, when: int | None = None) ->
         record: the trial.
         when: milliseconds since 1970; None: now.
     """
-    tracker.start_trial(record.key, flatten(record.config), {ROLE: role_of(record.key)}, when)
+    added = {ADDED: "by hand"} if record.added else {}
+    tracker.start_trial(record.key, flatten(record.config), {ROLE: role_of(record.key), **added}, when)
 
 
 def log_copy(tracker: Tracker, record: TrialRecord, when: int | None = None) -> None:

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from raydistill.records.budget import Budget, Limits, Spent
+from raydistill.records.budget import BY_HAND, SEARCH, Budget, Limits, Spent
 
 HOUR = 3600
 
@@ -166,3 +166,24 @@ def test_spent_never_falls_and_exhausted_is_sticky(steps, hours, accelerator_hou
         before, reason = after, budget.exhausted()
         over = after.hours >= hours or after.accelerator_hours >= accelerator_hours or after.epochs >= epochs
         assert bool(reason) >= over
+
+
+def test_a_search_that_is_stopped_by_hand_stays_so_whatever_the_limits_until_it_is_to_try_more():
+    budget = Budget(Limits(epochs=10))
+    budget.reserve(3)
+    budget.end(BY_HAND)
+    budget.end("another reason")
+    assert (budget.exhausted(), budget.stopped_by_hand()) == (BY_HAND, [SEARCH])
+    budget.reserve(0, "simclr")
+    assert budget.exhausted() == "", "each search for itself"
+    budget.end(BY_HAND)
+    again = Budget.from_dict(budget.to_dict(), Limits(epochs=20))
+    again.reserve(3)
+    assert (again.exhausted(), again.stopped_by_hand()) == (BY_HAND, [SEARCH, "simclr"])
+    again.reopen()
+    assert (again.exhausted(), again.stopped_by_hand()) == ("", [])
+    spent = Budget(Limits(epochs=1))
+    spent.trained(2)
+    assert spent.exhausted()
+    spent.reopen()
+    assert spent.exhausted(), "a spent budget stays spent"

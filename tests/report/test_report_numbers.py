@@ -18,6 +18,7 @@ from raydistill.report.conclusion import conclusion
 from raydistill.report.importance import importances, oob_r2, why_none
 from raydistill.report.intervals import sentence
 from raydistill.report.savings import describe, savings
+from raydistill.report.standings.conditions import conditions
 from raydistill.report.summary import summarize
 
 OURS, THEIRS = {0: 0.72, 1: 0.75, 2: 0.73}, {0: 0.70, 1: 0.71, 2: 0.71}
@@ -222,6 +223,31 @@ def test_what_a_spent_budget_cut_off_was_not_saved_by_early_stopping():
     assert (savings(sweep).stopped, savings(sweep).saved) == (0, 0)
     assert "1 trial was cut off by the sweep's budget: 2 hours are over." in caveats(sweep)
     assert savings(made_up([])).share == 0
+
+
+def test_what_was_stopped_by_hand_is_said_and_was_not_saved_by_early_stopping():
+    rng = random.Random(0)
+    epoch = [{"val_knn": 0.5}]
+    trials = [
+        Trial("t0", params(rng), epoch * EPOCHS),
+        Trial("t1", params(rng), epoch, "stopped_early", "stopped by hand"),
+        Trial("t2", params(rng), epoch, "stopped_early", "the search was stopped by hand"),
+        Trial("t3", params(rng), epoch, "stopped_early"),
+    ]
+    sweep = made_up(trials)
+    assert "2 trials were stopped by hand: t1, t2." in caveats(sweep)
+    assert not any("budget" in line for line in caveats(sweep))
+    assert savings(sweep).stopped == 1
+
+
+def test_test_scores_that_were_seen_before_are_a_caveat_and_keep_a_sweep_out_of_other_tables():
+    said = "test scored again after 20 more trials: its scores were seen before"
+    seen, once = whole(tags={"raydistill.scored_again": said}), whole()
+    assert f"T{said[1:]}. Whoever decided to go on knew them." in caveats(seen)
+    assert said in summarize(seen).note
+    assert "scored once" in summarize(once).note
+    told = [dict(conditions(sweep, {}, 12).budget) for sweep in (seen, once)]
+    assert [each.get("test") for each in told] == ["seen before", None]
 
 
 def test_the_verdict_names_the_winner_the_baseline_and_the_setting_that_matters():

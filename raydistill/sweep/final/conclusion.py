@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -26,6 +27,7 @@ def write_conclusion(
     finals: dict[tuple[str, int], TrialRecord],
     name: str,
     left_out: int = 0,
+    notes: Sequence[str] = (),
     again: str = "",
 ) -> tuple[str, StoragePath]:
     """Write the table, the results, the winner's configuration and the pointer to its checkpoints.
@@ -37,6 +39,7 @@ def write_conclusion(
         finals: the final runs by configuration's name and seed.
         name: of the winner's configuration. Its own run is its first seed that finished.
         left_out: runners-up without a row.
+        notes: lines below the table.
         again: says that test scores had been seen before the last trials; empty where they had not.
 
     Returns: the table, and the path of the winner's configuration.
@@ -58,8 +61,7 @@ def write_conclusion(
         table = f"{table}\n\n{few.markdown()}"
     if missing := [line for line in settings.overview if line.startswith(LABELS)]:
         table = "\n\n".join([table, *missing])
-    if again:
-        table = f"{table}\n\n{again}"
+    table = "\n\n".join([table, *notes, *([again] if again else [])])
     if settings.experiment:
         described = {**settings.experiment, **({"scored_again": again} if again else {})}
         table = f"{render_experiment(described, rows)}\n\n{table}"

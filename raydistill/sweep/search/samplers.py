@@ -7,7 +7,7 @@ import json
 import logging
 import random
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
@@ -37,6 +37,12 @@ class Proposer(Protocol):
     """Proposes settings and is told what became of them. None: nothing is left to try."""
 
     def propose(self, key: str) -> Settings | None: ...
+    def propose_with(self, key: str, given: Mapping[str, Any]) -> Settings | None:
+        """Propose the given settings, completed where they leave something open; None where nothing is left to try."""
+
+    def has(self, given: Mapping[str, Any]) -> bool:
+        """Return whether something with the given settings is left to try."""
+
     def observe(self, key: str, epoch: int, metrics: Metrics) -> None:
         """Take the metrics of one epoch of a trial.
 
@@ -65,11 +71,71 @@ class FixedProposer:
     def propose(self, key: str) -> Settings | None:
         return self._rest.pop(0) if self._rest else None
 
+    def propose_with(self, key: str, given: Mapping[str, Any]) -> Settings | None:
+        return dict(given)
+
+    def has(self, given: Mapping[str, Any]) -> bool:
+        return True
+
+    def skip(self, record: TrialRecord) -> None:
+        """Leave out what a trial of before a resume tried."""
+        self.propose(record.key)
+
     def observe(self, key: str, epoch: int, metrics: Metrics) -> None:
         pass
 
     def finish(self, key: str, outcome: Outcome, metrics: Metrics) -> None:
         pass
+
+
+class RandomProposer(FixedProposer):
+    """Random settings, drawn beforehand so that a resume has the same; what is added is completed at random, too."""
+
+    def __init__(self, settings: Iterable[Settings], space: Space, seed: int) -> None:
+        super().__init__(settings)
+        self._space, self._seed = space, seed
+
+    def propose_with(self, key: str, given: Mapping[str, Any]) -> Settings | None:
+        rng = random.Random(f"{self._seed} {key}")
+        return self._space.propose(lambda p: given[p.path] if p.path in given else p.sample(rng))
+
+    def skip(self, record: TrialRecord) -> None:
+        if not record.added:
+            super().skip(record)
+
+
+class GridProposer(FixedProposer):
+    """The points of a grid, each once; what is added is the first point with these values."""
+
+    def __init__(self, points: list[Settings], trials: int) -> None:
+        super().__init__(points[:trials])
+        self._untried = list(points)
+
+    def propose(self, key: str) -> Settings | None:
+        point = super().propose(key)
+        if point is not None:
+            self._untried.remove(point)
+        return point
+
+    def propose_with(self, key: str, given: Mapping[str, Any]) -> Settings | None:
+        point = self._first(given)
+        if point is not None:
+            self._leave_out(point)
+        return point
+
+    def has(self, given: Mapping[str, Any]) -> bool:
+        return self._first(given) is not None
+
+    def skip(self, record: TrialRecord) -> None:
+        self._leave_out(record.settings)
+
+    def _first(self, given: Mapping[str, Any]) -> Settings | None:
+        return next((point for point in self._untried if all(point.get(p) == v for p, v in given.items())), None)
+
+    def _leave_out(self, point: Settings) -> None:
+        for points in (self._untried, self._rest):
+            if point in points:
+                points.remove(point)
 
 
 # docs/architecture.md#optuna-without-optunasearch
@@ -176,6 +242,23 @@ class BayesProposer:
         self._proposed.add(_text(settings))
         return settings
 
+    def propose_with(self, key: str, given: Mapping[str, Any]) -> Settings | None:
+        # Optuna's queue is served in its order, and hints of other sweeps may wait in it.
+        by_path = {parameter.path: parameter for parameter in self._space.parameters}
+        fixed = {path: _asked(by_path[path], value) for path, value in given.items()}
+        self._study.add_trial(
+            self._optuna.trial.create_trial(
+                state=self._optuna.trial.TrialState.RUNNING,
+                system_attrs={"fixed_params": fixed},
+                user_attrs={"key": key},
+            )
+        )
+        trial = self._open(key)
+        return self._space.propose(lambda parameter: _suggest(trial, parameter))
+
+    def has(self, given: Mapping[str, Any]) -> bool:
+        return True
+
     def observe(self, key: str, epoch: int, metrics: Metrics) -> None:
         # Optuna keeps no curves of several metrics.
         if not self._space.also and self._space.metric in metrics and (trial := self._open(key)):
@@ -261,10 +344,11 @@ def make_proposer(
         journal = directory / "optuna.journal"
         return BayesProposer(space, seed=seed, journal=journal, name=name, earlier=earlier, trials=trials)
     if space.search == "grid":
-        return FixedProposer(space.grid()[:trials])
+        return GridProposer(space.grid(), trials)
     rng = random.Random(seed)
     first = earlier.hints if earlier else []
-    return FixedProposer([*first, *(space.sample(rng) for _ in range(trials - len(first)))])
+    drawn = [*first, *(space.sample(rng) for _ in range(trials - len(first)))]
+    return RandomProposer(drawn, space, seed)
 
 
 def observe_past_trials(proposer: Proposer, records: Iterable[TrialRecord]) -> None:
@@ -274,7 +358,7 @@ def observe_past_trials(proposer: Proposer, records: Iterable[TrialRecord]) -> N
         proposer.remember(records)
     for record in records:
         if isinstance(proposer, FixedProposer):
-            proposer.propose(record.key)
+            proposer.skip(record)
         elif record.outcome is not None:
             proposer.finish(record.key, record.outcome, record.latest())
 
