@@ -172,7 +172,7 @@ class BayesProposer:
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         logging.getLogger("optuna").propagate = False
         self._optuna = optuna
-        self._space = space
+        self._space, self._seed, self._count = space, seed, trials
         self._study = optuna.create_study(
             study_name=name,
             storage=None if isinstance(journal, Remote) else JournalStorage(JournalFileBackend(str(journal))),
@@ -185,14 +185,16 @@ class BayesProposer:
             self._study.set_metric_names([metric for metric, _ in space.objectives])
         self._trials: dict[str, Any] = {}
         self._proposed: set[str] = set()
-        self._seed = seed
         if earlier is not None and not self._study.get_trials(deepcopy=False):
             self._learn(earlier)
 
     def remember(self, records: Iterable[TrialRecord]) -> None:
-        """The trials of before, if the study does not know them."""
+        """Take in the trials of before that the study does not know, and draw other random numbers than they did."""
         states = self._optuna.trial.TrialState
         records = list(records)
+        if records:
+            # The sampler's random numbers begin anew with a process: the first trials would be proposed once more.
+            self._study.sampler = _sampler(self._space, self._seed + len(records), self._count)
         proposed = {record.key for record in records}
         self._proposed |= {_text(record.settings) for record in records}
         for trial in self._study.get_trials(deepcopy=False, states=(states.RUNNING,)):

@@ -89,6 +89,23 @@ def test_a_range_that_is_not_active_does_not_end_the_search(tmp_path):
     assert len({each.get("train.lr") for each in found}) == 30
 
 
+@pytest.mark.parametrize("place", PLACES, ids=["file", "bucket"])
+@pytest.mark.parametrize("sampler", ["tpe", "gp", "cmaes"])
+def test_a_resume_does_not_propose_the_first_trials_again(tmp_path, place, sampler):
+    text = ONE.replace("bayes\n", f"bayes\nsampler: {sampler}\n")
+    search, tried = proposer(tmp_path, text, place), []
+    for number in range(2):
+        tried.append(
+            record(f"t{number:04d}", "finished", 0.1, 0.2, 0.3, lr=search.propose(f"t{number:04d}")["train.lr"])
+        )
+        search.finish(tried[-1].key, "finished", {"val_knn": 0.3})
+    again = proposer(tmp_path, text, place)
+    again.remember(tried)
+    rates = [again.propose(f"t{number:04d}")["train.lr"] for number in range(2, 4)]
+    assert not {each.settings["train.lr"] for each in tried} & set(rates)
+    assert len(set(rates)) == 2
+
+
 @pytest.mark.fault(4)
 def test_what_was_asked_for_in_the_moment_of_a_kill_is_not_left_running(tmp_path):
     search = proposer(tmp_path, ONE, PLACES[0])
