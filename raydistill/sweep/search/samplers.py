@@ -13,7 +13,8 @@ from typing import Any, Protocol
 
 from raydistill.records.journal import Outcome, TrialRecord
 from raydistill.storage import Remote, StoragePath
-from raydistill.sweep.search.space import CONTINUOUS, Parameter, Space
+from raydistill.sweep.search.distributions import asked, distribution_of, suggest
+from raydistill.sweep.search.space import CONTINUOUS, Space
 
 Settings = dict[str, Any]
 Metrics = dict[str, float]
@@ -214,8 +215,8 @@ class BayesProposer:
             self._study.add_trial(
                 self._optuna.trial.create_trial(
                     state=state,
-                    params={p.path: _asked(p, record.settings[p.path]) for p in searched},
-                    distributions={p.path: _distribution(p) for p in searched},
+                    params={p.path: asked(p, record.settings[p.path]) for p in searched},
+                    distributions={p.path: distribution_of(p) for p in searched},
                     values=[metrics[name] for name in names] if state == states.COMPLETE else None,
                     intermediate_values={
                         epoch: found[self._space.metric]
@@ -237,7 +238,7 @@ class BayesProposer:
             if drawn is None:
                 return None
             searched = [p for p in self._space.parameters if p.path in drawn]
-            self._study.enqueue_trial({p.path: _asked(p, drawn[p.path]) for p in searched})
+            self._study.enqueue_trial({p.path: asked(p, drawn[p.path]) for p in searched})
             trial, settings = self._ask()
         trial.set_user_attr("key", key)
         self._trials[key] = trial
@@ -247,7 +248,7 @@ class BayesProposer:
     def propose_with(self, key: str, given: Mapping[str, Any]) -> Settings | None:
         # Optuna's queue is served in its order, and hints of other sweeps may wait in it.
         by_path = {parameter.path: parameter for parameter in self._space.parameters}
-        fixed = {path: _asked(by_path[path], value) for path, value in given.items()}
+        fixed = {path: asked(by_path[path], value) for path, value in given.items()}
         self._study.add_trial(
             self._optuna.trial.create_trial(
                 state=self._optuna.trial.TrialState.RUNNING,
@@ -256,7 +257,9 @@ class BayesProposer:
             )
         )
         trial = self._open(key)
-        return self._space.propose(lambda parameter: _suggest(trial, parameter))
+        settings = self._space.propose(lambda parameter: suggest(trial, parameter))
+        self._proposed.add(_text(settings))
+        return settings
 
     def has(self, given: Mapping[str, Any]) -> bool:
         return True
@@ -282,7 +285,7 @@ class BayesProposer:
 
     def _ask(self) -> tuple[Any, Settings]:
         trial = self._study.ask()
-        return trial, self._space.propose(lambda parameter: _suggest(trial, parameter))
+        return trial, self._space.propose(lambda parameter: suggest(trial, parameter))
 
     def _draw_untried(self) -> Settings | None:
         """Settings at random that no trial has, of the first thousand; None where there are none."""
@@ -299,15 +302,15 @@ class BayesProposer:
             known = [p for p in self._space.parameters if p.path in settings]
             self._study.add_trial(
                 self._optuna.trial.create_trial(
-                    params={p.path: _asked(p, settings[p.path]) for p in known},
-                    distributions={p.path: _distribution(p) for p in known},
+                    params={p.path: asked(p, settings[p.path]) for p in known},
+                    distributions={p.path: distribution_of(p) for p in known},
                     values=[metrics[name] for name in names],
                     user_attrs={"earlier": True},
                 )
             )
         by_path = {parameter.path: parameter for parameter in self._space.parameters}
         for settings in earlier.hints:
-            self._study.enqueue_trial({path: _asked(by_path[path], value) for path, value in settings.items()})
+            self._study.enqueue_trial({path: asked(by_path[path], value) for path, value in settings.items()})
 
     def _open(self, key: str) -> Any | None:
         """The running Optuna trial of `key`, found in the study after a resume."""
@@ -378,31 +381,5 @@ def _sampler(space: Space, seed: int, trials: int) -> Any:
     return TPESampler(seed=seed, n_startup_trials=STARTUP_TRIALS, constant_liar=True)
 
 
-def _suggest(trial: Any, parameter: Parameter) -> Any:
-    kind = _distribution(parameter)
-    if parameter.values:
-        return json.loads(trial.suggest_categorical(parameter.path, kind.choices))
-    if parameter.distribution == "int_uniform":
-        return trial.suggest_int(parameter.path, kind.low, kind.high)
-    value = trial.suggest_float(parameter.path, kind.low, kind.high, log=kind.log)
-    return value if parameter.q is None else parameter.round(value)
-
-
-def _distribution(parameter: Parameter) -> Any:
-    """Return a parameter as Optuna sees it; values that are not plain numbers or names go as JSON."""
-    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-
-    low, high = parameter.low, parameter.high
-    if low is None or high is None:
-        return CategoricalDistribution([json.dumps(value) for value in parameter.values])
-    if parameter.distribution == "int_uniform":
-        return IntDistribution(int(low), int(high))
-    return FloatDistribution(low, high, log=parameter.distribution in ("log_uniform_values", "q_log_uniform_values"))
-
-
 def _text(settings: Settings) -> str:
     return json.dumps(settings, sort_keys=True)
-
-
-def _asked(parameter: Parameter, value: Any) -> Any:
-    return json.dumps(value) if parameter.values else value
