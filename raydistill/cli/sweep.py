@@ -60,6 +60,9 @@ def command(
     tracking_uri: Annotated[
         str | None, typer.Option(help="MLflow [MLFLOW_TRACKING_URI, else sqlite:///mlflow.db]")
     ] = None,
+    logger: Annotated[
+        list[str] | None, typer.Option(help="tensorboard or wandb, beside MLflow; repeatable [MLflow alone]")
+    ] = None,
     seeds: Annotated[
         int | None, typer.Option(min=1, help="for the winner and its baselines, or each arm [3, or the scale's]")
     ] = None,
@@ -133,6 +136,7 @@ def command(
         "name": name,
         "storage": storage,
         "tracking_uri": tracking_uri,
+        "logger": logger,
         "seeds": seeds,
         "finalists": finalists,
         "seeds_per_trial": seeds_per_trial,

@@ -92,9 +92,14 @@ def render(rows: list[LeaderboardEntry], metrics: Sequence[str]) -> str:
 
     `metrics`: what the search went by.
     """
+    return cells(rows, metrics).markdown()
+
+
+def cells(rows: list[LeaderboardEntry], metrics: Sequence[str]) -> Table:
+    """The table of `render`, cell by cell."""
     columns = scored(rows, metrics)
     header = ["configuration", "seeds", "epochs", *columns, "settings"]
-    return Table(header, [line(row, columns) for row in rows]).markdown()
+    return Table(header, [line(row, columns) for row in rows])
 
 
 def scored(rows: list[LeaderboardEntry], metrics: Sequence[str]) -> list[str]:

@@ -35,6 +35,7 @@ from raydistill.sweep.search.baselines import parse_baseline
 from raydistill.sweep.search.space import PAPER, Space, default_space, paper_space
 from raydistill.sweep.search.space_parser import load_space, parse_space
 from raydistill.sweep.settings import SweepSettings, with_own_teacher
+from raydistill.tracking.loggers.available import check_loggers
 
 DEFAULT_TRIALS = 8
 DEFAULT_SEEDS = 3
@@ -62,6 +63,7 @@ class SweepOptions(TypedDict, total=False):
     name: str | None
     storage: Location | None
     tracking_uri: str | None
+    logger: str | Sequence[str] | None
     seeds: int
     finalists: int | None
     seeds_per_trial: int
@@ -230,6 +232,7 @@ def means_of(asked: Mapping[str, Any], home: StoragePath) -> dict[str, Any]:
     return {
         "storage": home,
         "tracking_uri": tracking(asked.get("tracking_uri")),
+        "loggers": check_loggers(several(asked.get("logger"))),
         "packs": asked.get("packs", 1),
         "packs_per_gpu": asked.get("packs_per_gpu", 1),
         "learners": learners_of(str(asked.get("learners", "auto"))),

@@ -66,6 +66,7 @@ from raydistill.sweep.workers.local_launcher import (
 )
 from raydistill.sweep.workers.worker_group import WorkerGroupSettings, on_this_node
 from raydistill.tracking.client import EXPERIMENT
+from raydistill.tracking.loggers.available import open_loggers
 from raydistill.tracking.sync import (
     log_conclusion,
     log_trials,
@@ -111,6 +112,8 @@ def run_sweep(
         check_ray(os.environ.get("RAY_ADDRESS"))
     origin = _origin(settings, resume=resume)
     tracker = Tracker(settings.tracking_uri, EXPERIMENT, settings.name, **sweep_tags(settings.identity(), origin))
+    identity = str(origin.get("id") or settings.directory)
+    tracker.forward_to(open_loggers(settings.loggers, settings.directory, settings.name, identity))
     outcome = "failed"
     try:
         with connected_cluster():

@@ -87,7 +87,7 @@ class SweepSettings:
     baselines that may get a row with the augmentation of their own preset. `overview` says how the images were
     understood, line by line; `contents` are their numbers and a digest, by which other images are told. A sweep of an
     `experiment` trains its `arms` with every seed instead of a search and its baselines; each arm has a search of its
-    own with `arm_trials` configurations, if any.
+    own with `arm_trials` configurations, if any. `loggers` receive what MLflow receives.
     """
 
     name: str
@@ -126,6 +126,7 @@ class SweepSettings:
     arms: tuple[Arm, ...] = ()
     arm_trials: int = 0
     experiment: Mapping[str, Any] = field(default_factory=dict)
+    loggers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         try:

@@ -27,7 +27,7 @@ from raydistill.records.layout import (
     TRAJECTORIES_FILE,
     WINNER_CONFIG_FILE,
 )
-from raydistill.records.leaderboard import COLUMNS, LeaderboardEntry, baselines, references
+from raydistill.records.leaderboard import COLUMNS, LeaderboardEntry, baselines, cells, references
 from raydistill.records.scores import read_scores
 from raydistill.redaction import redact_values
 from raydistill.storage import StoragePath
@@ -63,6 +63,7 @@ def log_trials(tracker: Tracker, journal: StoragePath) -> dict[str, TrialRecord]
         if event["event"] == FINAL:
             continue
         record, when = trials[event["key"]], moment(event)
+        tracker.wait_for_loggers()
         match event["event"]:
             case "trial":
                 log_start(tracker, record, when)
@@ -113,7 +114,8 @@ def log_scores(tracker: Tracker, record: TrialRecord, directory: StoragePath, wh
         epoch = scores.checkpoint["epoch"] if scores.checkpoint else record.epochs
         # What a trial reports is the mean of its seeds, and stays so.
         values = {name: value for name, value in scores.values.items() if not record.seed_scores(name)}
-        tracker.log(record.key, epoch, values, when)
+        known = record.latest()
+        tracker.score(record.key, epoch, values, {k: v for k, v in values.items() if k not in known}, when)
     pictures = directory / PICTURES
     if pictures.exists():
         tracker.artifact(record.key, pictures, PICTURES)
@@ -143,6 +145,8 @@ def log_conclusion(tracker: Tracker, folder: StoragePath, when: int | None = Non
     for prefix, row in compared + [(row.name, row) for row in references(rows)]:
         means = {m: row.mean(m) for m in COMPARED}
         tracker.log_parent({f"{prefix}_{metric}": mean[0] for metric, mean in means.items() if mean}, step, when)
+    table = cells(rows, ())
+    tracker.table(table.header, redact_values(table.body))
     if (winner := winner_of(folder)) is not None:
         tracker.tag_parent({"raydistill.winner": winner.name})
     if again := scored_again(read_finals(folder / JOURNAL_FILE)):

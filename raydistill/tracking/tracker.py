@@ -8,13 +8,14 @@ from __future__ import annotations
 import logging
 import math
 import threading
-from collections.abc import Callable, Mapping
+import time
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any, Literal
 
 from raydistill.records.names import check_name
-from raydistill.redaction import redact
+from raydistill.redaction import redact, redact_values
 from raydistill.storage import StoragePath
 from raydistill.tracking.client import (
     ID,
@@ -28,10 +29,21 @@ from raydistill.tracking.client import (
     texts,
 )
 from raydistill.tracking.delivery_queue import METRICS_PER_CALL, DeliveryQueue, Event, Point, one_line
+from raydistill.tracking.loggers.base import (
+    SWEEP,
+    FinalTable,
+    LoggerEvent,
+    TrialEnd,
+    TrialMetrics,
+    TrialScores,
+    TrialStart,
+)
+from raydistill.tracking.loggers.feed import LoggerFeed
 
 log = logging.getLogger(__name__)
 
 Outcome = Literal["finished", "stopped_early", "failed", "interrupted"]
+PATIENCE_S = 60.0  # that all waiting for room in the queues of loggers may take together
 
 
 class Tracker:
@@ -72,10 +84,26 @@ class Tracker:
             raise TrackingError(f"MLflow at {redact(uri)} cannot be used: {cause}; {hint}") from error
         self.parent_id = self._runs.run(PARENT).id
         self._open: set[str] = set()
+        self._loggers: tuple[LoggerFeed, ...] = ()
+        self._patience = PATIENCE_S
+        self._start = TrialStart(SWEEP, redact_values(params), redact_values(tags or {}), when or now())
         self._queue = DeliveryQueue(self._runs.log)
         self._ended = threading.Event()
         if system_metrics:
             self._start_sampling(uri)
+
+    # docs/architecture.md#loggers-beside-mlflow
+    def forward_to(self, loggers: Sequence[LoggerFeed]) -> None:
+        """Send the events from now on to loggers, too, beginning with the sweep's start."""
+        self._loggers = tuple(loggers)
+        self._forward(self._start)
+
+    def wait_for_loggers(self) -> None:
+        """Wait until loggers have room for an event, in all no longer than `PATIENCE_S`."""
+        for logger in self._loggers:
+            began = time.monotonic()
+            logger.wait_for_room(max(0.0, self._patience))
+            self._patience -= time.monotonic() - began
 
     def start_trial(
         self, key: str, params: Mapping[str, Any], tags: Mapping[str, str] | None = None, when: int | None = None
@@ -92,6 +120,7 @@ class Tracker:
         """
         self._open.add(check_name("trial", key))
         self._act(key, partial(self._runs.start, key, texts(params), dict(tags or {}), when or now()))
+        self._forward(TrialStart(key, redact_values(params), redact_values(tags or {}), when or now()))
 
     def tag(self, key: str, tags: Mapping[str, str]) -> None:
         """Set tags of a trial's run."""
@@ -106,10 +135,41 @@ class Tracker:
             metrics: its numbers.
             when: milliseconds since 1970; None: now.
         """
+        self._log(key, step, metrics, when)
+        self._forward(TrialMetrics(key, step, _finite(metrics), when or now()))
+
+    def score(
+        self, key: str, step: int, scores: Mapping[str, float], new: Mapping[str, float], when: int | None = None
+    ) -> None:
+        """Queue the final scores of a trial for delivery.
+
+        Args:
+            key: the trial.
+            step: the epoch of its checkpoint.
+            scores: its numbers.
+            new: those that no epoch had.
+            when: milliseconds since 1970; None: now.
+        """
+        self._log(key, step, scores, when)
+        self._forward(TrialScores(key, step, _finite(new), when or now()))
+
+    def table(self, header: list[str], rows: list[list[str]]) -> None:
+        """Pass the table at the end to loggers; MLflow has it as a file."""
+        self._forward(FinalTable(header, rows))
+
+    def _log(self, key: str, step: int, metrics: Mapping[str, float], when: int | None) -> None:
+        """Queue metrics for MLflow.
+
+        Args:
+            key: the trial.
+            step: the epoch.
+            metrics: its numbers.
+            when: milliseconds since 1970; None: now.
+        """
         moment = when or now()
         # MLflow's pages open with the metric that came first.
-        ordered = sorted(metrics.items(), key=lambda item: not item[0].startswith("val_"))
-        points = [Point(k, float(v), moment, step) for k, v in ordered if math.isfinite(v)]
+        ordered = sorted(_finite(metrics).items(), key=lambda item: not item[0].startswith("val_"))
+        points = [Point(k, v, moment, step) for k, v in ordered]
         for start in range(0, len(points), METRICS_PER_CALL):
             self._queue.enqueue(Event(key, points=tuple(points[start : start + METRICS_PER_CALL])))
 
@@ -142,6 +202,7 @@ class Tracker:
             raise ValueError(f"outcome {outcome!r} of trial {key!r} is unknown; valid: {', '.join(STATUS)}")
         self._open.discard(key)
         self._act(key, partial(self._runs.end, key, outcome, message, when or now()))
+        self._forward(TrialEnd(key, outcome, redact(message), when or now()))
 
     def log_parent(self, metrics: Mapping[str, float], step: int = 0, when: int | None = None) -> None:
         """Queue metrics of the sweep's own run for delivery.
@@ -177,12 +238,22 @@ class Tracker:
             for key in sorted(self._open):
                 self.end_trial(key, "interrupted", when=when)
             self._act(PARENT, partial(self._runs.end, PARENT, outcome, "", when or now()))
+            self._forward(TrialEnd(SWEEP, outcome, "", when or now()))
             with suppress(KeyboardInterrupt):
                 self.flush(timeout)
+                deadline = time.monotonic() + timeout
+                for logger in self._loggers:
+                    logger.close(max(0.0, deadline - time.monotonic()))
+            for logger in self._loggers:  # Ctrl-C may have ended the wait before
+                logger.close(0)
         return self._queue.stop()
 
     def _act(self, run_key: str, action: Callable[[], None]) -> None:
         self._queue.enqueue(Event(run_key, action=action))
+
+    def _forward(self, event: LoggerEvent) -> None:
+        for logger in self._loggers:
+            logger.send(event)
 
     def _start_sampling(self, uri: str) -> None:
         try:
@@ -206,4 +277,8 @@ class Tracker:
             except Exception as error:
                 log.warning("system metrics are no longer tracked: %s", one_line(error))
                 return
-            self.log_parent(readings, step=int((now() - start) / 1000 / monitor.sampling_interval))
+            self._log(PARENT, int((now() - start) / 1000 / monitor.sampling_interval), readings, None)
+
+
+def _finite(metrics: Mapping[str, float]) -> dict[str, float]:
+    return {name: float(value) for name, value in metrics.items() if math.isfinite(value)}

@@ -3,11 +3,11 @@
 import json
 
 import pytest
-import yaml
+from helpers.builders.told_sweeps import BASE, write_sweep
 from helpers.commands import launch, refused, run
 from helpers.servers.mlflow_runs import held
 
-from raydistill.config import ConfigError, dump, load
+from raydistill.config import ConfigError
 from raydistill.records.budget import Budget, Limits
 from raydistill.records.journal import Journal
 from raydistill.tracking import sync
@@ -15,53 +15,13 @@ from raydistill.tracking.backfill import backfill
 from raydistill.tracking.tracker import TrackingError
 from raydistill.training.checkpoint_files import winner_of
 
-BASE = dump(load({"method": "simclr", "train": {"epochs": 2}}))
-
-
-def events():
-    """Of a sweep in which a trial copies another, one fails, one is stopped early and one never ends."""
-    slow = BASE | {"train": BASE["train"] | {"lr": 0.001}}
-    yield "trial", "t0000", {"settings": {"train.lr": 0.1}, "config": BASE}
-    yield "trial", "t0001", {"settings": {"train.lr": 0.2}, "config": BASE}
-    yield "result", "t0000", {"epoch": 1, "metrics": {"val_knn": 0.4, "loss": 2.0}}
-    yield "result", "t0001", {"epoch": 1, "metrics": {"val_knn": 0.3, "loss": 3.0}}
-    yield "copy", "t0001", {"epoch": 1, "donor": "t0000", "settings": {"train.lr": 0.001}, "config": slow}
-    yield "end", "t0001", {"outcome": "stopped_early", "message": ""}
-    yield "result", "t0000", {"epoch": 2, "metrics": {"val_knn": 0.5, "loss": 1.0}}
-    yield "end", "t0000", {"outcome": "finished", "message": ""}
-    yield "trial", "t0002", {"settings": {"train.lr": 9.0}, "config": BASE}
-    yield "end", "t0002", {"outcome": "failed", "message": "loss = nan"}
-    yield "trial", "t0003", {"settings": {"train.lr": 0.5}, "config": BASE}
-
-
-def write(folder, concluded=True):
-    folder.mkdir(parents=True)
-    lines = [{"event": kind, "key": key, **more, "time": 1000.0 + i} for i, (kind, key, more) in enumerate(events())]
-    (folder / "journal.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
-    identity = {"base": BASE, "preset": "default", "space": {}, "trials": 4, "seeds": 1}
-    (folder / "sweep.yaml").write_text(yaml.safe_dump(identity))
-    if concluded:
-        rows = [
-            {"name": name, "settings": {}, "epochs": 2, "scores": [{"val_knn": score, "test_knn": score - 0.1}]}
-            for name, score in (("simclr", 0.5), ("byol-tuned", 0.25))
-        ]
-        (folder / "results.json").write_text(json.dumps(rows))
-        (folder / "table.md").write_text("a table\n")
-        (folder / "winner.yaml").write_text(yaml.safe_dump(BASE))
-        (folder / "winner.txt").write_text("t0000\n")
-        (folder / "origin.json").write_text(json.dumps({"command": "python sweep.py", "environment": {"ray": "2"}}))
-        (folder / "budget.json").write_text(json.dumps(Budget(Limits()).to_dict() | {"seconds": 3600.0}))
-        (folder / "trials" / "t0000").mkdir(parents=True)
-        (folder / "trials" / "t0000" / "scores.json").write_text(json.dumps({"val_knn": 0.51, "test_knn": 0.4}))
-    return folder
-
 
 @pytest.fixture(scope="module")
 def told(tmp_path_factory):
     home = tmp_path_factory.mktemp("replay")
     uri = f"sqlite:///{home}/mlflow.db"
-    assert backfill(write(home / "over"), uri) == 4
-    assert backfill(write(home / "cut", concluded=False), uri) == 4
+    assert backfill(write_sweep(home / "over"), uri) == 4
+    assert backfill(write_sweep(home / "cut", concluded=False), uri) == 4
     return home, uri
 
 
@@ -112,7 +72,7 @@ def test_a_sweep_that_was_cut_short_is_interrupted(told):
 
 
 def test_a_sweep_that_went_on_tells_its_new_winner(tmp_path):
-    uri, folder = f"sqlite:///{tmp_path}/mlflow.db", write(tmp_path / "on")
+    uri, folder = f"sqlite:///{tmp_path}/mlflow.db", write_sweep(tmp_path / "on")
     backfill(folder, uri)
     rows = json.loads((folder / "results.json").read_text())
     rows[0]["scores"] = [{"val_knn": 0.75}]
@@ -123,7 +83,7 @@ def test_a_sweep_that_went_on_tells_its_new_winner(tmp_path):
 
 
 def test_another_sweep_of_the_same_name_is_not_mixed_with_the_first(tmp_path):
-    uri, folder = f"sqlite:///{tmp_path}/mlflow.db", write(tmp_path / "same")
+    uri, folder = f"sqlite:///{tmp_path}/mlflow.db", write_sweep(tmp_path / "same")
     for identity in ("a", "a", "b"):
         (folder / "origin.json").write_text(json.dumps({"id": identity}))
         if identity == "b":
