@@ -80,6 +80,7 @@ OUTSIDE = {
     "ssh",
     "ssh-keygen",
     "sudo",
+    "tensorboard",
     "tail",
     "tar",
     "test",

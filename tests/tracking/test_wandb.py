@@ -17,6 +17,7 @@ from helpers.secret_addresses import AWKWARD, SECRET
 from raydistill.tracking.loggers import weights_and_biases
 from raydistill.tracking.loggers.weights_and_biases import WandbLogger
 
+TESTS = Path(__file__).parents[1]  # has the helpers that the programs import
 START = ("start", "t0", {"train.lr": 0.5}, {"raydistill.role": "search"}, 500)
 EPOCHS = [("log", "t0", epoch, {"loss": 1 / epoch, "val_knn": 0.1 * epoch}, 1000 * epoch) for epoch in (1, 2, 3)]
 END = ("end", "t0", "finished", "", 4000)
@@ -160,9 +161,9 @@ print("left alone" if feed.given_up else "fine")
 
 def real(folder, *events, program=REAL, **environment):
     words = [sys.executable, "-c", program, str(folder), json.dumps(events), "--tracking-uri", AWKWARD["password"]]
-    done = subprocess.run(
-        words, env={**os.environ, "WANDB_MODE": "offline", **environment}, capture_output=True, text=True, timeout=200
-    )
+    paths = os.pathsep.join(filter(None, [str(TESTS), os.environ.get("PYTHONPATH")]))
+    offline = {**os.environ, "PYTHONPATH": paths, "WANDB_MODE": "offline", **environment}
+    done = subprocess.run(words, env=offline, capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     return done
 
