@@ -232,6 +232,7 @@ class BayesProposer:
             trial, settings = self._ask()
             if _text(settings) not in self._proposed:
                 break
+            trial.set_user_attr("repeated", True)
             self._study.tell(trial.number, state=self._optuna.trial.TrialState.FAIL)
         else:
             drawn = self._draw_untried()

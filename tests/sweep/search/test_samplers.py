@@ -69,6 +69,8 @@ def test_every_point_of_a_small_space_is_proposed_once_and_then_none(tmp_path, s
     assert sorted(found) == list(itertools.product([0.1, 0.5], [0, 1, 2]))
     assert search.propose("t6") is None
     assert "RUNNING" not in states(search).values()
+    passed_over = [trial for trial in search._study.trials if "key" not in trial.user_attrs]
+    assert all(trial.user_attrs == {"repeated": True} for trial in passed_over)
 
 
 def test_settings_of_before_a_resume_are_not_proposed_again(tmp_path):
