@@ -47,7 +47,8 @@ def command(
     from raydistill.export.write import export
 
     done = export(found, open_format(form), folder, encoder=encoder, overwrite=overwrite)
-    typer.echo(f"{found.run} is in {shown(folder)}; read back, it differs by {done.difference:.1g} on {done.seen}")
+    exact = f"read back, its numbers agree within {done.difference:.1g} on {done.seen}"
+    typer.echo(f"{found.run} is in {shown(folder)}; {exact}")
     if register is not None:
         typer.echo(f"registered as models:/{register}/{registry.publish(folder, register)}")
-    typer.echo(f"\n{done.usage}\n\nin {shown(folder)}, whose README.md says the rest")
+    typer.echo(f"\n{done.usage}\n\nTo load it, in {shown(folder)}; its README.md is the model card.")

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from raydistill.data.decoded import DecodedFile, kept_on_disk
@@ -84,7 +84,8 @@ def decode(raw: Raw, index: int) -> Tensor:
             rgb = to_rgb(image, levels)
             return torch.from_numpy(reduced(rgb, raw.resize) if raw.resize else rgb).permute(2, 0, 1).contiguous()
     except Exception as error:  # decoders raise nearly anything on hostile bytes
-        reason = " ".join(str(error).split()) or type(error).__name__
+        unknown = isinstance(error, UnidentifiedImageError)  # its text names an object of Python
+        reason = "no image of a kind that is read" if unknown else " ".join(str(error).split()) or type(error).__name__
         raise BadImageError(f"{raw.name(index)}: unreadable image ({reason})") from error
 
 

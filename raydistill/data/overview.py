@@ -94,7 +94,11 @@ def warnings_of(sample: Sample, copied: list[str]) -> Iterator[str]:
     yield from copied
     looked = len(sample.sizes) + len(sample.broken)
     if sample.broken:
-        yield f"{len(sample.broken)} of {looked} images cannot be read: {sample.broken[0]}"
+        first = "" if len(sample.broken) == 1 else "the first of them "
+        yield (
+            f"{len(sample.broken)} of {looked} images that were looked at cannot be read: {first}{sample.broken[0]}; "
+            "--set data.on_bad_image=skip passes over such images"
+        )
     if sample.flat:
         yield f"{len(sample.flat)} of {looked} images have no contrast, such as {sample.flat[0]}"
 

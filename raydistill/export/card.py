@@ -10,7 +10,7 @@ from typing import Any
 from raydistill import __version__
 from raydistill.data.views.augment import normalization
 from raydistill.export.run import ResolvedRun
-from raydistill.records.leaderboard import LeaderboardEntry, baselines, cell
+from raydistill.records.leaderboard import LeaderboardEntry, baselines, cell, references
 from raydistill.redaction import redact
 
 SQUEEZED = 96  # pixels; images of up to this size are not cropped
@@ -127,7 +127,20 @@ def _final(found: ResolvedRun) -> str:
         return ""
     winner, *others = found.final
     lines = [_over_seeds(winner), *(f"baseline {_over_seeds(row)}" for row in baselines(others))]
-    return f"Mean ± standard deviation over {len(winner.scores)} seeds, in percent: {'; '.join(lines)}."
+    told = f"Mean ± standard deviation over {len(winner.scores)} seeds, in percent: {'; '.join(lines)}."
+    beside = [_over_seeds(row) for row in references(others) if any(map(row.mean, METRICS))]
+    return told + (f" For reference: {'; '.join(beside)}." if beside else "")
+
+
+def _below_pixels(found: ResolvedRun) -> list[str]:
+    """Say by which scores on test raw pixels are as good as the winner."""
+    by_name = {row.name: row for row in found.final} if found.encoder == "student" else {}
+    pixels = by_name.get("pixels")
+    if pixels is None:
+        return []
+    scores = [(found.final[0].mean(name), pixels.mean(name), METRICS[name][0]) for name in ("test_knn", "test_probe")]
+    below = [label for ours, raw, label in scores if ours and raw and ours[0] <= raw[0]]
+    return [f"It does not beat raw pixels on test by {' and '.join(below)}."] if below else []
 
 
 def _over_seeds(row: LeaderboardEntry) -> str:
@@ -162,9 +175,9 @@ def card(found: ResolvedRun, about: dict[str, Any], view: dict[str, Any], needs:
     scores = "\n".join(["| score | split | |", "|---|---|---|", *rows]) if rows else "None is known."
     if final := _final(found):
         scores += f"\n\nOf this one run. {final}"
-    limits = [f"Trained on {images}; how it does on others has to be tried."]
+    limits = [f"Trained on {images}; how it does on others has to be tried.", *_below_pixels(found)]
     if found.sweep:
-        limits.append("Its sweep chose by scores on the validation split; it never looked at one on test.")
+        limits.append("Its sweep chose it by scores on the validation split; scores on test played no part.")
     if not found.complete:
         limits.append(f"Training ended early: after {epochs} of {found.config.train.epochs}.")
     if found.copies:

@@ -156,10 +156,10 @@ def _read(raw: Raw, row: int, *, size: int, skip: bool) -> Tensor | None:
     """The image (3, h, w) of uint8, or, where that is larger, its view (3, size, size) of float32."""
     try:
         image = decode(raw, row)
-    except BadImageError:
+    except BadImageError as error:
         if skip:
             return None
-        raise
+        raise BadImageError(f"{error}; --skip-bad passes over such images") from error
     return image if image.nbytes <= FLOAT_BYTES * 3 * size**2 else _viewed([image], size, torch.device("cpu"))[0]
 
 

@@ -75,13 +75,14 @@ def describe(metric: str, values: Sequence[float], images: int | None, seeds: Se
     if error is None:
         return ""
     near, total = near_best(metric, values, images, seeds), len(values)
-    rest = f"{near} of {total} trials trained to the end are within one standard error of the best"
+    rest = "no other trial trained to the end is within one standard error of the best"
+    if near > 1:
+        rest = f"{near} of {total} trials trained to the end are within one standard error of the best"
+    elif total == 1:
+        rest = "only one trial was trained to the end, so it is compared with none"
     whose, deviation = f"One run's {metric}", spread(seeds)
     if deviation is not None:
         whose = (
             f"A trial's {metric}, the mean of {max(map(len, seeds))} seeds that vary by {100 * deviation:.1f} points,"
         )
-    return (
-        f"{whose} has a standard error of {100 * error:.1f} points ({images} validation images); "
-        f"{rest if near > 1 else 'no other trial is within one standard error of the best'}."
-    )
+    return f"{whose} has a standard error of {100 * error:.1f} points ({images} validation images); {rest}."

@@ -26,7 +26,8 @@ def test_broken_images_are_counted_and_end_nothing(tmp_path):
     done = run("data", "photos", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "train" in done.stdout
-    assert f"cannot be read: {broken}" in done.stdout
+    assert f"images that were looked at cannot be read: {broken}" in done.stdout
+    assert "--set data.on_bad_image=skip" in done.stdout
 
 
 def test_what_cannot_be_read_is_refused_in_a_line(tmp_path):

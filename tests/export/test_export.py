@@ -198,12 +198,12 @@ TAUGHT = {
 }
 
 
-def test_the_card_names_the_network_and_what_the_final_showed(tmp_path):
+@pytest.mark.parametrize("pixels", [0.4, 0.65])
+def test_the_card_names_the_network_and_what_the_final_showed(tmp_path, pixels):
     folder = sweep(tmp_path / "runs")
-    rows = [
-        {"name": name, "settings": {}, "epochs": 1, "scores": [{"test_knn": value} for value in values]}
-        for name, values in (("simclr", [0.5, 0.7]), ("simclr-tuned", [0.6, 0.8]), ("t0000", [0.9]))
-    ]
+    named = {"simclr": [0.5, 0.7], "simclr-tuned": [0.6, 0.8], "pixels": [pixels], "untrained": [0.25, 0.35]}
+    scores = {name: [{"test_knn": value} for value in values] for name, values in (named | {"t0000": [0.9]}).items()}
+    rows = [{"name": name, "settings": {}, "epochs": 1, "scores": found} for name, found in scores.items()]
     (folder / "results.json").write_text(json.dumps(rows))
     written(resolve_run("demo-1", tmp_path / "runs", ""), "safetensors", tmp_path / "out")
     card = (tmp_path / "out" / "README.md").read_text()
@@ -211,10 +211,12 @@ def test_the_card_names_the_network_and_what_the_final_showed(tmp_path):
     assert (
         "Of this one run. Mean ± standard deviation over 2 seeds, in percent: "
         "`simclr` test k-NN accuracy 60.00 ± 14.14; baseline "
-        "`simclr-tuned` test k-NN accuracy 70.00 ± 14.14."
+        "`simclr-tuned` test k-NN accuracy 70.00 ± 14.14. For reference: "
+        f"`pixels` test k-NN accuracy {100 * pixels:.2f}; `untrained` test k-NN accuracy 30.00 ± 7.07."
     ) in card
+    assert ("It does not beat raw pixels on test by k-NN accuracy." in card) == (pixels > 0.6)
     assert "90.00" not in card
-    assert "Its sweep chose by scores on the validation split" in card
+    assert "Its sweep chose it by scores on the validation split" in card
     (folder / "results.json").write_text("[{")
     assert resolve_run("demo-1", tmp_path / "runs", "").final == ()
 

@@ -77,7 +77,10 @@ def test_it_is_said_in_words():
         "One run's val_knn has a standard error of 1.6 points (288 validation images); 3 of 4 trials trained to the "
         "end are within one standard error of the best."
     )
-    assert describe("val_knn", [0.9236, 0.8], 288).endswith("no other trial is within one standard error of the best.")
+    none = "no other trial trained to the end is within one standard error of the best."
+    assert describe("val_knn", [0.9236, 0.8], 288).endswith(none)
+    alone = "only one trial was trained to the end, so it is compared with none."
+    assert describe("val_knn", [0.9236], 288).endswith(alone)
 
 
 def test_means_over_seeds_are_said_to_be_means():

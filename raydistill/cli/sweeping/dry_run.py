@@ -186,6 +186,6 @@ def _measured() -> str:
 
     device = "GPU" if torch.cuda.is_available() else "CPU"
     return (
-        f"measured here ({device}) over some steps; communication between workers and the last scores on the test "
-        "split are left out"
+        f"measured here ({device}) over some steps; the start, communication between workers and the last scores on "
+        "the test split are left out"
     )

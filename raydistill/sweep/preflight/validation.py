@@ -40,7 +40,10 @@ def say_what_cannot_happen(plan: SweepSettings, notify: Callable[[str], None]) -
             "on from an older checkpoint each time"
         )
     if (stop := plan.space.early_terminate) and stop.min_iter >= plan.epochs:
-        notify(f"early_terminate.min_iter = {stop.min_iter}: trials of {plan.epochs} epochs are never stopped early")
+        notify(
+            f"note: trials of {plan.epochs} epochs are never stopped early, since the search space decides after "
+            f"{stop.min_iter} at the soonest (early_terminate.min_iter)"
+        )
     if (warmup := plan.base.train.warmup_epochs) >= plan.epochs:
         notify(f"train.warmup_epochs = {warmup:g}: trials of {plan.epochs} epochs never reach their learning rate")
     if plan.redraw_teachers and plan.seeds == 1:
