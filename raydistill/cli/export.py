@@ -23,6 +23,13 @@ def command(
     register: Annotated[
         str | None, typer.Option(help="with --format mlflow: make it a version of this model in MLflow's registry")
     ] = None,
+    push: Annotated[
+        str | None, typer.Option(metavar="OWNER/NAME", help="with --format timm: upload it to the Hugging Face Hub")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="with --push: a new model is private")] = False,
+    licence: Annotated[
+        str | None, typer.Option("--license", help="with --push: the model's, by the Hub's names, such as mit")
+    ] = None,
     storage: Storage = None,
     tracking_uri: Tracking = None,
 ) -> None:
@@ -32,6 +39,14 @@ def command(
     check_format(form)
     if register is not None and form != "mlflow":
         raise ConfigError(f"--register {register}: needs --format mlflow")
+    for option, given in (("--private", private), ("--license", licence is not None)):
+        if given and push is None:
+            raise ConfigError(f"{option}: belongs to --push OWNER/NAME")
+    if push is not None:
+        from raydistill.export.hub import HubModel
+
+        model = HubModel(push, private, licence)
+        model.check(form)
     if out is not None and is_remote(out):
         raise ConfigError(f"--out {out}: give a folder of this machine")
     found = find_run(run, storage, tracking_uri)
@@ -51,4 +66,6 @@ def command(
     typer.echo(f"{found.run} is in {shown(folder)}; {exact}")
     if register is not None:
         typer.echo(f"registered as models:/{register}/{registry.publish(folder, register)}")
+    if push is not None:
+        typer.echo(f"pushed to {model.push(folder, found)}")
     typer.echo(f"\n{done.usage}\n\nTo load it, in {shown(folder)}; its README.md is the model card.")

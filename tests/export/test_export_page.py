@@ -58,7 +58,7 @@ def test_the_pages_commands_and_python_do_what_it_says(tmp_path, monkeypatch):
     assert (tmp_path / "again" / "epoch-00001.safetensors").exists()
     assert resolve_run("longer", tmp_path / "runs", "").epoch == 20
 
-    timm, registry, table = blocks("python")
+    timm, registry, _, table = blocks("python")
     known = {}
     exec(table, known)
     assert known["embeddings"].shape == (24, 32)

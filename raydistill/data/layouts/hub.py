@@ -11,6 +11,12 @@ PREFIX = "hf:"
 _NAME = re.compile(r"(?P<owner>[\w.-]+/)?(?P<name>[\w.-]+)(?:@(?P<revision>[^/]+))?(?:/(?P<folder>.+))?")
 
 
+def repository(source: str) -> str | None:
+    """Name the data set of the Hub that a source is, without revision and folder; None for any other source."""
+    match = _NAME.fullmatch(source.removeprefix(PREFIX)) if source.startswith(PREFIX) else None
+    return f"{match['owner'] or ''}{match['name']}" if match else None
+
+
 def fetch(source: str) -> Path:
     """Download a data set of the Hub, or find it in the Hub's cache on this machine; return its folder.
 

@@ -137,7 +137,7 @@ def _vit(net: Any) -> tuple[str, dict[str, Any]]:
     }
 
 
-def _needs_load(folder: Path) -> bool:
+def needs_load(folder: Path) -> bool:
     """Return whether `load.py` changes what timm builds."""
     config = json.loads((folder / "config.json").read_text())
     return bool(config["stem_stride"] or config["strides"])
@@ -146,7 +146,7 @@ def _needs_load(folder: Path) -> bool:
 def embed(folder: Path, images: list[np.ndarray]) -> Tensor:
     import timm
 
-    if _needs_load(folder):
+    if needs_load(folder):
         encoder = runpy.run_path(str(folder / "load.py"))["load"]()
     else:
         encoder = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
@@ -156,7 +156,7 @@ def embed(folder: Path, images: list[np.ndarray]) -> Tensor:
 
 
 def usage(folder: Path) -> str:
-    if _needs_load(folder):
+    if needs_load(folder):
         made = "from load import load\nfrom preprocess import preprocess\n\nencoder = load()"
     else:
         made = (
