@@ -279,10 +279,10 @@ class SweepSettings:
                 if isinstance(data := config.get("data"), dict):
                     config["data"] = {name: value for name, value in data.items() if name not in CACHES}
         allow_other_numbers(self.directory, stored, now)
-        changes = difference(stored, now)
+        changes = [line.removeprefix("base.") for line in difference(stored, now)]
         if changes:
             begin = "" if self.arms else f", with --warm-start {self.name} to begin with what this one found"
             raise ConfigError(
-                f"--resume: sweep {self.name!r} was started with other settings: {'; '.join(changes)}; give those, or "
-                f"another --name for a sweep of its own{begin}"
+                f"--resume: sweep {self.name!r} was started with other settings: {'; '.join(changes)}; give what it "
+                f"was started with, or another --name for a sweep of its own{begin}"
             )

@@ -67,6 +67,7 @@ def test_a_sweep_of_a_small_folder_starts_with_sizes_that_fit(tmp_path):
     settings = prepare_settings("compress_1q", notify=said.append, set=small, artifacts=tmp_path / "a", **options)
     assert (settings.base.data.batch_size, settings.base.method.queue_size) == (32, 64)
     assert sum("instead of the preset's" in line for line in said) == 3
+    assert any("an epoch of 100 images has 3 steps; a smaller batch has more" in line for line in said)
     (teacher,) = SweepPlan(settings).teacher_runs(settings.base)
     assert teacher.config.method.queue_size == 64
     with pytest.raises(ConfigError, match="longer than the 100 training images"):

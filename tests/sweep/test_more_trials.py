@@ -72,7 +72,9 @@ def test_everything_else_stays_as_it_was(tmp_path):
         prepared(tmp_path, trials=3, resume=True)
     with pytest.raises(ConfigError, match=r"baseline_trials: 2 -> 0; .*with --warm-start s to begin with"):
         prepared(tmp_path, trials=5, baseline_search=False, resume=True)
-    with pytest.raises(ConfigError, match=r"seeds: 3 -> 2; give those, or another --name .* with --warm-start s"):
+    with pytest.raises(
+        ConfigError, match=r"seeds: 3 -> 2; give what it was started with, or another --name .* with --warm-start s"
+    ):
         prepared(tmp_path, trials=5, seeds=2, resume=True)
 
 

@@ -12,12 +12,14 @@ from raydistill.evaluation.tasks.names import check_tasks
 from raydistill.options.momentum import MAX_INITIAL_SHARE, SAFE_WINDOW
 from raydistill.presets.sizes import fit_sizes
 from raydistill.redaction import redact
+from raydistill.sweep.display.progress import pluralize
 from raydistill.sweep.preflight.checks import check_batch_sizes, check_values
 from raydistill.sweep.search.adapt import fit_to_images
 from raydistill.sweep.search.space import Space, changes_loss_scale
 from raydistill.sweep.settings import SweepSettings
 
 PAUSING = ("hyperband", "bohb")
+FEW_STEPS = 4  # of an epoch, below which a smaller batch is worth a thought
 LOOKED_AT = 64  # images, to say how they were understood
 
 
@@ -193,6 +195,11 @@ def preflight(
             normalize=((0.5,) * 3, (0.5,) * 3),
             world=plan.most_workers or plan.workers,
         )
+        if chosen is not None and "data.batch_size" not in chosen and stream.steps_per_epoch < FEW_STEPS:
+            notify(
+                f"note: with the preset's data.batch_size = {plan.base.data.batch_size}, an epoch of "
+                f"{len(dataset.train)} images has {pluralize(stream.steps_per_epoch, 'step')}; a smaller batch has more"
+            )
         plan = replace(plan, space=fit_to_images(plan.space, len(dataset.train), notify, shipped=not own_space))
         say_what_stays_random(plan.base, plan.epochs * stream.steps_per_epoch, notify)
         check_batch_sizes(plan.space, 1 if plan.most_workers else plan.workers, len(dataset.train))
