@@ -93,12 +93,29 @@ def _library(store: Store, source: str, image_size: int) -> Path:
     made = {"source": source, "image_size": image_size}
 
     def make(folder: Path) -> None:
-        backbone = Backbone(source, stem="imagenet", image_size=image_size, pretrained=True)
+        try:
+            backbone = Backbone(source, stem="imagenet", image_size=image_size, pretrained=True)
+        except OSError as error:  # of the network, or of a server
+            cause = " ".join(str(error).split())[:200] or type(error).__name__
+            raise ConfigError(
+                f"teacher.sources: the weights of {source} cannot be downloaded ({cause}); {_elsewhere(source)}"
+            ) from None
         published = getattr(backbone.net, "pretrained_cfg", {})
         own = (tuple(published.get("mean", IMAGENET[0])), tuple(published.get("std", IMAGENET[1])))
         save_teacher(FrozenTeacher(backbone, None, own, own), folder / teachers.FILE, provenance=made)
 
     return store.get("teacher", made, make)
+
+
+def _elsewhere(source: str) -> str:
+    """Say how published weights get to a machine without a network."""
+    import timm  # docs/architecture.md#late-imports
+
+    library, _, name = source.partition(":")
+    published = timm.get_pretrained_cfg(name) if library == "timm" and timm.is_model(name) else None
+    if published is None or not published.hf_hub_id:
+        return "download them elsewhere, and give the file with --teacher FILE"
+    return f"elsewhere, `hf download {published.hf_hub_id} --local-dir FOLDER`, and then --teacher FOLDER"
 
 
 def _released(store: Store, path: Path, settings: TeacherConfig, image_size: int) -> Path:
