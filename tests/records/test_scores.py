@@ -154,7 +154,7 @@ def test_mlflow_hears_of_scores_at_their_epoch(tmp_path):
 
     told = []
     tracker = SimpleNamespace(
-        log=lambda key, epoch, values, when: told.append((epoch, values)), artifact=lambda *args: None
+        score=lambda key, epoch, values, new, when: told.append((epoch, values)), artifact=lambda *args: None
     )
     trial(tmp_path)
     record = TrialRecord("t0000", {}, {}, results={1: {}, 2: {}})

@@ -85,7 +85,7 @@ def test_a_run_that_its_scores_end_has_a_checkpoint_of_its_last_epoch(dataset, t
     assert epochs_on_disk(tmp_path / "a") == [last]
 
 
-def test_an_epoch_whose_scores_fail_leaves_no_file(dataset, tmp_path):
+def test_an_epoch_whose_scores_fail_leaves_no_checkpoint(dataset, tmp_path):
     def failing(due, *_):
         return {key: RuntimeError("no scores") for key in due}
 
@@ -93,4 +93,4 @@ def test_an_epoch_whose_scores_fail_leaves_no_file(dataset, tmp_path):
     pack.add(request("a", values(every=1), str(tmp_path / "a")))
     (report,) = pack.run_epoch()
     assert "no scores" in report.error
-    assert list((tmp_path / "a").iterdir()) == []
+    assert [path.name for path in (tmp_path / "a").iterdir()] == ["error.txt"]
