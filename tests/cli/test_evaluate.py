@@ -186,4 +186,5 @@ def test_weights_that_cannot_be_had_are_said(monkeypatch, capsys):
         raise OSError("Name or service not known")
 
     monkeypatch.setattr(Backbone, "__init__", offline)
-    refused(["timm:resnet18", "digits"], "timm:resnet18 cannot be scored: its weights cannot be had (Name or", capsys)
+    said = "timm:resnet18 cannot be scored: the weights of timm:resnet18 cannot be downloaded (Name or"
+    refused(["timm:resnet18", "digits"], said, capsys)

@@ -115,7 +115,7 @@ def test_the_digits_are_characters_and_a_folder_is_not_unless_it_says_so(tmp_pat
 def test_presets_for_small_machines_look_at_the_images_and_published_ones_do_not(method):
     for name in preset_names(method):
         kind = load_preset(method, name).get("data", {}).get("kind")
-        assert kind == ("auto" if name in ("default", "cpu", "small") else None), name
+        assert kind == ("auto" if name in ("default", "cpu", "small", "dino") else None), name
 
 
 def digits():

@@ -100,6 +100,7 @@ def tiny(monkeypatch):
     ],
 )
 def test_dinov2(tmp_path, tiny, kind, name, called, gated, prefix):
+    torch.manual_seed(0)
     net = tiny(kind, name, called, gated=gated)
     config = VIT | {"model_type": kind, "patch_size": 14, "use_swiglu_ffn": gated, "layer_norm_eps": 1e-6}
     state = as_dinov2(net, torch.cat([torch.rand(1, 1, WIDTH), net.pos_embed], dim=1))

@@ -201,7 +201,7 @@ class TestOlderSweeps:
         file.write_text(yaml.safe_dump(stored | {"base": strip(stored["base"])}))
         settings.check_unchanged()
         other = config.load(BASE | {"augment": {"hue": 0.1}})
-        with pytest.raises(ConfigError, match=r"base\.augment\.hue: None -> 0\.1"):
+        with pytest.raises(ConfigError, match=r"augment\.hue: None -> 0\.1"):
             replace(settings, base=with_own_teacher(other)).check_unchanged()
 
     def test_a_resume_may_keep_images_elsewhere(self, tmp_path):
@@ -213,7 +213,7 @@ class TestOlderSweeps:
             if kept:
                 resumed.check_unchanged()
             else:
-                with pytest.raises(ConfigError, match=r"base\.data\.resize: None -> 32"):
+                with pytest.raises(ConfigError, match=r"data\.resize: None -> 32"):
                     resumed.check_unchanged()
 
     def test_its_results_count_in_a_warm_start(self, tmp_path):

@@ -110,7 +110,7 @@ def test_a_space_that_is_given_is_compared_on_a_resume(tmp_path):
 
 def test_a_sweep_of_another_method_is_not_resumed(tmp_path):
     prepared(tmp_path, search_space=write(tmp_path, [128, 200])).store()
-    with pytest.raises(ConfigError, match=r"other settings: base\.method\.name: seed -> simreg"):
+    with pytest.raises(ConfigError, match=r"other settings: method\.name: seed -> simreg"):
         prepared(tmp_path, method="simreg", set={"data.limit": 600}, resume=True)
 
 
