@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -98,8 +97,6 @@ def of_library(
             teacher = teachers.load(store, key, shown, device)
         except (RaydistillError, OSError, RuntimeError, ValueError) as error:
             said = " ".join(str(error).replace("teacher.sources: ", "").split())
-            if cause := re.fullmatch(r"teacher \w+ cannot be written to \S+ \((.*)\)", said):
-                said = f"its weights cannot be had ({cause[1]})"
             raise ConfigError(f"{given} cannot be scored: {said[:400]}") from None
     return [
         Scored(given, TeacherFeatures(teacher), teacher.head),

@@ -114,8 +114,8 @@ def _elsewhere(source: str) -> str:
     library, _, name = source.partition(":")
     published = timm.get_pretrained_cfg(name) if library == "timm" and timm.is_model(name) else None
     if published is None or not published.hf_hub_id:
-        return "download them elsewhere, and give the file with --teacher FILE"
-    return f"elsewhere, `hf download {published.hf_hub_id} --local-dir FOLDER`, and then --teacher FOLDER"
+        return "download them elsewhere, and give the file in place of the name"
+    return f"elsewhere, `hf download {published.hf_hub_id} --local-dir FOLDER`, and give FOLDER in place of the name"
 
 
 def _released(store: Store, path: Path, settings: TeacherConfig, image_size: int) -> Path:

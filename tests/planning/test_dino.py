@@ -155,6 +155,6 @@ def test_weights_that_cannot_be_downloaded_are_named_with_the_way_round(tmp_path
         prepare.located(config.load(load_preset("simreg", "dino")), open_store(tmp_path), 224)
     assert str(said.value) == (
         "teacher.sources: the weights of timm:vit_small_patch14_dinov2.lvd142m cannot be downloaded (Name or service "
-        "not known); elsewhere, `hf download timm/vit_small_patch14_dinov2.lvd142m --local-dir FOLDER`, and then "
-        "--teacher FOLDER"
+        "not known); elsewhere, `hf download timm/vit_small_patch14_dinov2.lvd142m --local-dir FOLDER`, and "
+        "give FOLDER in place of the name"
     )

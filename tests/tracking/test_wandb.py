@@ -51,7 +51,10 @@ class StandIn:
                 held["history"][step] = values
 
         start = 0 if self.offline else max(held["history"], default=-1) + 1
-        finish = lambda exit_code: held["exits"].append(exit_code)  # noqa: E731
+
+        def finish(exit_code):
+            held["exits"].append(exit_code)
+
         return SimpleNamespace(
             log=log, summary=held["summary"], finish=finish, starting_step=start, offline=self.offline
         )
